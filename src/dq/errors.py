@@ -1,0 +1,96 @@
+"""Every exception of dq, and the exit code the command line gives for it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from dq.records import Result
+
+
+class DqError(Exception):
+    """Raised when dq cannot do what it was asked; the root of all its errors."""
+
+    exit_code = 1
+
+
+class UsageError(DqError):
+    """Raised when an argument, option or setting cannot be used."""
+
+    exit_code = 2
+
+
+class BadTask(UsageError):
+    """Raised when a TASK cannot be found, imported or called."""
+
+
+class BadInput(UsageError):
+    """Raised when an input cannot be read; the message names its line."""
+
+
+class BadKey(UsageError):
+    """Raised when there is no authkey, or one that must not be used."""
+
+
+class ConnectError(DqError):
+    """Raised when dq cannot connect, bind or authenticate."""
+
+    exit_code = 3
+
+
+class AuthenticationFailed(ConnectError):
+    """Raised when the two ends do not have the same authkey."""
+
+
+class ProtocolError(ConnectError):
+    """Raised when the other end says something that dq does not say."""
+
+
+class PlainMaster(ProtocolError):
+    """Raised when the server is a plain BaseManager, without dq's lease face."""
+
+
+class Stopped(DqError):
+    """Raised when a run ends before all of its tasks have an outcome."""
+
+    exit_code = 4
+
+
+class MasterLost(Stopped):
+    """Raised when the master has gone and did not come back in time."""
+
+
+class OutputError(Stopped):
+    """Raised when results cannot be written."""
+
+
+class Interrupted(Stopped):
+    """Raised when the user interrupted a run."""
+
+    exit_code = 130
+
+
+class RemoteTraceback(DqError):
+    """Raised nowhere: the ``__cause__`` of a TaskError, whose text is the worker's traceback."""
+
+    def __str__(self) -> str:
+        return "\n" + str(self.args[0]) if self.args else ""
+
+
+class TaskError(DqError):
+    """Raised when a task failed; ``result`` is its record, ``__cause__`` the remote traceback.
+
+    >>> from dq.records import Failure, Result
+    >>> failed = Result(3, input=0, error=Failure("ZeroDivisionError", "division by zero", "..."))
+    >>> str(TaskError(failed))
+    'task 3 failed: ZeroDivisionError: division by zero'
+    """
+
+    def __init__(self, result: Result) -> None:
+        super().__init__(result)
+        self.result = result
+        if result.error is not None and result.error.traceback:
+            self.__cause__ = RemoteTraceback(result.error.traceback)
+
+    def __str__(self) -> str:
+        return f"task {self.result.id} failed: {self.result.error}"
