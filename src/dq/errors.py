@@ -86,7 +86,7 @@ class TaskError(DqError):
     'task 3 failed: ZeroDivisionError: division by zero'
     """
 
-    def __init__(self, result: Result) -> None:
+    def __init__(self, result: Result[object]) -> None:
         super().__init__(result)
         self.result = result
         if result.error is not None and result.error.traceback:

@@ -1,0 +1,85 @@
+"""dq: a Python function, a list of inputs, a few machines.
+
+import dq
+squares = dq.run("app:square", range(10))
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dq.errors import (
+    AuthenticationFailed,
+    BadInput,
+    BadKey,
+    BadTask,
+    ConnectError,
+    DqError,
+    Interrupted,
+    MasterLost,
+    OutputError,
+    PlainMaster,
+    ProtocolError,
+    RemoteTraceback,
+    Stopped,
+    TaskError,
+    UsageError,
+)
+
+if TYPE_CHECKING:
+    from dq.api import run, run_master, run_worker
+    from dq.manager import QueueManager
+    from dq.master import Master
+    from dq.records import Failure, Result
+
+__version__ = "0.1.0"
+
+__all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
+    "run",
+    "run_master",
+    "run_worker",
+    "Master",
+    "QueueManager",
+    "Failure",
+    "Result",
+    "AuthenticationFailed",
+    "BadInput",
+    "BadKey",
+    "BadTask",
+    "ConnectError",
+    "DqError",
+    "Interrupted",
+    "MasterLost",
+    "OutputError",
+    "PlainMaster",
+    "ProtocolError",
+    "RemoteTraceback",
+    "Stopped",
+    "TaskError",
+    "UsageError",
+]
+
+# Loaded when first used: `dq --help` and a worker's start need none of it.
+_HOMES = {
+    "run": "dq.api",
+    "run_master": "dq.api",
+    "run_worker": "dq.api",
+    "Master": "dq.master",
+    "QueueManager": "dq.manager",
+    "Failure": "dq.records",
+    "Result": "dq.records",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'dq' has no attribute {name!r}")
+    import importlib
+
+    value: object = getattr(importlib.import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,265 @@
+"""The calls for scripts: `run`, `run_master`, `run_worker`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
+
+from dq import inputs as _inputs
+from dq import keys, tasks, transport, units
+from dq.errors import TaskError, UsageError
+from dq.master import Master, bad_result, checked
+from dq.queues import Line, result_of
+from dq.records import Failed, Recorded
+from dq.supervisor import Plan, Supervisor
+from dq.tasks import Function
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+T = TypeVar("T")
+
+log = logging.getLogger("dq")
+
+PORT = 5000
+
+
+class Options(TypedDict, total=False):
+    """Keyword arguments of `Master` that `run` and `run_master` hand on."""
+
+    threads: int
+    retries: int
+    retry_delay: float
+    timeout: float | None
+    max_deaths: int
+    max_failures: int | None
+    max_tasks: int | None
+    max_memory: int | None
+    initializer: str | Function | None
+    unpack: bool
+    batch: int | None
+    max_message: int
+    report: Callable[[str], None] | None
+
+
+def run(
+    task: str | Callable[..., T],
+    inputs: Iterable[object],
+    *,
+    workers: int | None = None,
+    return_exceptions: bool = False,
+    **options: Unpack[Options],
+) -> list[T]:
+    """Call a function with each input in worker processes of this machine.
+
+    Args:
+        task: import path or function.
+        inputs: any iterable.
+        workers: how many processes; None for one for each CPU.
+        return_exceptions: let a `TaskError` stand in the place of a failed task's value, rather
+            than raise the first.
+        options: as for `Master`.
+
+    Returns:
+        The values, in the inputs' order.
+
+    Raises:
+        TaskError: a task failed.
+        BadTask: the function cannot be loaded.
+
+    >>> run("math:factorial", [3, 4, 5], workers=1)
+    [6, 24, 120]
+    """
+    tasks.stop_loading()
+    with Master(workers=_count(workers), **options) as master:
+        return _collect(master, task, inputs, return_exceptions)
+
+
+@overload
+def run_master(
+    task: str | Callable[..., T],
+    inputs: Iterable[object],
+    *,
+    host: str = ...,
+    port: int = ...,
+    authkey: bytes | str | None = ...,
+    workers: int = ...,
+    return_exceptions: bool = ...,
+    maxsize: int = ...,
+    redeliver: bool = ...,
+    pickle: str = ...,
+    **options: Unpack[Options],
+) -> list[T]: ...
+
+
+@overload
+def run_master(
+    task: str | Function | None = None,
+    inputs: None = None,
+    *,
+    host: str = ...,
+    port: int = ...,
+    authkey: bytes | str | None = ...,
+    workers: int = ...,
+    return_exceptions: bool = ...,
+    maxsize: int = ...,
+    redeliver: bool = ...,
+    pickle: str = ...,
+    **options: Unpack[Options],
+) -> None: ...
+
+
+def run_master(
+    task: str | Callable[..., T] | None = None,
+    inputs: Iterable[object] | None = None,
+    *,
+    host: str = "",
+    port: int = PORT,
+    authkey: bytes | str | None = None,
+    workers: int = 0,
+    return_exceptions: bool = False,
+    maxsize: int = 0,
+    redeliver: bool = True,
+    pickle: str = "safe",
+    **options: Unpack[Options],
+) -> list[T] | None:
+    """Serve tasks to workers that connect; wait for all results.
+
+    Args:
+        task: import path or function. Without inputs, what workers call with the items that
+            others put on the task queue.
+        inputs: any iterable; without it the two queues are served until interrupted.
+        host: address to listen on; '' for all interfaces.
+        port: TCP port; 0 for a free one, which is logged.
+        authkey: the shared key; None to look where ``dq`` does.
+        workers: task processes to start here besides.
+        return_exceptions, maxsize, redeliver, pickle, options: as for `run` and `Master`.
+
+    Returns:
+        The values, in the inputs' order; None without inputs.
+
+    Raises:
+        TaskError: a task failed.
+        ConnectError: the port cannot be had.
+    """
+    tasks.stop_loading()
+    if inputs is not None and task is None:
+        raise UsageError("inputs without a task: give the function to call with them")
+    with Master(
+        task,
+        host=host,
+        port=port,
+        authkey=authkey,
+        workers=workers,
+        maxsize=maxsize,
+        redeliver=redeliver,
+        pickle=pickle,
+        **options,
+    ) as master:
+        log.info("serving on %s", transport.show(master.address))
+        if inputs is None or task is None:
+            master.wait()
+            return None
+        return _collect(master, task, inputs, return_exceptions)
+
+
+def run_worker(
+    server: str = "127.0.0.1",
+    port: int | None = None,
+    *,
+    authkey: bytes | str | None = None,
+    processes: int | None = None,
+    threads: int = 1,
+    task: str | Function | None = None,
+    reconnect: float = 60.0,
+    max_tasks: int | None = None,
+    max_memory: int | None = None,
+    report: Callable[[str], None] | None = None,
+) -> None:
+    """Work for a master until it has finished.
+
+    Args:
+        server: its host, or ``host:port``.
+        port: its TCP port; None for the one in `server`, else 5000.
+        authkey: the shared key; None to look where ``dq`` does.
+        processes: task processes; None for one for each CPU.
+        threads: task slots in each.
+        task: what to call with the items of plain clients, and of a plain `BaseManager`.
+        reconnect: seconds to look for a master that is not there, or has gone.
+        max_tasks: tasks after which a process is replaced.
+        max_memory: bytes of resident memory beyond which a process is ended.
+        report: told, in one line each, what people should know; None for the log.
+
+    Raises:
+        ConnectError: no master there, or another key.
+        MasterLost: it has gone and did not come back.
+    """
+    tasks.stop_loading()
+    plan = Plan(
+        address(server, port),
+        keys.find(authkey),
+        _count(processes),
+        threads,
+        checked(task) if task is not None else None,
+        reconnect,
+        max_tasks,
+        max_memory,
+    )
+    supervisor = Supervisor(plan, report or log.warning)
+    supervisor.connect(reconnect)
+    supervisor.run()
+
+
+def address(server: str, port: int | None = None) -> tuple[str, int]:
+    """Read ``HOST``, ``HOST:PORT``, ``[IPv6]:PORT`` or ``IPv6``.
+
+    Raises:
+        UsageError: it is none of them.
+
+    >>> address("10.0.0.2"), address("here:81"), address("::1"), address("[::1]:81")
+    (('10.0.0.2', 5000), ('here', 81), ('::1', 5000), ('::1', 81))
+    """
+    host, colon, number = server.rpartition(":")
+    if not colon or (":" in host and not host.startswith("[")):
+        host, number = server, ""
+    elif not number.isdecimal():
+        raise UsageError(f"{server!r} is not HOST or HOST:PORT")
+    host = host.removeprefix("[").removesuffix("]")
+    chosen = port if port is not None else int(number or PORT)
+    if not host or not 0 < chosen < 65536:
+        raise UsageError(f"{server!r} is not HOST or HOST:PORT, with a port from 1 to 65535")
+    return host, chosen
+
+
+def _count(processes: int | None) -> int:
+    if processes is None:
+        return units.cpus()
+    if processes < 1:
+        raise UsageError(f"at least one worker process is needed, not {processes}")
+    return processes
+
+
+def _collect(
+    master: Master,
+    task: str | Callable[..., T],
+    inputs: Iterable[object],
+    return_exceptions: bool,
+) -> list[T]:
+    if not return_exceptions:
+        return list(master.map(task, inputs))
+    job = master.open(checked(task, unpack=master.unpack), inputs, output="values")
+    values: list[T] = []
+    for record in job.ordered():
+        values += _values_or_errors(job.line, record)  # type: ignore[arg-type]  # the function's
+    return values
+
+
+def _values_or_errors(line: Line, record: Recorded) -> list[object]:
+    if isinstance(record.outcome, Failed):
+        return [TaskError(result) for result in result_of(line, record)]
+    values = _inputs.load(record.outcome.blob)
+    return [
+        TaskError(bad_result(line, record, place, value)) if type(value) is _inputs.Bad else value
+        for place, value in enumerate(values)
+    ]

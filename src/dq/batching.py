@@ -1,0 +1,97 @@
+"""How many tasks go out together: a small pure controller, fed with measurements."""
+
+from __future__ import annotations
+
+WORK = 0.075  # seconds of work that a batch aims at
+EXCHANGES = 20  # a batch is worth at least this many times what handing it over costs
+LONGEST = 5.0  # seconds of work beyond which not even a slow link makes a batch grow
+ALONE = 0.1  # seconds; a task that takes longer goes out by itself
+BYTES = 256 * 1024  # encoded inputs or results of one batch
+GROWTH = 8  # how much larger than the largest one seen the next may be
+MEMORY = 0.8  # weight of what was known before against what was just seen
+
+
+class BatchSizer:
+    """Sizes of one job's batches, from the measured time and bytes of its tasks.
+
+    Guided self-scheduling towards the end (Polychronopoulos and Kuck, 1987): what remains is
+    dealt out in ever smaller shares, so that the last workers finish together.
+
+    Args:
+        fixed: tasks in each batch; None to adapt.
+
+    >>> sizer = BatchSizer()
+    >>> sizer.size(remaining=None, slots=2)
+    1
+    >>> sizer.observe(count=1, busy=0.001, elapsed=0.0015)
+    >>> sizer.size(remaining=None, slots=2)
+    8
+    >>> sizer.size(remaining=12, slots=2)
+    3
+    """
+
+    def __init__(self, fixed: int | None = None) -> None:
+        self._fixed = fixed
+        self._largest = 0
+        self._seconds = _Mean()
+        self._exchange = _Mean()
+        self._inputs = _Mean()
+        self._results = _Mean()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that a task takes, on average of late."""
+        return self._seconds.value
+
+    @property
+    def nbytes(self) -> float:
+        """Bytes of a task's input or result, whichever is larger, on average of late."""
+        return max(self._inputs.value, self._results.value)
+
+    @property
+    def work(self) -> float:
+        """Seconds of work that the next batch aims at."""
+        return min(max(WORK, EXCHANGES * self._exchange.value), LONGEST)
+
+    def sent(self, count: int, nbytes: int) -> None:
+        """Take in that `count` inputs were `nbytes` long together."""
+        self._inputs.add(count, nbytes)
+
+    def observe(self, count: int, busy: float, elapsed: float, nbytes: int = 0) -> None:
+        """Take in that `count` tasks kept a worker busy for `busy` of the `elapsed` seconds
+        between handing them out and having their outcomes, which were `nbytes` long."""
+        self._seconds.add(count, busy)
+        self._exchange.add(1, max(elapsed - busy, 0.0))
+        self._results.add(count, nbytes)
+        self._largest = max(self._largest, count)
+
+    def size(self, remaining: int | None, slots: int) -> int:
+        """Tasks in the next batch, where `remaining` inputs are left (None: nobody knows) for
+        `slots` workers."""
+        if self._fixed is not None:
+            return self._fixed
+        if not self._largest or self.seconds > ALONE:
+            return 1
+        size = min(GROWTH * self._largest, int(self.work / max(self.seconds, 1e-9)))
+        size = min(size, int(BYTES / max(self.nbytes, 1)))
+        if remaining is not None:
+            size = min(size, -(-remaining // (2 * max(slots, 1))))
+        return max(size, 1)
+
+
+class _Mean:
+    """A mean that forgets."""
+
+    __slots__ = ("_count", "_sum")
+
+    def __init__(self) -> None:
+        self._count = 0.0
+        self._sum = 0.0
+
+    def add(self, count: int, amount: float) -> None:
+        self._count = self._count * MEMORY + count
+        self._sum = self._sum * MEMORY + amount
+
+    @property
+    def value(self) -> float:
+        return self._sum / self._count if self._count else 0.0

@@ -1,0 +1,234 @@
+"""What talks to a master: typed methods over one connection.
+
+Unlike the standard library's proxies, whose connections outlive a master's restart and keep the
+answer of an interrupted call for the next one, a client here is closed by whatever interrupts it.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from dataclasses import dataclass
+
+from dq import transport
+from dq.errors import ConnectError, PlainMaster, ProtocolError
+from dq.records import Done, Outcome
+from dq.tasks import JobSpec
+from dq.transport import Address, Channel
+
+PROTOCOL = 1
+LEASES = "dq"  # ident of the lease face
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A lease as a worker sees it: `count` tasks from index `start` on, which are the items of
+    `blob` after the first `skip`."""
+
+    lease: int
+    job: str
+    start: int
+    count: int
+    skip: int
+    blob: bytes
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outcomes:
+    """What a worker has to say of a lease. `refusal` says why it cannot do the job at all."""
+
+    run: str
+    lease: int
+    first: int
+    outcomes: tuple[Outcome, ...] = ()
+    handed_back: int = 0
+    busy: float = 0.0
+    refusal: str = ""
+
+    def to_wire(self) -> tuple[object, ...]:
+        """As built-in types."""
+        outcomes = [_to_wire(outcome) for outcome in self.outcomes]
+        return (
+            self.run,
+            self.lease,
+            self.first,
+            outcomes,
+            self.handed_back,
+            self.busy,
+            self.refusal,
+        )
+
+
+def _to_wire(outcome: Outcome) -> tuple[object, ...]:
+    if isinstance(outcome, Done):
+        return (outcome.count, outcome.blob, outcome.seconds)
+    failure = outcome.failure
+    return (
+        failure.type,
+        failure.message,
+        failure.traceback,
+        outcome.seconds,
+        outcome.retry,
+    )
+
+
+class Connection:
+    """Method calls on the objects of a manager server, over one connection.
+
+    Args:
+        address: the server's.
+        authkey: the shared key.
+        name: how the server may call this connection's thread.
+
+    Raises:
+        ConnectError: nobody there, or the wrong key.
+    """
+
+    def __init__(self, address: Address, authkey: bytes, name: str = "dq") -> None:
+        self.channel: Channel = transport.connect(address, authkey)
+        self.call(None, "accept_connection", name)
+
+    def close(self) -> None:
+        self.channel.close()
+
+    def call(self, ident: str | None, method: str, *args: object) -> object:
+        """Call a method and wait for its answer; the connection ends with any failure to.
+
+        Raises:
+            ConnectError: the connection was lost.
+            ProtocolError: the server refused; its words are the message.
+            Exception: what the method raised there.
+        """
+        try:
+            self.channel.send((ident, method, args, {}))
+            kind, result = self.channel.recv()  # type: ignore[misc]  # as the manager protocol has it
+        except (OSError, EOFError) as error:
+            self.close()
+            raise ConnectError(f"lost the master: {error or 'connection closed'}") from None
+        except BaseException:
+            self.close()
+            raise
+        if kind == "#RETURN":
+            return result
+        if kind == "#ERROR" and isinstance(result, BaseException):
+            raise result
+        raise ProtocolError(str(result))
+
+
+class Client(Connection):
+    """A dq master's lease face.
+
+    Args:
+        role: "slot" or "supervisor".
+        group: random name of the supervisor that it belongs to.
+        name: ``host:pid``.
+        default: whether it has a task of its own for what plain clients put.
+
+    Raises:
+        PlainMaster: the server is a plain `BaseManager`.
+        ProtocolError: it is a dq of another protocol; the message says which.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        authkey: bytes,
+        *,
+        role: str,
+        group: str,
+        name: str,
+        default: bool = False,
+    ) -> None:
+        super().__init__(address, authkey, name)
+        info = {"role": role, "group": group, "name": name, "default": default}
+        try:
+            answer = self.call(LEASES, "hello", PROTOCOL, info)
+        except ProtocolError as error:
+            self.close()
+            if "KeyError" in str(error):
+                raise PlainMaster(f"{transport.show(address)} is a plain BaseManager") from None
+            raise
+        except ValueError as error:
+            self.close()
+            raise ProtocolError(str(error)) from None
+        assert isinstance(answer, dict)
+        self.run: str = answer["run"]
+        self.max_message: int = answer["max_message"]
+
+    def exchange(
+        self, outcomes: Outcomes | None, most: int, wait: float
+    ) -> tuple[str, Grant | None, JobSpec | None]:
+        """Hand in outcomes, get the next batch.
+
+        Args:
+            outcomes: of one lease; None for none.
+            most: tasks that the batch may have; 0 for no batch, -1 for any number.
+            wait: seconds to wait for a batch.
+
+        Returns:
+            "go", "idle" or "stop" (the master has finished); a lease; its job, the first time.
+        """
+        report = outcomes.to_wire() if outcomes is not None else None
+        state, grant, spec = self.call(LEASES, "exchange", report, most, wait)  # type: ignore[misc]  # as LeaseFace has it
+        return (
+            state,
+            Grant(*grant) if grant else None,
+            JobSpec.from_wire(spec) if spec else None,
+        )
+
+    def charge(self, run: str, what: str, lease: int, index: int, detail: str) -> None:
+        """Say which task a process was in when it "died", or had a "timeout"."""
+        self.call(LEASES, "charge", run, what, lease, index, detail)
+
+
+class PlainClient:
+    """The two queues of a plain recipe master.
+
+    Its references are never given back, so that no client's leaving can drop the queues
+    (CPython's create and decref race for the last one).
+    """
+
+    def __init__(self, address: Address, authkey: bytes) -> None:
+        self._tasks = _create(address, authkey, "get_task_queue")
+        self._results = _create(address, authkey, "get_result_queue")
+        self._connection = Connection(address, authkey)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def get(self, timeout: float) -> object:
+        """The next task.
+
+        Raises:
+            queue.Empty: there was none in `timeout` seconds.
+        """
+        return self._connection.call(self._tasks, "get", True, timeout)
+
+    def put(self, value: object) -> None:
+        """Put a result."""
+        self._connection.call(self._results, "put", value)
+
+
+def _create(address: Address, authkey: bytes, typeid: str) -> str:
+    with transport.connect(address, authkey) as channel:
+        channel.send((None, "create", (typeid,), {}))
+        kind, result = channel.recv()  # type: ignore[misc]  # as the manager protocol has it
+    if kind != "#RETURN":
+        raise ProtocolError(f"{transport.show(address)} serves no {typeid}")
+    return str(result[0])
+
+
+EMPTY = queue.Empty
+
+
+def backoff(attempt: int, random: float) -> float:
+    """Seconds before the next attempt to connect: exponential with full jitter, up to 2.
+
+    >>> backoff(0, 1.0), backoff(3, 0.5), backoff(99, 1.0)
+    (0.05, 0.2, 2.0)
+    """
+    return min(0.05 * 2.0 ** min(attempt, 10), 2.0) * random
+
+
+now = time.monotonic

@@ -1,0 +1,308 @@
+"""Inputs: streams of lines or values into batches, and batches back into values.
+
+The master only cuts and pickles; `Decoder`, in the worker, parses. A line of text is pickled as
+the bytes it was read as.
+"""
+
+from __future__ import annotations
+
+import bisect
+import csv
+import itertools
+import json
+import pickle
+import sys
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+from dq.errors import BadInput
+from dq.records import Failure
+
+Loads = Callable[[bytes], object]
+
+# Types whose values unpickle anywhere and cannot fail: a batch of them is pickled as one list,
+# which is five times as fast as each by itself.
+SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
+
+
+def dump(values: Sequence[object]) -> bytes:
+    """Pickle a batch of values, so that one that can't be unpickled spoils only itself.
+
+    >>> load(dump([1, "two", (3,)]))
+    [1, 'two', (3,)]
+    """
+    if SCALARS.issuperset(map(type, values)):
+        return pickle.dumps((True, values))
+    return pickle.dumps((False, [pickle.dumps(value) for value in values]))
+
+
+def load(blob: bytes, loads: Loads = pickle.loads) -> list[object]:
+    """The values of a batch; the inverse of `dump`. One that can't be unpickled is a `Bad`."""
+    whole, values = _pair(loads(blob))
+    return values if whole else [_load_one(value, loads) for value in values]
+
+
+def _pair(loaded: object) -> tuple[bool, list[Any]]:
+    return loaded  # type: ignore[return-value]  # what dump made
+
+
+def _load_one(data: bytes, loads: Loads) -> object:
+    try:
+        return loads(data)
+    except Exception as error:
+        return Bad(
+            Failure("UnpicklingError", f"cannot be unpickled: {type(error).__name__}: {error}")
+        )
+
+
+class Bad:
+    """Stands for a value that could not be had, and says why."""
+
+    __slots__ = ("failure",)
+
+    def __init__(self, failure: Failure) -> None:
+        self.failure = failure
+
+
+def encode(
+    items: list[object], limit: int, what: str = "input"
+) -> Iterator[tuple[int, bytes | Failure]]:
+    """Pickle a batch, in several parts where one item can't be pickled or it is over the limit.
+
+    Args:
+        items: the values.
+        limit: bytes that a part may have.
+        what: how to call an item in the failure of one that is over the limit by itself.
+
+    Yields:
+        How many items a part stands for, and its blob, or why there is none.
+    """
+    try:
+        blob = dump(items)
+    except Exception as error:
+        if len(items) == 1:
+            message = f"this {what} cannot be pickled: {error}"
+            yield 1, Failure(type(error).__name__, message)
+            return
+        blob = None
+    if blob is not None and len(blob) <= limit:
+        yield len(items), blob
+    elif len(items) == 1:
+        yield 1, Failure("MessageTooLarge", f"this {what} is over the limit of {limit} bytes")
+    else:
+        half = len(items) // 2
+        yield from encode(items[:half], limit, what)
+        yield from encode(items[half:], limit, what)
+
+
+class Decoder:
+    """What a worker makes of the items of a batch.
+
+    Args:
+        kind: "values", "lines" (JSON or else a plain string), "raw" (strings), "jsonl", "csv".
+        fields: names of the columns, for "csv".
+        raw: whether cells stay strings, for "csv".
+        loads: what unpickles the blob.
+
+    >>> Decoder("lines").decode(dump([b"12\\n", b"twelve", b'{"a": 1}']), 0, 3)
+    [12, 'twelve', {'a': 1}]
+    """
+
+    def __init__(
+        self, kind: str, fields: Sequence[str] = (), raw: bool = False, loads: Loads = pickle.loads
+    ) -> None:
+        self._loads = loads
+        self._fields = fields
+        cell = str if raw else value_of
+        parsers: dict[str, Callable[[bytes], object]] = {
+            "lines": lambda line: value_of(_text(line)),
+            "raw": _text,
+            "jsonl": lambda line: _json(_text(line)),
+            "csv": lambda line: self._row(_text(line), cell),
+        }
+        self._parse = parsers.get(kind)
+
+    def decode(self, blob: bytes, skip: int, count: int) -> list[object]:
+        """`count` values from the one after `skip` on; a `Bad` where there is no value."""
+        items = load(blob, self._loads)
+        if skip or count != len(items):
+            items = items[skip : skip + count]
+        if self._parse is None:
+            return items
+        parse = self._parse
+        try:
+            return [parse(item) for item in items]  # type: ignore[arg-type]  # lines are bytes
+        except (BadInput, ValueError, RecursionError):
+            return [_parse_one(parse, item) for item in items]  # type: ignore[arg-type]
+
+    def _row(self, line: str, cell: Callable[[str], object]) -> dict[str, object]:
+        row = next(csv.reader([line]), [])
+        if len(row) != len(self._fields):
+            raise BadInput(f"has {len(row)} cells, the header has {len(self._fields)}")
+        return {field: cell(value) for field, value in zip(self._fields, row, strict=True)}
+
+
+def _parse_one(parse: Callable[[bytes], object], line: bytes) -> object:
+    try:
+        return parse(line)
+    except (BadInput, ValueError, RecursionError) as error:
+        return Bad(Failure("BadInput", str(error)))
+
+
+def _text(line: bytes) -> str:
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        byte = line[error.start]
+        raise BadInput(f"is not UTF-8 (byte 0x{byte:02x} at column {error.start + 1})") from None
+
+
+def _no_constant(name: str) -> object:
+    raise ValueError(f"{name} is not JSON")  # Python's json would take NaN and Infinity
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant)
+
+
+def value_of(text: str) -> object:
+    """JSON where it parses as JSON, a plain string where it does not.
+
+    >>> value_of("1e3"), value_of("NaN"), value_of("[1, 2]"), value_of("007")
+    (1000.0, 'NaN', [1, 2], '007')
+    """
+    try:
+        return _decoder.decode(text)
+    except (ValueError, RecursionError):
+        return text
+
+
+def _json(text: str) -> object:
+    try:
+        return _decoder.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"is not JSON: {error}") from None
+
+
+class Source:
+    """Inputs on their way from an iterable to batches.
+
+    `take` never waits: what an iterator has to be waited for is read ahead by `feed`, in a
+    thread of its own, into a buffer that both use without a lock (a deque is safe for one that
+    appends and others that pop).
+
+    Args:
+        inputs: a sequence, whose length is known and whose items are at hand, or any iterable.
+    """
+
+    def __init__(self, inputs: Iterable[object]) -> None:
+        self._items = iter(inputs)
+        self.length = len(inputs) if isinstance(inputs, Sequence) else None
+        self.buffer: deque[object] = deque()
+
+    def take(self, count: int) -> list[object]:
+        """The next `count` inputs, all of which are known to be there."""
+        if self.length is not None:
+            return list(itertools.islice(self._items, count))
+        pop = self.buffer.popleft
+        return [pop() for _ in range(count)]
+
+    def read(self, count: int) -> bool:
+        """Read up to `count` inputs ahead, however long that takes; False at the end."""
+        for item in self._items:
+            self.buffer.append(item)
+            self.buffer.extend(itertools.islice(self._items, count - 1))
+            return True
+        return False
+
+
+class Text:
+    """Inputs from a text file, as lines of bytes that workers parse.
+
+    Args:
+        file: binary; may be a pipe that is slow.
+        kind: "lines", "raw", "jsonl" or "csv".
+        name: what to call it in errors.
+    """
+
+    def __init__(self, file: BinaryIO, kind: str, name: str) -> None:
+        self._file = file
+        self._kind = kind
+        self._name = name
+        self._skipped: list[int] = []  # for each skipped blank line, how many inputs came before
+        self._header = 0
+        self.fields = self._read_fields() if kind == "csv" else []
+
+    def __iter__(self) -> Iterator[bytes]:
+        if self._kind == "csv":
+            return self._rows()
+        return self._unblanked() if self._kind == "jsonl" else iter(self._file)
+
+    def place(self, index: int) -> str:
+        """Where in the file an input stands."""
+        line = index + 1 + self._header + bisect.bisect_right(self._skipped, index)
+        return f"{self._name} line {line}"
+
+    def _unblanked(self) -> Iterator[bytes]:
+        index = 0
+        for line in self._file:
+            if line.isspace():
+                self._skipped.append(index)
+            else:
+                index += 1
+                yield line
+
+    def _rows(self) -> Iterator[bytes]:
+        """Records, of which one goes on over a line's end while a quote is open."""
+        index = 0
+        record = b""
+        for line in self._file:
+            record += line
+            if record.count(b'"') % 2:
+                self._skipped.append(index)
+            elif record.isspace():
+                self._skipped.append(index)
+                record = b""
+            else:
+                index += 1
+                yield record
+                record = b""
+        if record:
+            yield record
+
+    def _read_fields(self) -> list[str]:
+        self._header = 1
+        line = self._file.readline()
+        fields = next(csv.reader([_header(line, self._name)]), [])
+        if not fields:
+            raise BadInput(f"{self._name} has no header line that names its columns")
+        return fields
+
+
+def _header(line: bytes, name: str) -> str:
+    try:
+        return _text(line.removeprefix(b"\xef\xbb\xbf"))
+    except BadInput as error:
+        raise BadInput(f"{name} line 1 {error}") from None
+
+
+def open_text(path: str, kind: str | None = None, *, raw: bool = False) -> Text:
+    """Open a file of inputs; ``-`` is standard input.
+
+    Args:
+        path: ``.csv`` gives rows, ``.jsonl`` values, anything else lines.
+        kind: to decide that otherwise.
+        raw: keep lines strings.
+
+    Raises:
+        BadInput: it cannot be read.
+    """
+    if kind is None:
+        suffix = path.lower().rpartition(".")[2]
+        kind = suffix if suffix in ("csv", "jsonl") else "raw" if raw else "lines"
+    if path == "-":
+        return Text(sys.stdin.buffer, kind, "standard input")
+    try:
+        return Text(open(path, "rb"), kind, path)
+    except OSError as error:
+        raise BadInput(f"cannot read {path}: {error.strerror}") from None

@@ -1,0 +1,328 @@
+"""QueueManager and its server: the standard library's, with the faults of §7 of its design taken
+out. Nothing here decides anything; what is served is in `dq.queues`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import multiprocessing.managers as mpm
+import multiprocessing.process
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing import AuthenticationError
+from multiprocessing.managers import BaseManager, BaseProxy
+from typing import Any
+
+from dq import transport
+from dq.errors import BadKey
+from dq.queues import LeaseFace, Queues, ResultQueue, TaskQueue
+from dq.transport import Address, Channel
+
+MOST_STRANGERS = 64  # connections that have not authenticated; a newer one ends the oldest
+LEASES = "dq"  # ident of the lease face: a plain manager has none of that name
+TASK_QUEUE, RESULT_QUEUE = "get_task_queue", "get_result_queue"
+
+log = logging.getLogger("dq")
+
+# The standard library has no other way to bring a listener of one's own.
+mpm.listener_client[transport.SERIALIZER] = (  # type: ignore[attr-defined]  # undocumented
+    transport.Listener,
+    transport.dial,
+)
+
+Loads = Callable[[bytes], object]
+LOADS: dict[str, Loads] = {"safe": transport.safe_loads, "any": pickle.loads}
+
+
+class QueueProxy(BaseProxy):
+    """What a client gets from `get_task_queue()` and `get_result_queue()`."""
+
+    _exposed_ = TaskQueue.EXPOSED
+
+    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+        self._callmethod("put", (item, block, timeout))
+
+    def put_nowait(self, item: object) -> None:
+        self._callmethod("put_nowait", (item,))
+
+    def get(self, block: bool = True, timeout: float | None = None) -> object:
+        return self._callmethod("get", (block, timeout))
+
+    def get_nowait(self) -> object:
+        return self._callmethod("get_nowait")
+
+    def qsize(self) -> int:
+        return self._callmethod("qsize")  # type: ignore[no-any-return]
+
+    def empty(self) -> bool:
+        return self._callmethod("empty")  # type: ignore[no-any-return]
+
+    def full(self) -> bool:
+        return self._callmethod("full")  # type: ignore[no-any-return]
+
+    def task_done(self) -> None:
+        self._callmethod("task_done")
+
+    def join(self) -> None:
+        self._callmethod("join")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What `QueueManager` was told, on its way to the process that serves."""
+
+    maxsize: int = 0
+    redeliver: bool = True
+    pickle: str = "safe"
+
+
+class Registry(dict[str, Any]):
+    """A manager's registry with its settings."""
+
+    settings: Settings
+
+
+class Server(mpm.Server):
+    """The manager server, safe to leave open to a network.
+
+    Overridden, with the behaviour of CPython 3.8 to 3.13 that each corrects beside it.
+    """
+
+    # Any client with the key could call shutdown, debug_info and number_of_objects.
+    public = ["create", "accept_connection", "get_methods", "incref", "decref", "dummy"]  # noqa: RUF012  # as CPython has it
+    # "#GETVALUE" would pickle a queue whole; str() and repr() show the server's insides.
+    fallback_mapping = {}  # noqa: RUF012  # as CPython has it
+
+    def __init__(self, registry: object, address: Address, authkey: bytes, serializer: str) -> None:
+        if not authkey:
+            raise BadKey("the authkey is empty; an empty key lets everybody in")
+        super().__init__(registry, address, authkey, serializer)
+        self.stop_event = threading.Event()
+        self._strangers: dict[Channel, None] = {}  # in order of arrival
+        self._clients: set[Channel] = set()
+        self._guard = threading.Lock()  # guards the two above
+        self._pinned: dict[str, tuple[str, tuple[str, ...]]] = {}
+        settings = getattr(registry, "settings", Settings())
+        loads = LOADS[settings.pickle]
+        queues = Queues(maxsize=settings.maxsize, redeliver=settings.redeliver, loads=loads)
+        self.serve(queues, loads)
+
+    def serve(self, queues: Queues, loads: Loads = transport.safe_loads) -> None:
+        """Serve these objects; before the first connection."""
+        self.queues = queues
+        self.loads = loads
+        self._pin(LEASES, LEASES, queues.leases, LeaseFace.EXPOSED)
+        self._pin(TASK_QUEUE, "tasks", queues.task_queue, TaskQueue.EXPOSED)
+        self._pin(RESULT_QUEUE, "results", queues.result_queue, ResultQueue.EXPOSED)
+
+    def _pin(self, typeid: str, ident: str, face: object, exposed: tuple[str, ...]) -> None:
+        self._pinned[typeid] = (ident, exposed)
+        self.id_to_obj[ident] = (face, set(exposed), None)  # type: ignore[attr-defined]
+
+    # Connections
+
+    def accepter(self) -> None:
+        # CPython's dies on "can't start new thread", and spins on EMFILE or a closed listener.
+        while not self.stop_event.is_set():
+            try:
+                channel = self.listener.accept()  # type: ignore[attr-defined]
+            except OSError as error:
+                if not self.stop_event.is_set():
+                    log.warning("cannot take a connection: %s", error)
+                    time.sleep(0.05)
+                continue
+            try:
+                self._admit(channel)
+                threading.Thread(target=self.handle_request, args=(channel,), daemon=True).start()
+            except RuntimeError as error:
+                log.warning("cannot serve a connection: %s", error)
+                self._dismiss(channel)
+                time.sleep(0.05)
+
+    def _admit(self, channel: Channel) -> None:
+        channel.max_message = self.queues.max_message
+        channel.set_deadline(transport.HANDSHAKE)
+        with self._guard:
+            self._strangers[channel] = None
+            self._clients.add(channel)
+            if len(self._strangers) > MOST_STRANGERS:
+                oldest = next(iter(self._strangers))
+                del self._strangers[oldest]
+                oldest.hang_up()
+
+    def _dismiss(self, channel: Channel) -> None:
+        with self._guard:
+            self._strangers.pop(channel, None)
+            self._clients.discard(channel)
+        channel.close()
+
+    def handle_request(self, conn: Channel) -> None:  # type: ignore[override]
+        # CPython's has no deadline, and answers a wrong key with a traceback and paths.
+        try:
+            if self._authenticates(conn):
+                self._answer(conn)
+        except (SystemExit, OSError, EOFError):
+            pass  # the connection has ended, at whichever end
+        finally:
+            self._dismiss(conn)
+
+    def _authenticates(self, conn: Channel) -> bool:
+        try:
+            transport.deliver_challenge(conn, self.authkey)  # type: ignore[attr-defined]
+            transport.answer_challenge(conn, self.authkey)  # type: ignore[attr-defined]
+        except (AuthenticationError, AssertionError, ValueError, OSError, EOFError):
+            return False
+        with self._guard:
+            self._strangers.pop(conn, None)
+        return True
+
+    def _answer(self, conn: Channel) -> None:
+        """The one request by which a connection says what it is for."""
+        conn.loads = lambda message: self._loads(conn, message)
+        _, name, args, kwds = conn.recv()  # type: ignore[misc]
+        try:
+            if name not in self.public:
+                raise AttributeError(f"{name!r} is not served")
+            result = getattr(self, name)(conn, *args, **kwds)
+        except Exception as error:
+            conn.send(("#TRACEBACK", f"{type(error).__name__}: {error}"))
+        else:
+            conn.send(("#RETURN", result))
+
+    def _loads(self, conn: Channel, message: bytearray) -> object:
+        try:
+            return self.loads(message)  # type: ignore[arg-type]  # a buffer serves as bytes
+        except transport.Refused as error:
+            hint = "serve with pickle='any' (--pickle any) where every client is trusted"
+            conn.send(("#TRACEBACK", f"{error}; {hint}"))
+            raise EOFError from None
+        except Exception:
+            raise EOFError from None  # not a pickle: whoever sent it is no client
+
+    def accept_connection(self, c: Channel, name: str) -> None:  # type: ignore[override]
+        # As CPython's, which sends its answer first; the deadline is over from here on.
+        c.set_deadline(None)
+        super().accept_connection(c, name)  # type: ignore[misc]
+
+    def serve_client(self, conn: Channel) -> None:  # type: ignore[override]
+        # When CPython's returns because of `stop_event`, its caller sends None as the answer to
+        # a request that was never carried out.
+        with self.queues.connection(conn):
+            super().serve_client(conn)  # type: ignore[misc]
+        raise SystemExit
+
+    # Objects
+
+    def create(self, c: Channel, typeid: str, /, *args: object, **kwds: object) -> object:  # type: ignore[override]
+        served_here, *_ = self.registry.get(typeid, (None,))
+        if served_here is None:
+            return self._pinned[typeid]
+        return super().create(c, typeid, *args, **kwds)  # type: ignore[misc]
+
+    # A race between create and decref could drop the last reference to a queue (and a client
+    # could do that on purpose): what dq serves is not counted.
+    def incref(self, c: Channel, ident: str) -> None:  # type: ignore[override]
+        if not self._is_pinned(ident):
+            super().incref(c, ident)  # type: ignore[misc]
+
+    def decref(self, c: Channel, ident: str) -> None:  # type: ignore[override]
+        if not self._is_pinned(ident):
+            super().decref(c, ident)  # type: ignore[misc]
+
+    def _is_pinned(self, ident: str) -> bool:
+        return any(ident == pinned for pinned, _ in self._pinned.values())
+
+    # Start and stop
+
+    def start(self) -> None:
+        """Serve in threads of this process."""
+        threading.Thread(target=self.accepter, name="dq-accepter", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop serving; pending calls end with their connections."""
+        self.queues.stop()
+        self.stop_event.set()
+        self.listener.wake()  # type: ignore[attr-defined]
+        with self._guard:
+            clients = list(self._clients)
+        for channel in clients:
+            channel.hang_up()
+        self.listener.close()  # type: ignore[attr-defined]
+
+
+class QueueManager(BaseManager):
+    """The recipe's own class, with its faults taken out: a drop-in for ``BaseManager`` that has
+    `get_task_queue` and `get_result_queue` already, and serves both on one port.
+
+    Args:
+        address: host and port ('' for all interfaces, port 0 for a free one), or the path of a
+            Unix socket.
+        authkey: the shared key; not empty.
+        maxsize: how many tasks may wait; 0 for any number.
+        redeliver: give out again what a client got when its connection ends.
+        pickle: "safe" for built-in and standard data types only, "any" for everything.
+
+    Raises:
+        BadKey: the key is empty.
+
+    >>> manager = QueueManager(("127.0.0.1", 0), authkey=b"only an example")
+    >>> manager.start()
+    >>> manager.get_task_queue().put(6)
+    >>> manager.get_task_queue().get(timeout=10)
+    6
+    >>> manager.shutdown()
+    """
+
+    _Server = Server
+
+    def __init__(
+        self,
+        address: Address | None = None,
+        authkey: bytes | None = None,
+        *,
+        maxsize: int = 0,
+        redeliver: bool = True,
+        pickle: str = "safe",
+        **options: Any,
+    ) -> None:
+        if authkey is None:
+            authkey = bytes(multiprocessing.process.current_process().authkey)
+        if not authkey:
+            raise BadKey("the authkey is empty; an empty key lets everybody in")
+        options["serializer"] = transport.SERIALIZER
+        super().__init__(address or ("127.0.0.1", 0), authkey, **options)
+        # Shadows the class's: `start` sends it to the server's process, and the settings with it.
+        self._registry = Registry(type(self)._registry)
+        self._registry.settings = Settings(maxsize, redeliver, pickle)
+
+    def get_server(self) -> Server:
+        # CPython's makes its own Server, whatever `_Server` says; `start` does not.
+        if self._state.value != mpm.State.INITIAL:
+            raise multiprocessing.ProcessError("this manager has started, or been shut down")
+        return Server(self._registry, self._address, self._authkey, self._serializer)
+
+    @staticmethod
+    def _finalize_manager(
+        process: multiprocessing.process.BaseProcess,
+        address: Address,
+        authkey: bytes,
+        state: mpm.State,
+        *ignored: object,
+    ) -> None:
+        # CPython's asks the server over the wire to shut down, which no client may do here.
+        process.terminate()
+        process.join()
+        state.value = mpm.State.SHUTDOWN
+        BaseProxy._address_to_local.pop(address, None)
+        if isinstance(address, str):
+            with contextlib.suppress(OSError):
+                os.unlink(address)
+
+
+QueueManager.register(TASK_QUEUE, proxytype=QueueProxy)
+QueueManager.register(RESULT_QUEUE, proxytype=QueueProxy)

@@ -1,0 +1,487 @@
+"""The master: board, queues and server in one process, and the workers that it starts itself.
+
+Who holds a task, in which process, behind which lock:
+
+    inputs ──▶ Source ──▶ Board ──▶ lease ──▶ slot ──▶ Board ──▶ Line.records ──▶ whoever reads
+             (feeder      (waiting)  (a connection   (recorded)                   (map, stream,
+              thread)                 has it)                                      the command)
+    └─────────── master, behind Queues._lock ──┘  └ worker ┘  └────────── master ────────────┘
+
+Threads of the master: one that accepts, one for each connection, one for each source that has to
+be waited for, one that keeps house; and the supervisor's, where it starts workers of its own.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from dq import inputs, keys, system, tasks, transport
+from dq.board import Rules
+from dq.errors import BadTask, ConnectError, Stopped, TaskError, UsageError
+from dq.manager import LOADS, Registry, Server
+from dq.queues import Line, Queues, result_of
+from dq.records import Failed, Recorded, Result
+from dq.supervisor import Plan, Supervisor
+from dq.tasks import Function, JobSpec, TaskRef
+from dq.transport import MAX_MESSAGE, Address
+
+T = TypeVar("T")
+
+KEEP_HOUSE = 0.05  # seconds between two looks at slow sources and old leases
+FAREWELL = 5.0  # seconds that workers have to leave when the master has finished
+
+log = logging.getLogger("dq")
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """The workers that a master starts itself.
+
+    Args:
+        workers: how many task processes.
+        threads: task slots in each.
+        max_tasks: tasks after which a process is replaced.
+        max_memory: bytes of resident memory beyond which a process is ended.
+    """
+
+    workers: int = 0
+    threads: int = 1
+    max_tasks: int | None = None
+    max_memory: int | None = None
+
+
+class Master:
+    """Serves tasks and results on one port, to any mix of local and remote workers.
+
+    Args:
+        task: the function for what plain clients put on the task queue.
+        host: address to listen on; '' for all interfaces.
+        port: TCP port, 0 for a free one; None to serve only the workers started here, over a
+            Unix socket.
+        authkey: the shared key; None to look for it where ``dq`` does, or, without a port, to
+            make one up.
+        workers: task processes to start here.
+        threads: task slots in each of them.
+        retries: further attempts after an exception or time-out.
+        retry_delay: seconds before each of them.
+        timeout: seconds that a task may run.
+        max_deaths: worker processes that a task may take with it.
+        max_failures: failed tasks after which a job stops.
+        max_tasks: tasks after which a process started here is replaced.
+        max_memory: bytes beyond which a process started here is ended.
+        initializer: called once in each worker process first.
+        unpack: call ``f(*list)`` or ``f(**mapping)``.
+        batch: tasks that go out together; None to adapt.
+        maxsize: how many items plain clients may have waiting; 0 for any number.
+        redeliver: give out again what a plain client got when its connection ends.
+        pickle: "safe", or "any" to unpickle whatever plain clients put.
+        max_message: bytes of the largest message.
+        report: told, in one line each, what people should know; None for the log.
+
+    Raises:
+        BadTask: the task or initializer cannot be loaded.
+        BadKey: there is no key, or an empty one.
+        ConnectError: the port cannot be had.
+
+    >>> import math
+    >>> with Master(workers=1) as master:
+    ...     list(master.map(math.sqrt, [1, 4, 9]))
+    [1.0, 2.0, 3.0]
+    """
+
+    def __init__(
+        self,
+        task: str | Function | None = None,
+        *,
+        host: str = "",
+        port: int | None = None,
+        authkey: bytes | str | None = None,
+        workers: int = 0,
+        threads: int = 1,
+        retries: int = 0,
+        retry_delay: float = 0.0,
+        timeout: float | None = None,
+        max_deaths: int = 3,
+        max_failures: int | None = None,
+        max_tasks: int | None = None,
+        max_memory: int | None = None,
+        initializer: str | Function | None = None,
+        unpack: bool = False,
+        batch: int | None = None,
+        maxsize: int = 0,
+        redeliver: bool = True,
+        pickle: str = "safe",
+        max_message: int = MAX_MESSAGE,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        tasks.stop_loading()
+        _check(workers=workers, threads=threads - 1, retries=retries, maxsize=maxsize)
+        if pickle not in LOADS:
+            raise UsageError(f"pickle must be 'safe' or 'any', not {pickle!r}")
+        self._rules = Rules(retries, retry_delay, timeout, max_deaths, max_failures, batch)
+        self._local = Local(workers, threads, max_tasks, max_memory)
+        self.unpack = unpack
+        self._initializer = checked(initializer) if initializer is not None else None
+        self._report = report or log.warning
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._authkey = self._find_key(authkey, port)
+        self._listens = port is not None
+        self._wanted: Address | None = None if port is None else (host, port)
+        default = self._spec(checked(task, unpack=unpack), id="plain") if task is not None else None
+        loads = LOADS[pickle]
+        self.queues = Queues(
+            default=default,
+            maxsize=maxsize,
+            redeliver=redeliver,
+            max_message=max_message,
+            loads=loads,
+            log=self._report,
+        )
+        self._loads = loads
+        self._server: Server | None = None
+        self._supervisor: Supervisor | None = None
+        self._supervising: threading.Thread | None = None
+        self._broken: BaseException | None = None
+        self._closed = threading.Event()
+
+    @staticmethod
+    def _find_key(authkey: bytes | str | None, port: int | None) -> bytes:
+        if authkey is None and port is None:
+            return keys.generate()
+        return keys.find(authkey)
+
+    # Serving
+
+    def __enter__(self) -> Master:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self.close(now=kind is not None)
+
+    @property
+    def address(self) -> Address:
+        """Host and port that it serves on, or the path of its Unix socket."""
+        if self._server is None:
+            raise UsageError("the master has not started; use it in a with statement")
+        return self._server.address
+
+    def start(self) -> None:
+        """Listen, and start the local workers. ``with`` does it."""
+        system.raise_descriptor_limit()
+        self._server = self._bind(self._wanted or self._private())
+        self._server.serve(self.queues, self._loads)
+        self._server.start()
+        threading.Thread(target=self._keep_house, name="dq-housekeeper", daemon=True).start()
+        if self._local.workers:
+            self._start_workers()
+
+    def _private(self) -> Address:
+        """Where only this user's processes find it."""
+        if not system.unix_sockets():
+            return ("127.0.0.1", 0)
+        self._folder = tempfile.TemporaryDirectory(prefix="dq-")
+        path = os.path.join(self._folder.name, "master")
+        return path if len(path) < 100 else ("127.0.0.1", 0)  # sun_path has 108 bytes, 104 on macOS
+
+    def _bind(self, address: Address) -> Server:
+        try:
+            return Server(Registry(), address, self._authkey, transport.SERIALIZER)
+        except OSError as error:
+            raise ConnectError(transport.explain_bind(address, error)) from None
+
+    def _start_workers(self) -> None:
+        local = self._local
+        plan = Plan(
+            self._reachable(),
+            self._authkey,
+            local.workers,
+            local.threads,
+            max_tasks=local.max_tasks,
+            max_memory=local.max_memory,
+            inherit=True,
+        )
+        self._supervisor = Supervisor(plan, self._report)
+        self._supervising = threading.Thread(
+            target=self._supervise, args=(self._supervisor,), name="dq-supervisor", daemon=True
+        )
+        self._supervising.start()
+
+    def _reachable(self) -> Address:
+        """Where processes on this machine find it."""
+        if isinstance(self.address, str):
+            return self.address
+        host, port = self.address
+        return ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
+
+    def _supervise(self, supervisor: Supervisor) -> None:
+        try:
+            supervisor.connect(0.0)
+            supervisor.run()
+        except BaseException as error:
+            self._broken = error
+            self.queues.wake_readers()
+
+    def _keep_house(self) -> None:
+        while not self._closed.wait(KEEP_HOUSE):
+            self.queues.sync()
+
+    def wait(self) -> None:
+        """Serve until `close` is called, in another thread or a signal's handler."""
+        while not self._closed.wait(1.0):  # in slices: on Windows nothing interrupts a wait
+            self._check_workers()
+
+    def close(self, *, now: bool = False) -> None:
+        """Tell workers that this is the end, and stop serving.
+
+        Args:
+            now: end the local workers, rather than let them leave.
+        """
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self.queues.stop()
+        if self._supervisor is not None and now:
+            self._supervisor.quit()
+        if self._supervising is not None:
+            self._supervising.join(FAREWELL)
+            if self._supervising.is_alive() and self._supervisor is not None:
+                self._supervisor.quit()
+                self._supervising.join()
+        if self._listens and not now:
+            self.queues.wait_empty(FAREWELL)
+        if self._server is not None:
+            self._server.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    # Jobs
+
+    def map(self, task: str | Callable[..., T], inputs: Iterable[object]) -> Iterator[T]:
+        """Call a function with each input; the values come in the inputs' order.
+
+        Lazy: inputs are read, and values kept, only as far ahead as a window of some megabytes.
+
+        Raises:
+            TaskError: a task failed; in the place of its value.
+            BadTask: workers could not load the function.
+        """
+        job = self.open(checked(task, unpack=self.unpack), inputs, output="values")
+        return _Values(job)
+
+    def stream(self, task: str | Callable[..., T], inputs: Iterable[object]) -> Iterator[Result[T]]:
+        """Call a function with each input; a `Result` for each comes as soon as it is there."""
+        job = self.open(checked(task, unpack=self.unpack), inputs, output="results")
+        return _Results(job)
+
+    def open(
+        self,
+        ref: TaskRef,
+        source: Iterable[object],
+        *,
+        output: str,
+        kind: str = "values",
+        fields: tuple[str, ...] = (),
+        raw: bool = False,
+    ) -> Job:
+        """Start a job; what `map`, `stream` and the command line are made of.
+
+        Args:
+            ref: the function.
+            source: the inputs: values, or lines of bytes.
+            output: what results become: "values", "results", "text" or "jsonl".
+            kind: what inputs are: "values", "lines", "raw", "jsonl" or "csv".
+            fields: names of the columns, for "csv".
+            raw: whether cells stay strings, for "csv".
+        """
+        self.address  # noqa: B018  # raises where it has not started
+        spec = self._spec(ref, output=output, kind=kind, fields=fields, raw=raw)
+        reader = inputs.Source(source)
+        line = self.queues.open(spec, self._rules, reader)
+        job = Job(self, line)
+        if reader.length is None:
+            threading.Thread(target=job.feed, name="dq-feeder", daemon=True).start()
+        return job
+
+    def _spec(
+        self,
+        ref: TaskRef,
+        *,
+        id: str | None = None,
+        output: str = "values",
+        kind: str = "values",
+        fields: tuple[str, ...] = (),
+        raw: bool = False,
+    ) -> JobSpec:
+        return JobSpec(
+            id or os.urandom(8).hex(),
+            ref,
+            kind,
+            fields,
+            raw,
+            self.unpack,
+            output,
+            self._rules.timeout,
+            self._initializer,
+        )
+
+    def _check_workers(self, line: Line | None = None) -> None:
+        """Raise what keeps local workers from working, where nobody else could."""
+        if self._broken is not None:
+            raise self._broken
+        if line is None or self._listens or self._supervisor is None:
+            return
+        reason = line.job.refused.get(self._supervisor.group)
+        if reason is not None:
+            raise BadTask(reason)
+
+
+class Job:
+    """A job on the board, from the side of who reads its records."""
+
+    def __init__(self, master: Master, line: Line) -> None:
+        self._master = master
+        self.line = line
+        self._error: BaseException | None = None
+
+    def feed(self) -> None:
+        """Read the inputs; what their iterator raises is raised again by `records`."""
+        try:
+            self._master.queues.feed(self.line)
+        except BaseException as error:
+            self._error = error
+            self.halt("its inputs failed")
+
+    def records(self, timeout: float = 1.0) -> list[Recorded] | None:
+        """Records as they come; None at the end, [] when there were none for `timeout` seconds.
+
+        Raises:
+            Stopped: there are too many failures, or the master is closed.
+        """
+        records = self._master.queues.read(self.line, timeout)
+        if records:
+            return records
+        if self._error is not None:
+            raise self._error
+        self._master._check_workers(self.line)
+        if records is None and self.line.job.stopped is not None:
+            raise Stopped(f"stopped before the end: {self.line.job.stopped}")
+        return records
+
+    def consumed(self, records: list[Recorded]) -> None:
+        """Records have been passed on; as much more may come."""
+        self._master.queues.consumed(self.line, records)
+
+    def halt(self, reason: str) -> None:
+        """Give out no more; what is running may finish."""
+        self._master.queues.halt(self.line, reason)
+
+    def close(self) -> None:
+        """Forget the job; what is running is not waited for."""
+        self._master.queues.close(self.line)
+
+    def ordered(self) -> Iterator[Recorded]:
+        """Records in the inputs' order."""
+        waiting: dict[int, Recorded] = {}
+        expected = 0
+        while (records := self.records()) is not None:
+            for record in records:
+                waiting[record.batch.start] = record
+            while expected in waiting:
+                record = waiting.pop(expected)
+                expected = record.batch.stop
+                yield record
+                self.consumed([record])
+
+    def unordered(self) -> Iterator[Recorded]:
+        """Records as they come."""
+        while (records := self.records()) is not None:
+            yield from records
+            self.consumed(records)
+
+
+class _Stream(Generic[T]):
+    """An iterator over a job that takes it off the board when nobody reads on."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+        self._iterator = self._run()
+
+    def _run(self) -> Iterator[T]:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        try:
+            return next(self._iterator)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Take the job off the board."""
+        self._job.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class _Values(_Stream[T]):
+    def _run(self) -> Iterator[T]:
+        for record in self._job.ordered():
+            yield from values_of(self._job.line, record)  # type: ignore[misc]  # the function's
+
+
+class _Results(_Stream[Result[T]]):
+    def _run(self) -> Iterator[Result[T]]:
+        for record in self._job.unordered():
+            yield from result_of(self._job.line, record)  # type: ignore[misc]  # the function's
+
+
+def values_of(line: Line, record: Recorded) -> Iterator[object]:
+    """The values of a record.
+
+    Raises:
+        TaskError: it is that of a failed task.
+    """
+    if isinstance(record.outcome, Failed):
+        [result] = result_of(line, record)
+        raise TaskError(result)
+    values = inputs.load(record.outcome.blob)
+    for place, value in enumerate(values):
+        if type(value) is inputs.Bad:
+            raise TaskError(bad_result(line, record, place, value))
+        yield value
+
+
+def bad_result(line: Line, record: Recorded, place: int, bad: inputs.Bad) -> Result[object]:
+    """The record of a task whose value cannot be unpickled here."""
+    item = line.values(record.batch)[place]
+    index = record.batch.start + place
+    return Result(index, item, None, bad.failure, record.attempts, 0.0, record.worker)
+
+
+def checked(task: str | Function, *, unpack: bool = False) -> TaskRef:
+    """Where workers find a task, once it has been found here.
+
+    Raises:
+        BadTask: it cannot be loaded, or called.
+    """
+    ref = tasks.refer(task)
+    function = tasks.load(ref) if isinstance(task, str) else task
+    tasks.check_call(function, ref, unpack=unpack)
+    return ref
+
+
+def _check(**numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < 0:
+            raise UsageError(f"{name} is too small")

@@ -1,0 +1,168 @@
+"""Results: from a worker's values to blobs, and from blobs to a file or to values.
+
+For the command line a worker's blob is finished text, which the master only copies; for the
+Python interface it is pickled values.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import sys
+from collections.abc import Sequence
+from typing import BinaryIO
+
+from dq import inputs
+from dq.errors import OutputError
+from dq.records import Failure, Result
+
+FORMATS = ("text", "jsonl")
+
+
+def encode(
+    form: str,
+    start: int,
+    items: Sequence[object],
+    results: Sequence[tuple[object, float]],
+    attempt: int,
+    worker: str,
+) -> bytes:
+    """The blob of consecutive tasks that returned, in "text" or "jsonl".
+
+    Args:
+        form: which of the two.
+        start: index of the first task.
+        items: their inputs.
+        results: their values and seconds.
+        attempt: which attempt it was.
+        worker: who ran them.
+    """
+    if form == "text":
+        return "".join([f"{value}\n" for value, _ in results]).encode(errors="backslashreplace")
+    lines = [
+        jsonl(Result(start + place, item, value, None, attempt, seconds, worker))
+        for place, (item, (value, seconds)) in enumerate(zip(items, results, strict=True))
+    ]
+    return "".join(lines).encode()
+
+
+def jsonl(result: Result[object]) -> str:
+    """One line of ``--format jsonl``; what JSON does not know stands in it as its `str`.
+
+    >>> jsonl(Result(0, 3, 9, seconds=0.25, worker="here:1"))[:-1]
+    '{"id": 0, "input": 3, "result": 9, "attempts": 1, "seconds": 0.25, "worker": "here:1"}'
+    """
+    record: dict[str, object] = {"id": result.id, "input": result.input}
+    if result.error is None:
+        record["result"] = result.value
+    else:
+        error = result.error
+        record["error"] = {
+            "type": error.type,
+            "message": error.message,
+            "traceback": error.traceback,
+        }
+    record |= {
+        "attempts": result.attempts,
+        "seconds": round(result.seconds, 6),
+        "worker": result.worker,
+    }
+    return _dumps(record) + "\n"
+
+
+def _dumps(record: dict[str, object]) -> str:
+    try:
+        return json.dumps(record, default=str)
+    except (TypeError, ValueError, RecursionError):  # keys that are no strings, a cycle
+        plain = {key: value if _is_json(value) else str(value) for key, value in record.items()}
+        return json.dumps(plain)
+
+
+def _is_json(value: object) -> bool:
+    try:
+        json.dumps(value)
+    except (TypeError, ValueError, RecursionError):
+        return False
+    return True
+
+
+class Writer:
+    """Where results go: standard output, or a file that is complete or absent.
+
+    Args:
+        path: the file; None for standard output.
+
+    Raises:
+        OutputError: it cannot be written, here and in every method.
+    """
+
+    def __init__(self, path: str | None) -> None:
+        self._path = path
+        self._temporary = f"{path}.{os.getpid()}.part" if path is not None else None
+        self._file = self._open()
+
+    def _open(self) -> BinaryIO:
+        if self._temporary is None:
+            return sys.stdout.buffer
+        try:
+            return open(self._temporary, "xb")
+        except OSError as error:
+            raise OutputError(f"cannot write {self._path}: {error.strerror}") from None
+
+    def write(self, blob: bytes) -> None:
+        """Write, and at once where somebody is watching."""
+        try:
+            self._file.write(blob)
+            if self._path is None:
+                self._file.flush()
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def commit(self) -> None:
+        """Everything is written: let the file appear."""
+        try:
+            self._file.flush()
+            if self._temporary is None or self._path is None:
+                return
+            os.fsync(self._file.fileno())
+            self._file.close()
+            os.replace(self._temporary, self._path)
+            self._temporary = None
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def discard(self) -> None:
+        """Leave nothing behind that is not whole."""
+        if self._path is None or self._temporary is None:
+            return
+        for undo in (self._file.close, lambda: os.unlink(self._temporary or "")):
+            try:
+                undo()
+            except OSError:
+                pass
+
+    def _failure(self, error: OSError) -> OutputError:
+        if self._path is None:
+            _close_stdout()
+            if error.errno == errno.EPIPE:
+                return OutputError("standard output was closed by its reader; stopped there")
+            return OutputError(f"cannot write to standard output: {error.strerror}")
+        return OutputError(
+            f"cannot write {self._path}: {error.strerror}; nothing was written there"
+        )
+
+
+def _close_stdout() -> None:
+    """Keep the interpreter from flushing what cannot be written, and failing again, at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)
+
+
+def failed(
+    index: int, item: object, error: Failure, attempts: int, seconds: float, worker: str
+) -> Result[object]:
+    """The record of a task that failed; an input that could not be read stands as None."""
+    given = None if isinstance(item, inputs.Bad) else item
+    return Result(index, given, None, error, attempts, seconds, worker)

@@ -1,0 +1,456 @@
+"""The task processes of one machine: started fresh, watched, replaced.
+
+                  ┌ waiter thread per process ─ "it has ended" ┐
+    signals ──────┤                                            ├──▶ one queue ──▶ Supervisor.run
+                  └ control thread ─ "the master has gone" ────┘
+
+Everything that happens becomes an event in one queue, which one thread takes in turn; only that
+thread starts, ends and replaces processes, and it alone talks to the master. Which task a process
+is in stands in cells of memory that both share, so that it can be known of one that has died, or
+that holds the interpreter's lock for ever.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pickle
+import queue
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from multiprocessing import util
+
+from dq import keys, system, worker
+from dq.client import Client, backoff
+from dq.errors import (
+    AuthenticationFailed,
+    ConnectError,
+    DqError,
+    MasterLost,
+    PlainMaster,
+    ProtocolError,
+)
+from dq.tasks import TaskRef
+from dq.transport import Address, show
+from dq.worker import CELLS, DEADLINE, INDEX, LEASE, READY, Config
+
+TICK = 0.05  # seconds between two looks at deadlines and memory
+AT_ONCE = 5  # processes that may end before they ever work, one after the other, before it stops
+SLOWEST = 5.0  # seconds that a process which keeps ending at once waits to be replaced
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a supervisor runs.
+
+    Args:
+        address: the master's.
+        authkey: the shared key.
+        processes: how many task processes.
+        threads: task slots in each.
+        task: what to do with the items of plain clients and plain masters.
+        reconnect: seconds to look for a master that has gone.
+        max_tasks: tasks after which a process is replaced.
+        max_memory: bytes of resident memory beyond which a process is ended.
+        inherit: whether task processes are this program's own, and get its `sys.argv`.
+    """
+
+    address: Address
+    authkey: bytes
+    processes: int
+    threads: int = 1
+    task: TaskRef | None = None
+    reconnect: float = 60.0
+    max_tasks: int | None = None
+    max_memory: int | None = None
+    inherit: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One task process."""
+
+    popen: subprocess.Popen[bytes]
+    cells: system.Cells
+    started: float
+    ended: str = ""  # why the supervisor has ended it
+
+    def slots(self, threads: int) -> list[memoryview]:
+        view = self.cells.view
+        return [view[1 + CELLS * n : 1 + CELLS * (n + 1)] for n in range(threads)]
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """A task process has ended."""
+
+    child: Child
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """The control connection has ended."""
+
+    client: Client
+
+
+@dataclass(frozen=True, slots=True)
+class Drain:
+    """Finish what is running, and leave."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quit:
+    """Leave now."""
+
+
+Event = Ended | Lost | Drain | Quit
+
+
+class Supervisor:
+    """Keeps `plan.processes` task processes at work until the master has finished.
+
+    Args:
+        plan: what to run.
+        log: told, in one line each, what people should know.
+    """
+
+    def __init__(self, plan: Plan, log: Callable[[str], None] = lambda line: None) -> None:
+        self.plan = plan
+        self.group = os.urandom(8).hex()
+        self._log = log
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()  # may be put to by a signal
+        self._children: set[Child] = set()
+        self._client: Client | None = None
+        self._plain = False
+        self._charges: list[tuple[str, int, int, str]] = []  # not yet told to the master
+        self._run = ""
+        self._failures = 0  # processes in a row that ended before they worked
+        self._replace_at: list[float] = []
+        self._leaving = False
+        self._lost_at: float | None = None
+        self._retry_at = 0.0
+        self._attempt = 0
+        self._lost_for_good = False
+
+    # From any thread, or a signal's handler
+
+    def drain(self) -> None:
+        """Finish what is running, report, leave."""
+        self._events.put(Drain())
+
+    def quit(self) -> None:
+        """Leave now; the master gives the work to others."""
+        self._events.put(Quit())
+
+    # The supervisor's own thread
+
+    def connect(self, patience: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Open the control connection, looking for the master for up to `patience` seconds.
+
+        Raises:
+            ConnectError: not found, or not with this key.
+        """
+        deadline, attempt = time.monotonic() + patience, 0
+        while True:
+            try:
+                self._open_control()
+                return
+            except (AuthenticationFailed, ProtocolError):
+                raise
+            except ConnectError as error:
+                left = deadline - time.monotonic()
+                if left <= 0 or until():
+                    raise
+                if not attempt:
+                    self._log(f"{error} Trying for {patience:g} s.")
+                time.sleep(min(backoff(attempt, random.random()), left))
+                attempt += 1
+
+    def _open_control(self) -> None:
+        plan = self.plan
+        name = f"{socket.gethostname()}:{os.getpid()}"
+        try:
+            self._client = Client(
+                plan.address,
+                plan.authkey,
+                role="supervisor",
+                group=self.group,
+                name=name,
+                default=plan.task is not None,
+            )
+        except PlainMaster:
+            if plan.task is None:
+                raise ProtocolError(
+                    f"{show(plan.address)} is a plain BaseManager, which does not say what to do"
+                    " with its tasks; give --task"
+                ) from None
+            self._plain = True
+            return
+        self._run = self._client.run
+        threading.Thread(target=self._watch_master, args=(self._client,), daemon=True).start()
+
+    def run(self) -> None:
+        """Work until the master has finished, or there is another reason to leave.
+
+        Raises:
+            MasterLost: it has gone and did not come back in time.
+            DqError: task processes cannot be started.
+        """
+        try:
+            for _ in range(self.plan.processes):
+                self._start()
+            while self._children or self._replace_at:
+                self._turn()
+        finally:
+            self._end_all()
+        if self._lost_for_good:
+            raise MasterLost(
+                f"lost the master at {show(self.plan.address)}; it did not come back in"
+                f" {self.plan.reconnect:g} s"
+            )
+
+    def _turn(self) -> None:
+        with contextlib.suppress(queue.Empty):
+            self._handle(self._events.get(timeout=TICK))
+        now = time.monotonic()
+        self._enforce(now)
+        self._tell()
+        self._look_for_master(now)
+        due = [at for at in self._replace_at if at <= now]
+        self._replace_at = [at for at in self._replace_at if at > now]
+        for _ in due:
+            self._start()
+
+    def _handle(self, event: Event) -> None:
+        match event:
+            case Ended(child):
+                self._reap(child)
+            case Lost(client):
+                self._on_lost(client)
+            case Drain():
+                self._leave()
+            case Quit():
+                self._leave()
+                self._end_all()
+
+    def _leave(self) -> None:
+        self._leaving = True
+        self._replace_at.clear()
+        for child in self._children:
+            with contextlib.suppress(OSError):
+                os.write(child.popen.stdin.fileno(), worker.DRAIN)  # type: ignore[union-attr]  # a pipe
+
+    # Processes
+
+    def _start(self) -> None:
+        plan = self.plan
+        cells = system.shared_cells(1 + CELLS * plan.threads)
+        try:
+            popen = subprocess.Popen(
+                _command(),
+                stdin=subprocess.PIPE,
+                stdout=None if _usable(1) else subprocess.DEVNULL,
+                pass_fds=(cells.fd,),
+                env=keys.scrub(os.environ),
+                # Out of the terminal's group: Ctrl-C is for the supervisor, which lets tasks
+                # finish; and whatever a task leaves behind can be ended with it.
+                start_new_session=True,
+            )
+        except OSError as error:
+            cells.close()
+            raise DqError(f"cannot start a task process: {error.strerror}") from None
+        child = Child(popen, cells, time.monotonic())
+        self._children.add(child)
+        config = Config(
+            plan.address,
+            plan.authkey,
+            self.group,
+            plan.threads,
+            cells.fd,
+            os.getpid(),
+            tuple(sys.path),
+            tuple(sys.argv) if plan.inherit else None,
+            plan.task,
+            plan.reconnect,
+            plan.max_tasks,
+        )
+        with contextlib.suppress(OSError):  # it has died already: its waiter will say so
+            assert popen.stdin is not None
+            os.write(popen.stdin.fileno(), pickle.dumps(config))
+        threading.Thread(target=self._wait, args=(child,), daemon=True).start()
+
+    def _wait(self, child: Child) -> None:
+        child.popen.wait()
+        self._events.put(Ended(child))
+
+    def _reap(self, child: Child) -> None:
+        self._children.discard(child)
+        _end_group(child)  # whatever a task has started and left
+        code = child.popen.returncode
+        worked = bool(child.cells.view[READY])
+        if code not in (worker.FINISHED, worker.RECYCLE, worker.LOST, worker.DRAINED):
+            self._charge_dead(child, code)
+        child.cells.close()
+        if child.popen.stdin is not None:
+            child.popen.stdin.close()
+        if code == worker.FINISHED:
+            self._leave()
+        elif code == worker.LOST:
+            self._lost_for_good = not self._leaving
+            self._leave()
+        elif not self._leaving:
+            self._plan_replacement(worked)
+
+    def _plan_replacement(self, worked: bool) -> None:
+        self._failures = 0 if worked else self._failures + 1
+        if self._failures >= AT_ONCE:
+            raise DqError(
+                f"task processes end as soon as they start ({self._failures} in a row);"
+                " what they printed above says why"
+            )
+        delay = 0.0 if worked else min(0.1 * 2.0**self._failures, SLOWEST)
+        self._replace_at.append(time.monotonic() + delay)
+
+    def _charge_dead(self, child: Child, code: int) -> None:
+        for view in child.slots(self.plan.threads):
+            if view[LEASE]:
+                self._charges.append(("died", view[LEASE], view[INDEX], child.ended or _how(code)))
+        if not self._leaving:
+            self._log(f"task process {child.popen.pid} {child.ended or _how(code)}; replacing it")
+
+    def _enforce(self, now: float) -> None:
+        """End processes whose task is over its time, or that are over their memory."""
+        nanoseconds = now * 1e9
+        for child in self._children:
+            if child.ended:
+                continue
+            for view in child.slots(self.plan.threads):
+                deadline, lease, index = view[DEADLINE], view[LEASE], view[INDEX]
+                if deadline and lease and nanoseconds > deadline:
+                    self._charges.append(("timeout", lease, index, ""))
+                    child.ended = "ran a task for too long"
+            limit = self.plan.max_memory
+            if limit is not None and _resident(child.popen.pid) > limit:
+                child.ended = f"grew past {limit} bytes of memory"
+            if child.ended:
+                self._tell()  # before others are given the task
+                _end_group(child)
+
+    def _end_all(self) -> None:
+        self._tell()
+        for child in self._children:
+            _end_group(child)
+        for child in list(self._children):
+            child.popen.wait()
+            self._children.discard(child)
+            child.cells.close()
+            if child.popen.stdin is not None:
+                child.popen.stdin.close()
+        if self._client is not None:
+            self._client.close()
+
+    # The master
+
+    def _watch_master(self, client: Client) -> None:
+        """The master says nothing on this connection but in answers: a byte is its end."""
+        with contextlib.suppress(OSError, ValueError):
+            while not client.channel.closed and not client.channel.gone():
+                client.channel.poll(1.0)
+        self._events.put(Lost(client))
+
+    def _tell(self) -> None:
+        """Charge tasks, as far as the master can be reached; the others keep."""
+        while self._charges and self._client is not None:
+            what, lease, index, detail = self._charges[0]
+            try:
+                self._client.charge(self._run, what, lease, index, detail)
+            except ConnectError:
+                self._client = None
+                return
+            del self._charges[0]
+
+    def _on_lost(self, client: Client) -> None:
+        if self._client is not None and self._client is not client:
+            return
+        self._client = None
+        client.close()
+        if not self._leaving and self._lost_at is None:
+            self._lost_at = time.monotonic()
+            self._attempt = 0
+
+    def _look_for_master(self, now: float) -> None:
+        """Open the control connection again; task processes look for themselves."""
+        if self._lost_at is None or self._leaving or now < self._retry_at:
+            return
+        try:
+            self._open_control()
+        except ConnectError:
+            if self._attempt == 3:
+                self._log(
+                    f"lost the master at {show(self.plan.address)}; looking for it for"
+                    f" {self.plan.reconnect:g} s"
+                )
+            self._retry_at = now + backoff(self._attempt, random.random())
+            self._attempt += 1
+            return
+        if self._attempt > 3:
+            self._log("found the master again")
+        self._lost_at = None
+
+
+def _command() -> list[str]:
+    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    # In place of the current directory, where a user's queue.py would hide the real one.
+    code = f"import sys; sys.path[0] = {home!r}; from dq.worker import main; main()"
+    flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as spawn does
+    return [sys.executable, *flags, "-c", code]
+
+
+def _usable(descriptor: int) -> bool:
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
+def _end_group(child: Child) -> None:
+    """Kill a task process and what it has started, unless that has gone elsewhere."""
+    with contextlib.suppress(OSError):
+        os.killpg(child.popen.pid, signal.SIGKILL)
+
+
+def _how(code: int) -> str:
+    """How a process ended.
+
+    >>> _how(-9), _how(3)
+    ('was killed by SIGKILL', 'ended with exit code 3')
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"
+
+
+def _resident(pid: int) -> int:
+    """Bytes of resident memory; 0 where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0
+
+
+def moved(plan: Plan, address: Address) -> Plan:
+    """The same plan for a master elsewhere."""
+    return replace(plan, address=address)

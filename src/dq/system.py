@@ -1,0 +1,271 @@
+"""What is particular to an operating system, each with what to do where it is missing."""
+
+from __future__ import annotations
+
+import mmap
+import os
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import socket
+
+_PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+# Containers can have a hard limit of a thousand million, and an old program that a task starts
+# would close that many descriptors one by one.
+_ENOUGH_DESCRIPTORS = 1 << 20
+_MACOS_OPEN_MAX = 10240  # the most that macOS takes where its hard limit says "infinite"
+
+
+class Cells:
+    """Counters of 8 bytes each in memory that several processes share.
+
+    A cell is aligned, so that who reads it sees the value before or after a write, never half.
+
+    Attributes:
+        fd: the file descriptor to give a child, with ``pass_fds``; not inherited otherwise.
+        view: the cells, as a memoryview of unsigned integers.
+
+    >>> cells = shared_cells(4)
+    >>> cells.view[2] = 7
+    >>> other = Cells.open(os.dup(cells.fd), 4)
+    >>> other.view[2]
+    7
+    >>> other.close(), cells.close()
+    (None, None)
+    """
+
+    def __init__(self, fd: int, count: int) -> None:
+        self.fd = fd
+        self._map = mmap.mmap(fd, count * 8)
+        self.view = memoryview(self._map).cast("Q")
+
+    @classmethod
+    def open(cls, fd: int, count: int) -> Cells:
+        """Return the cells that the parent made; the descriptor belongs to them from now on.
+
+        Args:
+            fd: the descriptor that the parent passed.
+            count: how many cells, as the parent made them.
+
+        Raises OSError or ValueError when the descriptor is not that of so many cells.
+        """
+        # pass_fds made it inheritable; what a task starts is not to keep it open.
+        os.set_inheritable(fd, False)
+        return cls(fd, count)
+
+    def close(self) -> None:
+        """Give the memory and the descriptor back; a second call does nothing."""
+        if self.fd < 0:
+            return
+        self.view.release()
+        self._map.close()
+        os.close(self.fd)
+        self.fd = -1
+
+
+def shared_cells(count: int) -> Cells:
+    """Return new cells, all zero.
+
+    Args:
+        count: how many cells, at least 1.
+
+    Raises OSError when there is no room for them, ValueError when ``count`` is below 1.
+
+    >>> cells = shared_cells(3)
+    >>> cells.view.tolist()
+    [0, 0, 0]
+    >>> cells.close()
+    """
+    if count < 1:
+        raise ValueError(f"{count} cells cannot be shared: at least 1")
+    fd = _memory_file(count * 8)
+    try:
+        return Cells(fd, count)
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _memory_file(length: int) -> int:
+    if not hasattr(os, "memfd_create"):
+        return _unlinked_file(length)
+    try:
+        fd: int = os.memfd_create("dq-cells")  # close-on-exec unless told otherwise
+    except OSError:  # an older kernel, a sandbox, vm.memfd_noexec=2
+        return _unlinked_file(length)
+    os.ftruncate(fd, length)
+    return fd
+
+
+def _unlinked_file(length: int) -> int:
+    import tempfile  # here to keep start-up fast: few systems need it
+
+    with tempfile.TemporaryFile() as file:
+        # Written, not truncated to length: on a full disk a hole is a SIGBUS when it is touched.
+        file.write(bytes(length))
+        file.flush()
+        return os.dup(file.fileno())
+
+
+def die_with_parent(parent_pid: int) -> bool:
+    """Have the kernel kill this process when its parent dies; False where it cannot.
+
+    The kernel takes for the parent the thread that started this process: that thread has to live
+    as long as the parent itself does. Exits with 1 when the parent has gone already.
+
+    Args:
+        parent_pid: the process id of the parent, as the parent itself knows it.
+
+    >>> die_with_parent(os.getppid())  # doctest: +SKIP
+    True
+    """
+    if sys.platform != "linux" or not _set_parent_death_signal():
+        return False
+    # The parent may have died before the kernel was asked, and is then never reported.
+    if os.getppid() != parent_pid:
+        os._exit(1)
+    return True
+
+
+def _set_parent_death_signal() -> bool:
+    try:
+        import ctypes  # here to keep start-up fast: only a child process needs it
+        import signal
+
+        prctl = ctypes.CDLL(None).prctl
+    except (ImportError, OSError, AttributeError):  # built without ctypes, or linked statically
+        return False
+    prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
+    prctl.restype = ctypes.c_int
+    return bool(prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0)
+
+
+def keepalive(sock: socket.socket, idle: int = 10, interval: int = 5, probes: int = 3) -> None:
+    """Have a TCP connection find out that its other end is gone, and send at once.
+
+    Nothing happens on any other socket, nor for an option that the system does not have.
+
+    Args:
+        sock: the socket.
+        idle: seconds of silence before the first probe.
+        interval: seconds between two probes.
+        probes: how many without an answer mean that the other end is gone.
+
+    >>> import socket
+    >>> with socket.socket() as sock:
+    ...     keepalive(sock)
+    ...     sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) != 0
+    True
+    """
+    import socket  # here to keep start-up fast: who has a socket has paid for it
+
+    if sock.family not in (socket.AF_INET, socket.AF_INET6) or sock.type != socket.SOCK_STREAM:
+        return
+    _set(sock, socket.SOL_SOCKET, "SO_KEEPALIVE", 1)
+    _set(sock, socket.IPPROTO_TCP, "TCP_NODELAY", 1)
+    # macOS has the same under another name.
+    idle_name = "TCP_KEEPIDLE" if hasattr(socket, "TCP_KEEPIDLE") else "TCP_KEEPALIVE"
+    _set(sock, socket.IPPROTO_TCP, idle_name, idle)
+    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPINTVL", interval)
+    _set(sock, socket.IPPROTO_TCP, "TCP_KEEPCNT", probes)
+    # Probes are not sent while data waits for an acknowledgement; this covers that case.
+    _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", (idle + interval * probes) * 1000)
+
+
+def _set(sock: socket.socket, level: int, name: str, value: int) -> None:
+    import socket
+
+    option: int | None = getattr(socket, name, None)
+    if option is None:
+        return
+    try:
+        sock.setsockopt(level, option, value)
+    except OSError:  # the name is there, the kernel's support is not (gVisor, old Windows)
+        pass
+
+
+def raise_descriptor_limit() -> int:
+    """Let this process open as many files as it may; return how many, 0 where nothing limits them.
+
+    >>> raise_descriptor_limit() >= 0
+    True
+    """
+    try:
+        import resource  # missing on Windows
+    except ImportError:
+        return 0
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    for wanted in (_ENOUGH_DESCRIPTORS, _MACOS_OPEN_MAX):
+        limit = min(wanted, _finite(hard))
+        if _finite(soft) < limit and _allow_descriptors(limit, hard):
+            return limit
+    return _finite(soft)
+
+
+def _allow_descriptors(soft: int, hard: int) -> bool:
+    import resource
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _finite(limit: int) -> int:
+    import resource
+
+    return sys.maxsize if limit == resource.RLIM_INFINITY else limit
+
+
+def unix_sockets() -> bool:
+    """Return whether sockets in the file system can be used.
+
+    >>> unix_sockets() in (True, False)
+    True
+    """
+    import socket  # here to keep start-up fast
+
+    if not hasattr(socket, "AF_UNIX"):
+        return False
+    try:
+        socket.socket(socket.AF_UNIX).close()
+    except OSError:  # a sandbox may forbid the family
+        return False
+    return True
+
+
+def who_listens(port: int) -> str | None:
+    """The process that listens on a TCP port, as ``name (pid N)``; None where nobody can tell.
+
+    >>> who_listens(0) is None
+    True
+    """
+    inodes = _listening_inodes(port)
+    if not inodes:
+        return None
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            links = {os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")}
+            if links & inodes:
+                with open(f"/proc/{pid}/comm") as file:
+                    return f"{file.read().strip()} (pid {pid})"
+        except OSError:
+            continue  # ended meanwhile, or somebody else's
+    return None
+
+
+def _listening_inodes(port: int) -> set[str]:
+    """Links under /proc/PID/fd of the sockets that listen on a port."""
+    found = set()
+    for table in ("/proc/net/tcp", "/proc/net/tcp6"):
+        try:
+            with open(table) as file:
+                rows = [line.split() for line in file]
+        except OSError:
+            continue
+        for row in rows[1:]:
+            if row[3] == "0A" and int(row[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{row[9]}]")
+    return found

@@ -1,0 +1,364 @@
+"""Tasks: from an import path or an object to a function, and the error when there is none."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import inspect
+import os
+import pickle
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import ModuleType
+
+from dq.errors import BadTask
+
+Function = Callable[..., object]
+
+MAIN = "__mp_main__"  # what multiprocessing calls a worker's copy of the parent's __main__
+
+
+class LoadingStopped(BaseException):
+    """Raised where a script that is being loaded for its functions comes to its own `dq.run`."""
+
+
+_state = threading.local()
+
+
+def stop_loading() -> None:
+    """Called first by everything that starts a run: a worker that loads a script wants the
+    functions above that line, not another run. So a script needs no `__main__` guard."""
+    if getattr(_state, "loading", False):
+        raise LoadingStopped
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRef:
+    """Where a worker finds a function.
+
+    Args:
+        kind: "module", "file", "main" (the parent's script) or "pickle".
+        where: the module's name, or the file's path as given.
+        name: dotted attribute in it.
+        path: the file's absolute path; for "main" the package it belongs to follows in `package`.
+        package: `__package__` of a script started with ``python -m``.
+        data: the pickled function.
+    """
+
+    kind: str
+    where: str = ""
+    name: str = ""
+    path: str = ""
+    package: str = ""
+    data: bytes = b""
+
+    def __str__(self) -> str:
+        return f"{self.where}:{self.name}" if self.name else self.where
+
+    def to_wire(self) -> tuple[str, str, str, str, str, bytes]:
+        return (self.kind, self.where, self.name, self.path, self.package, self.data)
+
+
+def parse(text: str) -> TaskRef:
+    """Read ``package.module:function`` or ``path/to/file.py:function``.
+
+    Raises:
+        BadTask: it is neither.
+
+    >>> parse("math:sqrt").where, parse("jobs/app.py:Shop.open").name
+    ('math', 'Shop.open')
+    """
+    where, colon, name = text.rpartition(":")
+    if not colon or not where or not all(part.isidentifier() for part in name.split(".")):
+        raise BadTask(
+            f"TASK {text!r} is neither package.module:function nor path/to/file.py:function"
+        )
+    if where.endswith(".py"):
+        return TaskRef("file", where, name, os.path.abspath(where))
+    if not all(part.isidentifier() for part in where.split(".")):
+        raise BadTask(f"TASK {text!r}: {where!r} is neither a module's name nor a .py file")
+    return TaskRef("module", where, name)
+
+
+def refer(task: str | Function) -> TaskRef:
+    """Where workers find `task`: an import path, or a function to be sent as one.
+
+    Raises:
+        BadTask: workers could not find it.
+
+    >>> import math
+    >>> str(refer(math.sqrt))
+    'math:sqrt'
+    """
+    if isinstance(task, str):
+        return parse(task)
+    if not callable(task):
+        raise BadTask(f"a task must be callable or an import path, not {type(task).__name__}")
+    module = getattr(task, "__module__", None)
+    name = getattr(task, "__qualname__", "")
+    if module and _finds(module, name, task):
+        return (
+            _main_ref(name, task)
+            if module in ("__main__", MAIN)
+            else TaskRef("module", module, name)
+        )
+    return _pickled(task)
+
+
+def _finds(module: str, name: str, task: Function) -> bool:
+    found: object = sys.modules.get(module)
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    return found is task
+
+
+def _main_ref(name: str, task: Function) -> TaskRef:
+    script = main_script()
+    if script is None:
+        return _pickled(task)
+    path, package = script
+    return TaskRef("main", path, name, path, package)
+
+
+def main_script() -> tuple[str, str] | None:
+    """Path and package of the script that this process runs; None in a REPL or ``python -c``."""
+    main = sys.modules.get("__main__")
+    path = getattr(main, "__file__", None)
+    if path is None or not os.path.isfile(path):
+        return None
+    spec = getattr(main, "__spec__", None)
+    return os.path.abspath(path), spec.parent if spec is not None else ""
+
+
+def _pickled(task: Function) -> TaskRef:
+    label = getattr(task, "__qualname__", None) or repr(task)
+    try:
+        data = pickle.dumps(task)
+        if b"__main__" not in data or main_script() is not None:
+            return TaskRef("pickle", label, data=data)
+    except Exception:
+        pass  # a lambda or closure: by value, or not at all
+    try:
+        import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # the closures extra
+    except ImportError:
+        raise BadTask(
+            f"{label} cannot be found by import, so workers cannot load it; put it into a module,"
+            " or pip install 'dq-toolkit[closures]' to send it by value"
+        ) from None
+    try:
+        return TaskRef("pickle", label, data=cloudpickle.dumps(task))
+    except Exception as error:
+        raise BadTask(f"{label} can be neither imported by workers nor pickled: {error}") from None
+
+
+def load(ref: TaskRef) -> Function:
+    """The function that a reference names.
+
+    Raises:
+        BadTask: one line says what was found instead.
+    """
+    if ref.kind == "pickle":
+        return _unpickle(ref)
+    module = _load_module(ref)
+    found: object = module
+    for part in ref.name.split("."):
+        if not hasattr(found, part):
+            raise BadTask(_missing(ref, part, found))
+        found = getattr(found, part)
+    if not callable(found):
+        raise BadTask(f"{ref} is not a function but {_article(type(found).__name__)}")
+    return found
+
+
+def _unpickle(ref: TaskRef) -> Function:
+    try:
+        function = pickle.loads(ref.data)
+    except Exception as error:
+        raise BadTask(f"{ref} cannot be unpickled: {type(error).__name__}: {error}") from None
+    if not callable(function):
+        raise BadTask(f"{ref} is not callable")
+    return function  # type: ignore[no-any-return]  # callable() is all there is to know
+
+
+def _load_module(ref: TaskRef) -> ModuleType:
+    try:
+        _state.loading = True
+        if ref.kind == "module":
+            return importlib.import_module(ref.where)
+        return run_script(ref)
+    except BadTask:
+        raise
+    except LoadingStopped:
+        raise BadTask(
+            f"{ref.where} calls dq when imported; put that under `if __name__ == '__main__':`"
+        ) from None
+    except ModuleNotFoundError as error:
+        raise BadTask(_no_module(ref, error)) from error
+    except BaseException as error:  # SystemExit too: a module may do anything when imported
+        raise BadTask(f"cannot import {ref.where}: {_place(error, ref)}") from error
+    finally:
+        _state.loading = False
+
+
+def run_script(ref: TaskRef) -> ModuleType:
+    """Run a file as a module, as far as its own first call of dq."""
+    path = ref.path
+    if ref.kind == "file" and os.path.isfile(ref.where):
+        path = os.path.abspath(ref.where)
+    if not os.path.isfile(path):
+        raise BadTask(f"no file {ref.where} (looked in {os.getcwd()})")
+    folder, base = os.path.split(path)
+    if folder not in sys.path:
+        sys.path.insert(0, folder)  # as python itself does for a script
+    name = MAIN if ref.kind == "main" else base[:-3]
+    known = sys.modules.get(name)
+    if known is not None:
+        if getattr(known, "__file__", None) == path:
+            return known
+        name = f"dq_task_{name}"
+    with open(path, "rb") as file:
+        code = compile(file.read(), path, "exec")
+    module = ModuleType(name)
+    module.__dict__.update(__file__=path, __package__=ref.package)
+    sys.modules[name] = module
+    if ref.kind == "main":
+        sys.modules["__main__"] = module  # so that what the parent pickled as __main__.X is found
+    try:
+        exec(code, module.__dict__)
+    except LoadingStopped:
+        pass
+    except BaseException:
+        sys.modules.pop(name, None)
+        raise
+    return module
+
+
+def _missing(ref: TaskRef, part: str, found: object) -> str:
+    names = [name for name in dir(found) if not name.startswith("_")]
+    functions = [name for name in names if inspect.isroutine(getattr(found, name, None))]
+    close = difflib.get_close_matches(part, names, n=3) or sorted(functions)[:5]
+    hint = f"; it has {', '.join(close)}" if close else "; it has no functions"
+    return f"{ref.where} has no {part!r}{hint}"
+
+
+def _no_module(ref: TaskRef, error: ModuleNotFoundError) -> str:
+    missing = error.name or ref.where
+    if missing != ref.where and not ref.where.startswith(f"{missing}."):
+        return f"cannot import {ref.where}: {_place(error, ref)}"
+    here = sorted(name[:-3] for name in os.listdir(".") if name.endswith(".py"))
+    close = difflib.get_close_matches(ref.where, here, n=3) or here[:5]
+    hint = f"; here are {', '.join(close)}" if close else ""
+    return f"no module {ref.where!r} in {os.getcwd()} or on the import path{hint}"
+
+
+def _place(error: BaseException, ref: TaskRef) -> str:
+    """An error with the file and line of the user's code that it came from."""
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    if isinstance(error, SyntaxError) and error.filename:
+        return f"{os.path.basename(error.filename)} line {error.lineno}: SyntaxError: {error.msg}"
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if frame.filename != __file__ and "importlib" not in frame.filename
+    ]
+    if not frames:
+        return what
+    return f"{os.path.basename(frames[-1].filename)} line {frames[-1].lineno}: {what}"
+
+
+def _article(noun: str) -> str:
+    return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
+
+
+def check_call(function: Function, ref: TaskRef, *, unpack: bool) -> None:
+    """Refuse a function that could not be called with one input.
+
+    Raises:
+        BadTask: it takes another number of arguments.
+    """
+    if unpack:
+        return
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return  # a built-in that does not say
+    try:
+        signature.bind(None)
+    except TypeError:
+        raise BadTask(
+            f"{ref}{signature} cannot be called with one input; give each task one argument,"
+            " or use --unpack to spread a list or mapping over several"
+        ) from None
+
+
+def is_async(function: Function) -> bool:
+    """Whether calling it gives something to be awaited."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
+        getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What a worker has to know of a job.
+
+    Args:
+        id: random, so that another run's job is never taken for this one.
+        ref: the function; None where the worker's own default is meant.
+        inputs: how to read an input: "values", "lines", "raw", "jsonl" or "csv".
+        fields: names of the columns, for "csv".
+        raw: whether cells stay strings, for "csv".
+        unpack: call ``f(*list)`` or ``f(**mapping)``.
+        output: "values", "results" (with seconds), "text" or "jsonl".
+        timeout: seconds a task may run.
+        init: called once in each process first.
+    """
+
+    id: str
+    ref: TaskRef | None
+    inputs: str = "values"
+    fields: tuple[str, ...] = ()
+    raw: bool = False
+    unpack: bool = False
+    output: str = "values"
+    timeout: float | None = None
+    init: TaskRef | None = None
+
+    def to_wire(self) -> tuple[object, ...]:
+        """As built-in types, for any Python and any dq of the same protocol."""
+        ref = self.ref.to_wire() if self.ref else None
+        init = self.init.to_wire() if self.init else None
+        return (
+            self.id,
+            ref,
+            self.inputs,
+            self.fields,
+            self.raw,
+            self.unpack,
+            self.output,
+            self.timeout,
+            init,
+        )
+
+    @classmethod
+    def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:
+        """The inverse of `to_wire`."""
+        id, ref, inputs, fields, raw, unpack, output, timeout, init = wire
+        return cls(
+            id,
+            _ref(ref),
+            inputs,
+            tuple(fields),
+            raw,
+            unpack,
+            output,
+            timeout,
+            _ref(init),  # type: ignore[arg-type]  # as to_wire has it
+        )
+
+
+def _ref(wire: object) -> TaskRef | None:
+    return TaskRef(*wire) if wire else None  # type: ignore[misc]  # as to_wire has it

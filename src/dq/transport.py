@@ -1,0 +1,381 @@
+"""Sockets: listening, connecting, the handshake, and messages framed as the standard library does.
+
+`Listener` and `dial` are registered with `multiprocessing.managers` under the serializer name
+"dq", the one place where it lets a manager bring its own; so a plain `BaseManager` on the other
+end notices nothing.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import errno
+import io
+import multiprocessing.connection as mpc
+import os
+import pickle
+import socket
+import struct
+import time
+from collections.abc import Callable
+from multiprocessing import AuthenticationError
+from typing import Protocol
+
+from dq import system
+from dq.errors import AuthenticationFailed, ConnectError
+
+Address = str | tuple[str, int]  # the path of a Unix socket, or host and port
+
+SERIALIZER = "dq"
+BACKLOG = 128
+HANDSHAKE = 5.0  # seconds that a peer has to authenticate and say what it wants
+MAX_MESSAGE = 64 * 1024 * 1024  # bytes; one message cannot exhaust the receiver
+JOINED = 64 * 1024  # bytes up to which copying header and body together beats a second write
+
+
+class MessageTooLarge(OSError):
+    """Raised when a peer announces a message over the limit."""
+
+
+class Refused(pickle.UnpicklingError):
+    """Raised when a message names something that may not be unpickled here."""
+
+
+class _Buffer(Protocol):
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+class Channel:
+    """One connection, with the methods of `multiprocessing.connection.Connection` that managers
+    use, and what those lack: deadlines, a limit on messages, a look at whether the peer has gone.
+
+    Args:
+        sock: a connected socket, owned from now on.
+        loads: how a message becomes an object.
+        max_message: bytes of the largest message that is taken.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loads: Callable[[bytearray], object] = pickle.loads,
+        max_message: int | None = None,
+    ) -> None:
+        system.keepalive(sock)
+        sock.settimeout(None)
+        self._sock = sock
+        self._deadline: float | None = None
+        self.loads = loads
+        self.max_message = max_message
+        self.on_received: Callable[[], None] = _nothing
+        self.on_sent: Callable[[], None] = _nothing
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        return self._sock.fileno()
+
+    @property
+    def closed(self) -> bool:
+        return self._sock.fileno() < 0
+
+    def close(self) -> None:
+        self._sock.close()
+
+    def hang_up(self) -> None:
+        """End the connection from another thread: who is blocked on it wakes up."""
+        with contextlib.suppress(OSError):
+            self._sock.shutdown(socket.SHUT_RDWR)
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """Let everything from now on fail with TimeoutError after so many seconds in all: a peer
+        that sends a byte now and then gains nothing by it."""
+        self._deadline = None if seconds is None else time.monotonic() + seconds
+        if seconds is None:
+            self._sock.settimeout(None)
+
+    def gone(self) -> bool:
+        """Whether the peer has closed its end."""
+        try:
+            return self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is something to read, or the end, within `timeout` seconds."""
+        return bool(mpc.wait([self._sock], timeout))
+
+    def send(self, obj: object) -> None:
+        self.send_bytes(pickle.dumps(obj))
+        self.on_sent()
+
+    def recv(self) -> object:
+        message = self._read_message(self.max_message)
+        self.on_received()
+        return self.loads(message)
+
+    def send_bytes(self, buf: bytes) -> None:
+        self._tick()
+        size = len(buf)
+        header = struct.pack("!i", size) if size <= 0x7FFFFFFF else struct.pack("!iQ", -1, size)
+        if size <= JOINED:
+            self._sock.sendall(header + buf)
+        else:
+            self._sock.sendall(header)
+            self._sock.sendall(buf)
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        return bytes(self._read_message(maxlength))
+
+    def _read_message(self, limit: int | None) -> bytearray:
+        (size,) = struct.unpack("!i", self._read(4))
+        if size == -1:
+            (size,) = struct.unpack("!Q", self._read(8))
+        if size < 0 or (limit is not None and size > limit):
+            raise MessageTooLarge(f"a message of {size} bytes; the limit is {limit}")
+        return self._read(size, started=True)
+
+    def _read(self, size: int, started: bool = False) -> bytearray:
+        buffer = bytearray(size)
+        view = memoryview(buffer)
+        while len(view):
+            self._tick()
+            count = self._sock.recv_into(view)
+            if not count:
+                raise EOFError if len(view) == size and not started else OSError("cut off")
+            view = view[count:]
+        return buffer
+
+    def _tick(self) -> None:
+        if self._deadline is None:
+            return
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError("the peer took too long")
+        self._sock.settimeout(left)
+
+
+def _nothing() -> None:
+    pass
+
+
+class Listener:
+    """A listening socket, with the interface of `multiprocessing.connection.Listener`.
+
+    Unlike that one it knows IPv6 (CPython passes every tuple to AF_INET), queues more than a
+    handful of connections, and can be woken.
+
+    Args:
+        address: host and port, or the path of a Unix socket.
+        backlog: ignored; the standard library's 16 drops connections under load.
+    """
+
+    def __init__(self, address: Address, backlog: int = BACKLOG) -> None:
+        self._path = address if isinstance(address, str) else None
+        self._sock = _bound(address)
+        self._sock.listen(BACKLOG)
+        self._wake, self._woken = socket.socketpair()
+        name = self._sock.getsockname()
+        self.address: Address = name if isinstance(name, str) else (name[0], name[1])
+
+    def accept(self) -> Channel:
+        """Wait for a connection.
+
+        Raises:
+            OSError: there are no more descriptors, say; or the listener is closed.
+        """
+        if self._woken in mpc.wait([self._sock, self._woken]):
+            raise OSError("the listener is closed")
+        sock, _ = self._sock.accept()
+        return Channel(sock)
+
+    def wake(self) -> None:
+        """Let `accept` raise, now and from now on."""
+        with contextlib.suppress(OSError):
+            self._wake.send(b"x")
+
+    def close(self) -> None:
+        for sock in (self._sock, self._wake, self._woken):
+            sock.close()
+        if self._path is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(self._path)
+
+
+def _bound(address: Address) -> socket.socket:
+    if isinstance(address, str):
+        sock = socket.socket(socket.AF_UNIX)
+        return _bind(sock, address)
+    host, port = address
+    if host in ("", "0.0.0.0"):
+        return _bind(socket.socket(socket.AF_INET), ("", port))
+    infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, _, _, _, target = infos[0]
+    sock = socket.socket(family)
+    if family == socket.AF_INET6 and host == "::":
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    return _bind(sock, target)
+
+
+def _bind(sock: socket.socket, address: object) -> socket.socket:
+    try:
+        # On Windows SO_REUSEADDR lets two listeners share a port (CPython issue 2550).
+        if os.name == "posix" and sock.family != getattr(socket, "AF_UNIX", None):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)  # type: ignore[arg-type]  # what getaddrinfo gave, or a path
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def open_socket(address: Address, timeout: float | None = None) -> socket.socket:
+    """A socket connected to an address, within `timeout` seconds for each way to it."""
+    if not isinstance(address, str):
+        host, port = address
+        return socket.create_connection((host or "127.0.0.1", port), timeout)
+    sock = socket.socket(socket.AF_UNIX)
+    try:
+        sock.settimeout(timeout)
+        sock.connect(address)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def dial(
+    address: Address, authkey: bytes | None = None, timeout: float | None = HANDSHAKE
+) -> Channel:
+    """Connect and authenticate, as `multiprocessing.connection.Client` does; same errors."""
+    channel = Channel(open_socket(address, timeout))
+    try:
+        if authkey is not None:
+            channel.set_deadline(timeout)
+            answer_challenge(channel, authkey)
+            deliver_challenge(channel, authkey)
+            channel.set_deadline(None)
+    except BaseException:
+        channel.close()
+        raise
+    return channel
+
+
+def connect(address: Address, authkey: bytes, timeout: float = HANDSHAKE) -> Channel:
+    """Connect and authenticate, with errors for people.
+
+    Raises:
+        AuthenticationFailed: the keys differ.
+        ConnectError: anything else; the message says what and where.
+    """
+    where = show(address)
+    try:
+        return dial(address, authkey, timeout)
+    except AuthenticationError:
+        raise AuthenticationFailed(
+            f"the master at {where} has another authkey; give both ends the same one"
+        ) from None
+    except socket.gaierror as error:
+        raise ConnectError(f"cannot resolve the host in {where}: {error.strerror}") from None
+    except ConnectionRefusedError:
+        raise ConnectError(f"nobody listens at {where}; is the master running?") from None
+    except (TimeoutError, EOFError, ConnectionError) as error:
+        why = str(error) or "the connection was closed during the handshake"
+        raise ConnectError(f"cannot connect to {where}: {why}") from None
+    except OSError as error:
+        raise ConnectError(f"cannot connect to {where}: {error.strerror or error}") from None
+    except (AssertionError, ValueError):  # how the standard library says "that is no challenge"
+        raise ConnectError(f"what listens at {where} is not a dq master") from None
+
+
+def answer_challenge(channel: Channel, authkey: bytes) -> None:
+    """The standard library's half of the handshake in which one proves to have the key."""
+    mpc.answer_challenge(channel, authkey)  # type: ignore[arg-type]  # it uses two methods
+
+
+def deliver_challenge(channel: Channel, authkey: bytes) -> None:
+    """The half in which the peer proves it. CPython compares digests with `==` up to 3.11; a
+    fresh random challenge each time leaves nothing to learn from how long that takes."""
+    mpc.deliver_challenge(channel, authkey)  # type: ignore[arg-type]  # it uses two methods
+
+
+def show(address: Address) -> str:
+    """An address as people write it.
+
+    >>> show(("::1", 5000)), show(("", 5000)), show("/tmp/socket")
+    ('[::1]:5000', '0.0.0.0:5000', '/tmp/socket')
+    """
+    if isinstance(address, str):
+        return address
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"
+
+
+def explain_bind(address: Address, error: OSError) -> str:
+    """Why an address cannot be listened on, and what to do."""
+    where = show(address)
+    if isinstance(error, socket.gaierror):
+        return f"cannot resolve the host in {where}: {error.strerror}"
+    if error.errno == errno.EADDRINUSE and not isinstance(address, str):
+        who = system.who_listens(address[1])
+        by = f"by {who}" if who else "perhaps by another master"
+        return f"port {address[1]} is in use, {by}; --port 0 takes a free one"
+    if error.errno == errno.EACCES and not isinstance(address, str) and address[1] < 1024:
+        return f"port {address[1]} is privileged; take one from 1024 on"
+    if error.errno == errno.EADDRNOTAVAIL:
+        return f"cannot listen on {where}: this machine has no such address"
+    return f"cannot listen on {where}: {error.strerror or error}"
+
+
+# Modules and names that a message may name. Everything here only builds data: none of it calls
+# what it is given, opens, imports or runs anything.
+_PATHS = "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath"
+_ADDRESSES = "IPv4Address IPv6Address IPv4Network IPv6Network IPv4Interface IPv6Interface"
+SAFE = {
+    "builtins": "bool bytearray bytes complex dict float frozenset int list range set slice str"
+    " tuple NotImplemented Ellipsis",
+    "collections": "OrderedDict Counter deque",
+    "datetime": "date datetime time timedelta timezone",
+    "decimal": "Decimal",
+    "fractions": "Fraction",
+    "uuid": "UUID SafeUUID",
+    "ipaddress": _ADDRESSES,
+    "pathlib": _PATHS,
+    "pathlib._local": _PATHS,
+    "_queue": "Empty",
+    "queue": "Empty Full",
+}
+_ALLOWED = {(module, name) for module, names in SAFE.items() for name in names.split()}
+
+
+class SafeUnpickler(pickle.Unpickler):
+    """An unpickler that builds built-in and standard data types only."""
+
+    def find_class(self, module: str, name: str) -> object:
+        if (module, name) in _ALLOWED or (module == "builtins" and _is_exception(name)):
+            return super().find_class(module, name)
+        raise Refused(f"{module}.{name} may not be unpickled here, only standard data types may")
+
+
+def _is_exception(name: str) -> bool:
+    found = getattr(builtins, name, None)
+    return isinstance(found, type) and issubclass(found, BaseException)
+
+
+def safe_loads(data: bytes | bytearray) -> object:
+    """Unpickle, refusing everything but built-in and standard data types.
+
+    >>> safe_loads(pickle.dumps([1, "two", {3.0}]))
+    [1, 'two', {3.0}]
+    >>> safe_loads(pickle.dumps(print))  # doctest: +IGNORE_EXCEPTION_DETAIL
+    Traceback (most recent call last):
+        ...
+    Refused: builtins.print may not be unpickled here, only standard data types may
+    """
+    return SafeUnpickler(io.BytesIO(data)).load()

@@ -1,0 +1,671 @@
+"""A task process: slots that lease batches, call the function, and report.
+
+Who touches what in a slot: its own thread runs the tasks; the process's monitor, a thread that
+also listens to the supervisor, looks at every slot ten times a second, and where one task has
+kept a batch waiting for long it reports what is done and hands back what is not started. Both
+report under `Slot.lock`. What is not started is whatever the shared list iterator still holds:
+`list(iterator)` takes it in one step that the interpreter does not interrupt.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import os
+import pickle
+import queue
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from dq import inputs, outputs, system, tasks
+from dq.client import Client, Grant, Outcomes, PlainClient, backoff
+from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError
+from dq.records import Done, Failed, Failure, Outcome
+from dq.tasks import JobSpec, TaskRef
+from dq.transport import MAX_MESSAGE, Address
+
+if TYPE_CHECKING:
+    import asyncio
+
+# Cells that a slot shares with its supervisor: the lease it works on (0 between batches), the
+# index of the task it is in, and when that has to be over, in nanoseconds of the monotonic clock.
+LEASE, INDEX, DEADLINE, CELLS = 0, 1, 2, 4
+READY = 0  # the process's own cell: whether it has been connected; the slots' cells follow
+
+# How a task process ends, for its supervisor.
+FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
+
+DRAIN = b"d"
+TICK = 0.1  # seconds between two looks of the monitor
+PATIENCE = 2  # looks at the same task, after which what waits behind it is handed back
+IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
+LONGEST_TEXT = 20_000  # characters of a message or traceback that are kept
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """All that a task process is told, over its standard input: no key is ever in `ps`.
+
+    Args:
+        address: the master's.
+        authkey: the shared key.
+        group: random name of the supervisor.
+        threads: task slots.
+        cells: descriptor of the shared cells.
+        parent: pid of the supervisor.
+        path: `sys.path` to use.
+        argv: `sys.argv` to use; None to keep one's own.
+        task: what to call with the items of plain clients and plain masters.
+        reconnect: seconds to look for a master that has gone.
+        max_tasks: tasks after which the process is replaced.
+    """
+
+    address: Address
+    authkey: bytes
+    group: str
+    threads: int = 1
+    cells: int = -1
+    parent: int = 0
+    path: tuple[str, ...] = ()
+    argv: tuple[str, ...] | None = None
+    task: TaskRef | None = None
+    reconnect: float = 60.0
+    max_tasks: int | None = None
+
+
+class Leave(Exception):
+    """Raised when a slot has no more to do; `code` says why."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(code)
+        self.code = code
+
+
+class Loop:
+    """The event loop on which a process awaits its `async def` tasks, in a thread of its own."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()  # guards the loop's start
+
+    def run(self, coroutine: object) -> object:
+        """Await on the loop; the calling slot waits."""
+        import asyncio  # here, since it costs every start 30 ms and few tasks need it
+
+        with self._lock:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, daemon=True).start()
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()  # type: ignore[arg-type, var-annotated]
+
+
+class Program:
+    """A job's function, ready to be called by the slots of this process."""
+
+    def __init__(self, spec: JobSpec, default: TaskRef | None, loop: Loop) -> None:
+        self.spec = spec
+        if spec.init is not None:
+            _call_init(spec.init)
+        ref = spec.ref or default
+        assert ref is not None
+        function = tasks.load(ref)
+        self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw)
+        self.call = _unpacking(function) if spec.unpack else function
+        if tasks.is_async(function):
+            self.call = _awaiting(self.call, loop)
+        self.timed = spec.output in ("jsonl", "results")
+
+    def caller(self, slot: Slot, bad: bool) -> Callable[[object], object]:
+        """What a slot calls with each input: the function, with only what this job needs
+        around it. A bare no-op costs 0.15 µs here; a clock read would double that."""
+        call: Callable[[object], object] = self.call
+        if self.spec.timeout is not None:
+            call = _limited(call, slot.view, self.spec.timeout)
+        if self.timed:
+            call = _timing(call, slot)
+        return _checking(call) if bad else call
+
+
+def _call_init(ref: TaskRef) -> None:
+    try:
+        tasks.load(ref)()
+    except BadTask:
+        raise
+    except BaseException as error:  # SystemExit too
+        raise BadTask(f"--init {ref} failed: {type(error).__name__}: {error}") from error
+
+
+def _unpacking(function: Callable[..., object]) -> Callable[[object], object]:
+    def call(item: object) -> object:
+        if isinstance(item, dict):
+            return function(**item)
+        if isinstance(item, list | tuple):
+            return function(*item)
+        raise TypeError(f"--unpack needs a list or a mapping, not {type(item).__name__}")
+
+    return call
+
+
+def _awaiting(function: Callable[[object], object], loop: Loop) -> Callable[[object], object]:
+    return lambda item: loop.run(function(item))
+
+
+def _limited(
+    call: Callable[[object], object], view: memoryview, seconds: float
+) -> Callable[[object], object]:
+    nanoseconds = int(seconds * 1e9)
+
+    def limited(item: object) -> object:
+        view[DEADLINE] = time.monotonic_ns() + nanoseconds
+        try:
+            return call(item)
+        finally:
+            view[DEADLINE] = 0
+
+    return limited
+
+
+def _timing(
+    call: Callable[[object], object], slot: Slot
+) -> Callable[[object], tuple[object, float]]:
+    clock = time.perf_counter
+
+    def timed(item: object) -> tuple[object, float]:
+        started = clock()
+        try:
+            return call(item), clock() - started
+        except BaseException:
+            slot.seconds = clock() - started
+            raise
+
+    return timed
+
+
+class BadItem(Exception):
+    """Raised in place of calling a function with an input that could not be read."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
+
+
+def _checking(call: Callable[[object], object]) -> Callable[[object], object]:
+    def checked(item: object) -> object:
+        if isinstance(item, inputs.Bad):
+            raise BadItem(item.failure)
+        return call(item)
+
+    return checked
+
+
+def describe(error: BaseException) -> Failure:
+    """An exception in words; whatever its class does when asked for them."""
+    if isinstance(error, BadItem):
+        return error.failure
+    kind = type(error).__qualname__
+    try:
+        message = str(error)
+    except BaseException as second:
+        message = f"<its str() raised {type(second).__qualname__}>"
+    try:
+        frames = error.__traceback__
+        while frames is not None and frames.tb_frame.f_code.co_filename == __file__:
+            frames = frames.tb_next
+        text = "".join(traceback.format_exception(type(error), error, frames))
+    except BaseException:
+        text = ""
+    return Failure(kind, message[:LONGEST_TEXT], text[-LONGEST_TEXT:])
+
+
+class Slot:
+    """One task at a time, over one connection."""
+
+    def __init__(self, process: Process, view: memoryview) -> None:
+        self.process = process
+        self.view = view
+        self.lock = threading.Lock()  # guards reports: `client` and everything below it
+        self.client: Client | None = None
+        self.waiting = False  # whether the client is in a call that can be cut off
+        self._grant: Grant | None = None
+        self._program: Program | None = None
+        self._left: Iterator[object] = iter(())
+        self._items: list[object] = []
+        self._results: list[object] = []
+        self._outcomes: list[Outcome] = []
+        self._first = 0  # index of the first task that is not reported
+        self._done = 0  # index of the first task that is not among the outcomes
+        self.seconds = 0.0  # what the last task to fail took, where that is wanted
+        self._started = 0.0
+        self._handed_back = 0
+        self._seen = (0, 0)
+        self._looks = 0
+
+    # The slot's own thread
+
+    def run(self) -> None:
+        """Work until there is a reason to leave.
+
+        Raises:
+            Leave: its code says which.
+        """
+        outcomes: Outcomes | None = None
+        while True:
+            client = self.connect()
+            try:
+                while True:
+                    grant = self._next(client, outcomes)
+                    outcomes = self._work(client, grant)
+            except ProtocolError:
+                outcomes = None  # drop: the master will not have it, now or later
+                client.close()
+            except ConnectError:
+                client.close()  # retry: reporting twice does no harm
+
+    def connect(self) -> Client:
+        """Connect, however often it takes within the patience for that."""
+        process = self.process
+        started, attempt = time.monotonic(), 0
+        while True:
+            try:
+                client = process.connect()
+                with self.lock:
+                    self.client = client
+                process.cells.view[READY] = 1
+                return client
+            except PlainMaster:
+                raise
+            except ConnectError:
+                left = started + process.config.reconnect - time.monotonic()
+                if left <= 0:
+                    raise Leave(LOST) from None
+                if process.draining.wait(min(backoff(attempt, random.random()), left)):
+                    raise Leave(DRAINED) from None
+                attempt += 1
+
+    def _next(self, client: Client, outcomes: Outcomes | None) -> Grant:
+        """Report and ask; then only ask, which is harmless to cut off."""
+        process = self.process
+        most = process.most()
+        if not most or process.draining.is_set():
+            self._send(client, outcomes, 0)
+            raise Leave(DRAINED if process.draining.is_set() else RECYCLE)
+        state, grant, spec = self._send(client, outcomes, most)
+        while grant is None:
+            if state == "stop":
+                raise Leave(FINISHED)
+            self.waiting = True
+            try:
+                if process.draining.is_set():
+                    raise Leave(DRAINED)
+                state, grant, spec = client.exchange(None, most, IDLE)
+            finally:
+                self.waiting = False
+        if spec is not None:
+            process.specs[spec.id] = spec
+        return grant
+
+    def _send(
+        self, client: Client, outcomes: Outcomes | None, most: int
+    ) -> tuple[str, Grant | None, JobSpec | None]:
+        """Report, in as many messages as the master's limit takes."""
+        if outcomes is None:
+            return client.exchange(None, most, 0.0)
+        *parts, last = split(outcomes, self.process.max_result)
+        for part in parts:
+            client.exchange(part, 0, 0.0)
+        return client.exchange(last, most, 0.0)
+
+    def _work(self, client: Client, grant: Grant) -> Outcomes:
+        try:
+            program = self.process.program(grant.job)
+        except BadTask as error:
+            where = self.process.name
+            text = f"worker {where} cannot load this job: {error}; its sys.path is {sys.path}"
+            return Outcomes(client.run, grant.lease, grant.start, refusal=text)
+        self._prepare(program, grant)
+        self._execute()
+        return self._finish(client.run)
+
+    def _prepare(self, program: Program, grant: Grant) -> None:
+        try:
+            self._items = program.decoder.decode(grant.blob, grant.skip, grant.count)
+        except Exception as error:
+            self._items = [inputs.Bad(describe(error))] * grant.count
+        self._grant, self._program = grant, program
+        self._left = iter(self._items)
+        self._results = []
+        self._outcomes = []
+        self._first = self._done = grant.start
+        self._handed_back = 0
+        self._started = time.monotonic()
+
+    def _execute(self) -> None:
+        grant, program, view = self._grant, self._program, self.view
+        assert grant is not None
+        assert program is not None
+        bad = any(type(item) is inputs.Bad for item in self._items)
+        call = program.caller(self, bad)
+        append = self._results.append
+        places = enumerate(self._left, grant.start)
+        view[INDEX] = grant.start
+        view[LEASE] = grant.lease
+        while True:
+            try:
+                for view[INDEX], item in places:  # tells the supervisor, in 25 ns
+                    append(call(item))
+                break
+            except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's
+                self._fail(error)
+        view[LEASE] = 0
+        view[DEADLINE] = 0
+
+    def _finish(self, run: str) -> Outcomes:
+        with self.lock:
+            self.process.finished(len(self._items) - self._handed_back)
+            return self._report(run, 0)
+
+    def _fail(self, error: BaseException) -> None:
+        with self.lock:
+            self._flush()
+            retry = not isinstance(error, BadItem)
+            self._outcomes.append(Failed(describe(error), self.seconds, retry))
+            self._done += 1
+
+    # Under the lock
+
+    def _flush(self) -> None:
+        """Turn the results so far into outcomes."""
+        count = len(self._results)
+        if not count:
+            return
+        results = self._results[:count]
+        del self._results[:count]
+        assert self._program is not None
+        assert self._grant is not None
+        start = self._done
+        self._done += count
+        place = start - self._grant.start
+        items = self._items[place : place + count]
+        limit = self.process.max_result
+        self._outcomes += encode(
+            self._program.spec.output,
+            start,
+            items,
+            results,
+            self._grant.attempt,
+            self.process.name,
+            limit,
+        )
+
+    def _report(self, run: str, handed_back: int) -> Outcomes:
+        self._flush()
+        assert self._grant is not None
+        busy = time.monotonic() - self._started
+        return Outcomes(
+            run, self._grant.lease, self._first, tuple(self._outcomes), handed_back, busy
+        )
+
+    # The monitor's thread
+
+    def look(self) -> None:
+        """Hand back what waits behind a task that takes long."""
+        seen = (self.view[LEASE], self.view[INDEX])
+        self._looks = self._looks + 1 if seen == self._seen and seen[0] else 0
+        self._seen = seen
+        if self._looks == PATIENCE:
+            self.hand_back()
+
+    def hand_back(self) -> None:
+        """Report what is done, and hand back what is not started."""
+        if not self.lock.acquire(blocking=False):
+            return  # it is reporting by itself
+        try:
+            if not self.view[LEASE] or self.client is None or self._grant is None:
+                return
+            tail = list(self._left)  # all at once: no other thread runs meanwhile
+            report = self._report(self.client.run, len(tail))
+            if not report.outcomes and not tail:
+                return
+            self._handed_back += len(tail)
+            self._send(self.client, report, 0)
+            self._first = self._done
+            self._outcomes = []
+            self._started = time.monotonic()
+        except (ConnectError, DqError):
+            pass  # the slot will see that when it reports, and report all of it again
+        finally:
+            self.lock.release()
+
+    def interrupt(self) -> None:
+        """Let a slot that only waits for a batch wait no longer."""
+        client = self.client
+        if self.waiting and client is not None:
+            client.channel.hang_up()
+
+
+def split(outcomes: Outcomes, limit: int) -> list[Outcomes]:
+    """A report as several, each with up to about `limit` bytes of results."""
+    parts: list[list[Outcome]] = [[]]
+    size = 0
+    for outcome in outcomes.outcomes:
+        nbytes = len(outcome.blob) if isinstance(outcome, Done) else 1000
+        if parts[-1] and size + nbytes > limit:
+            parts.append([])
+            size = 0
+        parts[-1].append(outcome)
+        size += nbytes
+    if len(parts) == 1:
+        return [outcomes]
+    reports, first = [], outcomes.first
+    for part in parts:
+        busy = outcomes.busy / len(parts)
+        reports.append(
+            replace(outcomes, first=first, outcomes=tuple(part), handed_back=0, busy=busy)
+        )
+        first += sum(outcome.count for outcome in part)
+    reports[0] = replace(reports[0], handed_back=outcomes.handed_back)
+    return reports
+
+
+def encode(
+    form: str,
+    start: int,
+    items: list[object],
+    results: list[object],
+    attempt: int,
+    worker: str,
+    limit: int,
+) -> list[Outcome]:
+    """The outcomes of consecutive tasks that returned: one blob, or as many as it takes to keep a
+    result that cannot be encoded, or is over the limit, by itself."""
+    count = len(results)
+    try:
+        blob, seconds = _blob(form, start, items, results, attempt, worker)
+        if len(blob) <= limit:
+            return [Done(count, blob, seconds)]
+        if count == 1:
+            text = f"this result has {len(blob)} bytes, over the limit of {limit} (--max-message)"
+            return [Failed(Failure("ResultTooLarge", text), retry=False)]
+    except Exception as error:
+        if count == 1:
+            text = f"this result cannot be sent: {error}"
+            return [Failed(Failure(type(error).__qualname__, text), retry=False)]
+    half = count // 2
+    first = encode(form, start, items[:half], results[:half], attempt, worker, limit)
+    rest = encode(form, start + half, items[half:], results[half:], attempt, worker, limit)
+    return first + rest
+
+
+def _blob(
+    form: str, start: int, items: list[object], results: list[object], attempt: int, worker: str
+) -> tuple[bytes, float]:
+    if form == "values":
+        return inputs.dump(results), 0.0
+    if form == "text":
+        return "".join([f"{value}\n" for value in results]).encode(errors="backslashreplace"), 0.0
+    seconds = [took for _, took in results]  # type: ignore[attr-defined, misc]  # timed pairs
+    if form == "jsonl":
+        return outputs.encode(form, start, items, results, attempt, worker), sum(seconds)  # type: ignore[arg-type]
+    values = inputs.dump([value for value, _ in results])  # type: ignore[attr-defined, misc]
+    return pickle.dumps((values, seconds)), sum(seconds)
+
+
+class Process:
+    """All of a task process."""
+
+    def __init__(self, config: Config, cells: system.Cells) -> None:
+        self.config = config
+        self.cells = cells
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self.specs: dict[str, JobSpec] = {}
+        self.draining = threading.Event()
+        self.max_result = MAX_MESSAGE - 65536
+        self._programs: dict[str, Program] = {}
+        self._loop = Loop()
+        self._lock = threading.Lock()  # guards programs and the count of tasks
+        self._left = config.max_tasks
+        views = [cells.view[1 + CELLS * n : 1 + CELLS * (n + 1)] for n in range(config.threads)]
+        self.slots = [Slot(self, view) for view in views]
+
+    def connect(self) -> Client:
+        config = self.config
+        client = Client(
+            config.address,
+            config.authkey,
+            role="slot",
+            group=config.group,
+            name=self.name,
+            default=config.task is not None,
+        )
+        self.max_result = client.max_message - 65536
+        return client
+
+    def program(self, job: str) -> Program:
+        """A job's function, loaded once for all slots."""
+        with self._lock:
+            program = self._programs.get(job)
+            if program is None:
+                program = Program(self.specs[job], self.config.task, self._loop)
+                self._programs[job] = program
+            return program
+
+    def most(self) -> int:
+        """How many tasks the next batch may have, -1 for any number."""
+        return -1 if self._left is None else max(self._left, 0)
+
+    def finished(self, count: int) -> None:
+        """Count tasks towards the process's end."""
+        with self._lock:
+            if self._left is not None:
+                self._left -= count
+
+    def run(self) -> int:
+        """Work in as many threads as there are slots; returns the exit code."""
+        codes: list[int] = []
+        others = [
+            threading.Thread(target=lambda slot=slot: codes.append(self._run(slot)), daemon=True)
+            for slot in self.slots[1:]
+        ]
+        for thread in others:
+            thread.start()
+        codes.append(self._run(self.slots[0]))
+        for thread in others:
+            thread.join()
+        return min(codes)
+
+    def _run(self, slot: Slot) -> int:
+        try:
+            slot.run()
+        except PlainMaster:
+            return self._run_plain()
+        except Leave as leave:
+            return leave.code
+
+    def _run_plain(self) -> int:
+        """Serve a plain recipe master: get a task, put a bare result."""
+        if self.config.task is None:
+            return REFUSED
+        function = tasks.load(self.config.task)
+        call: Callable[[object], object] = function
+        if tasks.is_async(function):
+            call = _awaiting(call, self._loop)
+        while True:
+            try:
+                client = PlainClient(self.config.address, self.config.authkey)
+                self.cells.view[READY] = 1
+                self._serve_plain(client, call)
+            except (ConnectError, EOFError):
+                return RECYCLE  # the next process looks for the master, plain or not
+            except Leave as leave:
+                return leave.code
+
+    def _serve_plain(self, client: PlainClient, call: Callable[[object], object]) -> None:
+        while not self.draining.is_set():
+            if self.most() == 0:
+                raise Leave(RECYCLE)
+            try:
+                item = client.get(1.0)
+            except queue.Empty:
+                continue
+            try:
+                value = call(item)
+            except BaseException as error:  # SystemExit too: it is the task's
+                failure = describe(error)
+                value = RuntimeError(failure.type, failure.message, failure.traceback)
+            client.put(value)
+            self.finished(1)
+        raise Leave(DRAINED)
+
+    def listen(self, lifeline: int) -> None:
+        """Hear what the supervisor says, and when it has died."""
+        while os.read(lifeline, 1) == DRAIN:
+            self.drain()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def monitor(self) -> None:
+        """Look at the slots now and then."""
+        while True:
+            time.sleep(TICK)
+            for slot in self.slots:
+                slot.look()
+
+    def drain(self) -> None:
+        """Finish what is running, report, leave."""
+        self.draining.set()
+        for slot in self.slots:
+            slot.hand_back()
+            slot.interrupt()
+
+
+def main() -> None:
+    """What a supervisor starts."""
+    lifeline = os.dup(0)
+    with open(lifeline, "rb", buffering=0, closefd=False) as pipe:
+        config: Config = pickle.load(pipe)
+    system.die_with_parent(config.parent)
+    with open(os.devnull, "rb") as devnull:
+        os.dup2(devnull.fileno(), 0)
+    os.dup2(2, 1)  # what a task prints, or a program it starts, must not end up among results
+    sys.path[:] = config.path
+    if config.argv is not None:
+        sys.argv[:] = config.argv
+    cells = system.Cells.open(config.cells, 1 + CELLS * config.threads)
+    process = Process(config, cells)
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the supervisor's to understand
+    threading.Thread(target=process.listen, args=(lifeline,), daemon=True).start()
+    threading.Thread(target=process.monitor, daemon=True).start()
+    code = process.run()
+    with contextlib.suppress(BaseException):
+        atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()
+    os._exit(code)  # a task may have left threads that would keep the process

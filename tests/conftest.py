@@ -1,0 +1,87 @@
+"""Fixtures for all tests, and the rule that no test leaves a process behind."""
+
+from __future__ import annotations
+
+import ctypes
+import multiprocessing.forkserver
+import multiprocessing.resource_tracker
+import os
+import shutil
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from support import command, descendants, wait_until
+from support.procfs import HAS_PROC, table
+
+#: How long what a test started may take to end after it, in seconds.
+GRACE = 5.0
+PR_SET_CHILD_SUBREAPER = 36
+
+
+def pytest_configure() -> None:
+    # Orphans of what tests start come to us and not to init, so that we see them. A test that
+    # waits for an orphan's end asks `support.alive`: until we reap it, its id is still taken.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+
+
+@pytest.fixture(autouse=True)
+def no_process_left_behind() -> Iterator[None]:
+    """Fail a test that does not end what it started, and end it."""
+    if not HAS_PROC:
+        yield
+        return
+    before = {*descendants(os.getpid())}
+    yield
+    left: list[int] = []
+
+    def none_left() -> bool:
+        left[:] = set(descendants(os.getpid())) - before - _standard_helpers()
+        return not left
+
+    try:
+        wait_until(none_left, GRACE)
+    except AssertionError:
+        said = "".join(f"\n  {pid}: {command(pid)}" for pid in left)
+        for pid in left:
+            _kill(pid)
+        pytest.fail(f"left running {GRACE:g} s after the test:{said}", pytrace=False)
+    finally:
+        _reap_adopted()
+
+
+def _standard_helpers() -> set[int]:
+    """multiprocessing keeps these for the life of a process that has used it."""
+    tracker = getattr(multiprocessing.resource_tracker, "_resource_tracker", None)
+    server = getattr(multiprocessing.forkserver, "_forkserver", None)
+    pids = (getattr(tracker, "_pid", None), getattr(server, "_forkserver_pid", None))
+    return {pid for pid in pids if pid is not None}
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
+def _reap_adopted() -> None:
+    # Only orphans: one of our own may still be waited for, by whoever started it. Our own are in
+    # our session, or (start_new_session) lead theirs.
+    for pid, process in table().items():
+        ours = process.session in (pid, os.getsid(0))
+        if process.state == "Z" and process.parent == os.getpid() and not ours:
+            os.waitpid(pid, os.WNOHANG)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with the `app.py` of `support/app.py`, to run commands in."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    shutil.copy(Path(__file__).parent / "support" / "app.py", folder / "app.py")
+    return folder
