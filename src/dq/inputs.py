@@ -227,16 +227,16 @@ class Text:
 
     def __init__(self, file: BinaryIO, kind: str, name: str) -> None:
         self._file = file
-        self._kind = kind
+        self.kind = kind
         self._name = name
         self._skipped: list[int] = []  # for each skipped blank line, how many inputs came before
         self._header = 0
         self.fields = self._read_fields() if kind == "csv" else []
 
     def __iter__(self) -> Iterator[bytes]:
-        if self._kind == "csv":
+        if self.kind == "csv":
             return self._rows()
-        return self._unblanked() if self._kind == "jsonl" else iter(self._file)
+        return self._unblanked() if self.kind == "jsonl" else iter(self._file)
 
     def place(self, index: int) -> str:
         """Where in the file an input stands."""

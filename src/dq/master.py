@@ -235,7 +235,7 @@ class Master:
     def wait(self) -> None:
         """Serve until `close` is called, in another thread or a signal's handler."""
         while not self._closed.wait(1.0):  # in slices: on Windows nothing interrupts a wait
-            self._check_workers()
+            self.check_workers()
 
     def close(self, *, now: bool = False) -> None:
         """Tell workers that this is the end, and stop serving.
@@ -331,7 +331,7 @@ class Master:
             self._initializer,
         )
 
-    def _check_workers(self, line: Line | None = None) -> None:
+    def check_workers(self, line: Line | None = None) -> None:
         """Raise what keeps local workers from working, where nobody else could."""
         if self._broken is not None:
             raise self._broken
@@ -369,7 +369,7 @@ class Job:
             return records
         if self._error is not None:
             raise self._error
-        self._master._check_workers(self.line)
+        self._master.check_workers(self.line)
         if records is None and self.line.job.stopped is not None:
             raise Stopped(f"stopped before the end: {self.line.job.stopped}")
         return records

@@ -1,0 +1,61 @@
+"""The command ``dq``: parses, calls, prints. One module for each group of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import click
+
+import dq
+from dq.cli.options import Group
+
+
+@click.group(
+    cls=Group,
+    commands={
+        "run": "dq.cli.runs:run",
+        "master": "dq.cli.runs:master",
+        "worker": "dq.cli.work:worker",
+        "keygen": "dq.cli.work:keygen",
+    },
+    context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DQ"},
+)
+@click.version_option(dq.__version__, "--version", prog_name="dq", message="dq %(version)s")
+def cli() -> None:
+    """Call a Python function with many inputs, on this machine or on many.
+
+    \b
+      dq run app:square 1 2 3                  here, on all CPUs
+      dq master app:square --input numbers.txt on one machine, and on others:
+      dq worker --server 10.0.0.2
+    """
+
+
+def main() -> None:
+    """Run the command line: the one place where errors become lines and exit codes."""
+    debug = "--debug" in sys.argv
+    try:
+        code = cli.main(prog_name="dq", standalone_mode=False) or 0
+    except click.ClickException as error:
+        code = _say(_usage(error), error.exit_code, debug)
+    except (KeyboardInterrupt, click.Abort):
+        code = _say("interrupted", 130, debug)
+    except dq.DqError as error:
+        code = _say(str(error), error.exit_code, debug)
+    sys.exit(code)
+
+
+def _usage(error: click.ClickException) -> str:
+    message = error.format_message()
+    context = getattr(error, "ctx", None)
+    return f"{message} (see {context.command_path} --help)" if context else message
+
+
+def _say(message: str, code: int, debug: bool) -> int:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    lines = " ".join(line.strip() for line in message.splitlines() if line.strip())
+    print(f"dq: {lines}", file=sys.stderr)
+    return code

@@ -1,0 +1,173 @@
+"""Options that several commands share, and the types of their values."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import click
+
+from dq import units
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Group(click.Group):
+    """A group whose commands are named by import path, and loaded when one is called: ``dq
+    --help`` needs no more than their help lines."""
+
+    def __init__(self, *args: Any, commands: Mapping[str, str], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._homes = dict(commands)
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._homes)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        home = self._homes.get(cmd_name)
+        if home is None:
+            return None
+        module, _, name = home.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.UsageError:
+            import difflib
+
+            close = difflib.get_close_matches(args[0], self._homes, n=1)
+            hint = f"; did you mean {close[0]}?" if close else ""
+            names = ", ".join(self._homes)
+            raise click.UsageError(f"no command {args[0]!r}{hint} There are {names}", ctx) from None
+
+
+class Parsed(click.ParamType):
+    """A value that a function of `dq.units` reads."""
+
+    def __init__(self, name: str, parse: Callable[[str], float | int]) -> None:
+        self.name = name
+        self._parse = parse
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float | int:
+        if not isinstance(value, str):
+            number: float | int = value
+            return number
+        try:
+            return self._parse(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+SECONDS = Parsed("seconds", units.duration)
+SIZE = Parsed("size", units.size)
+PROCESSES = Parsed("n", lambda text: units.processes(text, units.cpus()))
+
+COUNT = click.IntRange(min=0)
+POSITIVE = click.IntRange(min=1)
+
+
+def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
+    """Several decorators as one, in the order in which help shows them."""
+
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+authkey = stacked(
+    click.option(
+        "--authkey", metavar="KEY", envvar="DQ_AUTHKEY", show_envvar=False,
+        help="The key that master and workers share. Others on this machine can read it in `ps`;"
+        " DQ_AUTHKEY and --authkey-file they cannot.",
+    ),
+    click.option(
+        "--authkey-file", metavar="FILE", envvar="DQ_AUTHKEY_FILE", show_envvar=False,
+        help="A file that holds the key; `dq keygen` writes one.",
+    ),
+)  # fmt: skip
+
+debug = click.option("--debug", is_flag=True, help="Show the traceback of dq's own errors.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, only errors.")
+
+threads = click.option(
+    "-t", "--threads", type=POSITIVE, default=1, show_default=True, metavar="N",
+    help="Task slots in each process, for tasks that wait rather than compute; as many `async`"
+    " tasks are awaited at once.",
+)  # fmt: skip
+limits = stacked(
+    click.option(
+        "--max-tasks", type=POSITIVE, metavar="N", help="Replace a process after so many tasks."
+    ),
+    click.option(
+        "--max-memory", type=SIZE, metavar="SIZE",
+        help="End a process that grows past this (512M, 2G), as if its worker had died.",
+    ),
+)  # fmt: skip
+
+inputs = stacked(
+    click.option(
+        "-i", "--input", "input_file", metavar="FILE",
+        help="One input a line; `-` is standard input. .csv gives a mapping for each row, .jsonl"
+        " a value for each line.",
+    ),
+    click.option(
+        "--input-format", type=click.Choice(["lines", "jsonl", "csv"]),
+        help="What --input holds, where its name does not say.",
+    ),
+    click.option("--raw", is_flag=True, help="Keep inputs strings, also where they are JSON."),
+    click.option(
+        "--unpack", is_flag=True, help="Call f(*input) with a list, f(**input) with a mapping."
+    ),
+    click.option("--skip-bad", is_flag=True, help="Go on without lines that cannot be read."),
+)  # fmt: skip
+
+outputs = stacked(
+    click.option(
+        "-f", "--format", "form", type=click.Choice(["text", "jsonl"]), default="text",
+        show_default=True, help="Values as `print` shows them, or a JSON record for each task.",
+    ),
+    click.option(
+        "-o", "--output", metavar="FILE",
+        help="Write results to FILE, complete or not at all, rather than to standard output.",
+    ),
+    click.option("--unordered", is_flag=True, help="Results as they come, not in input order."),
+)  # fmt: skip
+
+failures = stacked(
+    click.option(
+        "--retries", type=COUNT, default=0, show_default=True, metavar="N",
+        help="Further attempts at a task that raised or ran out of time.",
+    ),
+    click.option(
+        "--retry-delay", type=SECONDS, default="0", metavar="SECONDS",
+        help="How long to wait before each of them (500ms, 2s, 5m).",
+    ),
+    click.option(
+        "--timeout", type=SECONDS, metavar="SECONDS",
+        help="How long a task may run (30, 5m, 2h); its process is ended then.",
+    ),
+    click.option(
+        "--max-deaths", type=POSITIVE, default=3, show_default=True, metavar="N",
+        help="Worker processes that a task may take with it before it is failed.",
+    ),
+    click.option(
+        "--max-failures", type=POSITIVE, metavar="N", help="Stop after so many failed tasks."
+    ),
+    click.option("--fail-fast", is_flag=True, help="Stop after the first failed task."),
+    click.option(
+        "--batch", type=POSITIVE, metavar="N",
+        help="Tasks that go out together; by default as many as keep a worker busy for some"
+        " 100 ms.",
+    ),
+    click.option("--init", metavar="TASK", help="Called once in each worker process first."),
+)  # fmt: skip

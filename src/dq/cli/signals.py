@@ -1,0 +1,53 @@
+"""The two stages of Ctrl-C: the first lets running tasks finish, the second leaves now."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+
+
+def _nothing() -> None:
+    pass
+
+
+class Stages:
+    """Counts SIGINT and SIGTERM while entered; what they do is set by whoever runs.
+
+    `on_first` runs outside the handler, in a thread, so that it may take locks; `on_second` runs
+    in the handler and may raise.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.interrupted = False  # by SIGINT, rather than told to end by SIGTERM
+        self.on_first: Callable[[], None] = _nothing
+        self.on_second: Callable[[], None] = _nothing
+        self._before: dict[int, object] = {}
+
+    def __enter__(self) -> Stages:
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._before[number] = signal.signal(number, self._handle)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() returned
+
+    def wait(self, seconds: float) -> None:
+        """Sleep, but not on after a signal."""
+        until = time.monotonic() + seconds
+        before = self.count
+        while self.count == before and time.monotonic() < until:
+            time.sleep(min(0.05, seconds))
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+        self.interrupted = number == signal.SIGINT
+        if self.count == 1:
+            threading.Thread(target=self.on_first, daemon=True).start()
+        else:
+            self.on_second()
