@@ -6,6 +6,7 @@ Python interface it is pickled values.
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -99,14 +100,16 @@ class Writer:
 
     def __init__(self, path: str | None) -> None:
         self._path = path
-        self._temporary = f"{path}.{os.getpid()}.part" if path is not None else None
+        self._temporary = (
+            None if path is None or _is_special(path) else f"{path}.{os.getpid()}.part"
+        )
         self._file = self._open()
 
     def _open(self) -> BinaryIO:
-        if self._temporary is None:
+        if self._path is None:
             return sys.stdout.buffer
         try:
-            return open(self._temporary, "xb")
+            return open(self._temporary or self._path, "wb")
         except OSError as error:
             raise OutputError(f"cannot write {self._path}: {error.strerror}") from None
 
@@ -134,13 +137,12 @@ class Writer:
 
     def discard(self) -> None:
         """Leave nothing behind that is not whole."""
-        if self._path is None or self._temporary is None:
+        if self._temporary is None:
             return
-        for undo in (self._file.close, lambda: os.unlink(self._temporary or "")):
-            try:
-                undo()
-            except OSError:
-                pass
+        with contextlib.suppress(OSError):  # what was buffered has nowhere to go
+            self._file.close()
+        with contextlib.suppress(OSError):
+            os.unlink(self._temporary)
 
     def _failure(self, error: OSError) -> OutputError:
         if self._path is None:
@@ -151,6 +153,11 @@ class Writer:
         return OutputError(
             f"cannot write {self._path}: {error.strerror}; nothing was written there"
         )
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is a device or pipe, which a renamed file must not take the place of."""
+    return os.path.exists(path) and not os.path.isfile(path)
 
 
 def _close_stdout() -> None:

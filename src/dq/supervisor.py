@@ -81,6 +81,7 @@ class Child:
     cells: system.Cells
     started: float
     ended: str = ""  # why the supervisor has ended it
+    timed_out: bool = False  # then the one task is charged, and no other of the process's
 
     def slots(self, threads: int) -> list[memoryview]:
         view = self.cells.view
@@ -296,7 +297,7 @@ class Supervisor:
         _end_group(child)  # whatever a task has started and left
         code = child.popen.returncode
         worked = bool(child.cells.view[READY])
-        if code not in (worker.FINISHED, worker.RECYCLE, worker.LOST, worker.DRAINED):
+        if not child.timed_out and code not in worker.CODES:
             self._charge_dead(child, code)
         child.cells.close()
         if child.popen.stdin is not None:
@@ -337,6 +338,7 @@ class Supervisor:
                 if deadline and lease and nanoseconds > deadline:
                     self._charges.append(("timeout", lease, index, ""))
                     child.ended = "ran a task for too long"
+                    child.timed_out = True
             limit = self.plan.max_memory
             if limit is not None and _resident(child.popen.pid) > limit:
                 child.ended = f"grew past {limit} bytes of memory"

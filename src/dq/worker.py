@@ -41,7 +41,7 @@ LEASE, INDEX, DEADLINE, CELLS = 0, 1, 2, 4
 READY = 0  # the process's own cell: whether it has been connected; the slots' cells follow
 
 # How a task process ends, for its supervisor.
-FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
+CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
 
 DRAIN = b"d"
 TICK = 0.1  # seconds between two looks of the monitor

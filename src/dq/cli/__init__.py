@@ -12,11 +12,11 @@ from dq.cli.options import Group
 
 @click.group(
     cls=Group,
-    commands={
-        "run": "dq.cli.runs:run",
-        "master": "dq.cli.runs:master",
-        "worker": "dq.cli.work:worker",
-        "keygen": "dq.cli.work:keygen",
+    homes={
+        "run": ("dq.cli.runs:run", "Call TASK with each INPUT, in processes of this machine."),
+        "master": ("dq.cli.runs:master", "Serve a task queue to workers on any machine."),
+        "worker": ("dq.cli.work:worker", "Work for a master, here or elsewhere."),
+        "keygen": ("dq.cli.work:keygen", "Write a key file for this user."),
     },
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DQ"},
 )

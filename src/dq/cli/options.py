@@ -14,23 +14,30 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Group(click.Group):
-    """A group whose commands are named by import path, and loaded when one is called: ``dq
-    --help`` needs no more than their help lines."""
+    """A group whose commands are loaded when one is called: ``dq --help`` needs no more than the
+    lines given here.
 
-    def __init__(self, *args: Any, commands: Mapping[str, str], **kwargs: Any) -> None:
+    Args:
+        homes: for each command its import path and its line of help.
+    """
+
+    def __init__(self, *args: Any, homes: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._homes = dict(commands)
+        self._homes = dict(homes)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._homes)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        home = self._homes.get(cmd_name)
-        if home is None:
+        if cmd_name not in self._homes:
             return None
-        module, _, name = home.partition(":")
+        module, _, name = self._homes[cmd_name][0].partition(":")
         command: click.Command = getattr(importlib.import_module(module), name)
         return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in self._homes.items()])
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]

@@ -24,7 +24,7 @@ from dq.records import Done, Failed, Recorded
 SHOWN = 10  # failures that are shown one by one
 
 
-@click.command(short_help="Call TASK with each INPUT, in processes of this machine.")
+@click.command()
 @click.argument("task")
 @click.argument("input", nargs=-1)
 @click.option(
@@ -71,7 +71,7 @@ def run(**given: Any) -> None:
     _serve_job(master, ref, given)
 
 
-@click.command(short_help="Serve a task queue to workers on any machine.")
+@click.command()
 @click.argument("task", required=False)
 @click.argument("input", nargs=-1)
 @click.option("--host", default="", help="Address to listen on; by default all of them.")

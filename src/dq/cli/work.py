@@ -16,7 +16,7 @@ from dq.master import checked
 from dq.supervisor import Plan, Supervisor
 
 
-@click.command(short_help="Work for a master, here or elsewhere.")
+@click.command()
 @click.option(
     "-s", "--server", default="127.0.0.1:5000", show_default=True, metavar="HOST[:PORT]",
     help="Where the master is.",
@@ -77,7 +77,7 @@ def _drain(supervisor: Supervisor) -> None:
     supervisor.drain()
 
 
-@click.command(short_help="Write a key file for this user.")
+@click.command()
 @click.argument("file", required=False)
 @click.option("--force", is_flag=True, help="Replace a key file that is there.")
 @options.debug
