@@ -28,6 +28,7 @@ from dq.errors import (
 
 if TYPE_CHECKING:
     from dq.api import run, run_master, run_worker
+    from dq.executor import Executor
     from dq.manager import QueueManager
     from dq.master import Master
     from dq.records import Failure, Result
@@ -39,6 +40,7 @@ __all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
     "run_master",
     "run_worker",
     "Master",
+    "Executor",
     "QueueManager",
     "Failure",
     "Result",
@@ -65,6 +67,7 @@ _HOMES = {
     "run_master": "dq.api",
     "run_worker": "dq.api",
     "Master": "dq.master",
+    "Executor": "dq.executor",
     "QueueManager": "dq.manager",
     "Failure": "dq.records",
     "Result": "dq.records",

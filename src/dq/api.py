@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, TypedDict, TypeVar, overload
+from typing import TYPE_CHECKING, TypeVar, overload
 
-from dq import inputs as _inputs
 from dq import keys, tasks, transport, units
-from dq.errors import TaskError, UsageError
-from dq.master import Master, bad_result, checked
-from dq.queues import Line, result_of
-from dq.records import Failed, Recorded
+from dq.errors import UsageError
+from dq.master import Master, Options, checked, values_or_errors
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function
 
@@ -23,24 +20,6 @@ T = TypeVar("T")
 log = logging.getLogger("dq")
 
 PORT = 5000
-
-
-class Options(TypedDict, total=False):
-    """Keyword arguments of `Master` that `run` and `run_master` hand on."""
-
-    threads: int
-    retries: int
-    retry_delay: float
-    timeout: float | None
-    max_deaths: int
-    max_failures: int | None
-    max_tasks: int | None
-    max_memory: int | None
-    initializer: str | Function | None
-    unpack: bool
-    batch: int | None
-    max_message: int
-    report: Callable[[str], None] | None
 
 
 def run(
@@ -249,17 +228,7 @@ def _collect(
     if not return_exceptions:
         return list(master.map(task, inputs))
     job = master.open(checked(task, unpack=master.unpack), inputs, output="values")
-    values: list[T] = []
+    values: list[object] = []
     for record in job.ordered():
-        values += _values_or_errors(job.line, record)  # type: ignore[arg-type]  # the function's
-    return values
-
-
-def _values_or_errors(line: Line, record: Recorded) -> list[object]:
-    if isinstance(record.outcome, Failed):
-        return [TaskError(result) for result in result_of(line, record)]
-    values = _inputs.load(record.outcome.blob)
-    return [
-        TaskError(bad_result(line, record, place, value)) if type(value) is _inputs.Bad else value
-        for place, value in enumerate(values)
-    ]
+        values += values_or_errors(job.line, record)
+    return values  # type: ignore[return-value]  # the function's

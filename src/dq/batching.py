@@ -6,7 +6,9 @@ WORK = 0.075  # seconds of work that a batch aims at
 EXCHANGES = 20  # a batch is worth at least this many times what handing it over costs
 LONGEST = 5.0  # seconds of work beyond which not even a slow link makes a batch grow
 ALONE = 0.1  # seconds; a task that takes longer goes out by itself
-BYTES = 256 * 1024  # encoded inputs or results of one batch
+BYTES = 256 * 1024  # encoded inputs or results of one batch, where an exchange takes up to ...
+NEAR = 0.001  # ... so many seconds; a batch for a slower link may be as many times as large, up to
+FARTHEST = 32
 GROWTH = 8  # how much larger than the largest one seen the next may be
 MEMORY = 0.8  # weight of what was known before against what was just seen
 
@@ -53,6 +55,12 @@ class BatchSizer:
         """Seconds of work that the next batch aims at."""
         return min(max(WORK, EXCHANGES * self._exchange.value), LONGEST)
 
+    @property
+    def limit(self) -> float:
+        """Bytes that the next batch may have. No-op tasks on a link with 10 ms of delay need 5 MiB
+        under way to keep a worker busy."""
+        return BYTES * min(max(self._exchange.value / NEAR, 1), FARTHEST)
+
     def sent(self, count: int, nbytes: int) -> None:
         """Take in that `count` inputs were `nbytes` long together."""
         self._inputs.add(count, nbytes)
@@ -73,7 +81,7 @@ class BatchSizer:
         if not self._largest or self.seconds > ALONE:
             return 1
         size = min(GROWTH * self._largest, int(self.work / max(self.seconds, 1e-9)))
-        size = min(size, int(BYTES / max(self.nbytes, 1)))
+        size = min(size, int(self.limit / max(self.nbytes, 1)))
         if remaining is not None:
             size = min(size, -(-remaining // (2 * max(slots, 1))))
         return max(size, 1)

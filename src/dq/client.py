@@ -9,6 +9,7 @@ from __future__ import annotations
 import queue
 import time
 from dataclasses import dataclass
+from typing import cast
 
 from dq import transport
 from dq.errors import ConnectError, PlainMaster, ProtocolError
@@ -18,6 +19,11 @@ from dq.transport import Address, Channel
 
 PROTOCOL = 1
 LEASES = "dq"  # ident of the lease face
+
+
+_Answer = tuple[str, object]  # kind and result, as the manager protocol has it
+_Granted = tuple[int, str, int, int, int, bytes, int]  # the fields of a Grant
+_Exchanged = tuple[str, _Granted | None, tuple[object, ...] | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +108,7 @@ class Connection:
         """
         try:
             self.channel.send((ident, method, args, {}))
-            kind, result = self.channel.recv()  # type: ignore[misc]  # as the manager protocol has it
+            kind, result = cast("_Answer", self.channel.recv())
         except (OSError, EOFError) as error:
             self.close()
             raise ConnectError(f"lost the master: {error or 'connection closed'}") from None
@@ -170,7 +176,8 @@ class Client(Connection):
             "go", "idle" or "stop" (the master has finished); a lease; its job, the first time.
         """
         report = outcomes.to_wire() if outcomes is not None else None
-        state, grant, spec = self.call(LEASES, "exchange", report, most, wait)  # type: ignore[misc]  # as LeaseFace has it
+        answer = self.call(LEASES, "exchange", report, most, wait)
+        state, grant, spec = cast("_Exchanged", answer)
         return (
             state,
             Grant(*grant) if grant else None,
@@ -213,10 +220,11 @@ class PlainClient:
 def _create(address: Address, authkey: bytes, typeid: str) -> str:
     with transport.connect(address, authkey) as channel:
         channel.send((None, "create", (typeid,), {}))
-        kind, result = channel.recv()  # type: ignore[misc]  # as the manager protocol has it
+        kind, result = cast("_Answer", channel.recv())
     if kind != "#RETURN":
         raise ProtocolError(f"{transport.show(address)} serves no {typeid}")
-    return str(result[0])
+    ident, _ = cast("tuple[str, tuple[str, ...]]", result)
+    return ident
 
 
 EMPTY = queue.Empty

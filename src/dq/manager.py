@@ -16,7 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.managers import BaseManager, BaseProxy
-from typing import Any
+from typing import Any, Protocol, cast
 
 from dq import transport
 from dq.errors import BadKey
@@ -39,6 +39,9 @@ Loads = Callable[[bytes], object]
 LOADS: dict[str, Loads] = {"safe": transport.safe_loads, "any": pickle.loads}
 
 
+_Request = tuple[object, str, tuple[object, ...], dict[str, object]]  # ident, method, arguments
+
+
 class QueueProxy(BaseProxy):
     """What a client gets from `get_task_queue()` and `get_result_queue()`."""
 
@@ -51,25 +54,28 @@ class QueueProxy(BaseProxy):
         self._callmethod("put_nowait", (item,))
 
     def get(self, block: bool = True, timeout: float | None = None) -> object:
-        return self._callmethod("get", (block, timeout))
+        return self._call("get", block, timeout)
 
     def get_nowait(self) -> object:
-        return self._callmethod("get_nowait")
+        return self._call("get_nowait")
 
     def qsize(self) -> int:
-        return self._callmethod("qsize")  # type: ignore[no-any-return]
+        return cast(int, self._call("qsize"))
 
     def empty(self) -> bool:
-        return self._callmethod("empty")  # type: ignore[no-any-return]
+        return cast(bool, self._call("empty"))
 
     def full(self) -> bool:
-        return self._callmethod("full")  # type: ignore[no-any-return]
+        return cast(bool, self._call("full"))
 
     def task_done(self) -> None:
         self._callmethod("task_done")
 
     def join(self) -> None:
         self._callmethod("join")
+
+    def _call(self, method: str, *args: object) -> object:
+        return self._callmethod(method, args)  # type: ignore[func-returns-value]  # as typed there
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +99,15 @@ class Server(mpm.Server):
     Overridden, with the behaviour of CPython 3.8 to 3.13 that each corrects beside it.
     """
 
+    address: Address
     # Any client with the key could call shutdown, debug_info and number_of_objects.
     public = ["create", "accept_connection", "get_methods", "incref", "decref", "dummy"]  # noqa: RUF012  # as CPython has it
     # "#GETVALUE" would pickle a queue whole; str() and repr() show the server's insides.
     fallback_mapping = {}  # noqa: RUF012  # as CPython has it
 
-    def __init__(self, registry: object, address: Address, authkey: bytes, serializer: str) -> None:
+    def __init__(
+        self, registry: dict[str, Any], address: Address, authkey: bytes, serializer: str
+    ) -> None:
         if not authkey:
             raise BadKey("the authkey is empty; an empty key lets everybody in")
         super().__init__(registry, address, authkey, serializer)
@@ -122,7 +131,7 @@ class Server(mpm.Server):
 
     def _pin(self, typeid: str, ident: str, face: object, exposed: tuple[str, ...]) -> None:
         self._pinned[typeid] = (ident, exposed)
-        self.id_to_obj[ident] = (face, set(exposed), None)  # type: ignore[attr-defined]
+        self.id_to_obj[ident] = (face, set(exposed), None)  # type: ignore[assignment]  # as CPython
 
     # Connections
 
@@ -184,7 +193,7 @@ class Server(mpm.Server):
     def _answer(self, conn: Channel) -> None:
         """The one request by which a connection says what it is for."""
         conn.loads = lambda message: self._loads(conn, message)
-        _, name, args, kwds = conn.recv()  # type: ignore[misc]
+        _, name, args, kwds = cast("_Request", conn.recv())
         try:
             if name not in self.public:
                 raise AttributeError(f"{name!r} is not served")
@@ -207,32 +216,32 @@ class Server(mpm.Server):
     def accept_connection(self, c: Channel, name: str) -> None:  # type: ignore[override]
         # As CPython's, which sends its answer first; the deadline is over from here on.
         c.set_deadline(None)
-        super().accept_connection(c, name)  # type: ignore[misc]
+        super().accept_connection(c, name)  # type: ignore[arg-type]  # a Channel serves as a Connection
 
     def serve_client(self, conn: Channel) -> None:  # type: ignore[override]
         # When CPython's returns because of `stop_event`, its caller sends None as the answer to
         # a request that was never carried out.
         with self.queues.connection(conn):
-            super().serve_client(conn)  # type: ignore[misc]
+            super().serve_client(conn)  # type: ignore[arg-type]  # a Channel serves as a Connection
         raise SystemExit
 
     # Objects
 
     def create(self, c: Channel, typeid: str, /, *args: object, **kwds: object) -> object:  # type: ignore[override]
-        served_here, *_ = self.registry.get(typeid, (None,))
+        served_here, *_ = self.registry.get(typeid, (None,))  # type: ignore[attr-defined]
         if served_here is None:
             return self._pinned[typeid]
-        return super().create(c, typeid, *args, **kwds)  # type: ignore[misc]
+        return super().create(c, typeid, *args, **kwds)  # type: ignore[arg-type]  # a Channel serves as a Connection
 
     # A race between create and decref could drop the last reference to a queue (and a client
     # could do that on purpose): what dq serves is not counted.
     def incref(self, c: Channel, ident: str) -> None:  # type: ignore[override]
         if not self._is_pinned(ident):
-            super().incref(c, ident)  # type: ignore[misc]
+            super().incref(c, ident)  # type: ignore[arg-type]  # a Channel serves as a Connection
 
     def decref(self, c: Channel, ident: str) -> None:  # type: ignore[override]
         if not self._is_pinned(ident):
-            super().decref(c, ident)  # type: ignore[misc]
+            super().decref(c, ident)  # type: ignore[arg-type]  # a Channel serves as a Connection
 
     def _is_pinned(self, ident: str) -> bool:
         return any(ident == pinned for pinned, _ in self._pinned.values())
@@ -253,6 +262,10 @@ class Server(mpm.Server):
         for channel in clients:
             channel.hang_up()
         self.listener.close()  # type: ignore[attr-defined]
+
+
+class _State(Protocol):
+    value: int
 
 
 class QueueManager(BaseManager):
@@ -279,6 +292,12 @@ class QueueManager(BaseManager):
     """
 
     _Server = Server
+    # Undocumented, and so not in the type stubs.
+    _registry: dict[str, Any]
+    _address: Address
+    _authkey: bytes
+    _serializer: str
+    _state: _State
 
     def __init__(
         self,
@@ -297,12 +316,13 @@ class QueueManager(BaseManager):
         options["serializer"] = transport.SERIALIZER
         super().__init__(address or ("127.0.0.1", 0), authkey, **options)
         # Shadows the class's: `start` sends it to the server's process, and the settings with it.
-        self._registry = Registry(type(self)._registry)
-        self._registry.settings = Settings(maxsize, redeliver, pickle)
+        registry = Registry(type(self)._registry)
+        registry.settings = Settings(maxsize, redeliver, pickle)
+        self._registry = registry
 
     def get_server(self) -> Server:
         # CPython's makes its own Server, whatever `_Server` says; `start` does not.
-        if self._state.value != mpm.State.INITIAL:
+        if self._state.value != mpm.State.INITIAL:  # type: ignore[attr-defined]  # undocumented
             raise multiprocessing.ProcessError("this manager has started, or been shut down")
         return Server(self._registry, self._address, self._authkey, self._serializer)
 
@@ -311,13 +331,13 @@ class QueueManager(BaseManager):
         process: multiprocessing.process.BaseProcess,
         address: Address,
         authkey: bytes,
-        state: mpm.State,
+        state: _State,
         *ignored: object,
     ) -> None:
         # CPython's asks the server over the wire to shut down, which no client may do here.
         process.terminate()
         process.join()
-        state.value = mpm.State.SHUTDOWN
+        state.value = mpm.State.SHUTDOWN  # type: ignore[attr-defined]  # undocumented
         BaseProxy._address_to_local.pop(address, None)
         if isinstance(address, str):
             with contextlib.suppress(OSError):

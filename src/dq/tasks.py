@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
+from typing import cast
 
 from dq.errors import BadTask
 
@@ -273,6 +274,20 @@ def _article(noun: str) -> str:
     return f"{'an' if noun[:1] in 'aeiou' else 'a'} {noun}"
 
 
+def check_init(function: Function, ref: TaskRef) -> None:
+    """Refuse a function that could not be called without arguments.
+
+    Raises:
+        BadTask: it takes some.
+    """
+    try:
+        inspect.signature(function).bind()
+    except ValueError:
+        return  # a built-in that does not say
+    except TypeError:
+        raise BadTask(f"--init {ref} is called without arguments, and takes some") from None
+
+
 def check_call(function: Function, ref: TaskRef, *, unpack: bool) -> None:
     """Refuse a function that could not be called with one input.
 
@@ -311,7 +326,8 @@ class JobSpec:
         inputs: how to read an input: "values", "lines", "raw", "jsonl" or "csv".
         fields: names of the columns, for "csv".
         raw: whether cells stay strings, for "csv".
-        unpack: call ``f(*list)`` or ``f(**mapping)``.
+        unpack: "" calls ``f(input)``, "items" ``f(*list)`` or ``f(**mapping)``, "call" with the
+            positional and keyword arguments that the input is a pair of.
         output: "values", "results" (with seconds), "text" or "jsonl".
         timeout: seconds a task may run.
         init: called once in each process first.
@@ -322,7 +338,7 @@ class JobSpec:
     inputs: str = "values"
     fields: tuple[str, ...] = ()
     raw: bool = False
-    unpack: bool = False
+    unpack: str = ""
     output: str = "values"
     timeout: float | None = None
     init: TaskRef | None = None
@@ -346,7 +362,7 @@ class JobSpec:
     @classmethod
     def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:
         """The inverse of `to_wire`."""
-        id, ref, inputs, fields, raw, unpack, output, timeout, init = wire
+        id, ref, inputs, fields, raw, unpack, output, timeout, init = cast("_Wire", wire)
         return cls(
             id,
             _ref(ref),
@@ -356,9 +372,15 @@ class JobSpec:
             unpack,
             output,
             timeout,
-            _ref(init),  # type: ignore[arg-type]  # as to_wire has it
+            _ref(init),
         )
 
 
-def _ref(wire: object) -> TaskRef | None:
-    return TaskRef(*wire) if wire else None  # type: ignore[misc]  # as to_wire has it
+_WireRef = tuple[str, str, str, str, str, bytes]
+_Wire = tuple[
+    str, _WireRef | None, str, tuple[str, ...], bool, bool, str, float | None, _WireRef | None
+]
+
+
+def _ref(wire: _WireRef | None) -> TaskRef | None:
+    return TaskRef(*wire) if wire else None

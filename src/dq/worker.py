@@ -23,7 +23,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from dq import inputs, outputs, system, tasks
 from dq.client import Client, Grant, Outcomes, PlainClient, backoff
@@ -104,7 +104,7 @@ class Loop:
             if self._loop is None:
                 self._loop = asyncio.new_event_loop()
                 threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()  # type: ignore[arg-type, var-annotated]
+        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()  # type: ignore[arg-type]
 
 
 class Program:
@@ -118,7 +118,9 @@ class Program:
         assert ref is not None
         function = tasks.load(ref)
         self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw)
-        self.call = _unpacking(function) if spec.unpack else function
+        self.call = {"": function, "items": _unpacking(function), "call": _calling(function)}[
+            spec.unpack
+        ]
         if tasks.is_async(function):
             self.call = _awaiting(self.call, loop)
         self.timed = spec.output in ("jsonl", "results")
@@ -150,6 +152,14 @@ def _unpacking(function: Callable[..., object]) -> Callable[[object], object]:
         if isinstance(item, list | tuple):
             return function(*item)
         raise TypeError(f"--unpack needs a list or a mapping, not {type(item).__name__}")
+
+    return call
+
+
+def _calling(function: Callable[..., object]) -> Callable[[object], object]:
+    def call(item: object) -> object:
+        args, kwargs = item  # type: ignore[misc]  # as Executor.submit has it
+        return function(*args, **kwargs)
 
     return call
 
@@ -250,7 +260,7 @@ class Slot:
 
     # The slot's own thread
 
-    def run(self) -> None:
+    def run(self) -> NoReturn:
         """Work until there is a reason to leave.
 
         Raises:
@@ -291,37 +301,37 @@ class Slot:
                 attempt += 1
 
     def _next(self, client: Client, outcomes: Outcomes | None) -> Grant:
-        """Report and ask; then only ask, which is harmless to cut off."""
+        """Report, and wait for the next batch. A call that is cut off, to drain, is made again on
+        another connection, by a slot that then wants nothing more: reporting twice does no harm."""
         process = self.process
-        most = process.most()
-        if not most or process.draining.is_set():
-            self._send(client, outcomes, 0)
-            raise Leave(DRAINED if process.draining.is_set() else RECYCLE)
-        state, grant, spec = self._send(client, outcomes, most)
-        while grant is None:
-            if state == "stop":
-                raise Leave(FINISHED)
+        while True:
+            most = process.most()
             self.waiting = True
             try:
-                if process.draining.is_set():
-                    raise Leave(DRAINED)
-                state, grant, spec = client.exchange(None, most, IDLE)
+                if not most or process.draining.is_set():
+                    self._send(client, outcomes, 0)
+                    raise Leave(RECYCLE if not process.draining.is_set() else DRAINED)
+                state, grant, spec = self._send(client, outcomes, most)
             finally:
                 self.waiting = False
-        if spec is not None:
-            process.specs[spec.id] = spec
-        return grant
+            if spec is not None:
+                process.specs[spec.id] = spec
+            if grant is not None:
+                return grant
+            if state == "stop":
+                raise Leave(FINISHED)
+            outcomes = None
 
     def _send(
         self, client: Client, outcomes: Outcomes | None, most: int
     ) -> tuple[str, Grant | None, JobSpec | None]:
-        """Report, in as many messages as the master's limit takes."""
+        """Report, in as many messages as the master's limit takes, and ask for `most` tasks."""
         if outcomes is None:
-            return client.exchange(None, most, 0.0)
+            return client.exchange(None, most, IDLE)
         *parts, last = split(outcomes, self.process.max_result)
         for part in parts:
             client.exchange(part, 0, 0.0)
-        return client.exchange(last, most, 0.0)
+        return client.exchange(last, most, IDLE)
 
     def _work(self, client: Client, grant: Grant) -> Outcomes:
         try:
@@ -511,10 +521,11 @@ def _blob(
         return inputs.dump(results), 0.0
     if form == "text":
         return "".join([f"{value}\n" for value in results]).encode(errors="backslashreplace"), 0.0
-    seconds = [took for _, took in results]  # type: ignore[attr-defined, misc]  # timed pairs
+    pairs = cast("list[tuple[object, float]]", results)  # as timed slots have them
+    seconds = [took for _, took in pairs]
     if form == "jsonl":
-        return outputs.encode(form, start, items, results, attempt, worker), sum(seconds)  # type: ignore[arg-type]
-    values = inputs.dump([value for value, _ in results])  # type: ignore[attr-defined, misc]
+        return outputs.encode(form, start, items, pairs, attempt, worker), sum(seconds)
+    values = inputs.dump([value for value, _ in pairs])
     return pickle.dumps((values, seconds)), sum(seconds)
 
 

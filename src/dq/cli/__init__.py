@@ -18,6 +18,7 @@ from dq.cli.options import Group
         "worker": ("dq.cli.work:worker", "Work for a master, here or elsewhere."),
         "keygen": ("dq.cli.work:keygen", "Write a key file for this user."),
     },
+    no_args_is_help=False,  # click's way of showing it differs from version to version
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DQ"},
 )
 @click.version_option(dq.__version__, "--version", prog_name="dq", message="dq %(version)s")

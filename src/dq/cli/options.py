@@ -48,12 +48,12 @@ class Group(click.Group):
             import difflib
 
             close = difflib.get_close_matches(args[0], self._homes, n=1)
-            hint = f"; did you mean {close[0]}?" if close else ""
+            hint = f"; did you mean {close[0]}?" if close else "."
             names = ", ".join(self._homes)
             raise click.UsageError(f"no command {args[0]!r}{hint} There are {names}", ctx) from None
 
 
-class Parsed(click.ParamType):
+class Parsed(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in new clicks
     """A value that a function of `dq.units` reads."""
 
     def __init__(self, name: str, parse: Callable[[str], float | int]) -> None:
@@ -123,7 +123,7 @@ limits = stacked(
 
 inputs = stacked(
     click.option(
-        "-i", "--input", "input_file", metavar="FILE",
+        "-i", "--input", metavar="FILE",
         help="One input a line; `-` is standard input. .csv gives a mapping for each row, .jsonl"
         " a value for each line.",
     ),
@@ -140,7 +140,7 @@ inputs = stacked(
 
 outputs = stacked(
     click.option(
-        "-f", "--format", "form", type=click.Choice(["text", "jsonl"]), default="text",
+        "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text",
         show_default=True, help="Values as `print` shows them, or a JSON record for each task.",
     ),
     click.option(

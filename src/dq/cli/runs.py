@@ -26,7 +26,7 @@ SHOWN = 10  # failures that are shown one by one
 
 @click.command()
 @click.argument("task")
-@click.argument("input", nargs=-1)
+@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option(
     "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N",
     help="Processes: N, -N (all CPUs but N) or N%; by default one for each CPU.",
@@ -57,7 +57,7 @@ def run(**given: Any) -> None:
       seq 1000000 | dq run app:square --input - -o squares.txt
     """
     _enter()
-    if not given["input"] and given["input_file"] is None:
+    if not given["inputs"] and given["input"] is None:
         raise click.UsageError(
             "no input: give INPUTs after TASK, or --input FILE (- is standard input)"
         )
@@ -73,7 +73,7 @@ def run(**given: Any) -> None:
 
 @click.command()
 @click.argument("task", required=False)
-@click.argument("input", nargs=-1)
+@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--host", default="", help="Address to listen on; by default all of them.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, metavar="PORT",
@@ -119,7 +119,7 @@ def master(**given: Any) -> None:
       dq master --port 5000 --authkey abc
     """
     _enter()
-    has_inputs = bool(given["input"]) or given["input_file"] is not None
+    has_inputs = bool(given["inputs"]) or given["input"] is not None
     with _quietly():
         ref = checked(given["task"], unpack=given["unpack"]) if given["task"] else None
     authkey = _find_key(given, given["host"])
@@ -215,12 +215,12 @@ class Given:
 
 
 def _inputs(given: dict[str, Any]) -> Given:
-    arguments = [os.fsencode(argument) for argument in given["input"]]
-    if given["input_file"] is None:
+    arguments = [os.fsencode(argument) for argument in given["inputs"]]
+    if given["input"] is None:
         return Given(arguments, "raw" if given["raw"] else "lines", (), None)
     if arguments:
         raise UsageError("INPUTs and --input together: give the one or the other")
-    text = inputs.open_text(given["input_file"], given["input_format"], raw=given["raw"])
+    text = inputs.open_text(given["input"], given["input_format"], raw=given["raw"])
     return Given(text, text.kind, tuple(text.fields), text)
 
 
@@ -248,7 +248,7 @@ def _serve_job(master: Master, ref: Any, given: dict[str, Any]) -> None:
             if given["port"] is not None:
                 say(f"serving on {transport.show(master.address)}")
             job = master.open(
-                ref, source.items, output=given["form"], kind=source.kind,
+                ref, source.items, output=given["format"], kind=source.kind,
                 fields=source.fields, raw=given["raw"],
             )  # fmt: skip
             printer = Printer(job, source, writer, given, Progress(given["quiet"]))
@@ -271,7 +271,7 @@ class Printer:
         self._job = job
         self._source = source
         self._writer = writer
-        self._form = given["form"]
+        self._form = given["format"]
         self._unordered = given["unordered"]
         self._skip_bad = given["skip_bad"]
         self._progress = progress

@@ -1,0 +1,131 @@
+"""`dq.Executor`: the interface of `concurrent.futures` over a master."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from dq import tasks, units
+from dq.errors import TaskError
+from dq.master import Master, Options, values_or_errors
+from dq.records import Recorded
+from dq.tasks import TaskRef
+
+if TYPE_CHECKING:
+    from typing_extensions import ParamSpec, Unpack
+
+    P = ParamSpec("P")
+
+T = TypeVar("T")
+
+Future = concurrent.futures.Future
+
+
+class Executor(concurrent.futures.Executor):
+    """Calls in worker processes, each as a future.
+
+    Args:
+        max_workers: task processes to start here; None for one for each CPU.
+        master: one that has started, whose workers do the calls; it is left open.
+        options: as for `Master`, where none is given.
+
+    >>> with Executor(max_workers=1) as pool:
+    ...     pool.submit(pow, 2, 10).result()
+    1024
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        master: Master | None = None,
+        **options: Unpack[Options],
+    ) -> None:
+        self._owned = None
+        if master is None:
+            master = self._owned = Master(workers=max_workers or units.cpus(), **options)
+            master.start()
+        self._master = master
+        self._lock = threading.Lock()  # guards the two below
+        self._calls: dict[TaskRef, _Calls] = {}
+        self._shut = False
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call `fn` in a worker process.
+
+        Raises:
+            BadTask: workers could not find the function.
+            RuntimeError: after `shutdown`.
+
+        The future's exception is a `TaskError`, with the remote traceback as its cause.
+        """
+        future: Future[T] = Future()
+        with self._lock:
+            if self._shut:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._calls_of(tasks.refer(fn)).add(future, (args, kwargs))
+        return future
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no more calls; wait for those that there are, unless told not to."""
+        with self._lock:
+            self._shut = True
+            calls = list(self._calls.values())
+        if cancel_futures:
+            for each in calls:
+                each.cancel()
+        if wait:
+            for each in calls:
+                each.wait()
+        for each in calls:
+            each.close()
+        if self._owned is not None:
+            self._owned.close(now=not wait)
+
+    def _calls_of(self, ref: TaskRef) -> _Calls:
+        calls = self._calls.get(ref)
+        if calls is None:
+            calls = self._calls[ref] = _Calls(self._master, ref)
+        return calls
+
+
+class _Calls:
+    """The calls of one function: a job whose inputs come one by one, for ever."""
+
+    def __init__(self, master: Master, ref: TaskRef) -> None:
+        self._master = master
+        self._futures: dict[int, Future[object]] = {}
+        self._next = 0
+        self._line = master.open_calls(ref, self.resolve)
+
+    def add(self, future: Future[object], call: object) -> None:
+        self._futures[self._next] = future
+        self._next += 1
+        self._master.queues.push(self._line, call)
+
+    def cancel(self) -> None:
+        for future in list(self._futures.values()):
+            future.cancel()
+
+    def wait(self) -> None:
+        concurrent.futures.wait(list(self._futures.values()))
+
+    def close(self) -> None:
+        self._master.queues.close(self._line)
+
+    def resolve(self, record: Recorded) -> None:
+        start = record.batch.start
+        for place, value in enumerate(values_or_errors(self._line, record)):
+            _settle(self._futures.pop(start + place), value)
+        self._master.queues.consumed(self._line, [record])
+
+
+def _settle(future: Future[object], value: object) -> None:
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(value, TaskError):
+        future.set_exception(value)
+    else:
+        future.set_result(value)
