@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING
 from dq.errors import (
     AuthenticationFailed,
     BadInput,
+    BadJournal,
     BadKey,
     BadTask,
     ConnectError,
     DqError,
+    InputChanged,
     Interrupted,
     MasterLost,
     OutputError,
@@ -23,6 +25,7 @@ from dq.errors import (
     RemoteTraceback,
     Stopped,
     TaskError,
+    UnknownHost,
     UsageError,
 )
 
@@ -46,10 +49,12 @@ __all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
     "Result",
     "AuthenticationFailed",
     "BadInput",
+    "BadJournal",
     "BadKey",
     "BadTask",
     "ConnectError",
     "DqError",
+    "InputChanged",
     "Interrupted",
     "MasterLost",
     "OutputError",
@@ -58,6 +63,7 @@ __all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
     "RemoteTraceback",
     "Stopped",
     "TaskError",
+    "UnknownHost",
     "UsageError",
 ]
 

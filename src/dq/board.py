@@ -307,9 +307,16 @@ class Board:
         return min(times, default=None)
 
     def cut(self, id: str, most: int | None = None) -> tuple[int, int]:
-        """Set the next inputs of a job apart; returns the first one's index and how many."""
+        """Set a batch of a job's next inputs apart, `most` at the most; returns the first one's
+        index and how many."""
         job = self.jobs[id]
-        count = min(job.sizer.size(job.remaining, self.slots), job.uncut, most or job.uncut)
+        count = min(job.sizer.size(job.remaining, self.slots), most or job.uncut)
+        return self.take(id, count)
+
+    def take(self, id: str, count: int) -> tuple[int, int]:
+        """Set `count` of a job's next inputs apart, or as many as there are."""
+        job = self.jobs[id]
+        count = min(count, job.uncut)
         start = job.next
         job.next += count
         job.uncut -= count
@@ -389,8 +396,10 @@ class Board:
         if lease is None:
             return
         job = self.jobs[lease.batch.job]
-        job.out -= lease.stop - lease.next
-        job.loose.difference_update(range(lease.next, lease.stop))
+        rest = lease.rest()
+        # A copy of a loose task may have been recorded meanwhile.
+        job.out -= sum(run.count for run in job.open(rest)) if rest.loose else rest.count
+        job.loose.difference_update(range(rest.start, rest.stop))
         self._forget(lease)
 
     def died(self, lease_id: int, index: int, detail: str, now: float) -> list[Recorded]:
@@ -518,7 +527,8 @@ class Board:
                 return
 
     def _report_late(self, report: Report, now: float) -> list[Recorded]:
-        """Outcomes for a lease that was lost, from a holder that came back."""
+        """Outcomes for a lease that was lost, from a holder that came back. It may say the same
+        again, if the answer was lost: what was taken in counts once."""
         lease = self.lost.get(report.lease)
         if lease is None:
             return []
@@ -529,8 +539,10 @@ class Board:
         recorded: list[Recorded] = []
         for outcome in report.outcomes:
             batch = lease.batch.part(first, first + outcome.count, loose=True)
-            first += outcome.count
-            recorded += self._take(job, batch, outcome, lease.holder.name, now, waiting=True)
+            first = batch.stop
+            if first > lease.next:
+                lease.next = first
+                recorded += self._take(job, batch, outcome, lease.holder.name, now, waiting=True)
         return recorded
 
     def _take(

@@ -185,7 +185,8 @@ class Client(Connection):
         )
 
     def charge(self, run: str, what: str, lease: int, index: int, detail: str) -> None:
-        """Say which task a process was in when it "died", or had a "timeout"."""
+        """Say which task a process was in when it "died" or had a "timeout", or that it "ended"
+        in none."""
         self.call(LEASES, "charge", run, what, lease, index, detail)
 
 

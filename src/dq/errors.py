@@ -28,6 +28,24 @@ class BadInput(UsageError):
     """Raised when an input cannot be read; the message names its line."""
 
 
+class InputChanged(BadInput):
+    """Raised when an input is not what it was when the journal was written; `index` is its
+    position."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(index)
+        self.index = index
+
+    def __str__(self) -> str:
+        return f"input {self.index + 1} {self.reason}"
+
+    reason = "is not what it was when the journal was written; give another --journal"
+
+
+class BadJournal(UsageError):
+    """Raised when a journal is damaged, in use, or of another run; the message says which."""
+
+
 class BadKey(UsageError):
     """Raised when there is no authkey, or one that must not be used."""
 
@@ -36,6 +54,10 @@ class ConnectError(DqError):
     """Raised when dq cannot connect, bind or authenticate."""
 
     exit_code = 3
+
+
+class UnknownHost(ConnectError):
+    """Raised when a host's name stands for no address."""
 
 
 class AuthenticationFailed(ConnectError):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dq import tasks, units
 from dq.errors import TaskError
@@ -96,11 +96,11 @@ class _Calls:
 
     def __init__(self, master: Master, ref: TaskRef) -> None:
         self._master = master
-        self._futures: dict[int, Future[object]] = {}
+        self._futures: dict[int, Future[Any]] = {}  # of whatever the function returns
         self._next = 0
         self._line = master.open_calls(ref, self.resolve)
 
-    def add(self, future: Future[object], call: object) -> None:
+    def add(self, future: Future[Any], call: object) -> None:
         self._futures[self._next] = future
         self._next += 1
         self._master.queues.push(self._line, call)

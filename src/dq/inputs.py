@@ -10,7 +10,9 @@ import bisect
 import csv
 import itertools
 import json
+import os
 import pickle
+import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,6 +26,10 @@ Loads = Callable[[bytes], object]
 # Types whose values unpickle anywhere and cannot fail: a batch of them is pickled as one list,
 # which is five times as fast as each by itself.
 SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
+
+STDIN = "standard input"
+LONGEST_RECORD = 1 << 20  # bytes of a CSV record over several lines
+BOM = b"\xef\xbb\xbf"  # that Windows programs put in front of UTF-8
 
 
 def dump(values: Sequence[object]) -> bytes:
@@ -137,10 +143,18 @@ class Decoder:
             return [_parse_one(parse, item) for item in items]  # type: ignore[arg-type]
 
     def _row(self, line: str, cell: Callable[[str], object]) -> dict[str, object]:
-        row = next(csv.reader([line]), [])
+        row = _cells(line)
         if len(row) != len(self._fields):
             raise BadInput(f"has {len(row)} cells, the header has {len(self._fields)}")
         return {field: cell(value) for field, value in zip(self._fields, row, strict=True)}
+
+
+def _cells(record: str) -> list[str]:
+    try:
+        return next(csv.reader([record], strict=True), [])  # else an open quote would pass
+    except csv.Error as error:
+        reason, *_ = str(error).split(" - ")  # then comes advice to who calls csv
+        raise BadInput(f"is not CSV: {reason}") from None
 
 
 def _parse_one(parse: Callable[[bytes], object], line: bytes) -> object:
@@ -152,10 +166,11 @@ def _parse_one(parse: Callable[[bytes], object], line: bytes) -> object:
 
 def _text(line: bytes) -> str:
     try:
-        return line.decode().rstrip("\r\n")
+        text = line.decode()
     except UnicodeDecodeError as error:
         byte = line[error.start]
         raise BadInput(f"is not UTF-8 (byte 0x{byte:02x} at column {error.start + 1})") from None
+    return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
 
 
 def _no_constant(name: str) -> object:
@@ -236,7 +251,17 @@ class Text:
     def __iter__(self) -> Iterator[bytes]:
         if self.kind == "csv":
             return self._rows()
-        return self._unblanked() if self.kind == "jsonl" else iter(self._file)
+        return self._unblanked() if self.kind == "jsonl" else self._lines()
+
+    def _lines(self) -> Iterator[bytes]:
+        """The file's lines, at its own speed but for the first; then the file is closed."""
+        first = (line.removeprefix(BOM) for line in itertools.islice(self._file, 1))
+        return itertools.chain(first, self._file, self._end())
+
+    def _end(self) -> Iterator[bytes]:
+        # Not from outside: that would wait for whoever reads a slow pipe.
+        self._file.close()
+        yield from ()
 
     def place(self, index: int) -> str:
         """Where in the file an input stands."""
@@ -245,7 +270,7 @@ class Text:
 
     def _unblanked(self) -> Iterator[bytes]:
         index = 0
-        for line in self._file:
+        for line in self._lines():
             if line.isspace():
                 self._skipped.append(index)
             else:
@@ -253,35 +278,52 @@ class Text:
                 yield line
 
     def _rows(self) -> Iterator[bytes]:
-        """Records, of which one goes on over a line's end while a quote is open."""
         index = 0
-        record = b""
-        for line in self._file:
-            record += line
-            if record.count(b'"') % 2:
+        for record, more in _records(self._lines()):
+            self._skipped += [index] * more
+            if record.isspace():
                 self._skipped.append(index)
-            elif record.isspace():
-                self._skipped.append(index)
-                record = b""
             else:
                 index += 1
                 yield record
-                record = b""
-        if record:
-            yield record
 
     def _read_fields(self) -> list[str]:
-        self._header = 1
-        line = self._file.readline()
-        fields = next(csv.reader([_header(line, self._name)]), [])
+        record, more = next(_records(self._file), (b"", 0))
+        self._header = 1 + more
+        fields = _header(record, self._name)
         if not fields:
             raise BadInput(f"{self._name} has no header line that names its columns")
+        double = {field for field in fields if fields.count(field) > 1}
+        if double:
+            names = ", ".join(sorted(double))
+            raise BadInput(f"{self._name} line 1 names more than one column {names}")
         return fields
 
 
-def _header(line: bytes, name: str) -> str:
+# The start of a record up to and with a quote that is still open: whole cells, then that.
+_OPEN = re.compile(rb'(?:(?:"(?:[^"]|"")*"(?!")[^,]*|[^",][^,]*)?,)*"(?:[^"]|"")*')
+
+
+def _records(file: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
+    """CSV records, of which one goes on over a line's end while a quote is open, and how many
+    lines each has besides its first. A quote that is never closed ends with what `csv` can take."""
+    lines: list[bytes] = []
+    size = 0
+    for line in file:
+        start = b'"' if lines else b""  # as if the line's first cell had just been opened
+        lines.append(line)
+        size += len(line)
+        if b'"' in start + line and _OPEN.fullmatch(start + line) and size <= LONGEST_RECORD:
+            continue
+        yield b"".join(lines), len(lines) - 1
+        lines, size = [], 0
+    if lines:
+        yield b"".join(lines), len(lines) - 1
+
+
+def _header(record: bytes, name: str) -> list[str]:
     try:
-        return _text(line.removeprefix(b"\xef\xbb\xbf"))
+        return _cells(_text(record.removeprefix(BOM)))
     except BadInput as error:
         raise BadInput(f"{name} line 1 {error}") from None
 
@@ -298,10 +340,15 @@ def open_text(path: str, kind: str | None = None, *, raw: bool = False) -> Text:
         BadInput: it cannot be read.
     """
     if kind is None:
-        suffix = path.lower().rpartition(".")[2]
-        kind = suffix if suffix in ("csv", "jsonl") else "raw" if raw else "lines"
+        suffix = os.path.splitext(path)[1].lower()
+        kind = {".csv": "csv", ".jsonl": "jsonl"}.get(suffix, "lines")
+    if raw and kind != "csv":
+        kind = "raw"
     if path == "-":
-        return Text(sys.stdin.buffer, kind, "standard input")
+        if sys.stdin is None:
+            raise BadInput("standard input is closed")
+        # Not sys.stdin.buffer: the interpreter aborts at its end where a thread still waits in it.
+        return Text(open(sys.stdin.fileno(), "rb", closefd=False), kind, STDIN)
     try:
         return Text(open(path, "rb"), kind, path)
     except OSError as error:

@@ -10,6 +10,8 @@ import multiprocessing.managers as mpm
 import multiprocessing.process
 import os
 import pickle
+import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,6 +25,8 @@ from dq.errors import BadKey
 from dq.queues import LeaseFace, Queues, ResultQueue, TaskQueue
 from dq.transport import Address, Channel
 
+ANSWERS = 1.0  # seconds for the answers to what is under way when a server closes
+SHUTDOWN = 5.0  # seconds for a server's process to end by itself
 MOST_STRANGERS = 64  # connections that have not authenticated; a newer one ends the oldest
 LEASES = "dq"  # ident of the lease face: a plain manager has none of that name
 TASK_QUEUE, RESULT_QUEUE = "get_task_queue", "get_result_queue"
@@ -115,6 +119,7 @@ class Server(mpm.Server):
         self._strangers: dict[Channel, None] = {}  # in order of arrival
         self._clients: set[Channel] = set()
         self._guard = threading.Lock()  # guards the two above
+        self._accepting: threading.Thread | None = None
         self._pinned: dict[str, tuple[str, tuple[str, ...]]] = {}
         settings = getattr(registry, "settings", Settings())
         loads = LOADS[settings.pickle]
@@ -125,13 +130,20 @@ class Server(mpm.Server):
         """Serve these objects; before the first connection."""
         self.queues = queues
         self.loads = loads
-        self._pin(LEASES, LEASES, queues.leases, LeaseFace.EXPOSED)
+        # Where a script brings queues of its own, dq's workers use them as a plain manager's.
+        if not any(self._is_brought(typeid) for typeid in (TASK_QUEUE, RESULT_QUEUE)):
+            self._pin(LEASES, LEASES, queues.leases, LeaseFace.EXPOSED)
         self._pin(TASK_QUEUE, "tasks", queues.task_queue, TaskQueue.EXPOSED)
         self._pin(RESULT_QUEUE, "results", queues.result_queue, ResultQueue.EXPOSED)
 
     def _pin(self, typeid: str, ident: str, face: object, exposed: tuple[str, ...]) -> None:
         self._pinned[typeid] = (ident, exposed)
         self.id_to_obj[ident] = (face, set(exposed), None)  # type: ignore[assignment]  # as CPython
+
+    def _is_brought(self, typeid: str) -> bool:
+        """Whether a script has registered a callable for it."""
+        made_by, *_ = self.registry.get(typeid, (None,))  # type: ignore[attr-defined]
+        return made_by is not None
 
     # Connections
 
@@ -193,8 +205,9 @@ class Server(mpm.Server):
     def _answer(self, conn: Channel) -> None:
         """The one request by which a connection says what it is for."""
         conn.loads = lambda message: self._loads(conn, message)
-        _, name, args, kwds = cast("_Request", conn.recv())
+        request = cast("_Request", conn.recv())
         try:
+            _, name, args, kwds = request
             if name not in self.public:
                 raise AttributeError(f"{name!r} is not served")
             result = getattr(self, name)(conn, *args, **kwds)
@@ -228,8 +241,7 @@ class Server(mpm.Server):
     # Objects
 
     def create(self, c: Channel, typeid: str, /, *args: object, **kwds: object) -> object:  # type: ignore[override]
-        served_here, *_ = self.registry.get(typeid, (None,))  # type: ignore[attr-defined]
-        if served_here is None:
+        if not self._is_brought(typeid):
             return self._pinned[typeid]
         return super().create(c, typeid, *args, **kwds)  # type: ignore[arg-type]  # a Channel serves as a Connection
 
@@ -250,15 +262,31 @@ class Server(mpm.Server):
 
     def start(self) -> None:
         """Serve in threads of this process."""
-        threading.Thread(target=self.accepter, name="dq-accepter", daemon=True).start()
+        thread = threading.Thread(target=self.accepter, name="dq-accepter", daemon=True)
+        thread.start()
+        self._accepting = thread
+
+    def serve_forever(self) -> None:
+        """Serve until the process is interrupted, and exit."""
+        try:
+            super().serve_forever()
+        finally:
+            self.close()
 
     def close(self) -> None:
         """Stop serving; pending calls end with their connections."""
         self.queues.stop()
         self.stop_event.set()
         self.listener.wake()  # type: ignore[attr-defined]
+        if self._accepting is not None:
+            # Before the listener is closed: poll() looks descriptors up by number again when it
+            # wakes, and would wait for ever on whoever had been given the number meanwhile.
+            self._accepting.join(ANSWERS)
         with self._guard:
             clients = list(self._clients)
+        until = time.monotonic() + ANSWERS
+        while any(channel.asked for channel in clients) and time.monotonic() < until:
+            time.sleep(0.002)  # who put the last result is told so
         for channel in clients:
             channel.hang_up()
         self.listener.close()  # type: ignore[attr-defined]
@@ -326,6 +354,12 @@ class QueueManager(BaseManager):
             raise multiprocessing.ProcessError("this manager has started, or been shut down")
         return Server(self._registry, self._address, self._authkey, self._serializer)
 
+    @classmethod
+    def _run_server(cls, *args: Any) -> None:
+        # Set here, since a handler of the parent's may have been forked with it.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit())
+        super()._run_server(*args)  # type: ignore[misc]  # undocumented
+
     @staticmethod
     def _finalize_manager(
         process: multiprocessing.process.BaseProcess,
@@ -336,7 +370,10 @@ class QueueManager(BaseManager):
     ) -> None:
         # CPython's asks the server over the wire to shut down, which no client may do here.
         process.terminate()
-        process.join()
+        process.join(SHUTDOWN)
+        if process.is_alive():
+            process.kill()
+            process.join()
         state.value = mpm.State.SHUTDOWN  # type: ignore[attr-defined]  # undocumented
         BaseProxy._address_to_local.pop(address, None)
         if isinstance(address, str):

@@ -20,22 +20,27 @@ import tempfile
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import TypedDict, TypeVar
+from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 from dq import inputs, keys, system, tasks, transport
 from dq.board import Rules
 from dq.errors import BadTask, ConnectError, Stopped, TaskError, UsageError
 from dq.manager import LOADS, Registry, Server
-from dq.queues import Line, Queues, result_of
+from dq.queues import MARGIN, Line, Queues, result_of
 from dq.records import Failed, Recorded, Result
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function, JobSpec, TaskRef
 from dq.transport import MAX_MESSAGE, Address
 
+if TYPE_CHECKING:
+    from dq.journal import Journal, Replay
+
 T = TypeVar("T")
+Batches = Callable[[], Iterator[Iterable[T]]]  # what starts an iterator over a job's batches
 
 KEEP_HOUSE = 0.05  # seconds between two looks at slow sources and old leases
 FAREWELL = 5.0  # seconds that workers have to leave when the master has finished
+BRIEFLY = 0.5  # the same, when it is in haste
 
 log = logging.getLogger("dq")
 
@@ -141,6 +146,7 @@ class Master:
     ) -> None:
         tasks.stop_loading()
         _check(workers=workers, threads=threads - 1, retries=retries, maxsize=maxsize)
+        _check(max_message=max_message - 2 * MARGIN)
         if pickle not in LOADS:
             raise UsageError(f"pickle must be 'safe' or 'any', not {pickle!r}")
         self._rules = Rules(retries, retry_delay, timeout, max_deaths, max_failures, batch)
@@ -212,7 +218,7 @@ class Master:
     def _bind(self, address: Address) -> Server:
         try:
             return Server(Registry(), address, self._authkey, transport.SERIALIZER)
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # the latter for a host that is no name
             raise ConnectError(transport.explain_bind(address, error)) from None
 
     def _start_workers(self) -> None:
@@ -227,6 +233,8 @@ class Master:
             inherit=True,
         )
         self._supervisor = Supervisor(plan, self._report)
+        if not self._listens:
+            self.queues.own = self._supervisor.group
         self._supervising = threading.Thread(
             target=self._supervise, args=(self._supervisor,), name="dq-supervisor", daemon=True
         )
@@ -273,8 +281,10 @@ class Master:
             if self._supervising.is_alive() and self._supervisor is not None:
                 self._supervisor.quit()
                 self._supervising.join()
-        if self._listens and not now:
-            self.queues.wait_empty(FAREWELL)
+        if self._listens:
+            # Also in haste: who is idle hears of the end at once, rather than look for a master
+            # that is not coming back.
+            self.queues.wait_empty(BRIEFLY if now else FAREWELL)
         if self._server is not None:
             self._server.close()
         if self._folder is not None:
@@ -292,12 +302,12 @@ class Master:
             BadTask: workers could not load the function.
         """
         job = self.open(checked(task, unpack=self.unpack), inputs, output="values")
-        return _chained(job, lambda: _values(job))  # type: ignore[arg-type]  # the function's
+        return _chained(job, cast("Batches[T]", lambda: _values(job)))
 
     def stream(self, task: str | Callable[..., T], inputs: Iterable[object]) -> Iterator[Result[T]]:
         """Call a function with each input; a `Result` for each comes as soon as it is there."""
         job = self.open(checked(task, unpack=self.unpack), inputs, output="results")
-        return _chained(job, lambda: (result_of(job.line, record) for record in job.unordered()))  # type: ignore[arg-type]  # the function's
+        return _chained(job, cast("Batches[Result[T]]", lambda: _results(job)))
 
     def open(
         self,
@@ -308,6 +318,7 @@ class Master:
         kind: str = "values",
         fields: tuple[str, ...] = (),
         raw: bool = False,
+        journal: Journal | None = None,
     ) -> Job:
         """Start a job; what `map`, `stream` and the command line are made of.
 
@@ -318,11 +329,13 @@ class Master:
             kind: what inputs are: "values", "lines", "raw", "jsonl" or "csv".
             fields: names of the columns, for "csv".
             raw: whether cells stay strings, for "csv".
+            journal: what to continue from, and to write to; closed by who opened it.
         """
         self.address  # noqa: B018  # raises where it has not started
         spec = self._spec(ref, output=output, kind=kind, fields=fields, raw=raw)
         reader = inputs.Source(source)
-        line = self.queues.open(spec, self._rules, reader)
+        replay = None if journal is None else _replay(journal)
+        line = self.queues.open(spec, self._rules, reader, replay)
         job = Job(self, line)
         if reader.length is None:
             threading.Thread(target=job.feed, name="dq-feeder", daemon=True).start()
@@ -413,6 +426,10 @@ class Job:
         """Forget the job; what is running is not waited for."""
         self._master.queues.close(self.line)
 
+    def abandon(self) -> None:
+        """Have the job forgotten soon, from wherever the garbage collector runs."""
+        self._master.queues.abandon(self.line)
+
     def ordered(self) -> Iterator[Recorded]:
         """Records in the inputs' order."""
         waiting: dict[int, Recorded] = {}
@@ -433,7 +450,13 @@ class Job:
             self.consumed(records)
 
 
-def _chained(job: Job, batches: Callable[[], Iterator[Iterable[T]]]) -> Iterator[T]:
+def _replay(journal: Journal) -> Replay:
+    from dq.journal import Replay  # SQLite, which few runs need
+
+    return Replay(journal)
+
+
+def _chained(job: Job, batches: Batches[T]) -> Iterator[T]:
     """One iterator over a job's batches, which takes the job off the board at its end, or when
     nobody keeps it any more. (A generator that yields each value would cost 100 ns for each: more
     than everything else that the master does for a short task.)"""
@@ -443,11 +466,15 @@ def _chained(job: Job, batches: Callable[[], Iterator[Iterable[T]]]) -> Iterator
             yield ()  # from here on `finally` is sure to run
             yield from batches()
         finally:
-            job.close()
+            job.abandon()
 
     started = run()
     next(started)
     return itertools.chain.from_iterable(started)
+
+
+def _results(job: Job) -> Iterator[Iterator[Result[object]]]:
+    return (result_of(job.line, record) for record in job.unordered())
 
 
 def _values(job: Job) -> Iterator[list[object]]:

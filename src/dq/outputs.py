@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import BinaryIO
 
 from dq import inputs
-from dq.errors import OutputError
+from dq.errors import OutputError, UsageError
 from dq.records import Failure, Result
 
 FORMATS = ("text", "jsonl")
@@ -74,15 +74,15 @@ def jsonl(result: Result[object]) -> str:
 
 def _dumps(record: dict[str, object]) -> str:
     try:
-        return json.dumps(record, default=str)
-    except (TypeError, ValueError, RecursionError):  # keys that are no strings, a cycle
+        return json.dumps(record, default=str, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):  # keys that are no strings, a cycle, NaN
         plain = {key: value if _is_json(value) else str(value) for key, value in record.items()}
         return json.dumps(plain)
 
 
 def _is_json(value: object) -> bool:
     try:
-        json.dumps(value)
+        json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         return False
     return True
@@ -95,7 +95,8 @@ class Writer:
         path: the file; None for standard output.
 
     Raises:
-        OutputError: it cannot be written, here and in every method.
+        UsageError: it cannot be opened.
+        OutputError: it cannot be written, in every method.
     """
 
     def __init__(self, path: str | None) -> None:
@@ -107,11 +108,13 @@ class Writer:
 
     def _open(self) -> BinaryIO:
         if self._path is None:
+            if sys.stdout is None:
+                raise UsageError("standard output is closed: give -o FILE")
             return sys.stdout.buffer
         try:
             return open(self._temporary or self._path, "wb")
         except OSError as error:
-            raise OutputError(f"cannot write {self._path}: {error.strerror}") from None
+            raise UsageError(f"cannot write {self._path}: {error.strerror}") from None
 
     def write(self, blob: bytes) -> None:
         """Write, and at once where somebody is watching."""
@@ -126,7 +129,10 @@ class Writer:
         """Everything is written: let the file appear."""
         try:
             self._file.flush()
-            if self._temporary is None or self._path is None:
+            if self._path is None:
+                return
+            if self._temporary is None:
+                self._file.close()
                 return
             os.fsync(self._file.fileno())
             self._file.close()
@@ -137,10 +143,12 @@ class Writer:
 
     def discard(self) -> None:
         """Leave nothing behind that is not whole."""
-        if self._temporary is None:
+        if self._path is None:
             return
         with contextlib.suppress(OSError):  # what was buffered has nowhere to go
             self._file.close()
+        if self._temporary is None:
+            return
         with contextlib.suppress(OSError):
             os.unlink(self._temporary)
 

@@ -17,17 +17,22 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from dq import inputs, outputs
 from dq.board import Board, Holder, Job, Lease, Report, Rules
-from dq.errors import ProtocolError
+from dq.errors import BadInput, ProtocolError
 from dq.records import Batch, Done, Failed, Failure, Outcome, Recorded, Result
 from dq.tasks import JobSpec
 from dq.transport import MAX_MESSAGE, Channel, safe_loads
 
+if TYPE_CHECKING:
+    from dq.journal import Entry, Replay  # SQLite, which few runs need
+
 PROTOCOL = 1
 PLAIN = "plain"  # id of the job that plain clients put into
+WORD = 0.25  # seconds that a supervisor has to say what a process died of
 SLICE = 1.0  # seconds after which a blocked call looks at its caller's socket
 MARGIN = 64 * 1024  # bytes that a message has besides its blobs
 
@@ -47,6 +52,13 @@ class Line:
     records: deque[Recorded] = field(default_factory=deque)
     closed: bool = False
     sink: Callable[[Recorded], None] | None = None  # takes records in place of `records`
+    replay: Replay | None = None
+    unwritten: int = 0  # records on their way to the journal
+
+    @property
+    def finished(self) -> bool:
+        """Whether no more records can come."""
+        return self.job.finished and not self.unwritten
 
     def values(self, batch: Batch) -> list[object]:
         """The inputs of a batch."""
@@ -108,9 +120,12 @@ class Queues:
         self._changed = threading.Condition(self._lock)  # a holder came or went
         self._here = threading.local()  # .peer: whose request this thread serves
         self._holder_ids = iter(range(1, 2**63))
+        self._told: set[int] = set()  # leases of processes that have ended in no task
         self._stopping = False
         self._unfinished = 0
         self._results: deque[object] = deque()
+        self._abandoned: deque[Line] = deque()
+        self.own = ""  # group whose refusals the master itself raises, so that none says them twice
         self._sinks: deque[tuple[Callable[[Recorded], None], Recorded]] = deque()
         self._lines: dict[str, Line] = {}
         self._picky = False  # whether not everybody may have everything
@@ -121,8 +136,14 @@ class Queues:
 
     # Jobs, for the master
 
-    def open(self, spec: JobSpec, rules: Rules, source: inputs.Source) -> Line:
-        """Add a job; its inputs go out from now on."""
+    def open(
+        self,
+        spec: JobSpec,
+        rules: Rules,
+        source: inputs.Source,
+        replay: Replay | None = None,
+    ) -> Line:
+        """Add a job; its inputs go out from now on, but for those that the journal has."""
         with self._lock:
             job = self._board.open_job(spec.id, rules)
             decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw)
@@ -134,6 +155,9 @@ class Queues:
                 threading.Condition(self._lock),
                 threading.Condition(self._lock),
             )
+            if replay is not None:
+                line.replay = replay
+                replay.journal.start(self._on_disk)
             self._lines[spec.id] = line
             if source.length is not None:
                 self._board.supply(spec.id, source.length)
@@ -180,7 +204,10 @@ class Queues:
             sink(record)
 
     def sync(self) -> None:
-        """Let workers have what slow sources have read so far, and expire leases."""
+        """Let workers have what slow sources have read so far, expire leases, close what was
+        abandoned."""
+        while self._abandoned:
+            self.close(self._abandoned.popleft())
         with self._lock:
             for line in self._lines.values():
                 if not line.job.ended and line.source.length is None:
@@ -193,13 +220,46 @@ class Queues:
     def read(self, line: Line, timeout: float | None = None) -> list[Recorded] | None:
         """Records of a job as they come; None when there are no more to come, [] on time-out."""
         with self._lock:
-            if not line.records and not line.job.finished:
+            self._replay(line)
+            if not line.records and not line.finished:
                 line.news.wait(timeout)
             if line.records:
                 records = list(line.records)
                 line.records.clear()
                 return records
-            return None if line.job.finished else []
+            return None if line.finished else []
+
+    def _replay(self, line: Line) -> None:
+        """Take the next of what the journal has, if it is its turn."""
+        replay, job = line.replay, line.job
+        if replay is None:
+            return
+        if replay.journal.error is not None:
+            raise replay.journal.error
+        while not line.records and job.uncut and (missing := replay.missing(job.next)):
+            _, count = self._board.take(job.id, missing)
+            record = replay.take(job.id, line.source.take(count))
+            line.hungry.notify()
+            if record is not None:
+                [again] = self._board.record(record.batch, record.outcome, record.worker)
+                line.records.append(replace(again, attempts=record.attempts))
+                self._announce()
+        if job.ended and not job.uncut and job.next < replay.left:
+            raise BadInput(
+                f"there are {job.next} inputs, and the journal {replay.journal.path} has"
+                f" {replay.left}; give another --journal"
+            )
+
+    def _on_disk(self, entries: list[Entry]) -> None:
+        """Pass on what the journal has written."""
+        with self._lock:
+            for entry in entries:
+                line = entry.owner
+                assert isinstance(line, Line)
+                line.unwritten -= 1
+                line.records.append(entry.record)
+                line.news.notify()
+            self._announce()
 
     def consumed(self, line: Line, records: list[Recorded]) -> None:
         """Note that records have been passed on, so that as much more may come."""
@@ -215,6 +275,11 @@ class Queues:
             line.hungry.notify_all()
             self._lines.pop(line.spec.id, None)
             self._board.close_job(line.spec.id)
+
+    def abandon(self, line: Line) -> None:
+        """Have a job closed soon. Takes no lock: an iterator that nobody keeps is collected in
+        any thread, in the midst of anything, a transition of the board included."""
+        self._abandoned.append(line)
 
     def halt(self, line: Line, reason: str) -> None:
         """Give out no more of a job; what is running may finish."""
@@ -288,13 +353,30 @@ class Queues:
             self._results.extendleft(reversed(peer.result_held))
             if peer.result_held:
                 self._arrived.notify()
-            for lease in peer.inputs_held:  # one of ours: whoever had it is a worker that died
+            # Ours: whoever had them is a worker that died. Each goes in front, so the oldest last.
+            for lease in reversed(peer.inputs_held):
                 self._deliver(
                     self._board.died(lease.id, lease.next, "its connection ended", self._clock())
                 )
+            self._hear_of(peer.holder)
             self._board.leave(peer.holder)
             self._changed.notify_all()
             self._announce()
+
+    def _hear_of(self, holder: Holder) -> None:
+        """Wait for a supervisor's word on which task a process died in. It comes within
+        milliseconds, in which a poison task could kill whoever else waits for work, uncounted."""
+        held = self._board.held.get(holder.id, set())  # a charge takes the lease out
+
+        def heard() -> bool:
+            return held <= self._told or self._stopping or not self._is_watched(holder.group)
+
+        if holder.counts:
+            self._changed.wait_for(heard, WORD)
+            self._told -= held
+
+    def _is_watched(self, group: str) -> bool:
+        return any(h.group == group and not h.counts for h in self._board.holders.values())
 
     def _settle(self, peer: Peer) -> None:
         """A plain client that asks for anything else has what it got before."""
@@ -310,10 +392,10 @@ class Queues:
         """Wait for something to do, for a caller that is still there."""
         self._join(peer)
         deadline = None if timeout is None else self._clock() + timeout
-        waited = False
         while True:
             with self._lock:
-                if waited and peer.channel.gone():
+                # Before the first try too: with `redeliver` off nothing would come back.
+                if peer.channel.gone():
                     self._work.notify()  # the call that woke this thread is for another one
                     raise EOFError
                 cut = self._try(peer, most)
@@ -322,7 +404,6 @@ class Queues:
                     if left <= 0 or self._stopping:
                         return None
                     self._work.wait(left)
-                    waited = True
                     continue
             lease = self._complete(peer, cut)
             if lease is not None:
@@ -342,6 +423,8 @@ class Queues:
         if isinstance(wanted, Batch):
             return self._at_most(wanted, most), None
         line = self._lines[wanted]
+        if line.replay is not None:
+            most = _least(most, line.replay.room(line.job.next))
         start, count = self._board.cut(wanted, most)
         items = line.source.take(count)
         if len(line.source.buffer) < self._appetite(line) // 2:
@@ -357,7 +440,11 @@ class Queues:
         return batch.part(batch.start, batch.start + most)
 
     def _may(self, peer: Peer, job: Job) -> bool:
-        """Whether a peer can do a job: everybody, but for what has no function."""
+        """Whether a peer can do a job: everybody, but for what has no function. Nobody, while it
+        is the journal's turn, or the disk under that is full."""
+        replay = self._lines[job.id].replay
+        if replay is not None and (replay.journal.full or replay.missing(job.next)):
+            return False
         if not peer.holder.group or self._lines[job.id].spec.ref is not None:
             return True
         return peer.has_default
@@ -416,6 +503,9 @@ class Queues:
                 continue
             if record.batch.job == PLAIN:
                 self._put_results(line, record)
+            elif line.replay is not None:
+                line.unwritten += 1
+                line.replay.add(line, record)
             elif line.sink is not None:
                 self._sinks.append((line.sink, record))
             else:
@@ -461,15 +551,23 @@ class Queues:
         if new > 0 and not line.closed:
             self._board.supply(line.spec.id, new)
             self._announce()
+            if line.replay is not None:
+                line.news.notify()  # who reads takes them past the journal
 
     def _appetite(self, line: Line) -> int:
         """How many inputs to have read ahead: enough for the next two batches of each slot, and
         no more than a megabyte or so."""
         sizer = line.job.sizer
+        if line.replay is not None and (missing := line.replay.missing(line.job.next)):
+            return missing
         if not sizer.nbytes:
             return 4
         ahead = 2 * sizer.size(None, self._board.slots) * max(self._board.slots, 1)
         return max(min(max(64, ahead), int(2**20 / sizer.nbytes)), 2)
+
+
+def _least(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)
 
 
 def _as_error(failure: Failure) -> RuntimeError:
@@ -517,7 +615,9 @@ class TaskQueue:
         lease = q._lease(peer, None if deadline is None else deadline - q._clock(), most=1)
         if lease is None:
             raise EOFError if q._stopping else queue.Empty
-        line = q._lines[lease.batch.job]
+        line = q._lines.get(lease.batch.job)
+        if line is None:
+            return self.get(block, timeout)  # its job was closed meanwhile
         [value] = line.values(lease.batch)
         if lease.batch.job != PLAIN:
             peer.inputs_held.append(lease)
@@ -725,10 +825,13 @@ class LeaseFace:
         lease = q._lease(peer, wait, None if most < 0 else most)
         if lease is None:
             return ("stop" if q._stopping else "idle", None, None)
+        line = q._lines.get(lease.batch.job)
+        if line is None:
+            return ("idle", None, None)  # the job was closed meanwhile, and the lease with it
         spec = None
         if lease.batch.job not in peer.specs:
             peer.specs.add(lease.batch.job)
-            spec = q._lines[lease.batch.job].spec.to_wire()
+            spec = line.spec.to_wire()
         batch = lease.batch
         granted = (
             lease.id,
@@ -742,7 +845,8 @@ class LeaseFace:
         return ("go", granted, spec)
 
     def charge(self, run: str, what: str, lease: int, index: int, detail: str) -> None:
-        """Say which task a worker process was in when it "died" or was "timed out"."""
+        """Say which task a worker process was in when it "died" or had a "timeout", or that it
+        "ended" in none."""
         q = self._q
         if run != q.run:
             return
@@ -750,8 +854,11 @@ class LeaseFace:
             board, now = q._board, q._clock()
             if what == "timeout":
                 q._deliver(board.timed_out(lease, index, now))
-            else:
+            elif what == "died":
                 q._deliver(board.died(lease, index, detail, now))
+            elif lease in board.leases:
+                q._told.add(lease)
+            q._changed.notify_all()
 
     def _take_in(self, peer: Peer, wire: Wire) -> None:
         q = self._q
@@ -762,7 +869,8 @@ class LeaseFace:
             if refusal:
                 q._picky = True
                 q._board.refuse(peer.holder, report.lease, refusal)
-                q._log(refusal)
+                if peer.holder.group != q.own:
+                    q._log(refusal)
                 q.wake_readers()
             else:
                 q._deliver(q._board.report(peer.holder, report, q._clock()))

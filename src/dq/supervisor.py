@@ -36,10 +36,11 @@ from dq.errors import (
     MasterLost,
     PlainMaster,
     ProtocolError,
+    UnknownHost,
 )
 from dq.tasks import TaskRef
 from dq.transport import Address, show
-from dq.worker import CELLS, DEADLINE, INDEX, LEASE, READY, Config
+from dq.worker import CELLS, DEADLINE, INDEX, LAST, LEASE, STATE, Config
 
 TICK = 0.05  # seconds between two looks at deadlines and memory
 AT_ONCE = 5  # processes that may end before they ever work, one after the other, before it stops
@@ -164,14 +165,15 @@ class Supervisor:
             try:
                 self._open_control()
                 return
-            except (AuthenticationFailed, ProtocolError):
+            except (AuthenticationFailed, ProtocolError, UnknownHost):
                 raise
             except ConnectError as error:
                 left = deadline - time.monotonic()
                 if left <= 0 or until():
                     raise
                 if not attempt:
-                    self._log(f"{error} Trying for {patience:g} s.")
+                    end = "" if str(error).endswith("?") else "."
+                    self._log(f"{error}{end} Trying for {patience:g} s.")
                 time.sleep(min(backoff(attempt, random.random()), left))
                 attempt += 1
 
@@ -295,22 +297,22 @@ class Supervisor:
     def _reap(self, child: Child) -> None:
         self._children.discard(child)
         _end_group(child)  # whatever a task has started and left
-        code = child.popen.returncode
-        worked = bool(child.cells.view[READY])
-        if not child.timed_out and code not in worker.CODES:
+        code, state = child.popen.returncode, child.cells.view[STATE]
+        orderly = code in worker.CODES and code == state
+        if not orderly:
             self._charge_dead(child, code)
         child.cells.close()
         if child.popen.stdin is not None:
             child.popen.stdin.close()
-        if code == worker.FINISHED:
+        if orderly and code == worker.FINISHED:
             self._leave()
-        elif code == worker.LOST:
-            self._lost_for_good = not self._leaving
+        elif orderly and code == worker.LOST:
+            self._lost_for_good = self._lost_for_good or not self._leaving
             self._leave()
         elif not self._leaving:
-            self._plan_replacement(worked)
+            self._plan_replacement(worked=state != 0)
 
-    def _plan_replacement(self, worked: bool) -> None:
+    def _plan_replacement(self, *, worked: bool) -> None:
         self._failures = 0 if worked else self._failures + 1
         if self._failures >= AT_ONCE:
             raise DqError(
@@ -322,9 +324,11 @@ class Supervisor:
 
     def _charge_dead(self, child: Child, code: int) -> None:
         for view in child.slots(self.plan.threads):
-            if view[LEASE]:
+            if view[LEASE] and not child.timed_out:
                 self._charges.append(("died", view[LEASE], view[INDEX], child.ended or _how(code)))
-        if not self._leaving:
+            elif view[LAST]:
+                self._charges.append(("ended", view[LAST], 0, ""))
+        if not self._leaving and not child.timed_out:
             self._log(f"task process {child.popen.pid} {child.ended or _how(code)}; replacing it")
 
     def _enforce(self, now: float) -> None:
@@ -335,7 +339,8 @@ class Supervisor:
                 continue
             for view in child.slots(self.plan.threads):
                 deadline, lease, index = view[DEADLINE], view[LEASE], view[INDEX]
-                if deadline and lease and nanoseconds > deadline:
+                # Read again: the task may have ended meanwhile, and the index be the next one's.
+                if deadline and lease and nanoseconds > deadline == view[DEADLINE]:
                     self._charges.append(("timeout", lease, index, ""))
                     child.ended = "ran a task for too long"
                     child.timed_out = True

@@ -108,6 +108,21 @@ def _unlinked_file(length: int) -> int:
         return os.dup(file.fileno())
 
 
+def fill_standard_descriptors() -> None:
+    """Have the null device on descriptors 0 to 2 where they are closed.
+
+    Else the next file or socket to be opened would take their place, and be what a child reads
+    as its standard input, or writes its errors to.
+
+    >>> fill_standard_descriptors()
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
+
+
 def die_with_parent(parent_pid: int) -> bool:
     """Have the kernel kill this process when its parent dies; False where it cannot.
 

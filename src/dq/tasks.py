@@ -10,6 +10,7 @@ import pickle
 import sys
 import threading
 import traceback
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -22,11 +23,46 @@ Function = Callable[..., object]
 MAIN = "__mp_main__"  # what multiprocessing calls a worker's copy of the parent's __main__
 
 
-class LoadingStopped(BaseException):
-    """Raised where a script that is being loaded for its functions comes to its own `dq.run`."""
+class LoadingStopped(SystemExit):
+    """Raised where a script that is being loaded for its functions comes to its own `dq.run`.
+
+    A SystemExit, so that a thread of the script's ends by it without a traceback."""
 
 
 _state = threading.local()
+
+
+class Strays:
+    """Threads that a script starts while a task process loads it: their `dq.run` is the script's.
+
+    Attributes:
+        watched: whether this is a task process; elsewhere a thread may be anybody's.
+    """
+
+    def __init__(self) -> None:
+        self.watched = False
+        self.stopped = False  # whether the script being loaded has lost a thread
+        self._known: set[threading.Thread] | None = None  # while loading: those of before
+        self._found: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+
+    def __enter__(self) -> None:
+        self.stopped = False
+        self._known = set(threading.enumerate()) if self.watched else None
+
+    def __exit__(self, *exc: object) -> None:
+        if self._known is not None:
+            self._found.update(set(threading.enumerate()) - self._known)
+        self._known = None
+
+    def stop(self) -> None:
+        """End the calling thread, if it is one."""
+        thread, known = threading.current_thread(), self._known
+        if thread in self._found or (known is not None and thread not in known):
+            self.stopped = True
+            raise LoadingStopped
+
+
+strays = Strays()
 
 
 def stop_loading() -> None:
@@ -34,6 +70,7 @@ def stop_loading() -> None:
     functions above that line, not another run. So a script needs no `__main__` guard."""
     if getattr(_state, "loading", False):
         raise LoadingStopped
+    strays.stop()
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,9 +224,10 @@ def _unpickle(ref: TaskRef) -> Function:
 def _load_module(ref: TaskRef) -> ModuleType:
     try:
         _state.loading = True
-        if ref.kind == "module":
-            return importlib.import_module(ref.where)
-        return run_script(ref)
+        with strays:
+            if ref.kind == "module":
+                return importlib.import_module(ref.where)
+            return run_script(ref)
     except BadTask:
         raise
     except LoadingStopped:
@@ -215,10 +253,11 @@ def run_script(ref: TaskRef) -> ModuleType:
     if folder not in sys.path:
         sys.path.insert(0, folder)  # as python itself does for a script
     name = MAIN if ref.kind == "main" else base[:-3]
-    known = sys.modules.get(name)
-    if known is not None:
+    while (known := sys.modules.get(name)) is not None:
         if getattr(known, "__file__", None) == path:
             return known
+        if ref.kind == "main":
+            break  # multiprocessing's name for what runs here, which the script takes the place of
         name = f"dq_task_{name}"
     with open(path, "rb") as file:
         code = compile(file.read(), path, "exec")
@@ -232,8 +271,9 @@ def run_script(ref: TaskRef) -> ModuleType:
     except LoadingStopped:
         pass
     except BaseException:
-        sys.modules.pop(name, None)
-        raise
+        if not strays.stopped:  # else it missed what a thread of its own would have done
+            sys.modules.pop(name, None)
+            raise
     return module
 
 
@@ -242,6 +282,8 @@ def _missing(ref: TaskRef, part: str, found: object) -> str:
     functions = [name for name in names if inspect.isroutine(getattr(found, name, None))]
     close = difflib.get_close_matches(part, names, n=3) or sorted(functions)[:5]
     hint = f"; it has {', '.join(close)}" if close else "; it has no functions"
+    if ref.kind == "main":
+        hint = " above its first call of dq, where workers stop reading it; define it there"
     return f"{ref.where} has no {part!r}{hint}"
 
 
@@ -378,7 +420,7 @@ class JobSpec:
 
 _WireRef = tuple[str, str, str, str, str, bytes]
 _Wire = tuple[
-    str, _WireRef | None, str, tuple[str, ...], bool, bool, str, float | None, _WireRef | None
+    str, _WireRef | None, str, tuple[str, ...], bool, str, str, float | None, _WireRef | None
 ]
 
 

@@ -11,6 +11,7 @@ import builtins
 import contextlib
 import errno
 import io
+import logging
 import multiprocessing.connection as mpc
 import os
 import pickle
@@ -22,7 +23,7 @@ from multiprocessing import AuthenticationError
 from typing import Protocol
 
 from dq import system
-from dq.errors import AuthenticationFailed, ConnectError
+from dq.errors import AuthenticationFailed, ConnectError, UnknownHost
 
 Address = str | tuple[str, int]  # the path of a Unix socket, or host and port
 
@@ -31,6 +32,9 @@ BACKLOG = 128
 HANDSHAKE = 5.0  # seconds that a peer has to authenticate and say what it wants
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes; one message cannot exhaust the receiver
 JOINED = 64 * 1024  # bytes up to which copying header and body together beats a second write
+
+
+log = logging.getLogger("dq")
 
 
 class MessageTooLarge(OSError):
@@ -61,14 +65,19 @@ class Channel:
         loads: Callable[[bytearray], object] = pickle.loads,
         max_message: int | None = None,
     ) -> None:
+        self._sock = sock
         system.keepalive(sock)
         sock.settimeout(None)
-        self._sock = sock
         self._deadline: float | None = None
         self.loads = loads
         self.max_message = max_message
         self.on_received: Callable[[], None] = _nothing
         self.on_sent: Callable[[], None] = _nothing
+        self.asked = False  # whether a message has been received and nothing sent since
+
+    def __del__(self) -> None:
+        # As Connection's: the standard library's proxies leave closing to the collector.
+        self._sock.close()
 
     def __enter__(self) -> Channel:
         return self
@@ -84,7 +93,8 @@ class Channel:
         return self._sock.fileno() < 0
 
     def close(self) -> None:
-        self._sock.close()
+        with contextlib.suppress(OSError):  # a task may have closed the descriptor
+            self._sock.close()
 
     def hang_up(self) -> None:
         """End the connection from another thread: who is blocked on it wakes up."""
@@ -113,10 +123,17 @@ class Channel:
 
     def send(self, obj: object) -> None:
         self.send_bytes(pickle.dumps(obj))
+        self.asked = False
         self.on_sent()
 
     def recv(self) -> object:
-        message = self._read_message(self.max_message)
+        try:
+            message = self._read_message(self.max_message)
+        except MessageTooLarge as error:
+            log.warning("a connection is ended: %s (--max-message)", error)
+            self.hang_up()  # what comes now is the rest of it, not to be read as the next
+            raise
+        self.asked = True
         self.on_received()
         return self.loads(message)
 
@@ -282,7 +299,11 @@ def connect(address: Address, authkey: bytes, timeout: float = HANDSHAKE) -> Cha
             f"the master at {where} has another authkey; give both ends the same one"
         ) from None
     except socket.gaierror as error:
-        raise ConnectError(f"cannot resolve the host in {where}: {error.strerror}") from None
+        text = f"cannot resolve the host in {where}: {error.strerror}"
+        unknown = error.errno == socket.EAI_NONAME  # not a name server that is out of reach
+        raise (UnknownHost if unknown else ConnectError)(text) from None
+    except UnicodeError:
+        raise UnknownHost(f"cannot resolve the host in {where}: that is no host's name") from None
     except ConnectionRefusedError:
         raise ConnectError(f"nobody listens at {where}; is the master running?") from None
     except (TimeoutError, EOFError, ConnectionError) as error:
@@ -317,9 +338,11 @@ def show(address: Address) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host or '0.0.0.0'}:{port}"
 
 
-def explain_bind(address: Address, error: OSError) -> str:
+def explain_bind(address: Address, error: OSError | UnicodeError) -> str:
     """Why an address cannot be listened on, and what to do."""
     where = show(address)
+    if isinstance(error, UnicodeError):
+        return f"cannot resolve the host in {where}: that is no host's name"
     if isinstance(error, socket.gaierror):
         return f"cannot resolve the host in {where}: {error.strerror}"
     if error.errno == errno.EADDRINUSE and not isinstance(address, str):

@@ -36,9 +36,12 @@ if TYPE_CHECKING:
     import asyncio
 
 # Cells that a slot shares with its supervisor: the lease it works on (0 between batches), the
-# index of the task it is in, and when that has to be over, in nanoseconds of the monotonic clock.
-LEASE, INDEX, DEADLINE, CELLS = 0, 1, 2, 4
-READY = 0  # the process's own cell: whether it has been connected; the slots' cells follow
+# index of the task it is in, and when that has to be over, in nanoseconds of the monotonic clock;
+# and the last lease it had, which it may not have reported yet.
+LEASE, INDEX, DEADLINE, LAST, CELLS = 0, 1, 2, 3, 4
+# The process's own cell: 0, then 1 once it has been connected, then how it ends; a task's own
+# os._exit with the same number is not taken for that. The slots' cells follow.
+STATE = 0
 
 # How a task process ends, for its supervisor.
 CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
@@ -130,7 +133,7 @@ class Program:
         around it. A bare no-op costs 0.15 µs here; a clock read would double that."""
         call: Callable[[object], object] = self.call
         if self.spec.timeout is not None:
-            call = _limited(call, slot.view, self.spec.timeout)
+            call = _limited(call, slot, self.spec.timeout)
         if self.timed:
             call = _timing(call, slot)
         return _checking(call) if bad else call
@@ -156,9 +159,12 @@ def _unpacking(function: Callable[..., object]) -> Callable[[object], object]:
     return call
 
 
+_Arguments = tuple[tuple[object, ...], dict[str, object]]  # as Executor.submit has them
+
+
 def _calling(function: Callable[..., object]) -> Callable[[object], object]:
     def call(item: object) -> object:
-        args, kwargs = item  # type: ignore[misc]  # as Executor.submit has it
+        args, kwargs = cast("_Arguments", item)
         return function(*args, **kwargs)
 
     return call
@@ -169,16 +175,16 @@ def _awaiting(function: Callable[[object], object], loop: Loop) -> Callable[[obj
 
 
 def _limited(
-    call: Callable[[object], object], view: memoryview, seconds: float
+    call: Callable[[object], object], slot: Slot, seconds: float
 ) -> Callable[[object], object]:
     nanoseconds = int(seconds * 1e9)
 
     def limited(item: object) -> object:
-        view[DEADLINE] = time.monotonic_ns() + nanoseconds
+        slot.view[DEADLINE] = time.monotonic_ns() + nanoseconds
         try:
             return call(item)
         finally:
-            view[DEADLINE] = 0
+            slot.view[DEADLINE] = 0
 
     return limited
 
@@ -278,6 +284,7 @@ class Slot:
                 client.close()
             except ConnectError:
                 client.close()  # retry: reporting twice does no harm
+                self.process.check_descriptors()
 
     def connect(self) -> Client:
         """Connect, however often it takes within the patience for that."""
@@ -286,9 +293,10 @@ class Slot:
         while True:
             try:
                 client = process.connect()
+                self._check_run(client)
                 with self.lock:
                     self.client = client
-                process.cells.view[READY] = 1
+                process.cells.view[STATE] = 1
                 return client
             except PlainMaster:
                 raise
@@ -299,6 +307,14 @@ class Slot:
                 if process.draining.wait(min(backoff(attempt, random.random()), left)):
                     raise Leave(DRAINED) from None
                 attempt += 1
+
+    def _check_run(self, client: Client) -> None:
+        """A master that was started again gets a fresh process: this one has the modules, and
+        the plain clients' function, of before."""
+        if self.process.master not in ("", client.run):
+            client.close()
+            raise Leave(RECYCLE)
+        self.process.master = client.run
 
     def _next(self, client: Client, outcomes: Outcomes | None) -> Grant:
         """Report, and wait for the next batch. A call that is cut off, to drain, is made again on
@@ -366,14 +382,18 @@ class Slot:
         append = self._results.append
         places = enumerate(self._left, grant.start)
         view[INDEX] = grant.start
-        view[LEASE] = grant.lease
+        view[LEASE] = view[LAST] = grant.lease
         while True:
             try:
                 for view[INDEX], item in places:  # tells the supervisor, in 25 ns
                     append(call(item))
                 break
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's
+                if self.process.forked:
+                    _end_fork(error)
                 self._fail(error)
+        if self.process.forked:
+            _end_fork(None)
         view[LEASE] = 0
         view[DEADLINE] = 0
 
@@ -454,11 +474,35 @@ class Slot:
         finally:
             self.lock.release()
 
+    # A task's
+
+    def let_go(self) -> None:
+        """In a process that a task has forked: neither go on with the batch, nor touch what the
+        supervisor sees."""
+        list(self._left)
+        self.view = memoryview(bytearray(8 * CELLS)).cast("Q")
+
+    # The listener's thread
+
     def interrupt(self) -> None:
         """Let a slot that only waits for a batch wait no longer."""
         client = self.client
         if self.waiting and client is not None:
             client.channel.hang_up()
+
+
+def _end_fork(error: BaseException | None) -> None:
+    """End a process that a task has forked and that came out of the task again, as a script
+    would end there."""
+    code: int | None = 0
+    if isinstance(error, SystemExit):
+        code = error.code if isinstance(error.code, int | None) else 1
+    elif error is not None:
+        code = 1
+        with contextlib.suppress(BaseException):
+            traceback.print_exception(error)
+    _flush()
+    os._exit(int(code or 0) & 0xFF)
 
 
 def split(outcomes: Outcomes, limit: int) -> list[Outcomes]:
@@ -537,6 +581,8 @@ class Process:
         self.cells = cells
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.specs: dict[str, JobSpec] = {}
+        self.master = ""  # its random id
+        self.forked = False  # whether this is a copy that a task has made
         self.draining = threading.Event()
         self.max_result = MAX_MESSAGE - 65536
         self._programs: dict[str, Program] = {}
@@ -611,7 +657,7 @@ class Process:
         while True:
             try:
                 client = PlainClient(self.config.address, self.config.authkey)
-                self.cells.view[READY] = 1
+                self.cells.view[STATE] = 1
                 self._serve_plain(client, call)
             except (ConnectError, EOFError):
                 return RECYCLE  # the next process looks for the master, plain or not
@@ -634,6 +680,20 @@ class Process:
             client.put(value)
             self.finished(1)
         raise Leave(DRAINED)
+
+    def check_descriptors(self) -> None:
+        """Leave after the next report, where a task has closed what is not its own."""
+        try:
+            os.fstat(self.cells.fd)
+        except OSError:
+            with self._lock:
+                self._left = 0
+
+    def after_fork(self) -> None:
+        """In the copy, when a task has forked."""
+        self.forked = True
+        for slot in self.slots:
+            slot.let_go()
 
     def listen(self, lifeline: int) -> None:
         """Hear what the supervisor says, and when it has died."""
@@ -669,14 +729,22 @@ def main() -> None:
     if config.argv is not None:
         sys.argv[:] = config.argv
     cells = system.Cells.open(config.cells, 1 + CELLS * config.threads)
+    tasks.strays.watched = True
     process = Process(config, cells)
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the supervisor's to understand
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=process.after_fork)
     threading.Thread(target=process.listen, args=(lifeline,), daemon=True).start()
     threading.Thread(target=process.monitor, daemon=True).start()
     code = process.run()
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
+    _flush()
+    cells.view[STATE] = code
+    os._exit(code)  # a task may have left threads that would keep the process
+
+
+def _flush() -> None:
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()
-    os._exit(code)  # a task may have left threads that would keep the process

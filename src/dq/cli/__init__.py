@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 import click
 
 import dq
+from dq import system
 from dq.cli.options import Group
 
 
@@ -35,6 +37,9 @@ def cli() -> None:
 def main() -> None:
     """Run the command line: the one place where errors become lines and exit codes."""
     debug = "--debug" in sys.argv
+    system.fill_standard_descriptors()
+    if sys.stderr is None:  # it was closed: print() would then use standard output
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
     try:
         code = cli.main(prog_name="dq", standalone_mode=False) or 0
     except click.ClickException as error:

@@ -150,6 +150,17 @@ outputs = stacked(
     click.option("--unordered", is_flag=True, help="Results as they come, not in input order."),
 )  # fmt: skip
 
+journal = stacked(
+    click.option(
+        "--journal", metavar="FILE",
+        help="Write every outcome to FILE before it is shown; the same command again goes on"
+        " where this one stopped, however it did.",
+    ),
+    click.option(
+        "--retry-failed", is_flag=True, help="With --journal: run the tasks again that failed."
+    ),
+)  # fmt: skip
+
 failures = stacked(
     click.option(
         "--retries", type=COUNT, default=0, show_default=True, metavar="N",

@@ -7,7 +7,7 @@ import os
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,11 +15,15 @@ from dq import inputs, keys, transport, units
 from dq.cli import options
 from dq.cli.progress import Progress
 from dq.cli.signals import Stages
-from dq.errors import BadInput, Interrupted, Stopped, UsageError
+from dq.errors import BadInput, BadKey, InputChanged, Interrupted, Stopped, UsageError
 from dq.master import Job, Master, checked
 from dq.outputs import Writer, jsonl
 from dq.queues import result_of
 from dq.records import Done, Failed, Recorded
+
+if TYPE_CHECKING:
+    from dq.journal import Journal
+    from dq.tasks import TaskRef
 
 SHOWN = 10  # failures that are shown one by one
 
@@ -34,6 +38,7 @@ SHOWN = 10  # failures that are shown one by one
 @options.threads
 @options.inputs
 @options.outputs
+@options.journal
 @options.failures
 @options.limits
 @click.option("--host", default="", help="With --port: the address to listen on.")
@@ -66,7 +71,7 @@ def run(**given: Any) -> None:
         ref = checked(given["task"], unpack=given["unpack"])
     authkey = None
     if given["port"] is not None:
-        authkey = _find_key(given, given["host"])
+        authkey = _key_to_serve(given, given["host"])
     master = _master(None, given, given["port"], authkey, workers=workers)
     _serve_job(master, ref, given)
 
@@ -86,6 +91,7 @@ def run(**given: Any) -> None:
 @options.threads
 @options.inputs
 @options.outputs
+@options.journal
 @options.failures
 @options.limits
 @click.option(
@@ -120,9 +126,11 @@ def master(**given: Any) -> None:
     """
     _enter()
     has_inputs = bool(given["inputs"]) or given["input"] is not None
+    if has_inputs and not given["task"]:
+        raise click.UsageError("--input without TASK: name the function to call with each input")
     with _quietly():
         ref = checked(given["task"], unpack=given["unpack"]) if given["task"] else None
-    authkey = _find_key(given, given["host"])
+    authkey = _key_to_serve(given, given["host"])
     master = _master(
         given["task"],
         given,
@@ -160,8 +168,19 @@ def say(line: str) -> None:
         print(f"dq: {line}", file=sys.stderr, flush=True)
 
 
-def _find_key(given: dict[str, Any], host: str) -> bytes:
-    key = keys.find(given["authkey"], given["authkey_file"], prompt=prompt_for_key())
+def find_key(given: dict[str, Any]) -> bytes:
+    """The authkey, from wherever it is."""
+    # click passes over a variable that is set and empty; a key's must not be.
+    prefix = click.get_current_context().auto_envvar_prefix
+    for option in ("authkey", "authkey_file"):
+        variable = f"{prefix}_{option.upper()}"
+        if given[option] is None and os.environ.get(variable) == "":
+            raise BadKey(f"{variable} is empty: give it a value, or unset it")
+    return keys.find(given["authkey"], given["authkey_file"], prompt=prompt_for_key())
+
+
+def _key_to_serve(given: dict[str, Any], host: str) -> bytes:
+    key = find_key(given)
     warning = keys.check(key, host)
     if warning is not None:
         say(warning)
@@ -170,7 +189,7 @@ def _find_key(given: dict[str, Any], host: str) -> bytes:
 
 def prompt_for_key() -> Any:
     """What asks for the key on a terminal; None where there is none."""
-    if not sys.stdin.isatty():
+    if sys.stdin is None or not sys.stdin.isatty():
         return None
     return lambda: click.prompt("authkey", hide_input=True, err=True)
 
@@ -215,7 +234,8 @@ class Given:
 
 
 def _inputs(given: dict[str, Any]) -> Given:
-    arguments = [os.fsencode(argument) for argument in given["inputs"]]
+    # Ended as lines are, for the workers to cut off: an argument may itself end in a newline.
+    arguments = [os.fsencode(argument) + b"\r\n" for argument in given["inputs"]]
     if given["input"] is None:
         return Given(arguments, "raw" if given["raw"] else "lines", (), None)
     if arguments:
@@ -242,24 +262,42 @@ def _serve_queues(master: Master) -> None:
 def _serve_job(master: Master, ref: Any, given: dict[str, Any]) -> None:
     """Serve until every input has a result, and print the results."""
     source = _inputs(given)
-    writer = Writer(given["output"])
-    try:
+    with contextlib.ExitStack() as stack:
+        journal = _open_journal(ref, source, given)
+        if journal is not None:
+            stack.callback(journal.close)
+        writer = Writer(given["output"])
+        stack.callback(writer.discard)
         with Stages() as stages, master:
             if given["port"] is not None:
                 say(f"serving on {transport.show(master.address)}")
             job = master.open(
                 ref, source.items, output=given["format"], kind=source.kind,
-                fields=source.fields, raw=given["raw"],
+                fields=source.fields, raw=given["raw"], journal=journal,
             )  # fmt: skip
             printer = Printer(job, source, writer, given, Progress(given["quiet"]))
             stages.on_first = printer.drain
             stages.on_second = printer.leave
             printer.run(stages)
         writer.commit()
-    finally:
-        writer.discard()
     if printer.failed:
         raise click.exceptions.Exit(1)
+
+
+def _open_journal(ref: TaskRef, source: Given, given: dict[str, Any]) -> Journal | None:
+    if given["journal"] is None:
+        if given["retry_failed"]:
+            raise UsageError("--retry-failed goes with --journal FILE")
+        return None
+    from dq.journal import Journal  # SQLite, which few runs need
+
+    about = {
+        "task": str(ref),
+        "inputs": source.kind,
+        "output": given["format"],
+        "unpack": str(given["unpack"]),
+    }
+    return Journal(given["journal"], about, retry_failed=given["retry_failed"], log=say)
 
 
 class Printer:
@@ -290,6 +328,8 @@ class Printer:
         try:
             for record in records:
                 self._take(record)
+        except InputChanged as error:
+            raise BadInput(f"{self._source.place(error.index)} {error.reason}") from None
         except Stopped:
             if not stages.count:
                 raise

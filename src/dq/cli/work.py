@@ -9,9 +9,9 @@ import click
 from dq import keys, units
 from dq.api import address
 from dq.cli import options
-from dq.cli.runs import _enter, _quietly, prompt_for_key, say
+from dq.cli.runs import _enter, _quietly, find_key, say
 from dq.cli.signals import Stages
-from dq.errors import Interrupted
+from dq.errors import ConnectError, Interrupted
 from dq.master import checked
 from dq.supervisor import Plan, Supervisor
 
@@ -51,7 +51,7 @@ def worker(**given: Any) -> None:
         task = checked(given["task"]) if given["task"] else None
     plan = Plan(
         where,
-        keys.find(given["authkey"], given["authkey_file"], prompt=prompt_for_key()),
+        find_key(given),
         given["processes"] if given["processes"] is not None else units.cpus(),
         given["threads"],
         task,
@@ -63,13 +63,23 @@ def worker(**given: Any) -> None:
     with Stages() as stages:
         stages.on_first = lambda: _drain(supervisor)
         stages.on_second = supervisor.quit
-        supervisor.connect(plan.reconnect, until=lambda: stages.count > 0)
-        if not given["quiet"]:
-            slots = plan.processes * plan.threads
-            say(f"connected to {given['server']}, working on {slots} task(s) at a time")
-        supervisor.run()
+        _work(supervisor, stages, given)
         if stages.interrupted:
             raise Interrupted("interrupted")
+
+
+def _work(supervisor: Supervisor, stages: Stages, given: dict[str, Any]) -> None:
+    plan = supervisor.plan
+    try:
+        supervisor.connect(plan.reconnect, until=lambda: stages.count > 0)
+    except ConnectError:
+        if stages.count:
+            return  # told to leave before there was a master
+        raise
+    if not given["quiet"]:
+        slots = plan.processes * plan.threads
+        say(f"connected to {given['server']}, working on {slots} task(s) at a time")
+    supervisor.run()
 
 
 def _drain(supervisor: Supervisor) -> None:
