@@ -258,7 +258,7 @@ class Running:
 
         AssertionError, with everything printed, if it isn't in time or the stream ends without it.
         """
-        sought = re.compile(pattern, re.MULTILINE)
+        sought = re.compile(pattern, re.MULTILINE) if isinstance(pattern, str) else pattern
         source = self._streams[stream]
         with self._changed:
             self._changed.wait_for(lambda: source.ended or sought.search(source.text), timeout)

@@ -1,0 +1,152 @@
+"""How many tasks go out together."""
+
+from __future__ import annotations
+
+import heapq
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dq import batching
+from dq.batching import BatchSizer
+
+seconds = st.floats(0, 1000)
+observations = st.lists(st.tuples(st.integers(1, 5000), seconds, seconds, st.integers(0, 10**9)))
+remainders = st.none() | st.integers(0, 10**7)
+
+
+def fed(seen: list[tuple[int, float, float, int]]) -> BatchSizer:
+    """A sizer that has seen these counts, busy times, waits and bytes."""
+    sizer = BatchSizer()
+    for count, busy, wait, nbytes in seen:
+        sizer.observe(count, busy, busy + wait, nbytes)
+    return sizer
+
+
+def steady(task: float, count: int = 1, wait: float = 0.001, nbytes: int = 0) -> BatchSizer:
+    """A sizer for which all tasks took the same time."""
+    sizer = BatchSizer()
+    for _ in range(50):
+        sizer.observe(count, task * count, task * count + wait, nbytes * count)
+    return sizer
+
+
+@given(observations, remainders, st.integers(0, 1000))
+def test_a_batch_has_at_least_one_task(
+    seen: list[tuple[int, float, float, int]], remaining: int | None, slots: int
+) -> None:
+    assert fed(seen).size(remaining, slots) >= 1
+
+
+@given(observations, remainders, st.integers(0, 1000))
+def test_a_batch_is_at_most_eight_times_the_largest_one_seen(
+    seen: list[tuple[int, float, float, int]], remaining: int | None, slots: int
+) -> None:
+    largest = max((count for count, *_ in seen), default=0)
+    assert fed(seen).size(remaining, slots) <= max(8 * largest, 1)
+
+
+@given(observations, st.integers(1, 10**7), st.integers(1, 1000))
+def test_a_batch_is_at_most_half_of_a_slots_share_of_what_remains(
+    seen: list[tuple[int, float, float, int]], remaining: int, slots: int
+) -> None:
+    assert fed(seen).size(remaining, slots) <= max(1, -(-remaining // (2 * slots)))
+
+
+@given(observations, st.integers(0, 10**6), st.integers(1, 64))
+def test_less_that_remains_never_makes_a_batch_larger(
+    seen: list[tuple[int, float, float, int]], remaining: int, slots: int
+) -> None:
+    sizer = fed(seen)
+    assert sizer.size(remaining, slots) <= sizer.size(remaining + 1, slots)
+    assert sizer.size(remaining, slots) <= sizer.size(None, slots)
+
+
+@given(st.integers(1, 10**6), st.booleans())
+def test_a_batch_is_at_most_256_kib(nbytes: int, of_inputs: bool) -> None:
+    sizer = steady(1e-6, count=1000, nbytes=0 if of_inputs else nbytes)
+    if of_inputs:
+        sizer.sent(1000, 1000 * nbytes)
+    size = sizer.size(None, 2)
+    assert size == 1 or size * sizer.nbytes <= batching.BYTES + sizer.nbytes
+
+
+@given(st.floats(0.1001, 1e4), st.integers(1, 1000))
+def test_tasks_over_a_tenth_of_a_second_go_alone(task: float, count: int) -> None:
+    assert steady(task, count).size(None, 2) == 1
+
+
+def test_the_first_batch_is_a_single_task() -> None:
+    assert BatchSizer().size(10**6, 2) == 1
+
+
+def test_batches_grow_eightfold_until_they_are_worth_75_ms() -> None:
+    sizer, sizes = BatchSizer(), []
+    for _ in range(6):
+        sizes.append(sizer.size(None, 2))
+        sizer.observe(sizes[-1], sizes[-1] * 1e-4, sizes[-1] * 1e-4 + 0.001)
+    assert sizes[:4] == [1, 8, 64, 512]
+    assert sizes[4:] == pytest.approx([750, 750], abs=2)
+
+
+def test_a_batch_is_worth_twenty_times_what_handing_it_over_costs() -> None:
+    assert steady(0.01, count=100, wait=0.02).size(None, 2) == pytest.approx(40, abs=1)
+
+
+def test_not_even_a_slow_link_makes_a_batch_longer_than_five_seconds() -> None:
+    assert steady(0.01, count=1000, wait=60.0).size(None, 2) == pytest.approx(500, abs=1)
+
+
+def test_a_fixed_size_is_kept() -> None:
+    sizer = BatchSizer(7)
+    sizer.observe(7, 70.0, 70.0)
+    assert sizer.size(1, 9) == 7
+
+
+def test_a_sizer_follows_tasks_that_become_slower() -> None:
+    sizer = steady(1e-4, count=100)
+    before = sizer.size(None, 2)
+    for _ in range(20):
+        sizer.observe(100, 5.0, 5.001)
+    assert sizer.size(None, 2) == 1 < before
+
+
+def makespan(durations: list[float], slots: int, handing_over: float) -> tuple[float, int]:
+    """When the last of so many workers is done, and how many batches that took."""
+    sizer, place, batches = BatchSizer(), 0, 0
+    free = [(0.0, slot, 0, 0.0) for slot in range(slots)]
+    end = 0.0
+    while free:
+        now, slot, count, busy = heapq.heappop(free)
+        if count:
+            sizer.observe(count, busy, busy + handing_over)
+            end = now
+        size = min(sizer.size(len(durations) - place, slots), len(durations) - place)
+        if size:
+            busy = sum(durations[place : place + size])
+            place += size
+            batches += 1
+            heapq.heappush(free, (now + handing_over + busy, slot, size, busy))
+    return end, batches
+
+
+@given(
+    st.lists(st.floats(1e-5, 0.5), min_size=1, max_size=300),
+    st.integers(1, 16),
+    st.floats(1e-4, 0.005),
+)
+def test_workers_finish_close_to_together_whatever_the_tasks_take(
+    durations: list[float], slots: int, handing_over: float
+) -> None:
+    end, batches = makespan(durations, slots, handing_over)
+    ideal = sum(durations) / slots
+    # One by one no schedule without foresight is better than the first two terms (Graham, 1969);
+    # a batch is at most half a slot's share of what remains, so it costs at most that much more.
+    assert end <= 1.5 * ideal + 2 * max(durations) + (batches / slots + 2) * handing_over
+
+
+@given(st.floats(1e-5, 0.02), st.integers(1, 8))
+def test_equal_tasks_end_within_a_tenth_of_the_ideal(task: float, slots: int) -> None:
+    end, _ = makespan([task] * 5000, slots, 0.0002)
+    assert end <= 1.1 * 5000 * task / slots + 0.02

@@ -1,0 +1,308 @@
+"""Text into inputs, inputs into batches, and batches back into values."""
+
+from __future__ import annotations
+
+import csv
+import io
+import itertools
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dq import inputs
+from dq.errors import BadInput
+from dq.inputs import Bad, Decoder, Source, Text
+
+
+def decoded(kind: str, *items: object, **options: object) -> list[object]:
+    decoder = Decoder(kind, **options)  # type: ignore[arg-type]
+    values = decoder.decode(inputs.dump(items), 0, len(items))
+    return [value.failure.message if isinstance(value, Bad) else value for value in values]
+
+
+def text(data: bytes, kind: str = "lines") -> Text:
+    return Text(io.BytesIO(data), kind, "a file")
+
+
+def rows(data: bytes, *, raw: bool = False) -> list[object]:
+    source = text(data, "csv")
+    return decoded("csv", *source, fields=tuple(source.fields), raw=raw)
+
+
+class Fragile:
+    """Pickles, and raises when it is to be unpickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return int, ("not a number",)
+
+
+# -- batches
+
+
+@given(st.lists(st.one_of(st.integers(), st.text(), st.binary(), st.tuples(st.floats(0, 1)))))
+def test_a_batch_comes_back_as_it_was(values: list[object]) -> None:
+    assert inputs.load(inputs.dump(values)) == values
+
+
+def test_a_value_that_cannot_be_unpickled_spoils_only_itself() -> None:
+    first, bad, last = inputs.load(inputs.dump([(1,), Fragile(), (3,)]))
+    assert (first, last) == ((1,), (3,))
+    assert isinstance(bad, Bad)
+    assert "ValueError" in bad.failure.message
+
+
+def test_an_item_that_cannot_be_pickled_is_a_part_by_itself() -> None:
+    parts = list(inputs.encode([1, lambda: 2, 3, 4], 1000))
+    assert [count for count, _ in parts] == [1, 1, 2]
+    assert "cannot be pickled" in parts[1][1].message  # type: ignore[union-attr]
+    assert inputs.load(parts[2][1]) == [3, 4]  # type: ignore[arg-type]
+
+
+def test_a_batch_over_the_limit_goes_in_parts_under_it() -> None:
+    parts = list(inputs.encode([b"x" * 100] * 10, 500))
+    assert all(len(blob) <= 500 for _, blob in parts)  # type: ignore[arg-type]
+    assert sum(count for count, _ in parts) == 10
+
+
+def test_an_item_over_the_limit_by_itself_is_a_failure_that_says_so() -> None:
+    [(count, failure)] = inputs.encode([b"x" * 1000], 500)
+    assert count == 1
+    assert "over the limit of 500 bytes" in failure.message  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(("skip", "count"), [(0, 5), (2, 2), (4, 1), (5, 0)])
+def test_a_part_of_a_batch_decodes_only_its_own_items(skip: int, count: int) -> None:
+    blob = inputs.dump([b"%d\n" % n for n in range(5)])
+    assert Decoder("lines").decode(blob, skip, count) == list(range(5))[skip : skip + count]
+
+
+# -- lines
+
+
+@pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        (b"12\n", 12),
+        (b"-1.5e3", -1500.0),
+        (b'{"a": [1, null]}\r\n', {"a": [1, None]}),
+        (b'"quoted"\n', "quoted"),
+        (b"plain words\n", "plain words"),
+        (b"[1, 2\n", "[1, 2"),
+        (b"007\n", "007"),
+        (b"NaN\n", "NaN"),
+        (b"-Infinity\n", "-Infinity"),
+        (b"\n", ""),
+        (b"a\r\r\n", "a\r"),
+        ("grün\n".encode(), "grün"),
+    ],
+)
+def test_a_line_is_json_where_it_parses_and_a_string_where_not(line: bytes, value: object) -> None:
+    assert decoded("lines", line) == [value]
+
+
+def test_a_line_of_a_hundred_thousand_brackets_is_a_string() -> None:
+    line = b"[" * 100_000
+    assert decoded("lines", line) == [line.decode()]
+
+
+def test_raw_lines_stay_strings() -> None:
+    assert decoded("raw", b"1\n", b" [2]\n", b'"3"') == ["1", " [2]", '"3"']
+
+
+@pytest.mark.parametrize("kind", ["lines", "raw", "jsonl"])
+def test_bytes_that_are_not_utf8_spoil_only_their_line(kind: str) -> None:
+    first, bad, last = decoded(kind, b'"a"\n', b'"b\xff"\n', b'"c"\n')
+    assert bad == "is not UTF-8 (byte 0xff at column 3)"
+    assert "a" in str(first)
+    assert "c" in str(last)
+
+
+@pytest.mark.parametrize("kind", ["lines", "jsonl", "csv"])
+def test_a_byte_order_mark_is_not_part_of_the_first_line(kind: str) -> None:
+    source = text(b"\xef\xbb\xbf1\n2\n", kind)
+    assert [*source.fields, *source][0] in ("1", b"1\n")
+
+
+# -- JSON Lines
+
+
+def test_blank_lines_of_json_lines_are_passed_over_and_counted() -> None:
+    source = text(b'1\n\n  \n"two"\n\n[3]\n', "jsonl")
+    assert decoded("jsonl", *source) == [1, "two", [3]]
+    assert [source.place(n) for n in range(3)] == [
+        "a file line 1",
+        "a file line 4",
+        "a file line 6",
+    ]
+
+
+@pytest.mark.parametrize("line", [b'{"a"\n', b"words\n", b"NaN\n", b"1 2\n", b"[" * 100_000])
+def test_a_broken_line_of_json_lines_says_what_it_is_not(line: bytes) -> None:
+    [message] = decoded("jsonl", line)
+    assert str(message).startswith("is not JSON: ")
+
+
+# -- CSV
+
+
+def test_a_row_is_a_mapping_whose_cells_are_json_or_strings() -> None:
+    assert rows(b"name,n\nadda,1\nbob,x\n") == [{"name": "adda", "n": 1}, {"name": "bob", "n": "x"}]
+
+
+def test_raw_rows_keep_cells_strings() -> None:
+    assert rows(b"n\n1\n", raw=True) == [{"n": "1"}]
+
+
+def test_a_quoted_cell_may_go_over_lines_and_hold_quotes_and_commas() -> None:
+    source = text(b'a,b\r\n1,"x\r\n""y"", z\n"\r\n\r\n2,w\r\n', "csv")
+    values = decoded("csv", *source, fields=("a", "b"))
+    assert values == [{"a": 1, "b": 'x\r\n"y", z\n'}, {"a": 2, "b": "w"}]
+    assert source.place(1) == "a file line 6"
+
+
+def test_a_quote_within_a_plain_cell_opens_nothing() -> None:
+    assert rows(b'a,b\n1,5" pipe\n2,z\n') == [{"a": 1, "b": '5" pipe'}, {"a": 2, "b": "z"}]
+
+
+def test_a_header_may_go_over_lines() -> None:
+    source = text(b'"a\nb",c\n1,2\n', "csv")
+    assert source.fields == ["a\nb", "c"]
+    assert source.place(0) == "a file line 3"
+
+
+def test_a_quote_that_is_never_closed_is_refused() -> None:
+    [row, message] = rows(b'a,b\n1,x\n2,"open\n3,y\n')
+    assert row == {"a": 1, "b": "x"}
+    assert message == "is not CSV: unexpected end of data"
+
+
+def test_a_quote_that_is_never_closed_does_not_swallow_a_whole_file() -> None:
+    line = b"x" * 1000 + b"\n"
+    endless = itertools.chain([b"a\n", b'"open\n'], itertools.repeat(line))
+    source = Text(_Lines(endless), "csv", "a file")  # type: ignore[arg-type]
+    assert len(next(iter(source))) < 2 * inputs.LONGEST_RECORD
+
+
+class _Lines:
+    """As much of a file as is read by lines."""
+
+    def __init__(self, lines: itertools.chain[bytes]) -> None:
+        self._lines = lines
+
+    def __iter__(self) -> itertools.chain[bytes]:
+        return self._lines
+
+    def readline(self) -> bytes:
+        return next(self._lines, b"")
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (b"1", "has 1 cells, the header has 2"),
+        (b"1,2,3", "has 3 cells, the header has 2"),
+        (b"1,x\ry", "is not CSV: new-line character seen in unquoted field"),
+        (b"1," + b"x" * 200_000, "is not CSV: field larger than field limit (131072)"),
+        (b"1,\xff", "is not UTF-8 (byte 0xff at column 3)"),
+    ],
+)
+def test_a_bad_row_spoils_only_itself(row: bytes, message: str) -> None:
+    assert rows(b"a,b\n" + row + b"\n2,z\n") == [message, {"a": 2, "b": "z"}]
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"", "a file has no header line"),
+        (b"\n1\n", "a file has no header line"),
+        (b"a,\xff\n", "a file line 1 is not UTF-8"),
+        (b"a,b,a\n", "a file line 1 names more than one column a"),
+    ],
+)
+def test_a_csv_file_without_a_header_that_can_be_used_is_refused(
+    header: bytes, message: str
+) -> None:
+    with pytest.raises(BadInput, match=message):
+        text(header, "csv")
+
+
+cells = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=8)
+
+
+@given(st.lists(st.lists(cells, min_size=2, max_size=2), max_size=8))
+def test_whatever_the_csv_module_writes_is_read_back(table: list[list[str]]) -> None:
+    file = io.StringIO(newline="")
+    csv.writer(file).writerows([["a", "b"], *table])
+    expected = [dict(zip(["a", "b"], row, strict=True)) for row in table]
+    assert rows(file.getvalue().encode(), raw=True) == expected
+
+
+# -- files
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("a.csv", "csv"),
+        ("A.CSV", "csv"),
+        ("a.jsonl", "jsonl"),
+        ("a.txt", "lines"),
+        ("csv", "lines"),
+    ],
+)
+def test_a_files_name_says_what_it_holds(tmp_path: Path, name: str, kind: str) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"a\n")
+    source = inputs.open_text(str(path))
+    assert source.kind == kind
+    assert list(source) == ([] if kind == "csv" else [b"a\n"])
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("a.csv", "jsonl"), ("a.txt", "lines"), ("a.jsonl", None)],
+)
+def test_raw_holds_whatever_the_format(tmp_path: Path, name: str, kind: str | None) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"1\n")
+    source = inputs.open_text(str(path), kind, raw=True)
+    assert decoded(source.kind, *source) == ["1"]
+
+
+@pytest.mark.parametrize("name", ["missing.txt", "."])
+def test_a_file_that_cannot_be_read_is_refused(name: str) -> None:
+    with pytest.raises(BadInput, match="cannot read"):
+        inputs.open_text(name)
+
+
+# -- sources
+
+
+def test_a_sequence_is_at_hand_and_its_length_known() -> None:
+    source = Source(range(10))
+    assert source.length == 10
+    assert source.take(3) == [0, 1, 2]
+
+
+def test_an_iterator_is_read_no_further_than_asked() -> None:
+    taken: list[int] = []
+    source = Source(taken.append(n) or n for n in range(10))  # type: ignore[func-returns-value]
+    assert source.read(4)
+    assert taken == [0, 1, 2, 3]
+    assert source.take(4) == taken
+    assert source.read(100)
+    assert not source.read(1)
+
+
+def test_what_an_iterator_gave_before_it_raised_is_kept() -> None:
+    def two() -> object:
+        yield 1
+        yield 2
+        raise KeyError("third")
+
+    source = Source(two())  # type: ignore[arg-type]
+    with pytest.raises(KeyError):
+        source.read(5)
+    assert source.take(2) == [1, 2]

@@ -1,0 +1,143 @@
+"""Values into lines and records, and those into a file that is whole or absent."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from datetime import date
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dq import outputs
+from dq.errors import OutputError, UsageError
+from dq.outputs import Writer
+from dq.records import Failure, Result
+
+
+def record(value: object, given: object = 1) -> dict[str, object]:
+    def refuse(name: str) -> object:
+        raise AssertionError(f"{name} is not JSON")
+
+    loaded: dict[str, object] = json.loads(
+        outputs.jsonl(Result(0, given, value)), parse_constant=refuse
+    )
+    return loaded
+
+
+def test_a_record_has_these_keys_in_this_order() -> None:
+    assert list(record(2)) == ["id", "input", "result", "attempts", "seconds", "worker"]
+
+
+def test_a_failed_record_has_an_error_in_the_place_of_a_result() -> None:
+    failed = Result(3, "in", error=Failure("ValueError", "no", "Traceback ..."), attempts=2)
+    read = json.loads(outputs.jsonl(failed))
+    assert read["error"] == {"type": "ValueError", "message": "no", "traceback": "Traceback ..."}
+    assert "result" not in read
+    assert (read["id"], read["input"], read["attempts"]) == (3, "in", 2)
+
+
+def cycle() -> list[object]:
+    items: list[object] = []
+    items.append(items)
+    return items
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"),
+    [
+        (date(2026, 1, 2), "2026-01-02"),
+        ({(1, 2): 3}, "{(1, 2): 3}"),
+        (float("nan"), "nan"),
+        ([float("inf")], "[inf]"),
+        (cycle(), "[[...]]"),
+        ({"when": date(2026, 1, 2)}, {"when": "2026-01-02"}),
+        ("\ud800", "\ud800"),
+    ],
+)
+def test_what_json_does_not_know_stands_as_its_str(value: object, shown: object) -> None:
+    assert record(value)["result"] == shown
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@given(json_values)
+def test_a_record_is_one_line_of_strict_json(value: object) -> None:
+    line = outputs.jsonl(Result(0, value, value))
+    assert line.count("\n") == 1
+    assert line.isascii()
+    if "Infinity" not in repr(value) and "inf" not in repr(value):
+        assert json.loads(line)["result"] == value
+
+
+def test_text_is_what_print_would_show() -> None:
+    values = [(1, 0.0), ("two", 0.0), (None, 0.0), ([3], 0.0), ("\ud800", 0.0)]
+    blob = outputs.encode("text", 0, [0] * 5, values, 1, "w")
+    assert blob == b"1\ntwo\nNone\n[3]\n\\ud800\n"
+
+
+def test_records_of_a_batch_count_on_from_its_start() -> None:
+    blob = outputs.encode("jsonl", 7, ["a", "b"], [(1, 0.5), (2, 0.25)], 3, "here:1")
+    read = [json.loads(line) for line in blob.splitlines()]
+    assert [(r["id"], r["input"], r["result"], r["seconds"]) for r in read] == [
+        (7, "a", 1, 0.5),
+        (8, "b", 2, 0.25),
+    ]
+    assert {(r["attempts"], r["worker"]) for r in read} == {(3, "here:1")}
+
+
+def test_a_file_is_absent_until_it_is_complete(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    writer = Writer(str(path))
+    writer.write(b"1\n")
+    assert not path.exists()
+    writer.commit()
+    writer.discard()
+    assert path.read_bytes() == b"1\n"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_file_from_before_stays_until_there_is_a_new_one(tmp_path: Path) -> None:
+    path = tmp_path / "out"
+    path.write_bytes(b"old\n")
+    writer = Writer(str(path))
+    writer.write(b"half")
+    writer.discard()
+    assert path.read_bytes() == b"old\n"
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_a_file_that_cannot_be_opened_is_a_usage_error(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot write .*No such file or directory"):
+        Writer(str(tmp_path / "missing" / "out"))
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+def test_a_full_disk_is_said_and_leaves_a_device_alone() -> None:
+    writer = Writer("/dev/full")
+    writer.write(b"x")
+    with pytest.raises(OutputError, match=os.strerror(errno.ENOSPC)):
+        writer.commit()
+    writer.discard()
+    assert os.path.exists("/dev/full")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_named_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    writer = Writer(str(path))
+    writer.write(b"1\n")
+    writer.commit()
+    assert os.read(reader, 10) == b"1\n"
+    os.close(reader)
+    assert path.is_fifo()
