@@ -1,0 +1,269 @@
+"""The calls from wherever people make them: scripts, `-c`, a REPL, threads, start methods."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import Running, python, run, script, wait_until
+
+NO_CLOUDPICKLE = "import sys; sys.modules['cloudpickle'] = None\n"
+
+POINTS = """
+class Point:
+    def __init__(self, x):
+        self.x = x
+    def __repr__(self):
+        return f"Point({self.x})"
+
+def twice(point):
+    return Point(2 * point.x)
+"""
+
+
+def write(folder: Path, source: str, name: str = "work.py") -> Path:
+    path = folder / name
+    path.write_text(source)
+    return path
+
+
+def assert_prints(done: subprocess.CompletedProcess[str], expected: str) -> None:
+    assert (done.returncode, done.stdout, done.stderr) == (0, expected, "")
+
+
+# -- scripts
+
+
+def test_a_script_needs_no_guard(tmp_path: Path) -> None:
+    source = "import dq\ndef f(x):\n    return x * 2\nprint(dq.run(f, [1, 2], workers=2))\n"
+    assert_prints(script(write(tmp_path, source)), "[2, 4]\n")
+
+
+def test_a_script_with_a_guard_works_as_well(tmp_path: Path) -> None:
+    source = (
+        "import dq\ndef f(x):\n    return x * 2\n"
+        "if __name__ == '__main__':\n    print(dq.run(f, [1, 2], workers=2))\n"
+    )
+    assert_prints(script(write(tmp_path, source)), "[2, 4]\n")
+
+
+def test_a_script_needs_no_cloudpickle(tmp_path: Path) -> None:
+    source = NO_CLOUDPICKLE + "import dq\ndef f(x):\n    return x\nprint(dq.run(f, [1]))\n"
+    assert_prints(script(write(tmp_path, source)), "[1]\n")
+
+
+def test_classes_of_a_script_may_be_inputs_and_values(tmp_path: Path) -> None:
+    source = POINTS + (
+        "import dq\n"
+        "points = dq.run(twice, [Point(1), Point(2)], workers=2)\n"
+        "print(points, type(points[0]) is Point)\n"
+    )
+    assert_prints(script(write(tmp_path, source)), "[Point(2), Point(4)] True\n")
+
+
+def test_a_script_is_loaded_once_by_each_process(tmp_path: Path) -> None:
+    source = (
+        "import os, dq\n"
+        "with open('loads', 'a') as file:\n"
+        "    file.write(f'{os.getpid()}\\n')\n"
+        "def f(x):\n    return x\n"
+        "with dq.Master(workers=1) as master:\n"
+        "    print(*master.map(f, [1]), *master.map(f, [2]), *master.map(f, [3]))\n"
+    )
+    assert_prints(script(write(tmp_path, source), cwd=tmp_path), "1 2 3\n")
+    assert len((tmp_path / "loads").read_text().splitlines()) == 2
+
+
+def test_a_script_may_run_twice_over(tmp_path: Path) -> None:
+    source = (
+        "import dq\ndef f(x):\n    return x * 2\ndef g(x):\n    return x + 1\n"
+        "print(dq.run(g, dq.run(f, [1, 2], workers=1), workers=1))\n"
+    )
+    assert_prints(script(write(tmp_path, source)), "[3, 5]\n")
+
+
+def test_a_function_below_the_first_run_is_refused_with_the_reason(tmp_path: Path) -> None:
+    source = (
+        "import dq\ndef f(x):\n    return x\ndq.run(f, [1], workers=1)\n"
+        "def g(x):\n    return x\n"
+        "try:\n    dq.run(g, [1], workers=1)\nexcept dq.BadTask as error:\n    print(error)\n"
+    )
+    done = script(write(tmp_path, source))
+    assert done.returncode == 0, done.stderr
+    assert "has no 'g' above its first call of dq" in done.stdout
+
+
+def test_a_script_started_with_m_may_import_from_its_package(tmp_path: Path) -> None:
+    (tmp_path / "pack").mkdir()
+    write(tmp_path / "pack", "", "__init__.py")
+    write(tmp_path / "pack", "FACTOR = 10\n", "other.py")
+    source = (
+        "import dq\nfrom .other import FACTOR\ndef f(x):\n    return x * FACTOR\n"
+        "print(dq.run(f, [1, 2], workers=1))\n"
+    )
+    write(tmp_path / "pack", source, "work.py")
+    assert_prints(run(sys.executable, "-m", "pack.work", cwd=tmp_path), "[10, 20]\n")
+
+
+def test_a_script_sees_its_arguments_in_its_tasks_processes(tmp_path: Path) -> None:
+    source = (
+        "import sys, dq\nFACTOR = int(sys.argv[1])\ndef f(x):\n    return x * FACTOR\n"
+        "print(dq.run(f, [1, 2], workers=1))\n"
+    )
+    assert_prints(script(write(tmp_path, source), "7"), "[7, 14]\n")
+
+
+def test_a_script_elsewhere_imports_its_neighbours(tmp_path: Path) -> None:
+    write(tmp_path, "def f(x):\n    return -x\n", "helper.py")
+    source = "import dq, helper\nprint(dq.run(helper.f, [1, 2], workers=1))\n"
+    assert_prints(script(write(tmp_path, source), cwd="/"), "[-1, -2]\n")
+
+
+@pytest.mark.parametrize("cloudpickle", [True, False])
+def test_a_lambda_in_a_script(tmp_path: Path, cloudpickle: bool) -> None:
+    if cloudpickle:
+        pytest.importorskip("cloudpickle")
+    source = ("" if cloudpickle else NO_CLOUDPICKLE) + (
+        "import dq\n"
+        "try:\n    print(dq.run(lambda x: x + 1, [1], workers=1))\n"
+        "except dq.BadTask as error:\n    print(error)\n"
+    )
+    done = script(write(tmp_path, source))
+    assert done.stderr == ""
+    assert ("[2]" if cloudpickle else "dq-toolkit[closures]") in done.stdout
+
+
+def test_ctrl_c_in_a_script_is_a_keyboard_interrupt_and_leaves_nothing(tmp_path: Path) -> None:
+    source = (
+        "import dq, time\n"
+        "def f(x):\n    open('started', 'w').close()\n    time.sleep(600)\n"
+        "try:\n    dq.run(f, [1], workers=1)\nexcept KeyboardInterrupt:\n    print('stopped')\n"
+    )
+    with Running(sys.executable, write(tmp_path, source), cwd=tmp_path) as running:
+        wait_until((tmp_path / "started").exists)
+        running.signal_group(signal.SIGINT)
+        assert running.wait() == 0, running.printed
+    assert running.stdout_text == "stopped\n"
+
+
+# -- without a script
+
+
+def test_python_c_may_call_functions_of_modules() -> None:
+    code = NO_CLOUDPICKLE + "import dq, math; print(dq.run(math.sqrt, [4, 9], workers=1))"
+    assert_prints(python(code), "[2.0, 3.0]\n")
+
+
+def test_python_c_sends_its_own_functions_by_value() -> None:
+    pytest.importorskip("cloudpickle")
+    code = POINTS + "import dq\nprint(dq.run(twice, [Point(1)], workers=1))"
+    assert_prints(python(code), "[Point(2)]\n")
+
+
+def test_python_c_without_cloudpickle_names_the_extra() -> None:
+    code = NO_CLOUDPICKLE + (
+        "import dq\ndef f(x): ...\n"
+        "try:\n    dq.run(f, [1], workers=1)\nexcept dq.BadTask as error:\n    print(error)\n"
+    )
+    done = python(code)
+    assert done.stderr == ""
+    assert "pip install 'dq-toolkit[closures]'" in done.stdout
+
+
+@pytest.mark.parametrize("cloudpickle", [True, False])
+def test_a_repl(cloudpickle: bool) -> None:
+    if cloudpickle:
+        pytest.importorskip("cloudpickle")
+    typed = ("" if cloudpickle else NO_CLOUDPICKLE) + (
+        "import dq, math\n"
+        "def f(x):\n"
+        "    return x * 2\n"
+        "\n"
+        "dq.run(math.sqrt, [4], workers=1)\n"
+        "dq.run(f, [3], workers=1)\n"
+    )
+    done = run(sys.executable, "-i", "-q", input=typed)
+    first, *more = done.stdout.splitlines()
+    assert first == "[2.0]"
+    assert more == (["[6]"] if cloudpickle else [])
+    assert ("dq-toolkit[closures]" in done.stderr) is not cloudpickle
+
+
+# -- start methods and threads
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+@pytest.mark.filterwarnings("ignore")
+def test_the_default_start_method_is_nothing_to_dq(tmp_path: Path, method: str) -> None:
+    source = POINTS + (
+        "import multiprocessing, sys, dq\n"
+        f"multiprocessing.set_start_method({method!r})\n"
+        "print(dq.run(twice, [Point(1), Point(2)], workers=2))\n"
+        "with dq.Master(workers=1) as master:\n"
+        "    print(*master.map(twice, [Point(3)]), *master.map(twice, [Point(4)]))\n"
+    )
+    assert_prints(script(write(tmp_path, source)), "[Point(2), Point(4)]\nPoint(6) Point(8)\n")
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_a_queue_manager_starts_with_any_start_method(tmp_path: Path, method: str) -> None:
+    source = (
+        "import multiprocessing, dq\n"
+        "if __name__ == '__main__':\n"
+        f"    multiprocessing.set_start_method({method!r})\n"
+        "    manager = dq.QueueManager(('127.0.0.1', 0), authkey=b'a key of 16 bytes')\n"
+        "    manager.start()\n"
+        "    manager.get_task_queue().put(1)\n"
+        "    print(manager.get_task_queue().get(timeout=30))\n"
+        "    manager.shutdown()\n"
+    )
+    assert_prints(script(write(tmp_path, source)), "1\n")
+
+
+@pytest.mark.parametrize("guarded", [True, False])
+def test_another_thread_than_the_main_one(tmp_path: Path, guarded: bool) -> None:
+    body = (
+        "thread = threading.Thread(target=work)\nthread.start()\nthread.join()\nprint(values[0])\n"
+    )
+    if guarded:
+        lines = "".join(f"    {line}\n" for line in body.splitlines())
+        body = f"if __name__ == '__main__':\n{lines}"
+    source = (
+        "import threading, dq\n"
+        "values = []\n"
+        "def f(x):\n    return x * 2\n"
+        "def work():\n    values.append(dq.run(f, [1, 2], workers=2))\n"
+    )
+    assert_prints(script(write(tmp_path, source + body)), "[2, 4]\n")
+
+
+def test_a_task_may_itself_run_tasks(tmp_path: Path) -> None:
+    source = (
+        "import dq\n"
+        "def inner(x):\n    return x * 2\n"
+        "def outer(x):\n    return dq.run(inner, range(x), workers=1)\n"
+        "if __name__ == '__main__':\n    print(dq.run(outer, [2, 3], workers=2))\n"
+    )
+    assert_prints(script(write(tmp_path, source)), "[[0, 2], [0, 2, 4]]\n")
+
+
+def test_dev_mode_has_nothing_to_complain_about(tmp_path: Path) -> None:
+    source = "import dq\ndef f(x):\n    return x * 2\nprint(dq.run(f, [1, 2], workers=2))\n"
+    path = write(tmp_path, source)
+    assert_prints(run(sys.executable, "-X", "dev", "-W", "error", path), "[2, 4]\n")
+
+
+@pytest.mark.parametrize("given", [["1", "2"], ["-i", "in.txt"], ["-i", "in.csv"], ["-i", "-"]])
+def test_dev_mode_has_nothing_to_complain_about_at_the_command(
+    project: Path, given: list[str]
+) -> None:
+    (project / "in.txt").write_text("1\n2\n")
+    (project / "in.csv").write_text("n\n1\n2\n")
+    argv = ("-X", "dev", "-W", "error", "-m", "dq", "run", "app:echo", *given, "-w", "2")
+    done = run(sys.executable, *argv, cwd=project, input="1\n2\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 2

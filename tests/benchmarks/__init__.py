@@ -1,0 +1,1 @@
+"""Benchmarks of dq and its peers, side by side: ``cd tests && python -m benchmarks``."""

@@ -1,0 +1,163 @@
+"""Tasks that fail: attempts, time-outs, limits, exit codes, what is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from support import dq
+
+# Fails until it has been called as often as its input says; keeps the time of each call.
+STUBBORN = """
+import time
+
+def f(times):
+    with open(f"{times}.calls", "a") as calls:
+        calls.write(f"{time.monotonic()}\\n")
+    if len(calls_of(times)) < times:
+        raise OSError("not yet")
+    return times
+
+def calls_of(times):
+    with open(f"{times}.calls") as calls:
+        return [float(line) for line in calls]
+"""
+
+
+@pytest.fixture
+def stubborn(project: Path) -> Path:
+    (project / "stubborn.py").write_text(STUBBORN)
+    return project
+
+
+def records(text: str) -> list[dict[str, object]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_failed_task_is_said_and_the_others_go_on(project: Path) -> None:
+    done = dq("run", "app:boom_at_7", "6", "7", "8", "-w", "1", cwd=project)
+    assert (done.returncode, done.stdout) == (1, "6\n8\n")
+    first, last = done.stderr.splitlines()
+    assert first == "dq: input 2 failed: ValueError: seven"
+    assert last.startswith("dq: 3 done in ")
+    assert last.endswith(", 1 failed")
+
+
+def test_a_failed_line_of_a_file_is_named(project: Path) -> None:
+    (project / "in.jsonl").write_text("6\n\n7\n")
+    done = dq("run", "app:boom_at_7", "-i", "in.jsonl", "-w", "1", cwd=project)
+    assert "dq: in.jsonl line 3 failed: ValueError: seven" in done.stderr
+
+
+def test_only_so_many_failures_are_shown_one_by_one(project: Path) -> None:
+    done = dq("run", "app:fail", *map(str, range(50)), "-w", "1", cwd=project)
+    assert done.returncode == 1
+    assert done.stderr.count("failed: ValueError") == 10
+    assert "50 failed" in done.stderr
+
+
+def test_a_task_that_fails_is_not_tried_again_unless_asked(stubborn: Path) -> None:
+    assert dq("run", "stubborn:f", "2", "-w", "1", cwd=stubborn).returncode == 1
+    assert (stubborn / "2.calls").read_text().count("\n") == 1
+
+
+def test_retries_are_further_attempts(stubborn: Path) -> None:
+    argv = ("run", "stubborn:f", "3", "1", "-w", "1", "--retries", "2", "-f", "jsonl")
+    done = dq(*argv, cwd=stubborn)
+    assert done.returncode == 0, done.stderr
+    assert [(r["result"], r["attempts"]) for r in records(done.stdout)] == [(3, 3), (1, 1)]
+
+
+def test_a_task_that_fails_each_time_says_how_often(stubborn: Path) -> None:
+    argv = ("run", "stubborn:f", "9", "-w", "1", "--retries", "2", "-f", "jsonl")
+    done = dq(*argv, cwd=stubborn)
+    assert done.returncode == 1
+    assert "dq: input 1 failed after 3 attempts: OSError: not yet" in done.stderr
+    [record] = records(done.stdout)
+    assert record["attempts"] == 3
+
+
+def test_a_retry_delay_is_waited(stubborn: Path) -> None:
+    argv = ("run", "stubborn:f", "3", "-w", "1", "--retries", "2", "--retry-delay", "300ms")
+    assert dq(*argv, cwd=stubborn).returncode == 0
+    first, second, third = map(float, (stubborn / "3.calls").read_text().splitlines())
+    assert second - first >= 0.3
+    assert third - second >= 0.3
+
+
+def test_others_are_worked_on_during_a_retry_delay(stubborn: Path) -> None:
+    argv = ("run", "stubborn:f", "2", "1", "-w", "1", "--retries", "1", "--retry-delay", "1s")
+    done = dq(*argv, "--unordered", cwd=stubborn)
+    assert (done.returncode, done.stdout) == (0, "1\n2\n")
+
+
+def test_a_task_over_its_time_is_ended_and_the_others_are_not(project: Path) -> None:
+    argv = ("run", "app:sleepy", "600", "0", "0.01", "--timeout", "500ms", "-w", "2")
+    done = dq(*argv, cwd=project)
+    assert (done.returncode, done.stdout) == (1, "0\n0.01\n")
+    assert "dq: input 1 failed: TimeoutError: ran longer than 0.5 s" in done.stderr
+
+
+def test_a_timed_out_task_is_retried(project: Path) -> None:
+    source = (
+        "import os, time\n"
+        "def f(x):\n"
+        "    if not os.path.exists('been'):\n"
+        "        open('been', 'w').close()\n"
+        "        time.sleep(600)\n"
+        "    return x\n"
+    )
+    (project / "once.py").write_text(source)
+    argv = ("run", "once:f", "1", "--timeout", "0.5", "--retries", "1", "-w", "1")
+    done = dq(*argv, cwd=project)
+    assert (done.returncode, done.stdout) == (0, "1\n")
+
+
+def test_fail_fast_stops_at_the_first_failure(project: Path) -> None:
+    argv = ("run", "app:log_and_fail", *map(str, range(100)), "--fail-fast", "-w", "1")
+    source = (project / "app.py").read_text()
+    (project / "app.py").write_text(source + "\ndef log_and_fail(x):\n    log(x)\n    fail(x)\n")
+    done = dq(*argv, cwd=project, env={"DQ_TEST_LOG": str(project / "log")})
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1] == "dq: stopped before the end: 1 task(s) failed"
+    assert len((project / "log").read_text().splitlines()) == 1
+
+
+def test_max_failures_stops_at_so_many(project: Path) -> None:
+    given = map(str, range(100))
+    argv = ("run", "app:fail", *given, "--max-failures", "3", "-w", "1", "--batch", "1")
+    done = dq(*argv, "-f", "jsonl", cwd=project)
+    assert done.returncode == 4
+    assert len(done.stdout.splitlines()) == 3
+    assert done.stderr.splitlines()[-1] == "dq: stopped before the end: 3 task(s) failed"
+
+
+def test_fewer_failures_than_max_failures_do_not_stop_a_run(project: Path) -> None:
+    argv = ("run", "app:boom_at_7", "6", "7", "8", "--max-failures", "2", "-w", "1")
+    done = dq(*argv, cwd=project)
+    assert (done.returncode, done.stdout) == (1, "6\n8\n")
+
+
+def test_quiet_says_failures_and_nothing_else(project: Path) -> None:
+    done = dq("run", "app:boom_at_7", "6", "7", "-q", "-w", "1", cwd=project)
+    assert done.returncode == 1
+    assert done.stderr == "dq: input 2 failed: ValueError: seven\n"
+
+
+@pytest.mark.parametrize("call", ["sys.exit(3)", "raise KeyboardInterrupt", "raise GeneratorExit"])
+def test_an_exception_that_ends_programs_fails_only_its_task(project: Path, call: str) -> None:
+    source = f"import sys\ndef f(x):\n    if x == 2:\n        {call}\n    return x\n"
+    (project / "leave.py").write_text(source)
+    done = dq("run", "leave:f", "1", "2", "3", "-w", "1", cwd=project)
+    assert (done.returncode, done.stdout) == (1, "1\n3\n")
+    assert "dq: input 2 failed: " in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_unpacked_input_that_does_not_fit_fails_alone(project: Path) -> None:
+    done = dq("run", "app:add", "--unpack", "[1]", "5", "[1, 2]", "-w", "1", cwd=project)
+    assert (done.returncode, done.stdout) == (1, "3\n")
+    assert "input 1 failed: TypeError: add() missing 1 required" in done.stderr
+    assert "input 2 failed: TypeError: --unpack needs a list or a mapping" in done.stderr

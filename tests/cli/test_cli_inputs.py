@@ -1,0 +1,240 @@
+"""What `dq run` takes as TASK and as inputs."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import DQ, Running, dq
+
+
+def values(*args: str, cwd: Path, **kw: Any) -> list[object]:
+    """The results of a run that succeeds, through `--format jsonl`."""
+    done = dq("run", "-w", "1", "-f", "jsonl", *args, cwd=cwd, **kw)
+    assert done.returncode == 0, done.stderr
+    return [json.loads(line)["result"] for line in done.stdout.splitlines()]
+
+
+# -- TASK
+
+
+@pytest.mark.parametrize("task", ["app:square", "app.py:square", "./app.py:square"])
+def test_a_task_is_named_by_module_or_by_file(project: Path, task: str) -> None:
+    assert values(task, "2", "3", cwd=project) == [4, 9]
+
+
+def test_a_file_elsewhere_is_a_task_and_imports_its_neighbours(project: Path) -> None:
+    (project / "jobs").mkdir()
+    (project / "jobs" / "helper.py").write_text("FACTOR = 10\n")
+    source = "from helper import FACTOR\ndef f(x):\n    return x * FACTOR\n"
+    (project / "jobs" / "work.py").write_text(source)
+    assert values("jobs/work.py:f", "4", cwd=project) == [40]
+
+
+def test_a_task_may_be_a_dotted_attribute(project: Path) -> None:
+    source = "class Shop:\n    @staticmethod\n    def open(day):\n        return f'open on {day}'\n"
+    (project / "shop.py").write_text(source)
+    assert values("shop:Shop.open", "Monday", cwd=project) == ["open on Monday"]
+    assert values("shop.py:Shop.open", "Monday", cwd=project) == ["open on Monday"]
+
+
+def test_a_module_in_a_package_is_a_task(project: Path) -> None:
+    (project / "pack").mkdir()
+    (project / "pack" / "__init__.py").write_text("")
+    (project / "pack" / "inner.py").write_text("from . import __name__ as f\nf = str.upper\n")
+    assert values("pack.inner:f", "abc", cwd=project) == ["ABC"]
+
+
+def test_a_users_module_may_have_the_name_of_a_standard_one(project: Path) -> None:
+    (project / "queue.py").write_text("def f(x):\n    return x + 1\n")
+    assert values("queue.py:f", "1", cwd=project) == [2]
+
+
+def test_what_a_module_prints_when_imported_is_not_among_the_results(project: Path) -> None:
+    (project / "loud.py").write_text("print('loaded')\ndef f(x):\n    return x\n")
+    done = dq("run", "loud:f", "1", "-w", "1", cwd=project)
+    assert done.stdout == "1\n"
+    assert "loaded" in done.stderr
+
+
+# -- arguments
+
+
+def test_arguments_are_json_or_strings(project: Path) -> None:
+    given = ["1", "1.5", "true", "null", '"x"', "[1, 2]", '{"a": 1}', "word", "[1", "007", ""]
+    assert values("app:echo", *given, cwd=project) == [
+        1, 1.5, True, None, "x", [1, 2], {"a": 1}, "word", "[1", "007", "",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("text", ["two\nlines", "ends in\n", "\n", "\r", "a\r\n", " x ", "grün"])
+def test_an_argument_comes_as_it_was_given(project: Path, text: str) -> None:
+    assert values("app:echo", text, cwd=project) == [text]
+    assert values("app:echo", text, "--raw", cwd=project) == [text]
+
+
+def test_raw_arguments_stay_strings(project: Path) -> None:
+    assert values("app:echo", "--raw", "1", "[2]", cwd=project) == ["1", "[2]"]
+
+
+def test_arguments_that_look_like_options_go_after_two_dashes(project: Path) -> None:
+    assert values("app:echo", "--", "-5", "--raw", cwd=project) == [-5, "--raw"]
+
+
+def test_unpack_spreads_lists_and_mappings(project: Path) -> None:
+    given = ["[1, 2]", '{"a": 3, "b": 4}', '{"b": "x", "a": "y"}']
+    assert values("app:add", "--unpack", *given, cwd=project) == [3, 7, "yx"]
+
+
+# -- files and pipes
+
+
+def test_each_line_of_a_file_is_an_input(project: Path) -> None:
+    (project / "in.txt").write_bytes(b"1\r\nword\n\n[2]\nlast")
+    assert values("app:echo", "--input", "in.txt", cwd=project) == [1, "word", "", [2], "last"]
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_standard_input_is_a_dash(project: Path, end: str) -> None:
+    assert values("app:echo", "-i", "-", cwd=project, input="1\n2" + end) == [1, 2]
+
+
+def test_an_empty_file_is_a_run_without_tasks(project: Path) -> None:
+    (project / "in.txt").touch()
+    done = dq("run", "app:echo", "-i", "in.txt", cwd=project)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+def test_a_named_pipe_is_a_file_of_inputs(project: Path) -> None:
+    os.mkfifo(project / "pipe")
+    argv = (*DQ, "run", "app:square", "-i", "pipe", "-w", "1")
+    with Running(*argv, cwd=project) as running, open(project / "pipe", "w") as pipe:
+        pipe.write("3\n")
+        pipe.flush()
+        running.wait_for("^9$", stream="stdout")
+        pipe.close()
+        assert running.wait() == 0
+
+
+def test_a_csv_file_gives_a_mapping_for_each_row(project: Path) -> None:
+    data = '\ufeffname,n\r\n"Ada, Countess",1\r\n"two\r\nlines",x\r\n\r\nplain,"say ""hi"""\r\n'
+    (project / "in.csv").write_bytes(data.encode())
+    assert values("app:echo", "-i", "in.csv", cwd=project) == [
+        {"name": "Ada, Countess", "n": 1},
+        {"name": "two\r\nlines", "n": "x"},
+        {"name": "plain", "n": 'say "hi"'},
+    ]
+
+
+def test_rows_unpack_to_keyword_arguments(project: Path) -> None:
+    (project / "in.csv").write_text("a,b\n1,2\n3,4\n")
+    assert values("app:add", "-i", "in.csv", "--unpack", cwd=project) == [3, 7]
+
+
+def test_raw_rows_hold_strings(project: Path) -> None:
+    (project / "in.csv").write_text("a,b\n1,2\n")
+    assert values("app:add", "-i", "in.csv", "--unpack", "--raw", cwd=project) == ["12"]
+
+
+def test_json_lines_are_values_and_blank_lines_are_none(project: Path) -> None:
+    (project / "in.jsonl").write_text('{"a": 1}\n\n  \n"x"\n')
+    assert values("app:echo", "-i", "in.jsonl", cwd=project) == [{"a": 1}, "x"]
+
+
+@pytest.mark.parametrize(
+    ("form", "expected"), [("csv", [{"1": 2}]), ("jsonl", [1, 2]), ("lines", [1, 2])]
+)
+def test_the_format_can_be_said_for_a_pipe(
+    project: Path, form: str, expected: list[object]
+) -> None:
+    argv = ("app:echo", "-i", "-", "--input-format", form)
+    assert values(*argv, cwd=project, input="1\n2\n") == expected
+
+
+# -- broken inputs
+
+
+BROKEN = [
+    ("in.jsonl", b'1\n\n{"a"\n3\n', "in.jsonl line 3 is not JSON"),
+    ("in.txt", b"1\n2\n\xff\n3\n", "in.txt line 3 is not UTF-8 (byte 0xff at column 1)"),
+    ("in.csv", b"n\n1\n\n2,3\n3\n", "in.csv line 4 has 2 cells, the header has 1"),
+    ("in.csv", b'n\n"1\n"\n"2\n', "in.csv line 4 is not CSV"),
+]
+
+
+@pytest.mark.parametrize(("name", "data", "message"), BROKEN)
+def test_a_broken_line_stops_the_run_and_is_named(
+    project: Path, name: str, data: bytes, message: str
+) -> None:
+    (project / name).write_bytes(data)
+    done = dq("run", "app:echo", "-i", name, "-w", "1", cwd=project)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"dq: {message}")
+    assert done.stderr.count("\n") == 1
+    assert "--skip-bad" in done.stderr
+
+
+@pytest.mark.parametrize(("name", "data", "message"), BROKEN)
+def test_skip_bad_goes_on_without_broken_lines(
+    project: Path, name: str, data: bytes, message: str
+) -> None:
+    (project / name).write_bytes(data)
+    done = dq("run", "app:echo", "-i", name, "-w", "1", "--skip-bad", cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert f"dq: skipped {message}" in done.stderr
+    assert "dq: skipped 1 input(s)" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert len(done.stdout.splitlines()) == data.count(b"\n") - data.count(b"\n\n") - (
+        1 if name != "in.csv" else 2 if b'"' not in data else 3
+    )
+
+
+def test_an_argument_that_is_not_utf8_is_refused(project: Path) -> None:
+    argv = [*DQ, "run", "app:echo", "-w", "1", b"\xff"]
+    done = subprocess.run(argv, cwd=project, capture_output=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.startswith(b"dq: input 1 is not UTF-8 (byte 0xff at column 1)")
+    assert done.stderr.count(b"\n") == 1
+
+
+# -- streaming
+
+
+def test_the_first_line_of_a_slow_pipe_is_worked_on_at_once(project: Path) -> None:
+    argv = (*DQ, "run", "app:square", "-i", "-", "-w", "2")
+    with Running(*argv, cwd=project, stdin=subprocess.PIPE) as running:
+        for n in (2, 3, 4):
+            running.write(f"{n}\n")
+            running.wait_for(f"^{n * n}$", stream="stdout")
+        running.close_stdin()
+        assert running.wait() == 0
+    assert running.stdout_text == "4\n9\n16\n"
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_the_first_record_of_a_slow_pipe_is_worked_on_at_once(project: Path, form: str) -> None:
+    argv = (*DQ, "run", "app:echo", "-i", "-", "--input-format", form, "-w", "1")
+    with Running(*argv, cwd=project, stdin=subprocess.PIPE) as running:
+        running.write("1\n2\n")
+        running.wait_for("2", stream="stdout")
+        running.write("3\n")
+        running.wait_for("3", stream="stdout")
+        running.close_stdin()
+        assert running.wait() == 0
+
+
+def test_a_line_without_its_end_waits_for_the_rest(project: Path) -> None:
+    argv = (*DQ, "run", "app:echo", "-i", "-", "-w", "1")
+    with Running(*argv, cwd=project, stdin=subprocess.PIPE) as running:
+        running.write("1\n2")
+        running.wait_for("^1$", stream="stdout")
+        running.write("3\n")
+        running.wait_for("^23$", stream="stdout")
+        running.close_stdin()
+        assert running.wait() == 0

@@ -1,0 +1,172 @@
+"""What `dq run` writes, where, and in which order."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from support import DQ, Running, dq, run, wait_until
+
+# A task that waits for a file named after its input.
+GATES = """
+import os, time
+
+def wait(x):
+    open(f"{x}.started", "w").close()
+    while not os.path.exists(f"{x}.go"):
+        time.sleep(0.01)
+    return x
+"""
+
+
+@pytest.fixture
+def gates(project: Path) -> Path:
+    (project / "gates.py").write_text(GATES)
+    return project
+
+
+def test_text_is_the_value_as_print_shows_it(project: Path) -> None:
+    done = dq("run", "app:echo", '"a b"', "1.0", "[1, null]", "null", cwd=project)
+    assert done.stdout == "a b\n1.0\n[1, None]\nNone\n"
+    assert done.stderr == ""
+
+
+def test_jsonl_is_a_record_for_each_task(project: Path) -> None:
+    done = dq("run", "app:boom_at_7", "6", "7", "-f", "jsonl", "-w", "1", cwd=project)
+    good, bad = map(json.loads, done.stdout.splitlines())
+    assert (good["id"], good["input"], good["result"], good["attempts"]) == (0, 6, 6, 1)
+    assert good["seconds"] >= 0
+    assert ":" in good["worker"]
+    assert (bad["id"], bad["input"]) == (1, 7)
+    assert bad["error"]["type"] == "ValueError"
+    assert bad["error"]["message"] == "seven"
+    assert 'raise ValueError("seven")' in bad["error"]["traceback"]
+
+
+def test_results_come_in_input_order(gates: Path) -> None:
+    with Running(*DQ, "run", "gates:wait", "slow", "fast", "-w", "2", cwd=gates) as running:
+        (gates / "fast.go").touch()
+        wait_until(lambda: (gates / "fast.started").exists() and (gates / "slow.started").exists())
+        assert running.stdout_text == ""
+        (gates / "slow.go").touch()
+        assert running.wait() == 0
+    assert running.stdout_text == "slow\nfast\n"
+
+
+def test_unordered_results_come_as_they_are_there(gates: Path) -> None:
+    argv = (*DQ, "run", "gates:wait", "slow", "fast", "-w", "2", "--unordered")
+    with Running(*argv, cwd=gates) as running:
+        (gates / "fast.go").touch()
+        running.wait_for("^fast$", stream="stdout")
+        (gates / "slow.go").touch()
+        assert running.wait() == 0
+    assert running.stdout_text == "fast\nslow\n"
+
+
+def test_a_thousand_results_are_in_order(project: Path) -> None:
+    given = "".join(f"{n}\n" for n in range(1000))
+    done = dq("run", "app:echo", "-i", "-", "-w", "3", cwd=project, input=given)
+    assert done.stdout == given
+
+
+def test_what_a_task_prints_goes_to_standard_error(project: Path) -> None:
+    done = dq("run", "app:shout", "1", "-w", "1", cwd=project)
+    assert done.stdout == "1\n"
+    assert done.stderr == "shout 1\n"
+
+
+def test_what_a_tasks_own_program_prints_goes_to_standard_error(project: Path) -> None:
+    (project / "sub.py").write_text("import os\ndef f(x):\n    os.system(f'echo sub {x}')\n")
+    done = dq("run", "sub:f", "1", "-w", "1", cwd=project)
+    assert done.stdout == "None\n"
+    assert done.stderr == "sub 1\n"
+
+
+# -- a file
+
+
+def test_an_output_file_is_absent_until_it_is_complete(gates: Path) -> None:
+    argv = (*DQ, "run", "gates:wait", "a", "b", "-w", "2", "-o", "out.txt")
+    with Running(*argv, cwd=gates) as running:
+        (gates / "a.go").touch()
+        wait_until(lambda: (gates / "b.started").exists())
+        assert not (gates / "out.txt").exists()
+        (gates / "b.go").touch()
+        assert running.wait() == 0
+    assert (gates / "out.txt").read_text() == "a\nb\n"
+    assert running.stdout_text == ""
+    assert not list(gates.glob("*.part"))
+
+
+def test_an_output_file_is_replaced_by_success(project: Path) -> None:
+    (project / "out.txt").write_text("old, and longer than the new one\n")
+    assert dq("run", "app:square", "3", "-o", "out.txt", cwd=project).returncode == 0
+    assert (project / "out.txt").read_text() == "9\n"
+
+
+@pytest.mark.parametrize("old", [None, "old\n"])
+def test_an_output_file_is_left_alone_by_a_run_that_stops(project: Path, old: str | None) -> None:
+    out = project / "out.txt"
+    if old is not None:
+        out.write_text(old)
+    before = sorted(os.listdir(project))
+    done = dq("run", "app:fail", "1", "2", "--fail-fast", "-o", "out.txt", cwd=project)
+    assert done.returncode == 4
+    assert (out.read_text() if out.exists() else None) == old
+    assert sorted(set(os.listdir(project)) - {"__pycache__"}) == before
+
+
+def test_an_output_file_holds_the_failures_too(project: Path) -> None:
+    argv = ("run", "app:boom_at_7", "7", "8", "-f", "jsonl", "-o", "out.jsonl")
+    assert dq(*argv, cwd=project).returncode == 1
+    records = [json.loads(line) for line in (project / "out.jsonl").read_text().splitlines()]
+    assert ["error" in record for record in records] == [True, False]
+
+
+def test_an_input_file_may_be_replaced_by_its_own_output(project: Path) -> None:
+    (project / "n.txt").write_text("1\n2\n3\n")
+    assert dq("run", "app:square", "-i", "n.txt", "-o", "n.txt", cwd=project).returncode == 0
+    assert (project / "n.txt").read_text() == "1\n4\n9\n"
+
+
+# -- outputs that end early
+
+
+def test_a_reader_that_leaves_is_one_line_and_not_a_traceback(project: Path) -> None:
+    dq_run = f"{sys.executable} -m dq run app:echo -i numbers.txt -w 1"
+    (project / "numbers.txt").write_text("".join(f"{n}\n" for n in range(200_000)))
+    done = run("sh", "-c", f"{{ {dq_run}; echo code $? >&2; }} | head -n 1", cwd=project)
+    assert done.stdout == "0\n"
+    assert done.stderr == ("dq: standard output was closed by its reader; stopped there\ncode 4\n")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("how", ["-o /dev/full", "> /dev/full"])
+def test_a_full_disk_is_one_line_and_not_a_traceback(project: Path, how: str) -> None:
+    command = f"{sys.executable} -m dq run app:echo 1 2 3 -w 1 {how}"
+    done = run("sh", "-c", command, cwd=project)
+    assert done.returncode == 4
+    assert done.stderr.startswith("dq: cannot write")
+    assert "No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_closed_standard_output_is_refused(project: Path) -> None:
+    done = run("sh", "-c", f"{sys.executable} -m dq run app:echo 1 -w 1 >&-", cwd=project)
+    assert done.returncode == 2
+    assert done.stderr == "dq: standard output is closed: give -o FILE\n"
+
+
+def test_closed_standard_error_puts_nothing_among_the_results(project: Path) -> None:
+    command = f"{sys.executable} -m dq run app:shout 1 -w 1 2>&-"
+    done = run("sh", "-c", command, cwd=project)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+def test_closed_standard_input_is_an_empty_one(project: Path) -> None:
+    done = run("sh", "-c", f"{sys.executable} -m dq run app:square 3 -w 1 <&-", cwd=project)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "9\n", "")

@@ -1,0 +1,172 @@
+"""`dq master` and `dq worker`, as the documentation writes them; both stages of Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from dq import QueueManager
+from support import DQ, Running, dq, serving, wait_until
+
+KEY = {"DQ_AUTHKEY": "a key of 16 bytes"}
+
+# Says that it has started, then waits for its input's file.
+GATES = """
+import os, time
+def wait(x):
+    open(f"{x}.started", "w").close()
+    while not os.path.exists(f"{x}.go"):
+        time.sleep(0.01)
+    return x
+"""
+
+
+@pytest.fixture
+def gates(project: Path) -> Path:
+    (project / "gates.py").write_text(GATES)
+    return project
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        port: int = sock.getsockname()[1]
+    return port
+
+
+def test_master_and_worker_work_as_they_are_written(project: Path) -> None:
+    port = free_port()
+    with Running(*DQ, "master", "--port", f"{port}", "--authkey", "abc", cwd=project) as master:
+        master.wait_for(rf"^dq: serving on 0\.0\.0\.0:{port}$")
+        argv = ("worker", "--server", f"127.0.0.1:{port}", "--authkey", "abc")
+        with Running(*DQ, *argv, "--task", "app:square", cwd=project) as worker:
+            worker.wait_for(rf"^dq: connected to 127\.0\.0\.1:{port}, working on")
+            manager = QueueManager(("127.0.0.1", port), authkey=b"abc")
+            manager.connect()
+            manager.get_task_queue().put(12)
+            assert manager.get_result_queue().get(timeout=30) == 144
+            master.send_signal(signal.SIGTERM)
+            assert master.wait() == 0
+            assert worker.wait() == 0
+
+
+def test_a_master_with_inputs_serves_until_every_one_has_a_result(project: Path) -> None:
+    given = [str(n) for n in range(100)]
+    argv = (*DQ, "master", "app:square", *given, "--port", "0", "--host", "127.0.0.1")
+    with Running(*argv, cwd=project, env=KEY) as master:
+        port = master.wait_for(r"^dq: serving on 127\.0\.0\.1:(\d+)$")[1]
+        worker = ("worker", "-s", f"127.0.0.1:{port}", "-p", "1")
+        with (
+            Running(*DQ, *worker, cwd=project, env=KEY) as one,
+            Running(*DQ, *worker, cwd=project, env=KEY) as two,
+        ):
+            assert master.wait() == 0
+            assert one.wait() == two.wait() == 0
+    assert master.stdout_text == "".join(f"{n * n}\n" for n in range(100))
+
+
+def test_a_masters_task_is_what_is_called_with_what_clients_put(project: Path) -> None:
+    argv = ("app:square", "-w", "1", "--host", "127.0.0.1")
+    with serving(*argv, cwd=project, env=KEY) as (master, port):
+        manager = QueueManager(("127.0.0.1", port), authkey=KEY["DQ_AUTHKEY"].encode())
+        manager.connect()
+        manager.get_task_queue().put(5)
+        assert manager.get_result_queue().get(timeout=30) == 25
+        master.send_signal(signal.SIGINT)
+        assert master.wait() == 130
+
+
+def test_run_with_a_port_lets_others_join_in(gates: Path) -> None:
+    argv = ("run", "gates:wait", "a", "b", "-w", "1", "--port", "0", "--host", "127.0.0.1")
+    with Running(*DQ, *argv, cwd=gates, env=KEY) as running:
+        port = running.wait_for(r"^dq: serving on 127\.0\.0\.1:(\d+)$")[1]
+        worker = ("worker", "-s", f"127.0.0.1:{port}", "-p", "1")
+        with Running(*DQ, *worker, cwd=gates, env=KEY) as joined:
+            wait_until(lambda: len(list(gates.glob("*.started"))) == 2)
+            (gates / "a.go").touch()
+            (gates / "b.go").touch()
+            assert running.wait() == 0
+            assert joined.wait() == 0
+    assert running.stdout_text == "a\nb\n"
+
+
+def test_a_server_is_named_by_host_alone_where_the_port_is_5000(project: Path) -> None:
+    shown = dq("worker", "--server", "127.0.0.1", "--reconnect", "0", cwd=project, env=KEY)
+    if shown.returncode == 0 or "5000" not in shown.stderr:
+        pytest.skip("somebody listens on port 5000 here")
+    assert "127.0.0.1:5000" in shown.stderr
+
+
+# -- Ctrl-C
+
+
+@pytest.mark.parametrize(
+    ("sig", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 4)], ids=["SIGINT", "SIGTERM"]
+)
+def test_the_first_signal_lets_running_tasks_finish(
+    gates: Path, sig: signal.Signals, code: int
+) -> None:
+    with Running(*DQ, "run", "gates:wait", "a", "b", "-w", "1", cwd=gates) as running:
+        wait_until(lambda: (gates / "a.started").exists())
+        running.signal_group(sig)
+        running.wait_for("^dq: finishing running tasks; once more to leave now$")
+        (gates / "a.go").touch()
+        assert running.wait() == code
+    assert running.stdout_text == "a\n"
+    assert not (gates / "b.started").exists()
+    assert running.stderr_text.splitlines()[-1] == "dq: stopped before the end, with 1 results"
+
+
+def test_the_second_signal_leaves_now(gates: Path) -> None:
+    with Running(*DQ, "run", "gates:wait", "a", "-w", "1", cwd=gates) as running:
+        wait_until(lambda: (gates / "a.started").exists())
+        running.signal_group(signal.SIGINT)
+        running.wait_for("finishing running tasks")
+        running.signal_group(signal.SIGINT)
+        assert running.wait() == 130
+    assert running.stdout_text == ""
+    assert "Traceback" not in running.stderr_text
+
+
+def test_a_worker_that_is_interrupted_finishes_its_task_and_others_do_the_rest(
+    gates: Path,
+) -> None:
+    argv = (*DQ, "master", "gates:wait", "a", "b", "--port", "0", "--host", "127.0.0.1")
+    with Running(*argv, cwd=gates, env=KEY) as master:
+        port = master.wait_for(r"^dq: serving on 127\.0\.0\.1:(\d+)$")[1]
+        worker = (*DQ, "worker", "-s", f"127.0.0.1:{port}", "-p", "1")
+        with Running(*worker, cwd=gates, env=KEY) as first:
+            wait_until(lambda: (gates / "a.started").exists())
+            first.signal_group(signal.SIGINT)
+            first.wait_for("finishing running tasks")
+            (gates / "a.go").touch()
+            assert first.wait() == 130
+        (gates / "b.go").touch()
+        with Running(*worker, cwd=gates, env=KEY) as second:
+            assert master.wait() == 0
+            assert second.wait() == 0
+    assert master.stdout_text == "a\nb\n"
+
+
+def test_an_interrupted_run_leaves_no_output_file(gates: Path) -> None:
+    argv = (*DQ, "run", "gates:wait", "a", "b", "-w", "1", "-o", "out.txt")
+    with Running(*argv, cwd=gates) as running:
+        wait_until(lambda: (gates / "a.started").exists())
+        running.send_signal(signal.SIGINT)
+        running.wait_for("finishing running tasks")
+        (gates / "a.go").touch()
+        assert running.wait() == 130
+    assert not list(gates.glob("out.txt*"))
+
+
+def test_a_run_that_waits_for_input_can_be_interrupted(project: Path) -> None:
+    argv = (*DQ, "run", "app:square", "-i", "-", "-w", "1")
+    with Running(*argv, cwd=project, stdin=subprocess.PIPE) as running:
+        running.write("3\n")
+        running.wait_for("^9$", stream="stdout")
+        running.send_signal(signal.SIGINT)
+        assert running.wait() == 130

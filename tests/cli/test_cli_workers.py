@@ -1,0 +1,151 @@
+"""How many work, and for how long: processes, threads, async tasks, recycling, limits."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from dq import units
+from support import DQ, Running, descendants, dq, wait_until
+
+# Tasks that return only once as many of them run as their input says.
+MEETING = """
+import asyncio, os, threading, time
+
+here = []
+barrier = threading.Barrier(4)
+everybody = asyncio.Event()
+
+def threads(x):
+    barrier.wait(30)
+    return os.getpid()
+
+async def awaited(x):
+    here.append(x)
+    if len(here) == 4:
+        everybody.set()
+    await asyncio.wait_for(everybody.wait(), 30)
+    return os.getpid()
+
+def processes(count):
+    open(f"{os.getpid()}.here", "w").close()
+    deadline = time.monotonic() + 30
+    while sum(name.endswith(".here") for name in os.listdir()) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    return os.getpid()
+
+def stay(x):
+    while not os.path.exists("go"):
+        time.sleep(0.01)
+"""
+
+
+@pytest.fixture
+def meeting(project: Path) -> Path:
+    (project / "meeting.py").write_text(MEETING)
+    return project
+
+
+def test_so_many_processes_work_at_once(meeting: Path) -> None:
+    done = dq("run", "meeting:processes", "3", "3", "3", "-w", "3", cwd=meeting)
+    assert done.returncode == 0, done.stderr
+    assert len(set(done.stdout.split())) == 3
+
+
+def test_so_many_threads_of_a_process_work_at_once(meeting: Path) -> None:
+    done = dq("run", "meeting:threads", *"1234", "-w", "1", "-t", "4", cwd=meeting)
+    assert done.returncode == 0, done.stderr
+    assert len(set(done.stdout.split())) == 1
+
+
+def test_so_many_async_tasks_are_awaited_at_once(meeting: Path) -> None:
+    done = dq("run", "meeting:awaited", *"1234", "-w", "1", "-t", "4", cwd=meeting)
+    assert done.returncode == 0, done.stderr
+    assert len(set(done.stdout.split())) == 1
+
+
+def test_an_async_task_is_awaited_with_one_slot_too(project: Path) -> None:
+    done = dq("run", "app:async_double", "1", "2", "-w", "1", cwd=project)
+    assert (done.returncode, done.stdout) == (0, "2\n4\n")
+
+
+@pytest.mark.parametrize("option", ["-w", "--workers", "-j", "--jobs"])
+@pytest.mark.parametrize("count", ["2", "50%", "-1", "+1"])
+def test_the_number_of_processes_is_as_gnu_parallel_has_it(
+    meeting: Path, option: str, count: str
+) -> None:
+    argv = (*DQ, "run", "meeting:stay", "1", option, count)
+    expected = units.processes(count, units.cpus())
+    with Running(*argv, cwd=meeting) as running:
+        wait_until(lambda: len(descendants(running.pid)) == expected)
+        (meeting / "go").touch()
+        assert running.wait() == 0
+
+
+@pytest.mark.parametrize("option", ["-p", "--processes", "-j", "--jobs"])
+def test_a_worker_has_so_many_processes(meeting: Path, option: str) -> None:
+    """While nobody listens there are none; they are there once the master is."""
+    argv = (*DQ, "master", "meeting:stay", "1", "--port", "0", "--host", "127.0.0.1")
+    with Running(*argv, "--authkey", "k" * 16, cwd=meeting) as master:
+        port = master.wait_for(r"^dq: serving on 127\.0\.0\.1:(\d+)$")[1]
+        worker_argv = (*DQ, "worker", "-s", f"127.0.0.1:{port}", option, "2")
+        with Running(*worker_argv, cwd=meeting, env={"DQ_AUTHKEY": "k" * 16}) as worker:
+            worker.wait_for("working on 2 task")
+            wait_until(lambda: len(descendants(worker.pid)) == 2)
+            (meeting / "go").touch()
+            assert master.wait() == 0
+            assert worker.wait() == 0
+
+
+@pytest.mark.parametrize("batch", [(), ("--batch", "1"), ("--batch", "5")])
+def test_max_tasks_replaces_a_process_after_so_many(project: Path, batch: tuple[str, ...]) -> None:
+    argv = ("run", "app:pid", *map(str, range(7)), "-w", "1", "--max-tasks", "2", *batch)
+    done = dq(*argv, cwd=project)
+    assert done.returncode == 0, done.stderr
+    assert sorted(Counter(done.stdout.split()).values()) == [1, 2, 2, 2]
+
+
+def test_max_memory_ends_a_process_that_grows_past_it(project: Path) -> None:
+    source = (
+        "import time\n"
+        "def f(x):\n"
+        "    if x == 'hog':\n"
+        "        hoard = bytearray(400 << 20)\n"
+        "        time.sleep(60)\n"
+        "    return x\n"
+    )
+    (project / "hog.py").write_text(source)
+    argv = ("run", "hog:f", "1", "hog", "2", "-w", "1", "--max-memory", "200M")
+    done = dq(*argv, "--max-deaths", "1", "-f", "jsonl", cwd=project)
+    assert done.returncode == 1
+    one, hog, two = map(json.loads, done.stdout.splitlines())
+    assert hog["error"]["type"] == "WorkerDied"
+    assert f"grew past {200 << 20} bytes of memory" in hog["error"]["message"]
+    assert (one["result"], two["result"]) == (1, 2)
+
+
+def test_init_is_called_once_in_each_process(project: Path) -> None:
+    source = (
+        "import os, time\n"
+        "def start():\n"
+        "    open(f'{os.getpid()}.init', 'x').close()\n"
+        "def f(x):\n"
+        "    time.sleep(0.01)\n"
+        "    return os.path.exists(f'{os.getpid()}.init')\n"
+    )
+    (project / "work.py").write_text(source)
+    argv = ("run", "work:f", *map(str, range(20)), "-w", "2", "--init", "work:start")
+    done = dq(*argv, cwd=project)
+    assert (done.returncode, set(done.stdout.split())) == (0, {"True"}), done.stderr
+
+
+def test_batch_fixes_how_many_tasks_go_out_together(project: Path) -> None:
+    """Two processes, two batches: whoever has the first task has all of its batch."""
+    argv = ("run", "app:pid", *map(str, range(8)), "-w", "2", "--batch", "4")
+    pids = dq(*argv, cwd=project).stdout.split()
+    assert len(set(pids[:4])) == 1
+    assert len(set(pids[4:])) == 1

@@ -1,0 +1,28 @@
+"""A project of hazards, and random moments that can be had again."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+from faults.scene import Hazards
+
+
+@pytest.fixture
+def hazards(tmp_path: Path) -> Hazards:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    shutil.copy(Path(__file__).parent / "hazards.py", folder / "hazards.py")
+    return Hazards(folder, tmp_path / "log", tmp_path / "gate")
+
+
+@pytest.fixture
+def seeded() -> random.Random:
+    """Random moments, the same again with DQ_TEST_SEED set to what was printed."""
+    seed = int(os.environ.get("DQ_TEST_SEED") or random.SystemRandom().getrandbits(32))
+    print(f"DQ_TEST_SEED={seed}")
+    return random.Random(seed)

@@ -1,0 +1,228 @@
+"""SIGINT and SIGTERM: the first lets running tasks finish, the second leaves now; no orphans."""
+
+from __future__ import annotations
+
+import os
+import pty
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+
+import pytest
+
+from faults.scene import Hazards, gone, task_processes
+from support import DQ, Running, descendants, environment, serving, wait_until
+
+INPUTS = list(range(6))
+CODES = {signal.SIGINT: 130, signal.SIGTERM: 4}
+FINISHING = "finishing running tasks"
+
+
+@pytest.fixture(params=list(CODES), ids=lambda number: number.name)
+def number(request: pytest.FixtureRequest) -> signal.Signals:
+    return request.param
+
+
+def test_the_first_signal_lets_a_run_finish_its_tasks(
+    hazards: Hazards, number: signal.Signals
+) -> None:
+    with hazards.running("gated", INPUTS, "-w", "2") as run:
+        pids = [entry["pid"] for entry in hazards.wait_for_executions(2)]
+        run.send_signal(number)
+        run.wait_for(FINISHING)
+        hazards.open_gate()
+        assert run.wait() == CODES[number], run.printed
+        gone(*pids)
+    history = hazards.history([0, 1], run.stdout_text).check()  # those and no more
+    assert history.extra == 0
+    assert "with 2 results" in run.stderr_text
+
+
+def test_the_second_signal_ends_a_run_at_once(hazards: Hazards, number: signal.Signals) -> None:
+    with hazards.running("gated", INPUTS, "-w", "2") as run:
+        pids = [entry["pid"] for entry in hazards.wait_for_executions(2)]
+        run.send_signal(number)
+        run.wait_for(FINISHING)
+        run.send_signal(number)
+        assert run.wait(5) == CODES[number], run.printed
+        gone(*pids, timeout=2)
+    assert run.stdout_text == ""
+    assert "Traceback" not in run.stderr_text
+
+
+def test_the_first_signal_lets_a_master_finish_what_its_workers_do(
+    hazards: Hazards, number: signal.Signals
+) -> None:
+    with (
+        hazards.serving("gated", INPUTS) as (master, port),
+        hazards.worker(port, "-p", "2") as worker,
+    ):
+        hazards.wait_for_executions(2)
+        master.send_signal(number)
+        master.wait_for(FINISHING)
+        hazards.open_gate()
+        assert [master.wait(), worker.wait()] == [CODES[number], 0], worker.printed
+    assert hazards.history([0, 1], master.stdout_text).check().extra == 0
+
+
+def test_the_second_signal_ends_a_master_at_once(hazards: Hazards, number: signal.Signals) -> None:
+    with (
+        hazards.serving("gated", INPUTS) as (master, port),
+        hazards.worker(port, "-p", "2", "--reconnect", "1") as worker,
+    ):
+        hazards.wait_for_executions(2)
+        master.send_signal(number)
+        master.wait_for(FINISHING)
+        master.send_signal(number)
+        assert master.wait(5) == CODES[number], master.printed
+        hazards.open_gate()
+        worker.wait()
+
+
+def test_the_first_signal_lets_a_worker_finish_and_others_do_the_rest(
+    hazards: Hazards, number: signal.Signals
+) -> None:
+    job = ("hazards:gated", "--input", "-", "--format", "jsonl")
+    place = {"cwd": hazards.folder, "env": hazards.env}
+    with (
+        serving(*job, stdin=subprocess.PIPE, **place) as (master, port),
+        hazards.worker(port, "-p", "3") as leaving,
+    ):
+        master.write("0\n1\n")
+        busy = {entry["pid"] for entry in hazards.wait_for_executions(2)}
+        wait_until(lambda: len(task_processes(leaving.pid)) == 3)
+        leaving.send_signal(number)
+        # The idle one leaves at once: then the others have been told as well.
+        wait_until(lambda: set(task_processes(leaving.pid)) == busy)
+        master.write("2\n3\n4\n5\n")
+        master.close_stdin()
+        hazards.open_gate()
+        assert leaving.wait() == {signal.SIGINT: 130, signal.SIGTERM: 0}[number], leaving.printed
+        assert len(hazards.executions) == 2
+        with hazards.worker(port, "-p", "1") as other:
+            assert [master.wait(), other.wait()] == [0, 0], master.printed
+    assert hazards.history(INPUTS, master.stdout_text).check().extra == 0
+
+
+def test_the_second_signal_ends_a_worker_at_once_and_its_tasks_go_to_others(
+    hazards: Hazards, number: signal.Signals
+) -> None:
+    with (
+        hazards.serving("gated", INPUTS) as (master, port),
+        hazards.worker(port, "-p", "2") as leaving,
+    ):
+        pids = [entry["pid"] for entry in hazards.wait_for_executions(2)]
+        leaving.send_signal(number)
+        leaving.wait_for(FINISHING)
+        leaving.send_signal(number)
+        leaving.wait(5)
+        gone(*pids, timeout=2)
+        hazards.open_gate()
+        with hazards.worker(port, "-p", "1") as other:
+            assert [master.wait(), other.wait()] == [0, 0], master.printed
+    history = hazards.history(INPUTS, master.stdout_text).check()
+    assert {record["attempts"] for record in history.records} == {1}
+
+
+def test_an_idle_worker_leaves_at_the_first_signal(
+    hazards: Hazards, number: signal.Signals
+) -> None:
+    with (
+        Running(*DQ, "master", "--port", "0", cwd=hazards.folder, env=hazards.env) as master,
+        hazards.worker(int(master.wait_for(r"serving on \S+:(\d+)")[1]), "-p", "2") as worker,
+    ):
+        worker.wait_for("working on")
+        wait_until(lambda: len(task_processes(worker.pid)) == 2)
+        worker.send_signal(number)
+        assert worker.wait(10) == {signal.SIGINT: 130, signal.SIGTERM: 0}[number]
+
+
+def test_a_serving_master_without_inputs_ends_well_on_sigterm(hazards: Hazards) -> None:
+    argv = [*DQ, "master", "hazards:same", "--port", "0"]
+    with Running(*argv, cwd=hazards.folder, env=hazards.env) as master:
+        port = int(master.wait_for(r"serving on \S+:(\d+)")[1])
+        with hazards.worker(port, "-p", "1") as worker:
+            worker.wait_for("working on")
+            master.send_signal(signal.SIGTERM)
+            assert [master.wait(10), worker.wait(10)] == [0, 0], master.printed
+
+
+def test_a_worker_that_looks_for_its_master_leaves_at_the_first_signal(
+    hazards: Hazards, number: signal.Signals
+) -> None:
+    with hazards.worker(1) as worker:
+        worker.wait_for("Trying for")
+        worker.send_signal(number)
+        assert worker.wait(10) == {signal.SIGINT: 130, signal.SIGTERM: 0}[number], worker.printed
+
+
+@pytest.mark.parametrize("moment", ["start", "work"])
+def test_a_signal_in_any_phase_leaves_no_process_and_no_traceback(
+    hazards: Hazards, number: signal.Signals, moment: str
+) -> None:
+    when: dict[str, Callable[[Running], object]] = {
+        "start": lambda run: wait_until(lambda: descendants(run.pid)),
+        "work": lambda run: hazards.wait_for_executions(),
+    }
+    with hazards.running("short", list(range(20_000)), "-w", "2") as run:
+        when[moment](run)
+        run.send_signal(number)
+        assert run.wait() == CODES[number], run.printed
+        assert "Traceback" not in run.stderr_text
+
+
+#: A session's leader gets the first terminal that it opens as its own.
+IN_TERMINAL = (
+    "import os, sys; os.open(os.ttyname(0), os.O_RDWR); os.execv(sys.argv[1], sys.argv[1:])"
+)
+
+
+def test_an_interrupt_from_the_terminal_finishes_running_tasks(hazards: Hazards) -> None:
+    """Ctrl-C goes to all in the foreground; tasks must not see it."""
+    argv = [sys.executable, "-c", IN_TERMINAL, *DQ, *hazards.command("gated", INPUTS, "-w", "2")]
+    env = environment(hazards.env)
+    terminal, end = pty.openpty()
+    with subprocess.Popen(
+        argv, stdin=end, stdout=end, stderr=end, cwd=hazards.folder, env=env, start_new_session=True
+    ) as run:
+        os.close(end)
+        pids = [entry["pid"] for entry in hazards.wait_for_executions(2, timeout=30)]
+        os.write(terminal, b"\x03")
+        text = read_until(terminal, FINISHING)
+        hazards.open_gate()
+        text += read_until(terminal, "")
+        assert run.wait(30) == 130, text
+    os.close(terminal)
+    assert text.count('"result"') == 2, text
+    gone(*pids)
+
+
+def read_until(terminal: int, words: str) -> str:
+    """What a terminal shows until these words, or the end."""
+    text = ""
+    while not words or words not in text:
+        try:
+            data = os.read(terminal, 4096)
+        except OSError:  # EIO: nobody has it open any more
+            break
+        text += data.decode()
+    return text
+
+
+def test_an_interrupt_to_the_whole_group_is_understood_once(hazards: Hazards) -> None:
+    with hazards.running("gated", INPUTS, "-w", "2") as run:
+        hazards.wait_for_executions(2)
+        run.signal_group(signal.SIGINT)
+        run.wait_for(FINISHING)
+        hazards.open_gate()
+        assert run.wait() == 130, run.printed
+    hazards.history([0, 1], run.stdout_text).check()
+
+
+def test_a_terminal_that_is_closed_leaves_no_process(hazards: Hazards) -> None:
+    with hazards.running("gated", INPUTS, "-w", "2") as run:
+        pids = [entry["pid"] for entry in hazards.wait_for_executions(2)]
+        run.signal_group(signal.SIGHUP)
+        run.wait()
+        gone(*pids, timeout=5)

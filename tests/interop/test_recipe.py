@@ -1,0 +1,150 @@
+"""The standard library's recipe and dq, each as the other's master and worker."""
+
+from __future__ import annotations
+
+import shlex
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from interop.plain import ENV, KEY, plain
+from support import DQ, ROOT, Running, can_unshare, isolated, recipe, run, script, serving
+
+HERE = Path(__file__).parent
+OWN_MASTER, OWN_WORKER = HERE / "own_master.py", HERE / "own_worker.py"
+NUMBERS = [3, 1, 4, 1, 5, 9, 2, 6, 5, 0]
+
+
+def in_network_of_its_own(code: str, cwd: Path, *argv: object) -> str:
+    """Run Python, with the helpers of `support`, where port 5000 is free; return its output."""
+    code = "import sys\nfrom support import *\nfrom interop.plain import plain\n" + code
+    command = shlex.join([sys.executable, "-c", code, *map(str, argv)])
+    env = {"PYTHONPATH": f"{ROOT / 'tests'}"}
+    done = run(*isolated(command), cwd=cwd, env=env, timeout=90)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def folder() -> Path:
+    """The recipe's own scripts, where they and a network for them can be had."""
+    found = recipe()
+    if found is None:
+        pytest.skip("the recipe's scripts are not here; DQ_RECIPE may say where")
+    if reason := can_unshare():
+        pytest.skip(reason)
+    return found
+
+
+# The scripts as they are printed
+
+
+def test_recipe_worker_serves_what_a_plain_client_put(folder: Path, project: Path) -> None:
+    code = """if True:
+        with serving("--port", "5000", "--authkey", "abc"):
+            plain(5000, f"for n in range(10): tasks.put(n)", key="abc")
+            worker = script(sys.argv[1])
+            assert worker.returncode == 0, worker.stderr
+            print(plain(5000, "for _ in range(10): print(results.get(timeout=5))", key="abc"))
+    """
+    out = in_network_of_its_own(code, project, folder / "task_worker.py")
+    assert out.splitlines() == [f"{n} * {n} = {n * n}" for n in range(10)]
+
+
+def test_recipe_workers_strings_are_the_outputs_of_a_masters_own_inputs(
+    folder: Path, project: Path
+) -> None:
+    code = """if True:
+        task = ["app:square", *sys.argv[2:]]
+        with serving("--port", "5000", "--authkey", "abc", *task) as (master, port):
+            worker = script(sys.argv[1])
+            assert worker.returncode == 0, worker.stderr
+            assert master.wait() == 0, master.printed
+            print(master.stdout_text)
+    """
+    out = in_network_of_its_own(code, project, folder / "task_worker.py", *NUMBERS)
+    assert out.split("\n")[:10] == [f"{n} * {n} = {n * n}" for n in NUMBERS]
+
+
+def test_dq_worker_serves_the_recipe_master(folder: Path, project: Path) -> None:
+    code = """if True:
+        argv = ["--server", "127.0.0.1:5000", "--authkey", "abc", "--task", "app:square"]
+        with Running(*DQ, "worker", *argv, "-p", "2", "--reconnect", "20"):
+            master = script(sys.argv[1])
+        assert master.returncode == 0, master.stderr
+        print(master.stdout)
+    """
+    lines = in_network_of_its_own(code, project, folder / "task_master.py").splitlines()
+    put = [int(line.split()[2].rstrip(".")) for line in lines if line.startswith("Put task")]
+    results = [int(line.split()[1]) for line in lines if line.startswith("Result:")]
+    assert len(put) == 10
+    assert sorted(results) == sorted(n * n for n in put)
+
+
+# Scripts of this project that make the same calls
+
+
+def test_plain_worker_serves_what_a_plain_client_put() -> None:
+    with serving(env=ENV) as (_, port):
+        plain(port, "for n in range(10): tasks.put(n)")
+        worker = script(OWN_WORKER, str(port), KEY, "10")
+        assert (worker.returncode, worker.stdout) == (0, "done\n"), worker.stderr
+        out = plain(port, "for _ in range(10): print(results.get(timeout=5))")
+    assert out.splitlines() == [f"{n} squared is {n * n}" for n in range(10)]
+
+
+@pytest.mark.parametrize("round", range(3))
+def test_plain_workers_values_are_the_outputs_of_a_masters_own_inputs(
+    project: Path, round: int
+) -> None:
+    with serving("app:square", *map(str, NUMBERS), cwd=project, env=ENV) as (master, port):
+        worker = script(OWN_WORKER, str(port), KEY, "10")
+        # The answer to its last put has to reach it, though the master has all it wants by then.
+        assert (worker.returncode, worker.stdout) == (0, "done\n"), worker.stderr
+        assert master.wait() == 0, master.printed
+        assert master.stdout_text.splitlines() == [f"{n} squared is {n * n}" for n in NUMBERS]
+
+
+def test_dq_worker_serves_a_plain_master_until_it_is_stopped(project: Path) -> None:
+    with Running(sys.executable, OWN_MASTER, KEY, "10") as master:
+        port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
+        argv = ("--server", f"127.0.0.1:{port}", "--task", "app:square", "-p", "2")
+        with Running(*DQ, "worker", *argv, cwd=project, env=ENV) as worker:
+            assert master.wait() == 0, master.printed
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait() == 0, worker.printed
+    results = [int(word) for word in master.stdout_text.split()[3::2]]
+    assert sorted(results) == [n * n for n in range(10)]
+
+
+def test_dq_worker_leaves_with_exit_code_4_when_a_plain_master_has_gone(project: Path) -> None:
+    with Running(sys.executable, OWN_MASTER, KEY, "1") as master:
+        port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
+        argv = ("--server", f"127.0.0.1:{port}", "--task", "app:square", "-p", "1")
+        with Running(*DQ, "worker", *argv, "--reconnect", "1", cwd=project, env=ENV) as worker:
+            assert master.wait() == 0, master.printed
+            assert worker.wait() == 4, worker.printed
+            assert "lost the master" in worker.stderr_text
+
+
+def test_failure_of_a_dq_workers_task_reaches_a_plain_master_as_runtime_error(
+    project: Path,
+) -> None:
+    with Running(sys.executable, OWN_MASTER, KEY, "1") as master:
+        port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
+        argv = ("--server", f"127.0.0.1:{port}", "--task", "app:fail", "-p", "1")
+        with Running(*DQ, "worker", *argv, cwd=project, env=ENV):
+            found = master.wait_for(r"^result (.+\))$", stream="stdout")
+    assert found[1].startswith("('ValueError', 'no 0 today', 'Traceback")
+
+
+def test_dq_worker_without_a_task_is_told_what_a_plain_master_needs(project: Path) -> None:
+    with Running(sys.executable, OWN_MASTER, KEY, "1") as master:
+        port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
+        server = ("--server", f"127.0.0.1:{port}")
+        with Running(*DQ, "worker", *server, cwd=project, env=ENV) as worker:
+            assert worker.wait() not in (0, None), worker.printed
+    assert "--task" in worker.stderr_text
+    assert "Traceback" not in worker.stderr_text
