@@ -35,7 +35,13 @@ EXIT_CODES = {
 }
 
 # Public in the source, but for the modules of dq rather than for people.
-INTERNAL = {("Master", "open"), ("Master", "open_calls"), ("Master", "check_workers")}
+INTERNAL = {
+    ("Master", "open"),
+    ("Master", "open_call"),
+    ("Master", "open_calls"),
+    ("Master", "open_journal"),
+    ("Master", "check_workers"),
+}
 
 
 def pages() -> dict[str, str]:

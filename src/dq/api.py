@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from dq import keys, tasks, transport, units
 from dq.errors import UsageError
-from dq.master import Master, Options, checked, values_or_errors
+from dq.master import Master, Options, StrPath, checked, values_or_errors
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function
+from dq.tls import settings
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -28,6 +30,8 @@ def run(
     *,
     workers: int | None = None,
     return_exceptions: bool = False,
+    journal: StrPath | None = None,
+    retry_failed: bool = False,
     **options: Unpack[Options],
 ) -> list[T]:
     """Call a function with each input in worker processes of this machine.
@@ -38,6 +42,7 @@ def run(
         workers: how many processes; None for one for each CPU.
         return_exceptions: let a `TaskError` stand in the place of a failed task's value, rather
             than raise the first.
+        journal, retry_failed: a file to continue from, as for `Master.map`.
         options: as for `Master`.
 
     Returns:
@@ -46,13 +51,14 @@ def run(
     Raises:
         TaskError: a task failed.
         BadTask: the function cannot be loaded.
+        BadJournal: the journal is damaged, in use, or of another call.
 
     >>> run("math:factorial", [3, 4, 5], workers=1)
     [6, 24, 120]
     """
     tasks.stop_loading()
     with Master(workers=_count(workers), **options) as master:
-        return _collect(master, task, inputs, return_exceptions)
+        return _collect(master, task, inputs, return_exceptions, journal, retry_failed)
 
 
 @overload
@@ -65,6 +71,8 @@ def run_master(
     authkey: bytes | str | None = ...,
     workers: int = ...,
     return_exceptions: bool = ...,
+    journal: StrPath | None = ...,
+    retry_failed: bool = ...,
     maxsize: int = ...,
     redeliver: bool = ...,
     pickle: str = ...,
@@ -82,6 +90,8 @@ def run_master(
     authkey: bytes | str | None = ...,
     workers: int = ...,
     return_exceptions: bool = ...,
+    journal: StrPath | None = ...,
+    retry_failed: bool = ...,
     maxsize: int = ...,
     redeliver: bool = ...,
     pickle: str = ...,
@@ -98,6 +108,8 @@ def run_master(
     authkey: bytes | str | None = None,
     workers: int = 0,
     return_exceptions: bool = False,
+    journal: StrPath | None = None,
+    retry_failed: bool = False,
     maxsize: int = 0,
     redeliver: bool = True,
     pickle: str = "safe",
@@ -113,7 +125,8 @@ def run_master(
         port: TCP port; 0 for a free one, which is logged.
         authkey: the shared key; None to look where ``dq`` does.
         workers: task processes to start here besides.
-        return_exceptions, maxsize, redeliver, pickle, options: as for `run` and `Master`.
+        return_exceptions, journal, retry_failed, maxsize, redeliver, pickle, options: as for `run`
+            and `Master`.
 
     Returns:
         The values, in the inputs' order; None without inputs.
@@ -125,6 +138,8 @@ def run_master(
     tasks.stop_loading()
     if inputs is not None and task is None:
         raise UsageError("inputs without a task: give the function to call with them")
+    if inputs is None and journal is not None:
+        raise UsageError("a journal without inputs: it is of the outcomes of inputs")
     with Master(
         task,
         host=host,
@@ -140,7 +155,7 @@ def run_master(
         if inputs is None or task is None:
             master.wait()
             return None
-        return _collect(master, task, inputs, return_exceptions)
+        return _collect(master, task, inputs, return_exceptions, journal, retry_failed)
 
 
 def run_worker(
@@ -154,6 +169,10 @@ def run_worker(
     reconnect: float = 60.0,
     max_tasks: int | None = None,
     max_memory: int | None = None,
+    tls: str = "auto",
+    tls_cert: str | os.PathLike[str] | None = None,
+    tls_key: str | os.PathLike[str] | None = None,
+    tls_ca: str | os.PathLike[str] | None = None,
     report: Callable[[str], None] | None = None,
 ) -> None:
     """Work for a master until it has finished.
@@ -168,10 +187,17 @@ def run_worker(
         reconnect: seconds to look for a master that is not there, or has gone.
         max_tasks: tasks after which a process is replaced.
         max_memory: bytes of resident memory beyond which a process is ended.
+        tls: how the connection is encrypted: "auto" with certificates where they are given, else
+            from the key where this Python can (3.13 and newer) and the master does too, else not;
+            "require" the same, but never plainly; "psk" and "certs" insist on one of the two;
+            "off" never.
+        tls_cert, tls_key, tls_ca: PEM files: the certificate shown, its key, and what the
+            master's certificate is signed by.
         report: told, in one line each, what people should know; None for the log.
 
     Raises:
         ConnectError: no master there, or another key.
+        TlsError: the connection cannot be encrypted as it has to be.
         MasterLost: it has gone and did not come back.
     """
     tasks.stop_loading()
@@ -184,6 +210,7 @@ def run_worker(
         reconnect,
         max_tasks,
         max_memory,
+        tls=settings(tls, tls_cert, tls_key, tls_ca),
     )
     supervisor = Supervisor(plan, report or log.warning)
     supervisor.connect(reconnect)
@@ -224,10 +251,12 @@ def _collect(
     task: str | Callable[..., T],
     inputs: Iterable[object],
     return_exceptions: bool,
+    journal: StrPath | None,
+    retry_failed: bool,
 ) -> list[T]:
     if not return_exceptions:
-        return list(master.map(task, inputs))
-    job = master.open(checked(task, unpack=master.unpack), inputs, output="values")
+        return list(master.map(task, inputs, journal=journal, retry_failed=retry_failed))
+    job = master.open_call(task, inputs, "values", journal, retry_failed)
     values: list[object] = []
     for record in job.ordered():
         values += values_or_errors(job.line, record)

@@ -68,8 +68,12 @@ class BatchSizer:
     def observe(self, count: int, busy: float, elapsed: float, nbytes: int = 0) -> None:
         """Take in that `count` tasks kept a worker busy for `busy` of the `elapsed` seconds
         between handing them out and having their outcomes, which were `nbytes` long."""
-        self._seconds.add(count, busy)
+        self.part(count, busy, nbytes)
         self._exchange.add(1, max(elapsed - busy, 0.0))
+
+    def part(self, count: int, busy: float, nbytes: int = 0) -> None:
+        """Take in the same of the first of a batch's tasks, whose rest is still running."""
+        self._seconds.add(count, busy)
         self._results.add(count, nbytes)
         self._largest = max(self._largest, count)
 
@@ -83,8 +87,14 @@ class BatchSizer:
         size = min(GROWTH * self._largest, int(self.work / max(self.seconds, 1e-9)))
         size = min(size, int(self.limit / max(self.nbytes, 1)))
         if remaining is not None:
-            size = min(size, -(-remaining // (2 * max(slots, 1))))
+            size = min(size, self._share(remaining, max(slots, 1)))
         return max(size, 1)
+
+    def _share(self, remaining: int, slots: int) -> int:
+        """What the end of the inputs lets a batch have: half of a slot's share of what remains;
+        more, up to all of it, where running that takes less time than handing it over."""
+        worth = int(self._exchange.value / max(self.seconds, 1e-9))
+        return max(-(-remaining // (2 * slots)), min(-(-remaining // slots), worth))
 
 
 class _Mean:

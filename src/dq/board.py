@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 
 from dq.batching import BatchSizer
 from dq.errors import ProtocolError
+from dq.light import frozen
 from dq.records import RECORD_BYTES, Batch, Done, Failed, Failure, Outcome, Recorded
 
 WINDOW = 16 * 1024 * 1024  # bytes of inputs out and results unread, per job
@@ -26,7 +27,7 @@ PIECES = 16  # a lost batch comes back in so many pieces, so that a poison task 
 GRACE = 10.0  # seconds beyond a time-out after which a silent supervisor is no longer waited for
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Rules:
     """What applies to the tasks of one job.
 
@@ -49,7 +50,7 @@ class Rules:
     window: int = WINDOW
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Holder:
     """Who can have leases: one connection.
 
@@ -68,7 +69,11 @@ class Holder:
 
 @dataclass(slots=True)
 class Lease:
-    """A batch that a holder has; `next` is the first task without an outcome."""
+    """A batch that a holder has; `next` is the first task without an outcome.
+
+    `granted` is when it was given out, or last heard of; `given` and `busy` are when it was given
+    out, and how much of the time since was work that has been reported.
+    """
 
     id: int
     holder: Holder
@@ -79,13 +84,15 @@ class Lease:
     stop: int
     suspect: int | None = None
     charged: bool = False
+    given: float = 0.0
+    busy: float = 0.0
 
     def rest(self) -> Batch:
         """What is still to be reported."""
         return self.batch.part(self.next, self.stop)
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Report:
     """What a holder says of a lease: outcomes from task `first` on, without gaps, and how many
     tasks at the lease's end it hands back unstarted."""
@@ -128,6 +135,8 @@ class Job:
     loose: set[int] = field(default_factory=set)
     fails: dict[int, int] = field(default_factory=dict)
     deaths: dict[int, int] = field(default_factory=dict)
+    # Deaths of which a task is one of several suspects: its own, if it turns out to be deadly.
+    maybes: dict[int, int] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     leases: int = 0
     unread: int = 0  # records not consumed
@@ -283,7 +292,11 @@ class Board:
     # Giving out
 
     def wanted(
-        self, holder: Holder, now: float, eligible: Callable[[Job], bool] | None = None
+        self,
+        holder: Holder,
+        now: float,
+        eligible: Callable[[Job], bool] | None = None,
+        uncuttable: Callable[[Job], bool] | None = None,
     ) -> Batch | str | None:
         """What this holder should have next: a batch that came back, the id of a job to cut a
         fresh one from, or None."""
@@ -297,7 +310,9 @@ class Board:
             batch = job.pop(now)
             if batch is not None:
                 return batch
-            if job.uncut and self._has_room(job):
+            if uncuttable is not None and uncuttable(job):
+                continue
+            if job.uncut and self.has_room(job):
                 return job.id
         return None
 
@@ -329,7 +344,9 @@ class Board:
         if job is None or job.stopped is not None:
             return None
         attempt = job.attempts(batch)
-        lease = Lease(next(self._lease_ids), holder, batch, now, attempt, batch.start, batch.stop)
+        lease = Lease(
+            next(self._lease_ids), holder, batch, now, attempt, batch.start, batch.stop, given=now
+        )
         self.leases[lease.id] = lease
         self.held[holder.id].add(lease.id)
         job.leases += 1
@@ -373,22 +390,34 @@ class Board:
             lease.next += outcome.count
             recorded += self._take(job, batch, outcome, holder.name, now)
         if report.count:
-            nbytes = sum(len(done.blob) for done in report.outcomes if isinstance(done, Done))
-            job.sizer.observe(report.count, report.busy, now - lease.granted, nbytes)
-            lease.granted = now
+            self._measure(job.sizer, lease, report, now)
         if lease.next == lease.stop:
             self._forget(lease)
         return recorded
 
-    def refuse(self, holder: Holder, lease_id: int, reason: str) -> None:
-        """Take a lease back, uncharged, whose task this holder's machine cannot load."""
+    def _measure(self, sizer: BatchSizer, lease: Lease, report: Report, now: float) -> None:
+        nbytes = sum(len(done.blob) for done in report.outcomes if isinstance(done, Done))
+        if lease.next < lease.stop:
+            sizer.part(report.count, report.busy, nbytes)
+        else:
+            # What was reported on the way was handed over while the worker went on.
+            elapsed = now - lease.given - lease.busy
+            sizer.observe(report.count, report.busy, elapsed, nbytes)
+        lease.granted = now
+        lease.busy += report.busy
+
+    def refuse(self, holder: Holder, lease_id: int, reason: str) -> bool:
+        """Take a lease back, uncharged, whose task this holder's machine cannot load; whether
+        that is news."""
         lease = self.leases.get(lease_id)
         if lease is None or lease.holder is not holder:
-            return
+            return False
         job = self.jobs[lease.batch.job]
+        known = holder.group in job.refused
         job.refused[holder.group] = reason
         self._hand_back(job, lease, lease.stop - lease.next)
         self._forget(lease)
+        return not known
 
     def settle(self, lease_id: int) -> None:
         """End a lease without an outcome: a plain client has taken the item over."""
@@ -402,14 +431,20 @@ class Board:
         job.loose.difference_update(range(rest.start, rest.stop))
         self._forget(lease)
 
-    def died(self, lease_id: int, index: int, detail: str, now: float) -> list[Recorded]:
-        """Charge the task that a worker process was in when it died."""
+    def died(
+        self, lease_id: int, index: int, detail: str, now: float, *, span: int = 1
+    ) -> list[Recorded]:
+        """Charge the task that a worker process was in when it died; where it is one of `span`
+        suspects from `index` on, none yet, and let each of them wait by itself."""
+        if span > 1:
+            self._suspect(lease_id, index, index + span)
+            return []
         found = self._accuse(lease_id, index)
         if found is None:
             return []
         job, batch, name = found
         job.counts.deaths += 1
-        job.deaths[index] = job.deaths.get(index, 0) + 1
+        job.deaths[index] = job.deaths.get(index, 0) + 1 + job.maybes.pop(index, 0)
         if job.deaths[index] < job.rules.max_deaths:
             return []
         failure = Failure(
@@ -445,7 +480,7 @@ class Board:
 
     # Inside
 
-    def _has_room(self, job: Job) -> bool:
+    def has_room(self, job: Job) -> bool:
         """Whether the window lets a fresh batch out: always two for each slot, and beyond that as
         long as inputs out and results unread stay under the window."""
         return job.held < job.rules.window or job.leases + job.unread < 2 * max(self.slots, 1)
@@ -513,6 +548,19 @@ class Board:
         lease.charged = True
         self._isolate(job, index)
         return job, lease.batch.part(index, index + 1, loose=True), lease.holder.name
+
+    def _suspect(self, lease_id: int, start: int, stop: int) -> None:
+        lease = self.leases.get(lease_id) or self.lost.get(lease_id)
+        if lease is None or lease.charged:
+            return
+        if lease.id in self.leases:
+            self._lose(lease)
+        lease.charged = True
+        job = self.jobs[lease.batch.job]
+        for index in range(max(start, lease.next), min(stop, lease.stop)):
+            if index in job.loose:
+                job.maybes[index] = job.maybes.get(index, 0) + 1
+                self._isolate(job, index)
 
     def _isolate(self, job: Job, index: int) -> None:
         """Make a waiting task wait by itself."""

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import queue
 import time
-from dataclasses import dataclass
-from typing import cast
 
 from dq import transport
 from dq.errors import ConnectError, PlainMaster, ProtocolError
+from dq.light import cast, frozen
 from dq.records import Done, Outcome
 from dq.tasks import JobSpec
+from dq.tls import PLAIN, Tls
 from dq.transport import Address, Channel
 
 PROTOCOL = 1
@@ -26,7 +26,7 @@ _Granted = tuple[int, str, int, int, int, bytes, int]  # the fields of a Grant
 _Exchanged = tuple[str, _Granted | None, tuple[object, ...] | None]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Grant:
     """A lease as a worker sees it: `count` tasks from index `start` on, which are the items of
     `blob` after the first `skip`."""
@@ -40,7 +40,7 @@ class Grant:
     attempt: int
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Outcomes:
     """What a worker has to say of a lease. `refusal` says why it cannot do the job at all."""
 
@@ -86,13 +86,16 @@ class Connection:
         address: the server's.
         authkey: the shared key.
         name: how the server may call this connection's thread.
+        tls: how it is encrypted.
 
     Raises:
         ConnectError: nobody there, or the wrong key.
     """
 
-    def __init__(self, address: Address, authkey: bytes, name: str = "dq") -> None:
-        self.channel: Channel = transport.connect(address, authkey)
+    def __init__(
+        self, address: Address, authkey: bytes, name: str = "dq", tls: Tls = PLAIN
+    ) -> None:
+        self.channel: Channel = transport.connect(address, authkey, tls=tls)
         self.call(None, "accept_connection", name)
 
     def close(self) -> None:
@@ -129,6 +132,7 @@ class Client(Connection):
         role: "slot" or "supervisor".
         group: random name of the supervisor that it belongs to.
         name: ``host:pid``.
+        tls: how the connection is encrypted.
         default: whether it has a task of its own for what plain clients put.
 
     Raises:
@@ -144,9 +148,10 @@ class Client(Connection):
         role: str,
         group: str,
         name: str,
+        tls: Tls = PLAIN,
         default: bool = False,
     ) -> None:
-        super().__init__(address, authkey, name)
+        super().__init__(address, authkey, name, tls)
         info = {"role": role, "group": group, "name": name, "default": default}
         try:
             answer = self.call(LEASES, "hello", PROTOCOL, info)
@@ -161,6 +166,8 @@ class Client(Connection):
         assert isinstance(answer, dict)
         self.run: str = answer["run"]
         self.max_message: int = answer["max_message"]
+        self.slots: int = answer.get("slots", 0)  # of others, when this one came
+        self.busy: int = answer.get("busy", 0)  # batches that they had
 
     def exchange(
         self, outcomes: Outcomes | None, most: int, wait: float
@@ -184,10 +191,27 @@ class Client(Connection):
             JobSpec.from_wire(spec) if spec else None,
         )
 
-    def charge(self, run: str, what: str, lease: int, index: int, detail: str) -> None:
+    def send(self, size: int) -> None:
+        """Send so many bytes, for nothing."""
+        self.call(LEASES, "ping", bytes(size), 0)
+
+    def fetch(self, size: int) -> None:
+        """Have so many bytes sent, for nothing."""
+        self.call(LEASES, "ping", b"", size)
+
+    def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Say which task a process was in when it "died" or had a "timeout", or that it "ended"
-        in none."""
-        self.call(LEASES, "charge", run, what, lease, index, detail)
+        in none.
+
+        Args:
+            run: the master's random id.
+            what: one of the three.
+            lease: which batch.
+            index: which task of it.
+            span: how many tasks from that one on may be meant.
+            detail: how it died.
+        """
+        self.call(LEASES, "charge", run, what, lease, index, span, detail)
 
 
 class PlainClient:
@@ -197,10 +221,10 @@ class PlainClient:
     (CPython's create and decref race for the last one).
     """
 
-    def __init__(self, address: Address, authkey: bytes) -> None:
-        self._tasks = _create(address, authkey, "get_task_queue")
-        self._results = _create(address, authkey, "get_result_queue")
-        self._connection = Connection(address, authkey)
+    def __init__(self, address: Address, authkey: bytes, tls: Tls = PLAIN) -> None:
+        self._tasks = _create(address, authkey, "get_task_queue", tls)
+        self._results = _create(address, authkey, "get_result_queue", tls)
+        self._connection = Connection(address, authkey, tls=tls)
 
     def close(self) -> None:
         self._connection.close()
@@ -213,13 +237,17 @@ class PlainClient:
         """
         return self._connection.call(self._tasks, "get", True, timeout)
 
+    def qsize(self) -> int:
+        """How many tasks wait."""
+        return cast("int", self._connection.call(self._tasks, "qsize"))
+
     def put(self, value: object) -> None:
         """Put a result."""
         self._connection.call(self._results, "put", value)
 
 
-def _create(address: Address, authkey: bytes, typeid: str) -> str:
-    with transport.connect(address, authkey) as channel:
+def _create(address: Address, authkey: bytes, typeid: str, tls: Tls) -> str:
+    with transport.connect(address, authkey, tls=tls) as channel:
         channel.send((None, "create", (typeid,), {}))
         kind, result = cast("_Answer", channel.recv())
     if kind != "#RETURN":

@@ -16,10 +16,13 @@ import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, BinaryIO
 
 from dq.errors import BadInput
+from dq.light import TYPE_CHECKING
 from dq.records import Failure
+
+if TYPE_CHECKING:
+    from typing import Any, BinaryIO
 
 Loads = Callable[[bytes], object]
 
@@ -40,13 +43,47 @@ def dump(values: Sequence[object]) -> bytes:
     """
     if SCALARS.issuperset(map(type, values)):
         return pickle.dumps((True, values))
-    return pickle.dumps((False, [pickle.dumps(value) for value in values]))
+    return pickle.dumps((False, [_dump_one(value) for value in values]))
+
+
+def _dump_one(value: object) -> bytes:
+    """Pickle a value; by value, where it is of a class that the other end could not import."""
+    try:
+        data = pickle.dumps(value)
+    except Exception as error:
+        if "__main__" not in str(error):
+            raise
+        return _dump_by_value(value, error)
+    main = sys.modules.get("__main__")
+    if b"__main__" not in data or getattr(main, "__file__", None) is not None:
+        return data
+    return _dump_by_value(value)
+
+
+def _dump_by_value(value: object, error: Exception | None = None) -> bytes:
+    try:
+        import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # an extra without types
+    except ImportError:
+        raise pickle.PicklingError(
+            f"{error or 'its class is defined in a REPL or python -c'}; pip install"
+            " 'dq-toolkit[closures]' to send it by value"
+        ) from None
+    data: bytes = cloudpickle.dumps(value)
+    return data
 
 
 def load(blob: bytes, loads: Loads = pickle.loads) -> list[object]:
     """The values of a batch; the inverse of `dump`. One that can't be unpickled is a `Bad`."""
+    return load_checked(blob, loads)[0]
+
+
+def load_checked(blob: bytes, loads: Loads = pickle.loads) -> tuple[list[object], bool]:
+    """The values of a batch, and whether one of them is a `Bad`."""
     whole, values = _pair(loads(blob))
-    return values if whole else [_load_one(value, loads) for value in values]
+    if whole:
+        return values, False  # not looked at: that would be a tenth of what a short task costs
+    values = [_load_one(value, loads) for value in values]
+    return values, Bad in set(map(type, values))
 
 
 def _pair(loaded: object) -> tuple[bool, list[Any]]:
@@ -131,15 +168,24 @@ class Decoder:
 
     def decode(self, blob: bytes, skip: int, count: int) -> list[object]:
         """`count` values from the one after `skip` on; a `Bad` where there is no value."""
-        items = load(blob, self._loads)
+        return self.decode_checked(blob, skip, count)[0]
+
+    def decode_checked(self, blob: bytes, skip: int, count: int) -> tuple[list[object], bool]:
+        """The same, and whether one of them is a `Bad`."""
+        items, bad = load_checked(blob, self._loads)
         if skip or count != len(items):
             items = items[skip : skip + count]
         if self._parse is None:
-            return items
+            return items, bad
+        items = self._parse_all(items)
+        return items, Bad in set(map(type, items))
+
+    def _parse_all(self, items: list[object]) -> list[object]:
+        assert self._parse is not None
         parse = self._parse
         try:
             return [parse(item) for item in items]  # type: ignore[arg-type]  # lines are bytes
-        except (BadInput, ValueError, RecursionError):
+        except (AttributeError, BadInput, ValueError, RecursionError):
             return [_parse_one(parse, item) for item in items]  # type: ignore[arg-type]
 
     def _row(self, line: str, cell: Callable[[str], object]) -> dict[str, object]:
@@ -158,6 +204,8 @@ def _cells(record: str) -> list[str]:
 
 
 def _parse_one(parse: Callable[[bytes], object], line: bytes) -> object:
+    if not isinstance(line, bytes):
+        return line  # None, for one that was too large to be sent
     try:
         return parse(line)
     except (BadInput, ValueError, RecursionError) as error:

@@ -2,10 +2,15 @@
 
 What is on record is written before anybody is shown it. One thread writes; it commits what has
 come together in the meantime, so that a disk that takes long to sync makes for larger commits and
-not for more of them. Each row has a checksum of its own, since SQLite's pages have none.
+not for more of them. Each row has a checksum of its own, since SQLite's pages have none, and all
+of them are looked at before anything runs.
 
 A row stands for consecutive tasks: their outcome, a digest of their inputs, and a short checksum
 of each input, by which a changed one is found.
+
+Two connections: one that writes, and one that can only read, so that who reads never waits for a
+disk. The reader also outlives the writer where the file is damaged: SQLite would else delete the
+log, of which more might be saved.
 """
 
 from __future__ import annotations
@@ -16,28 +21,41 @@ import json
 import os
 import pickle
 import queue
+import shutil
 import sqlite3
 import threading
 import time
+import urllib.parse
 import zlib
 from array import array
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import BinaryIO
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import BinaryIO, cast
 
-from dq import inputs
-from dq.errors import BadJournal, InputChanged, OutputError
+from dq import inputs, sqlitefile
+from dq.errors import BadJournal, DqError, InputChanged, OutputError
 from dq.inputs import SCALARS
+from dq.light import frozen
 from dq.records import Batch, Done, Failed, Failure, Outcome, Recorded
+from dq.transport import safe_loads
 
 FORMAT = 1
+APPLICATION = 0x64716A6C  # "dqjl", in the file's header
 COMMIT_EVERY = 0.05  # seconds
 COMMIT_ROWS = 1000
 RETRY = 0.5  # seconds between two attempts to write to a full disk
+SCANT = 1 << 20  # bytes of free space below which any failure to write is taken for a full disk
+AHEAD = 64  # rows that are read at once
 
-SCHEMA = """
-CREATE TABLE about (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+# What the run is stands in two tables, so on two pages: without it no row is of use.
+ABOUT = ("about", "about_again")
+SCHEMA = f"""
+PRAGMA page_size = {sqlitefile.PAGE};
+BEGIN IMMEDIATE;
+PRAGMA application_id = {APPLICATION};
+PRAGMA user_version = {FORMAT};
+CREATE TABLE about (id INTEGER PRIMARY KEY, open INTEGER, facts TEXT, checksum BLOB);
+CREATE TABLE about_again (id INTEGER PRIMARY KEY, open INTEGER, facts TEXT, checksum BLOB);
 CREATE TABLE outcomes (
     start INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
@@ -51,9 +69,16 @@ CREATE TABLE outcomes (
     checksum BLOB NOT NULL
 );
 """
+COLUMNS = 10
+
+# What reading a damaged file raises: SQLite's messages may quote of it what is no UTF-8.
+UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
+
+Columns = Sequence[object]
+Facts = Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Row:
     """What the journal has of consecutive tasks.
 
@@ -80,7 +105,7 @@ class Row:
         """Index after the last task."""
         return self.start + self.count
 
-    def to_columns(self) -> tuple[object, ...]:
+    def to_columns(self) -> Columns:
         """The columns of the table, with a checksum."""
         outcome = self.outcome
         blob, failure = b"", None
@@ -88,52 +113,104 @@ class Row:
             blob = outcome.blob
         else:
             cause = outcome.failure
-            failure = json.dumps([cause.type, cause.message, cause.traceback])
-        columns = (
-            self.start, self.count, self.attempts, self.worker, blob, failure,
-            outcome.seconds, self.inputs, self.sums,
+            failure = json.dumps([cause.type, cause.message, cause.traceback, outcome.retry])
+        worker = self.worker.encode(errors="backslashreplace").decode()  # SQLite takes UTF-8 only
+        seconds = outcome.seconds + 0.0  # it has no -0.0
+        return sealed(
+            self.start, self.count, self.attempts, worker, blob, failure, seconds,
+            self.inputs, self.sums,
         )  # fmt: skip
-        return (*columns, _checksum(columns))
 
     @classmethod
-    def from_columns(cls, columns: Sequence[object]) -> Row:
-        """The inverse.
-
-        Raises:
-            BadJournal: the checksum is another one.
-        """
-        *values, checksum = columns
-        if _checksum(tuple(values)) != checksum:
-            raise BadJournal(f"the journal is damaged at task {values[0]}")
-        start, count, attempts, worker, blob, failure, seconds, inputs, sums = values
-        outcome: Outcome = (
-            Done(count, blob, seconds)  # type: ignore[arg-type]  # as the checksum has it
-            if failure is None
-            else Failed(Failure(*json.loads(failure)), seconds)  # type: ignore[arg-type]
-        )
+    def from_columns(cls, columns: Columns) -> Row | None:
+        """The inverse; None where the checksum is another one."""
+        if len(columns) != COLUMNS or not is_whole(columns):
+            return None
+        start, count, attempts, worker, blob, failure, seconds, inputs, sums, _ = columns
+        outcome: Outcome
+        if failure is None:
+            outcome = Done(count, blob, seconds)  # type: ignore[arg-type]  # by the checksum
+        else:
+            *words, retry = json.loads(failure)  # type: ignore[arg-type]
+            outcome = Failed(Failure(*words), seconds, retry)  # type: ignore[arg-type]
         return cls(start, count, attempts, worker, outcome, inputs, sums)  # type: ignore[arg-type]
 
 
-def _checksum(columns: tuple[object, ...]) -> bytes:
-    """Over every column, with its type and length, so that nothing can slip from one to another."""
-    digest = hashlib.blake2b(digest_size=16)
-    for column in columns:
-        data = column if isinstance(column, bytes) else repr(column).encode()
-        digest.update(b"%c%d:" % (isinstance(column, bytes), len(data)))
-        digest.update(data)
+def sealed(*columns: object) -> Columns:
+    """Columns with their checksum as the last."""
+    return (*columns, _checksum(columns))
+
+
+def is_whole(columns: Columns) -> bool:
+    """Whether they are as they were sealed."""
+    return columns[-1] == _checksum(columns[:-1])
+
+
+def _checksum(columns: Columns) -> bytes:
+    """Over every column; the lengths of blobs come first, so that nothing can slip from one to
+    another."""
+    blobs = [column for column in columns if isinstance(column, bytes)]
+    head = [(len(c),) if isinstance(c, bytes) else c for c in columns]
+    digest = hashlib.blake2b(repr(head).encode(errors="replace"), digest_size=16)
+    for blob in blobs:
+        digest.update(blob)
     return digest.digest()
 
 
-def parts_of(items: Sequence[object]) -> list[bytes]:
-    """Inputs as bytes: lines as they are, values as what stands for them."""
-    return [
-        item
-        if type(item) is bytes
-        else repr(item).encode()
-        if type(item) in SCALARS
-        else pickle.dumps(item)
-        for item in items
-    ]
+# Inputs
+
+
+def facts(
+    task: object,
+    *,
+    kind: str,
+    output: str,
+    unpack: bool,
+    fields: Sequence[str] = (),
+    raw: bool = False,
+) -> Facts:
+    """What a run is, as far as it decides what its results are."""
+    about = {"task": str(task), "inputs": kind, "output": output, "unpack": str(unpack)}
+    if kind == "csv":
+        about |= {"columns": ", ".join(map(repr, fields)), "raw": str(raw)}
+    return about
+
+
+def part_of(item: object, lines: bool) -> bytes:
+    """What stands for an input: a line without its end, which a file's last may lack; a value as
+    something that differs for different ones."""
+    if lines:
+        return cast("bytes", item).removesuffix(b"\n")
+    try:
+        if type(item) in SCALARS:
+            return repr(item).encode()
+        [piece] = _pieces(inputs.dump([item]))
+        return cast("bytes", piece)
+    except Exception:
+        return b""  # it cannot be pickled, so never went out
+
+
+def parts_in(batch: Batch, lines: bool) -> list[bytes]:
+    """The same for inputs that went out, as they did: pickled again, an unpickled value may come
+    out otherwise."""
+    whole, items = cast("tuple[bool, list[object]]", pickle.loads(batch.blob))  # see inputs.dump
+    items = items[batch.skip : batch.skip + batch.count]
+    if whole:
+        return [part_of(item, lines) for item in items]
+    return [_part_of_piece(cast("bytes", piece)) for piece in items]
+
+
+def _pieces(blob: bytes) -> list[object]:
+    return cast("tuple[bool, list[object]]", pickle.loads(blob))[1]
+
+
+def _part_of_piece(piece: bytes) -> bytes:
+    """A scalar among other values is pickled, in a batch of scalars it is not."""
+    try:
+        value = safe_loads(piece)
+    except Exception:
+        return piece
+    return part_of(value, False) if type(value) in SCALARS else piece
 
 
 def digest_of(parts: Sequence[bytes]) -> tuple[bytes, bytes]:
@@ -159,111 +236,113 @@ def changed(parts: Sequence[bytes], row: Row) -> int | None:
     return row.start + next(places, 0)
 
 
-def row_of(record: Recorded) -> Row:
-    """What is written for a record."""
-    batch = record.batch
-    items = inputs.load(batch.blob)[batch.skip : batch.skip + batch.count]
-    digest, sums = digest_of(parts_of(items))
-    return Row(
-        batch.start, batch.count, record.attempts, record.worker, record.outcome, digest, sums
-    )
+# The file
 
 
 class Journal:
-    """An open journal; nobody else can open it meanwhile.
+    """An open journal; nobody else can open it to write meanwhile.
 
     Args:
         path: the file; made where there is none.
-        about: what the run is, as far as it decides what its results are; a journal of another
-            run is refused.
+        about: what the run is, see `facts`; a journal of another run is refused.
         retry_failed: forget the tasks that failed, so that they run again.
         log: told, in one line, what people should know.
 
     Raises:
         BadJournal: damaged, in use, of another run or another dq.
+        OutputError: the disk is full, or fails.
     """
 
     def __init__(
         self,
         path: str,
-        about: Mapping[str, str],
+        about: Facts,
         *,
         retry_failed: bool = False,
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.path = path
-        self._log = log
-        self._lock_file = _locked(path)
-        self._db = self._connect()
-        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
-        self.error: OutputError | None = None
+        self.lines = about["inputs"] != "values"
+        self.error: DqError | None = None
         self.full = False  # whether the disk is, just now
+        self.left = 0  # index after the last task on record when it was opened
+        self._log = log
+        self._file = os.path.realpath(path)
+        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
+        self._closing = threading.Event()
+        self._ends = threading.Lock()  # guards the end: whoever comes first closes
+        self._lock = Lock(self._file, path)
+        self._db: sqlite3.Connection | None = None
+        self._reader: sqlite3.Connection | None = None
+        has_log = os.path.exists(self._file + "-wal")
         try:
-            self._check(about)
-            if retry_failed:
-                self._db.execute("DELETE FROM outcomes WHERE failure IS NOT NULL")
-                self._db.commit()
-            rows = self._db.execute("SELECT start, count FROM outcomes ORDER BY start")
-            self.ranges: list[tuple[int, int]] = [(start, start + count) for start, count in rows]
-        except sqlite3.Error as error:
-            self.close()
-            raise BadJournal(_damaged(path, error)) from None
-        except BaseException:
-            self.close()
+            self._open(about, has_log, retry_failed)
+        except BaseException as error:
+            if not has_log:
+                self._close_reader()  # then SQLite takes away what it has made
+            self._let_go()
+            if isinstance(error, UNREADABLE):
+                raise explained(path, error) from None
             raise
 
-    def _connect(self) -> sqlite3.Connection:
-        db = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
-        with contextlib.suppress(sqlite3.Error):  # a damaged file is found by `_check`
-            db.execute("PRAGMA journal_mode = WAL")
-            db.execute("PRAGMA synchronous = FULL")
-        return db
+    def _open(self, about: Facts, has_log: bool, retry_failed: bool) -> None:
+        db = self._db = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
+        if db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
+            if os.path.getsize(self._file):  # once SQLite has undone what was begun
+                raise BadJournal(damaged(self.path, "there is no table in it"))
+            create(db, about)
+        self._reader = open_reader(self._file)
+        found = read_about(self.path, self._reader)
+        compare(self.path, found.facts, about)
+        self.left = check(self.path, self._reader)
+        if sqlitefile.unread_commits(self._file) > 1:
+            raise BadJournal(damaged(self.path, "its -wal cannot be read to the end"))
+        if found.open and not has_log:
+            self._log(f"{self.path} has lost its -wal: what that held is run again")
+        db.execute("PRAGMA journal_mode = WAL").fetchall()
+        db.execute("PRAGMA synchronous = FULL")
+        if retry_failed:
+            db.execute("DELETE FROM outcomes WHERE failure IS NOT NULL")
+            [stop] = db.execute("SELECT max(start + count) FROM outcomes").fetchone()
+            self.left = stop or 0
+        self._mark(True)
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def _check(self, about: Mapping[str, str]) -> None:
-        """Make a new journal, or see that an old one is of this run."""
-        db = self._db
-        if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'about'").fetchone():
-            if os.path.getsize(self.path) and db.execute("SELECT 1 FROM sqlite_master").fetchone():
-                raise BadJournal(f"{self.path} is an SQLite file, but no journal of dq")
-            db.execute("BEGIN IMMEDIATE")
-            for statement in SCHEMA.split(";"):
-                db.execute(statement)
-            facts = {"format": str(FORMAT), **about}
-            db.executemany("INSERT INTO about VALUES (?, ?)", facts.items())
-            db.execute("COMMIT")
-            return
-        check_format(self.path, db)
-        then = dict(db.execute("SELECT key, value FROM about"))
-        for key, value in about.items():
-            if then.get(key) != value:
-                raise BadJournal(
-                    f"{self.path} is the journal of another run: its {key} is"
-                    f" {then.get(key)!r}, not {value!r}; give another --journal"
-                )
+    def _mark(self, is_open: bool) -> None:
+        """Note whether there is a -wal that must not be missing."""
+        assert self._db is not None
+        [text] = self._db.execute("SELECT facts FROM about").fetchone()
+        row = sealed(1, int(is_open), text)
+        self._db.execute("REPLACE INTO about VALUES (?, ?, ?, ?)", row)
 
     # Reading
 
-    def row(self, start: int) -> Row:
-        """What is on record from task `start` on.
+    def rows(self, start: int) -> list[Row]:
+        """What is on record from task `start` on: some of it, if it is more.
 
         Raises:
-            BadJournal: the row is damaged.
+            BadJournal: it is damaged.
+            OutputError: it cannot be read.
         """
+        assert self._reader is not None
         try:
-            columns = self._db.execute(
-                "SELECT * FROM outcomes WHERE start = ?", (start,)
-            ).fetchone()
-        except sqlite3.Error as error:
-            raise BadJournal(_damaged(self.path, error)) from None
-        if columns is None:
-            raise BadJournal(f"{self.path} is damaged at task {start}")
-        return Row.from_columns(columns)
+            found = self._reader.execute(
+                "SELECT * FROM outcomes WHERE start >= ? AND start < ? ORDER BY start LIMIT ?",
+                (start, self.left, AHEAD),
+            ).fetchall()
+        except UNREADABLE as error:
+            raise explained(self.path, error) from None
+        rows = [Row.from_columns(columns) for columns in found]
+        if None in rows or not rows:
+            raise BadJournal(damaged(self.path, f"from task {start} on"))
+        return cast("list[Row]", rows)
 
     # Writing
 
     def start(self, deliver: Callable[[list[Entry]], None]) -> None:
-        """Let records be written from now on; `deliver` is told of those that are on disk."""
+        """Let records be written from now on; `deliver` is told of those that are on disk, and
+        of none when no more can be written."""
         self._writer = threading.Thread(
             target=self._write, args=(deliver,), name="dq-journal", daemon=True
         )
@@ -274,71 +353,284 @@ class Journal:
         self._queue.put(entry)
 
     def _write(self, deliver: Callable[[list[Entry]], None]) -> None:
-        last = 0.0
-        while True:
-            entries, ended = self._gather(last)
-            if entries:
-                self._commit([row_of(entry.record).to_columns() for entry in entries])
-                last = time.monotonic()
+        try:
+            for entries in self._gathered():
+                rows = [row_of(entry.record, self.lines).to_columns() for entry in entries]
+                if not self._commit(rows):
+                    return
                 deliver(entries)
-            if ended:
+        except Exception as error:  # whatever it is: who waits for the records must hear of it
+            self.error = OutputError(f"cannot write the journal {self.path}: {error}")
+            deliver([])
+
+    def _gathered(self) -> Iterator[list[Entry]]:
+        """What there is to commit, at least COMMIT_EVERY after the last time, until the end."""
+        until = 0.0
+        while (entry := self._queue.get()) is not None:
+            entries = [entry]
+            while entry is not None and len(entries) < COMMIT_ROWS:
+                left = until - time.monotonic()
+                try:
+                    entry = self._queue.get(timeout=max(left, 0.0))
+                except queue.Empty:
+                    break
+                if entry is not None:
+                    entries.append(entry)
+            yield entries
+            if entry is None:
                 return
+            until = time.monotonic() + COMMIT_EVERY
 
-    def _gather(self, last: float) -> tuple[list[Entry], bool]:
-        """What there is to commit, at least COMMIT_EVERY after the last time."""
-        entries: list[Entry] = []
-        entry = self._queue.get()
-        until = last + COMMIT_EVERY
-        while entry is not None:
-            entries.append(entry)
-            left = until - time.monotonic()
-            if len(entries) >= COMMIT_ROWS:
-                return entries, False
-            try:
-                entry = self._queue.get(timeout=left) if left > 0 else self._queue.get_nowait()
-            except queue.Empty:
-                return entries, False
-        return entries, True
-
-    def _commit(self, rows: list[tuple[object, ...]]) -> None:
-        """Write rows, however long the disk is full; give up on any other failure."""
+    def _commit(self, rows: list[Columns]) -> bool:
+        """Write rows, however long the disk is full; False where the journal is closed first."""
         while True:
             try:
-                self._db.execute("BEGIN IMMEDIATE")
-                self._db.executemany(f"INSERT INTO outcomes VALUES ({', '.join('?' * 10)})", rows)
-                self._db.execute("COMMIT")
+                self._insert(rows)
+            except sqlite3.Error as error:
+                if not _is_full(self._file, error):
+                    raise
+            else:
                 if self.full:
                     self._log(f"there is room again for {self.path}; going on")
                 self.full = False
-                return
-            except sqlite3.Error as error:
-                with contextlib.suppress(sqlite3.Error):
-                    self._db.execute("ROLLBACK")
-                if "full" not in str(error):
-                    self.error = OutputError(f"cannot write the journal {self.path}: {error}")
-                    raise self.error from None
-                if not self.full:
-                    self._log(f"no room for {self.path}: nothing new goes out until there is")
-                self.full = True
-                time.sleep(RETRY)
+                return True
+            if not self.full:
+                self._log(f"no room for {self.path}: nothing new goes out until there is")
+            self.full = True
+            if self._closing.wait(RETRY):
+                return False
+
+    def _insert(self, rows: list[Columns]) -> None:
+        assert self._db is not None
+        try:
+            self._db.execute("BEGIN IMMEDIATE")
+            self._db.executemany(f"INSERT INTO outcomes VALUES ({', '.join('?' * COLUMNS)})", rows)
+            self._db.execute("COMMIT")
+        except BaseException:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.execute("ROLLBACK")
+            raise
 
     def close(self) -> None:
-        """Write what is left, and let others open it."""
-        if self._writer is not None:
-            self._queue.put(None)
-            if not self.full:
+        """Write what is left, if there is room, and let others open it."""
+        with self._ends:
+            if self._db is None:
+                return
+            self._closing.set()
+            if self._writer is not None:
+                self._queue.put(None)
                 self._writer.join()
-        with contextlib.suppress(sqlite3.Error):
-            self._db.close()
-        self._lock_file.close()
+            if self.error is None and self._is_marked_closed():
+                self._close_reader()  # else `_let_go` keeps the -wal that should be there
+            self._let_go()
+
+    def _is_marked_closed(self) -> bool:
+        try:
+            self._mark(False)
+        except sqlite3.Error:
+            return False
+        return True
+
+    def _let_go(self) -> None:
+        """Close everything: the reader last, unless it is closed already, which keeps the -wal."""
+        if self._db is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._db.close()
+            self._db = None
+        self._close_reader()
+        self._lock.release()
+
+    def _close_reader(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
 
 
-@dataclass(frozen=True, slots=True)
+def create(db: sqlite3.Connection, about: Facts) -> None:
+    """Make an empty journal of an empty database: all of it, or nothing."""
+    for statement in SCHEMA.split(";"):
+        db.execute(statement)
+    set_about(db, about)
+    db.execute("COMMIT")
+
+
+def set_about(db: sqlite3.Connection, about: Facts) -> None:
+    """Note what the run is."""
+    row = sealed(1, 0, json.dumps(dict(about)))
+    for table in ABOUT:
+        db.execute(f"REPLACE INTO {table} VALUES (?, ?, ?, ?)", row)
+
+
+@frozen
+class About:
+    """What a journal says of itself.
+
+    Args:
+        facts: of the run, see `facts`.
+        open: whether it is open, or was when its master died.
+    """
+
+    facts: Facts
+    open: bool
+
+
+def open_reader(path: str, *, alone: bool = False) -> sqlite3.Connection:
+    """A connection that changes nothing; `alone` says that there is no -wal, so that none need be
+    made, where perhaps nothing can be.
+
+    Raises:
+        sqlite3.Error: it cannot be read.
+    """
+    how = "immutable=1" if alone else "mode=ro"
+    url = f"file:{urllib.parse.quote(os.path.abspath(path))}?{how}"
+    db = sqlite3.connect(url, uri=True, check_same_thread=False, isolation_level=None)
+    db.text_factory = lambda data: data.decode(errors="replace")  # the checksum tells
+    return db
+
+
+def read_about(path: str, db: sqlite3.Connection) -> About:
+    """What a journal says of itself.
+
+    Raises:
+        BadJournal: it is none, of another dq, or damaged.
+        sqlite3.Error: it cannot be read.
+    """
+    if db.execute("PRAGMA application_id").fetchone() != (APPLICATION,):
+        raise BadJournal(f"{path} is an SQLite file, but no journal of dq")
+    [version] = db.execute("PRAGMA user_version").fetchone()
+    if version != FORMAT:
+        raise BadJournal(
+            f"{path} has journal format {version}, this dq reads {FORMAT}; use the dq that wrote it"
+        )
+    found = [About(json.loads(row[2]), bool(row[1])) for row in _whole_abouts(db)]
+    if not found:
+        raise BadJournal(damaged(path, "what it says of its run"))
+    return found[0]
+
+
+def _whole_abouts(db: sqlite3.Connection) -> list[tuple[int, int, str, bytes]]:
+    return [row for row in db.execute("SELECT * FROM about") if is_whole(row)]
+
+
+def compare(path: str, then: Facts, now: Facts) -> None:
+    """See that a journal is of this run.
+
+    Raises:
+        BadJournal: it is not.
+    """
+    for key in now.keys() | then.keys():
+        if then.get(key) != now.get(key):
+            raise BadJournal(
+                f"{path} is the journal of another run, with {key} {then.get(key)} where this one"
+                f" has {now.get(key)}; give another --journal"
+            )
+
+
+def check(path: str, db: sqlite3.Connection) -> int:
+    """Look at every page and row; returns the index after the last task.
+
+    Raises:
+        BadJournal: something is damaged.
+        sqlite3.Error: it cannot be read.
+    """
+    [found] = db.execute("PRAGMA quick_check(1)").fetchone()
+    if found != "ok":
+        raise BadJournal(damaged(path, found))
+    stop = 0
+    for columns in db.execute("SELECT * FROM outcomes ORDER BY start"):
+        if not is_whole(columns) or columns[0] < stop:
+            raise BadJournal(damaged(path, f"at task {columns[0]}"))
+        stop = columns[0] + columns[1]
+    return stop
+
+
+def explained(path: str, error: sqlite3.Error | UnicodeDecodeError) -> DqError:
+    """What to raise for a failure of SQLite's."""
+    text = str(error)
+    if _is_full(path, error):
+        return OutputError(f"no room for the journal {path}")
+    if isinstance(error, sqlite3.OperationalError) and any(
+        word in text for word in ("disk I/O", "unable to open", "locked", "readonly")
+    ):
+        return OutputError(f"cannot use the journal {path}: {text}")
+    return BadJournal(damaged(path, text))
+
+
+def damaged(path: str, what: str) -> str:
+    """How to say it."""
+    return (
+        f"{path} is damaged, or no journal ({what}); `dq journal {path} --recover NEW` saves what"
+        " can be saved"
+    )
+
+
+def _is_full(path: str, error: Exception) -> bool:
+    """Whether it is for want of space: SQLite says "disk I/O error" where its index finds none."""
+    if "full" in str(error):
+        return True
+    try:
+        return "disk I/O" in str(error) and shutil.disk_usage(os.path.dirname(path)).free < SCANT
+    except OSError:
+        return False
+
+
+class Lock:
+    """A file, locked for this process: the lock goes when the process does, however it ends.
+
+    Args:
+        path: the file; made where there is none.
+        name: what to call it in errors.
+
+    Raises:
+        BadJournal: somebody has it, or it cannot be opened.
+    """
+
+    held: set[str] = set()  # noqa: RUF012  # by all of this process
+
+    def __init__(self, path: str, name: str) -> None:
+        self._path = path
+        in_use = BadJournal(f"the journal {name} is in use by another master")
+        # Not even opened then: closing any file drops all of a process's locks, SQLite's too.
+        if path in self.held:
+            raise in_use
+        if os.path.exists(path) and not os.path.isfile(path):  # a pipe would be waited for
+            raise BadJournal(f"cannot open the journal {name}: it is no regular file")
+        try:
+            self._file: BinaryIO = open(path, "ab")  # noqa: SIM115  # closed by `release`
+        except OSError as error:
+            raise BadJournal(f"cannot open the journal {name}: {error.strerror}") from None
+        try:
+            import fcntl
+
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except ImportError:
+            pass  # Windows: SQLite's own locks have to do
+        except OSError:
+            self._file.close()
+            raise in_use from None
+        self.held.add(path)
+
+    def release(self) -> None:
+        """Let others have it."""
+        self.held.discard(self._path)
+        self._file.close()
+
+
+@frozen
 class Entry:
     """A record on its way to the disk, and whose it is."""
 
     owner: object
     record: Recorded
+
+
+def row_of(record: Recorded, lines: bool) -> Row:
+    """What is written for a record."""
+    batch = record.batch
+    digest, sums = digest_of(parts_in(batch, lines))
+    return Row(
+        batch.start, batch.count, record.attempts, record.worker, record.outcome, digest, sums
+    )
 
 
 class Replay:
@@ -350,83 +642,58 @@ class Replay:
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
-        self._ranges = deque(journal.ranges)
+        self.left = journal.left
         self._items: list[object] = []
+        self._rows: deque[Row] = deque()
+        self._nbytes = 0  # of an input, seen last
+        self._fetch(0)
+
+    def _fetch(self, start: int) -> None:
+        if not self._rows and start < self.left:
+            self._rows.extend(self.journal.rows(start))
 
     def add(self, owner: object, record: Recorded) -> None:
         """Have a record written soon."""
         self.journal.add(Entry(owner, record))
 
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing can be written just now."""
+        return self.journal.full or self.journal.error is not None
+
     def missing(self, index: int) -> int:
         """How many inputs, from the one at `index` on, the next record still needs."""
-        if not self._ranges or index < self._ranges[0][0]:
+        if not self._rows or index < self._rows[0].start:
             return 0
-        return self._ranges[0][1] - index
+        return self._rows[0].stop - index
+
+    def ahead(self, index: int) -> int:
+        """How many inputs to have at hand: what the next record needs, and a megabyte or so."""
+        missing = self.missing(index)
+        return max(missing, min(1024, 2**20 // max(self._nbytes, 1))) if missing else 0
 
     def room(self, index: int) -> int | None:
         """How many inputs may be cut before the next record; None for any number."""
-        return self._ranges[0][0] - index if self._ranges else None
-
-    @property
-    def left(self) -> int:
-        """Tasks on record beyond the inputs taken so far."""
-        return self._ranges[-1][1] if self._ranges else 0
+        return self._rows[0].start - index if self._rows else None
 
     def take(self, job: str, items: list[object]) -> Recorded | None:
         """The next record, once all its inputs are there.
 
         Raises:
             InputChanged: one of them has changed.
-            BadJournal: the record is damaged.
+            BadJournal: the journal has been damaged since it was opened.
         """
         self._items += items
-        start, stop = self._ranges[0]
-        if len(self._items) < stop - start:
+        row = self._rows[0]
+        if len(self._items) < row.count:
             return None
-        row = self.journal.row(start)
-        index = changed(parts_of(self._items), row)
+        parts = [part_of(item, self.journal.lines) for item in self._items]
+        index = changed(parts, row)
         if index is not None:
             raise InputChanged(index)
-        batch = Batch(job, start, row.count, inputs.dump(self._items))
-        self._ranges.popleft()
+        batch = Batch(job, row.start, row.count, inputs.dump(self._items))
+        self._nbytes = len(batch.blob) // row.count
+        self._rows.popleft()
+        self._fetch(row.stop)
         self._items = []
         return Recorded(batch, row.outcome, row.attempts, row.worker)
-
-
-def check_format(path: str, db: sqlite3.Connection) -> None:
-    """Refuse a journal that this dq does not read.
-
-    Raises:
-        BadJournal: it is of another format.
-    """
-    row = db.execute("SELECT value FROM about WHERE key = 'format'").fetchone()
-    if row is None or row[0] != str(FORMAT):
-        found = row[0] if row else "unknown"
-        raise BadJournal(
-            f"{path} has journal format {found}, this dq reads {FORMAT}; use the dq that wrote it"
-        )
-
-
-def _locked(path: str) -> BinaryIO:
-    """The file, locked for this process: the lock goes when the process does, however it ends."""
-    try:
-        file = open(path, "ab")  # noqa: SIM115  # closed by Journal.close
-    except OSError as error:
-        raise BadJournal(f"cannot open the journal {path}: {error.strerror}") from None
-    try:
-        import fcntl
-
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except ImportError:
-        pass  # Windows: SQLite's own locks have to do
-    except OSError:
-        file.close()
-        raise BadJournal(f"the journal {path} is in use by another master") from None
-    return file
-
-
-def _damaged(path: str, error: sqlite3.Error) -> str:
-    return (
-        f"{path} is damaged, or no journal ({error}); `dq journal {path} --recover NEW` saves what"
-        " can be saved"
-    )

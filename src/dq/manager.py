@@ -15,19 +15,25 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.managers import BaseManager, BaseProxy
-from typing import Any, Protocol, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from dq import transport
-from dq.errors import BadKey
+from dq import tls, transport
+from dq.errors import BadKey, TlsError
+from dq.light import frozen
 from dq.queues import LeaseFace, Queues, ResultQueue, TaskQueue
+from dq.tls import PLAIN, Tls
 from dq.transport import Address, Channel
+
+if TYPE_CHECKING:
+    import ssl  # which plain connections do without
 
 ANSWERS = 1.0  # seconds for the answers to what is under way when a server closes
 SHUTDOWN = 5.0  # seconds for a server's process to end by itself
 MOST_STRANGERS = 64  # connections that have not authenticated; a newer one ends the oldest
+FIRST_WORD = 1.0  # seconds that a client has to begin with TLS where nothing else is taken
+SAID_AGAIN = 10.0  # seconds after which the same is said of another connection
 LEASES = "dq"  # ident of the lease face: a plain manager has none of that name
 TASK_QUEUE, RESULT_QUEUE = "get_task_queue", "get_result_queue"
 
@@ -82,7 +88,7 @@ class QueueProxy(BaseProxy):
         return self._callmethod(method, args)  # type: ignore[func-returns-value]  # as typed there
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Settings:
     """What `QueueManager` was told, on its way to the process that serves."""
 
@@ -121,6 +127,10 @@ class Server(mpm.Server):
         self._guard = threading.Lock()  # guards the two above
         self._accepting: threading.Thread | None = None
         self._pinned: dict[str, tuple[str, tuple[str, ...]]] = {}
+        self._said: dict[str, float] = {}  # when which reason for a refusal was last given
+        self._tls = PLAIN
+        self._context: ssl.SSLContext | None = None
+        self._log: Callable[[str], None] = log.warning
         settings = getattr(registry, "settings", Settings())
         loads = LOADS[settings.pickle]
         queues = Queues(maxsize=settings.maxsize, redeliver=settings.redeliver, loads=loads)
@@ -135,6 +145,19 @@ class Server(mpm.Server):
             self._pin(LEASES, LEASES, queues.leases, LeaseFace.EXPOSED)
         self._pin(TASK_QUEUE, "tasks", queues.task_queue, TaskQueue.EXPOSED)
         self._pin(RESULT_QUEUE, "results", queues.result_queue, ResultQueue.EXPOSED)
+
+    def encrypt(self, how: Tls, log: Callable[[str], None] = log.warning) -> None:
+        """Speak TLS; before the first connection.
+
+        Args:
+            how: with what, and whether with plain connections besides.
+            log: told, in one line each, who is refused and why.
+        """
+        self._log = log
+        self._tls = how
+        # On this machine's own sockets there is nobody in between.
+        if how.mode != "off" and not isinstance(self.address, str):
+            self._context = how.server_context(self.authkey)  # type: ignore[attr-defined]
 
     def _pin(self, typeid: str, ident: str, face: object, exposed: tuple[str, ...]) -> None:
         self._pinned[typeid] = (ident, exposed)
@@ -193,14 +216,52 @@ class Server(mpm.Server):
             self._dismiss(conn)
 
     def _authenticates(self, conn: Channel) -> bool:
+        host = conn.peer()
         try:
+            self._secure(conn)
             transport.deliver_challenge(conn, self.authkey)  # type: ignore[attr-defined]
             transport.answer_challenge(conn, self.authkey)  # type: ignore[attr-defined]
-        except (AuthenticationError, AssertionError, ValueError, OSError, EOFError):
+        except (AuthenticationError, AssertionError, ValueError, OSError, EOFError, TlsError) as e:
+            self._refuse(conn, host, e)
             return False
         with self._guard:
             self._strangers.pop(conn, None)
         return True
+
+    def _secure(self, conn: Channel) -> None:
+        """Encrypt the connection where its client begins with that: a plain one waits for the
+        challenge."""
+        if self._context is None:
+            return
+        required = self._tls.required
+        first = conn.first_byte(FIRST_WORD if required else transport.PATIENCE)
+        if first == transport.HELLO:
+            self._tls.check_peer(conn.accept_tls(self._context))
+        elif required and not conn.gone():
+            conn.send_bytes(tls.ONLY[self._tls.mode])
+            raise TlsError("it speaks no TLS, and this master takes nothing else (--tls)")
+        elif required:
+            raise EOFError
+
+    def _refuse(self, conn: Channel, host: str, error: BaseException) -> None:
+        """Say why a client is refused, where TLS has to do with it; not each time, since anybody
+        can be refused a thousand times a second."""
+        reason = str(error) if isinstance(error, TlsError) else self._reason(conn, error)
+        now = time.monotonic()
+        with self._guard:
+            if reason is None or now - self._said.get(reason, -SAID_AGAIN) < SAID_AGAIN:
+                return
+            self._said[reason] = now
+        self._log(f"refused a connection from {host}: {reason}")
+
+    def _reason(self, conn: Channel, error: BaseException) -> str | None:
+        if isinstance(error, transport.MessageTooLarge):
+            # The first bytes of a TLS client, read as a length.
+            strict = error.size >> 16 == 0x1603 and tls.LENIENT.encode() not in conn.rest()
+            return "it wants TLS, which this master does not speak" if strict else None
+        if isinstance(error, OSError) and tls.is_tls(error):
+            return tls.explain_client(error, self._tls)
+        return None
 
     def _answer(self, conn: Channel) -> None:
         """The one request by which a connection says what it is for."""

@@ -7,8 +7,12 @@ Who holds a task, in which process, behind which lock:
               thread)                 has it)                                      the command)
     └─────────── master, behind Queues._lock ──┘  └ worker ┘  └────────── master ────────────┘
 
+With a journal, a record waits in its queue until it is on disk, and only then comes to
+Line.records.
+
 Threads of the master: one that accepts, one for each connection, one for each source that has to
-be waited for, one that keeps house; and the supervisor's, where it starts workers of its own.
+be waited for, one for each journal, one that keeps house; and the supervisor's, where it starts
+workers of its own.
 """
 
 from __future__ import annotations
@@ -18,24 +22,28 @@ import logging
 import os
 import tempfile
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 from dq import inputs, keys, system, tasks, transport
 from dq.board import Rules
 from dq.errors import BadTask, ConnectError, Stopped, TaskError, UsageError
+from dq.light import frozen
 from dq.manager import LOADS, Registry, Server
+from dq.processes import Child
 from dq.queues import MARGIN, Line, Queues, result_of
 from dq.records import Failed, Recorded, Result
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function, JobSpec, TaskRef
+from dq.tls import PLAIN, settings
 from dq.transport import MAX_MESSAGE, Address
 
 if TYPE_CHECKING:
     from dq.journal import Journal, Replay
 
 T = TypeVar("T")
+StrPath = str | os.PathLike[str]
 Batches = Callable[[], Iterator[Iterable[T]]]  # what starts an iterator over a job's batches
 
 KEEP_HOUSE = 0.05  # seconds between two looks at slow sources and old leases
@@ -60,10 +68,14 @@ class Options(TypedDict, total=False):
     unpack: bool
     batch: int | None
     max_message: int
+    tls: str
+    tls_cert: str | os.PathLike[str] | None
+    tls_key: str | os.PathLike[str] | None
+    tls_ca: str | os.PathLike[str] | None
     report: Callable[[str], None] | None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Local:
     """The workers that a master starts itself.
 
@@ -106,6 +118,12 @@ class Master:
         redeliver: give out again what a plain client got when its connection ends.
         pickle: "safe", or "any" to unpickle whatever plain clients put.
         max_message: bytes of the largest message.
+        tls: how connections to a port are encrypted: "auto" with certificates where they are
+            given, else from the key where both ends' Python can (3.13 and newer), else not;
+            "require" the same, but no plain ones; "psk" and "certs" insist on one of the two;
+            "off" never.
+        tls_cert, tls_key, tls_ca: PEM files: the certificate shown, its key, and what workers'
+            certificates are signed by.
         report: told, in one line each, what people should know; None for the log.
 
     Raises:
@@ -142,6 +160,10 @@ class Master:
         redeliver: bool = True,
         pickle: str = "safe",
         max_message: int = MAX_MESSAGE,
+        tls: str = "auto",
+        tls_cert: str | os.PathLike[str] | None = None,
+        tls_key: str | os.PathLike[str] | None = None,
+        tls_ca: str | os.PathLike[str] | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
         tasks.stop_loading()
@@ -158,6 +180,8 @@ class Master:
         self._authkey = self._find_key(authkey, port)
         self._listens = port is not None
         self._wanted: Address | None = None if port is None else (host, port)
+        # What only this user's processes can reach needs none.
+        self._tls = settings(tls, tls_cert, tls_key, tls_ca) if self._listens else PLAIN
         default = self._spec(checked(task, unpack=unpack), id="plain") if task is not None else None
         loads = LOADS[pickle]
         self.queues = Queues(
@@ -171,6 +195,7 @@ class Master:
         self._loads = loads
         self._server: Server | None = None
         self._supervisor: Supervisor | None = None
+        self.ahead: list[Child] | None = None  # task processes that were started before it was
         self._supervising: threading.Thread | None = None
         self._broken: BaseException | None = None
         self._closed = threading.Event()
@@ -202,6 +227,7 @@ class Master:
         system.raise_descriptor_limit()
         self._server = self._bind(self._wanted or self._private())
         self._server.serve(self.queues, self._loads)
+        self._server.encrypt(self._tls, self._report)
         self._server.start()
         threading.Thread(target=self._keep_house, name="dq-housekeeper", daemon=True).start()
         if self._local.workers:
@@ -231,8 +257,10 @@ class Master:
             max_tasks=local.max_tasks,
             max_memory=local.max_memory,
             inherit=True,
+            # They connect to where this process listens, which its certificate need not name.
+            tls=replace(self._tls, check_name=False),
         )
-        self._supervisor = Supervisor(plan, self._report)
+        self._supervisor = Supervisor(plan, self._report, self.ahead)
         if not self._listens:
             self.queues.own = self._supervisor.group
         self._supervising = threading.Thread(
@@ -264,6 +292,11 @@ class Master:
         while not self._closed.wait(1.0):  # in slices: on Windows nothing interrupts a wait
             self.check_workers()
 
+    @property
+    def closed(self) -> bool:
+        """Whether it has stopped serving, or is about to."""
+        return self._closed.is_set()
+
     def close(self, *, now: bool = False) -> None:
         """Tell workers that this is the end, and stop serving.
 
@@ -287,27 +320,95 @@ class Master:
             self.queues.wait_empty(BRIEFLY if now else FAREWELL)
         if self._server is not None:
             self._server.close()
+        self.queues.close_journals()
         if self._folder is not None:
             self._folder.cleanup()
 
     # Jobs
 
-    def map(self, task: str | Callable[..., T], inputs: Iterable[object]) -> Iterator[T]:
+    def map(
+        self,
+        task: str | Callable[..., T],
+        inputs: Iterable[object],
+        *,
+        journal: StrPath | None = None,
+        retry_failed: bool = False,
+    ) -> Iterator[T]:
         """Call a function with each input; the values come in the inputs' order.
 
         Lazy: inputs are read, and values kept, only as far ahead as a window of some megabytes.
 
+        Args:
+            task: import path or function.
+            inputs: any iterable.
+            journal: a file that has each outcome before you see it; the same call again goes on
+                where this one stopped, however it did.
+            retry_failed: run the tasks again that failed according to the journal.
+
         Raises:
             TaskError: a task failed; in the place of its value.
             BadTask: workers could not load the function.
+            BadJournal: damaged, in use, of another call.
+            InputChanged: an input is not what it was when the journal was written.
+            OutputError: the journal cannot be written.
         """
-        job = self.open(checked(task, unpack=self.unpack), inputs, output="values")
+        job = self.open_call(task, inputs, "values", journal, retry_failed)
         return _chained(job, cast("Batches[T]", lambda: _values(job)))
 
-    def stream(self, task: str | Callable[..., T], inputs: Iterable[object]) -> Iterator[Result[T]]:
-        """Call a function with each input; a `Result` for each comes as soon as it is there."""
-        job = self.open(checked(task, unpack=self.unpack), inputs, output="results")
+    def stream(
+        self,
+        task: str | Callable[..., T],
+        inputs: Iterable[object],
+        *,
+        journal: StrPath | None = None,
+        retry_failed: bool = False,
+    ) -> Iterator[Result[T]]:
+        """Call a function with each input; a `Result` for each comes as soon as it is there, or
+        on disk in the journal. Arguments and errors as for `map`, but that no failure is raised."""
+        job = self.open_call(task, inputs, "results", journal, retry_failed)
         return _chained(job, cast("Batches[Result[T]]", lambda: _results(job)))
+
+    def open_call(
+        self,
+        task: str | Function,
+        source: Iterable[object],
+        output: str,
+        journal: StrPath | None,
+        retry_failed: bool,
+    ) -> Job:
+        """Start a job with values for inputs; arguments as for `map` and `open`."""
+        ref = checked(task, unpack=self.unpack)
+        opened = self.open_journal(
+            journal, ref, kind="values", output=output, retry_failed=retry_failed
+        )
+        try:
+            return self.open(ref, source, output=output, journal=opened)
+        except BaseException:
+            if opened is not None:
+                opened.close()
+            raise
+
+    def open_journal(
+        self,
+        path: StrPath | None,
+        ref: TaskRef,
+        *,
+        kind: str,
+        output: str,
+        fields: Sequence[str] = (),
+        raw: bool = False,
+        retry_failed: bool = False,
+    ) -> Journal | None:
+        """Open what a job with these arguments is to be continued from; None without a path."""
+        if path is None:
+            if retry_failed:
+                raise UsageError("retry_failed without a journal")
+            return None
+        from dq.journal import Journal, facts  # SQLite, which few runs need
+
+        self.queues.close_abandoned()  # it may be that of an iterator that nobody keeps any more
+        about = facts(ref, kind=kind, output=output, unpack=self.unpack, fields=fields, raw=raw)
+        return Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
 
     def open(
         self,
@@ -329,7 +430,7 @@ class Master:
             kind: what inputs are: "values", "lines", "raw", "jsonl" or "csv".
             fields: names of the columns, for "csv".
             raw: whether cells stay strings, for "csv".
-            journal: what to continue from, and to write to; closed by who opened it.
+            journal: what to continue from, and to write to; closed with the job or the master.
         """
         self.address  # noqa: B018  # raises where it has not started
         spec = self._spec(ref, output=output, kind=kind, fields=fields, raw=raw)
@@ -410,6 +511,8 @@ class Job:
         if self._error is not None:
             raise self._error
         self._master.check_workers(self.line)
+        if records is not None and self._master.closed:
+            raise Stopped("stopped before the end: the master is closed")
         if records is None and self.line.job.stopped is not None:
             raise Stopped(f"stopped before the end: {self.line.job.stopped}")
         return records
@@ -478,13 +581,10 @@ def _results(job: Job) -> Iterator[Iterator[Result[object]]]:
 
 
 def _values(job: Job) -> Iterator[list[object]]:
-    """The values of each batch, up to the first task that failed.
-
-    A returned TaskError is indistinguishable from a raised one, and raised as well.
-    """
+    """The values of each batch, up to the first task that failed."""
     for record in job.ordered():
-        values = values_or_errors(job.line, record)
-        if TaskError not in set(map(type, values)):
+        values, bad = _values_or_errors(job.line, record)
+        if not bad:
             yield values
             continue
         for value in values:
@@ -495,15 +595,20 @@ def _values(job: Job) -> Iterator[list[object]]:
 
 def values_or_errors(line: Line, record: Recorded) -> list[object]:
     """The values of a record, a `TaskError` in the place of one that failed."""
+    return _values_or_errors(line, record)[0]
+
+
+def _values_or_errors(line: Line, record: Recorded) -> tuple[list[object], bool]:
+    """The same, and whether one of them failed."""
     if isinstance(record.outcome, Failed):
-        return [TaskError(result) for result in result_of(line, record)]
-    values = inputs.load(record.outcome.blob)
-    if inputs.Bad not in set(map(type, values)):
-        return values
+        return [TaskError(result) for result in result_of(line, record)], True
+    values, bad = inputs.load_checked(record.outcome.blob)
+    if not bad:
+        return values, False
     return [
         TaskError(bad_result(line, record, place, value)) if type(value) is inputs.Bad else value
         for place, value in enumerate(values)
-    ]
+    ], True
 
 
 def bad_result(line: Line, record: Recorded, place: int, bad: inputs.Bad) -> Result[object]:

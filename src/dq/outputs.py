@@ -12,11 +12,14 @@ import json
 import os
 import sys
 from collections.abc import Sequence
-from typing import BinaryIO
 
 from dq import inputs
 from dq.errors import OutputError, UsageError
+from dq.light import TYPE_CHECKING
 from dq.records import Failure, Result
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
 
 FORMATS = ("text", "jsonl")
 
@@ -69,10 +72,11 @@ def jsonl(result: Result[object]) -> str:
         "seconds": round(result.seconds, 6),
         "worker": result.worker,
     }
-    return _dumps(record) + "\n"
+    return dumps(record) + "\n"
 
 
-def _dumps(record: dict[str, object]) -> str:
+def dumps(record: dict[str, object]) -> str:
+    """JSON, in which what JSON does not know stands as its `str`."""
     try:
         return json.dumps(record, default=str, allow_nan=False)
     except (TypeError, ValueError, RecursionError):  # keys that are no strings, a cycle, NaN
@@ -92,7 +96,7 @@ class Writer:
     """Where results go: standard output, or a file that is complete or absent.
 
     Args:
-        path: the file; None for standard output.
+        path: the file; None or "-" for standard output.
 
     Raises:
         UsageError: it cannot be opened.
@@ -100,10 +104,10 @@ class Writer:
     """
 
     def __init__(self, path: str | None) -> None:
-        self._path = path
-        self._temporary = (
-            None if path is None or _is_special(path) else f"{path}.{os.getpid()}.part"
-        )
+        self._path = path = None if path == "-" else path
+        # The file that a link points to is replaced, and not the link.
+        self._target = None if path is None or _is_special(path) else os.path.realpath(path)
+        self._temporary = self._target and f"{self._target}.{os.getpid()}.part"
         self._file = self._open()
 
     def _open(self) -> BinaryIO:
@@ -131,12 +135,12 @@ class Writer:
             self._file.flush()
             if self._path is None:
                 return
-            if self._temporary is None:
+            if self._temporary is None or self._target is None:
                 self._file.close()
                 return
             os.fsync(self._file.fileno())
             self._file.close()
-            os.replace(self._temporary, self._path)
+            os.replace(self._temporary, self._target)
             self._temporary = None
         except OSError as error:
             raise self._failure(error) from None

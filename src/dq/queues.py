@@ -32,9 +32,12 @@ if TYPE_CHECKING:
 
 PROTOCOL = 1
 PLAIN = "plain"  # id of the job that plain clients put into
-WORD = 0.25  # seconds that a supervisor has to say what a process died of
+WORD = (
+    1.0  # seconds that the tasks of a dead process wait for its supervisor to say which it was in
+)
 SLICE = 1.0  # seconds after which a blocked call looks at its caller's socket
 MARGIN = 64 * 1024  # bytes that a message has besides its blobs
+AT_ONCE = 256  # records of a journal that a reader gets together
 
 Wire = tuple[object, ...]
 
@@ -58,6 +61,8 @@ class Line:
     @property
     def finished(self) -> bool:
         """Whether no more records can come."""
+        if self.unwritten and self.job.stopped is not None and self.replay is not None:
+            return self.job.finished and self.replay.stuck  # the rest is not waited for
         return self.job.finished and not self.unwritten
 
     def values(self, batch: Batch) -> list[object]:
@@ -125,6 +130,7 @@ class Queues:
         self._unfinished = 0
         self._results: deque[object] = deque()
         self._abandoned: deque[Line] = deque()
+        self._closing = threading.Lock()  # held while what was abandoned is closed
         self.own = ""  # group whose refusals the master itself raises, so that none says them twice
         self._sinks: deque[tuple[Callable[[Recorded], None], Recorded]] = deque()
         self._lines: dict[str, Line] = {}
@@ -168,16 +174,18 @@ class Queues:
     def feed(self, line: Line) -> None:
         """Read a job's inputs ahead until they end; runs in a thread of its own."""
         slow = True  # a source is read one by one until it shows that it need not be waited for
+        count = 1
         while True:
             with self._lock:
                 while not line.closed and len(line.source.buffer) >= self._appetite(line):
                     line.hungry.wait()
                 if line.closed:
                     return
-                count = 1 if slow else max(self._appetite(line), 1)
+                count = 1 if slow else min(8 * count, max(self._appetite(line), 1))
             started = self._clock()
             more = line.source.read(count)
-            slow = self._clock() - started > 0.005
+            took = self._clock() - started
+            slow = took > 0.005 or took > 50e-6 * count
             with self._lock:
                 self._supply(line)
                 if not more:
@@ -206,8 +214,7 @@ class Queues:
     def sync(self) -> None:
         """Let workers have what slow sources have read so far, expire leases, close what was
         abandoned."""
-        while self._abandoned:
-            self.close(self._abandoned.popleft())
+        self.close_abandoned()
         with self._lock:
             for line in self._lines.values():
                 if not line.job.ended and line.source.length is None:
@@ -230,29 +237,41 @@ class Queues:
             return None if line.finished else []
 
     def _replay(self, line: Line) -> None:
-        """Take the next of what the journal has, if it is its turn."""
+        """Take the next of what the journal has, as long as it is its turn."""
         replay, job = line.replay, line.job
         if replay is None:
             return
         if replay.journal.error is not None:
             raise replay.journal.error
-        while not line.records and job.uncut and (missing := replay.missing(job.next)):
+        while self._is_replaying(line) and (missing := replay.missing(job.next)):
             _, count = self._board.take(job.id, missing)
             record = replay.take(job.id, line.source.take(count))
-            line.hungry.notify()
+            if len(line.source.buffer) < self._appetite(line) // 2:
+                line.hungry.notify()
             if record is not None:
                 [again] = self._board.record(record.batch, record.outcome, record.worker)
                 line.records.append(replace(again, attempts=record.attempts))
-                self._announce()
-        if job.ended and not job.uncut and job.next < replay.left:
+        line.hungry.notify()
+        self._announce()
+        if job.stopped is None and job.ended and not job.uncut and job.next < replay.left:
             raise BadInput(
                 f"there are {job.next} inputs, and the journal {replay.journal.path} has"
                 f" {replay.left}; give another --journal"
             )
 
+    def _is_replaying(self, line: Line) -> bool:
+        """Whether a reader should have more of the journal at once: in an ordered run, records
+        that wait for an earlier one fill the window here too."""
+        job = line.job
+        if not job.uncut or job.stopped is not None or len(line.records) >= AT_ONCE:
+            return False
+        return self._board.has_room(job)
+
     def _on_disk(self, entries: list[Entry]) -> None:
-        """Pass on what the journal has written."""
+        """Pass on what the journal has written; nothing, where it has failed."""
         with self._lock:
+            if not entries:
+                self.wake_readers()
             for entry in entries:
                 line = entry.owner
                 assert isinstance(line, Line)
@@ -275,11 +294,25 @@ class Queues:
             line.hungry.notify_all()
             self._lines.pop(line.spec.id, None)
             self._board.close_job(line.spec.id)
+        if line.replay is not None:
+            line.replay.journal.close()  # not under the lock, which its writer needs
+
+    def close_journals(self) -> None:
+        """Write what is left to be written, of all jobs."""
+        for line in list(self._lines.values()):
+            if line.replay is not None:
+                line.replay.journal.close()
 
     def abandon(self, line: Line) -> None:
         """Have a job closed soon. Takes no lock: an iterator that nobody keeps is collected in
         any thread, in the midst of anything, a transition of the board included."""
         self._abandoned.append(line)
+
+    def close_abandoned(self) -> None:
+        """Close what was abandoned; once this returns, its journal can be opened again."""
+        with self._closing:
+            while self._abandoned:
+                self.close(self._abandoned.popleft())
 
     def halt(self, line: Line, reason: str) -> None:
         """Give out no more of a job; what is running may finish."""
@@ -416,7 +449,9 @@ class Queues:
 
     def _try(self, peer: Peer, most: int | None) -> tuple[Batch, list[object] | None] | None:
         """A batch that waits, or a fresh one with its items; None where there is neither."""
-        wanted = self._board.wanted(peer.holder, self._clock(), lambda job: self._may(peer, job))
+        wanted = self._board.wanted(
+            peer.holder, self._clock(), lambda job: self._may(peer, job), self._is_journals_turn
+        )
         if wanted is None:
             return None
         self._announce()  # there may be more, for the next who waits
@@ -440,14 +475,19 @@ class Queues:
         return batch.part(batch.start, batch.start + most)
 
     def _may(self, peer: Peer, job: Job) -> bool:
-        """Whether a peer can do a job: everybody, but for what has no function. Nobody, while it
-        is the journal's turn, or the disk under that is full."""
+        """Whether a peer can do a job: everybody, but for what has no function; nobody, while no
+        outcome could be recorded."""
         replay = self._lines[job.id].replay
-        if replay is not None and (replay.journal.full or replay.missing(job.next)):
+        if replay is not None and replay.stuck:
             return False
         if not peer.holder.group or self._lines[job.id].spec.ref is not None:
             return True
         return peer.has_default
+
+    def _is_journals_turn(self, job: Job) -> bool:
+        """Whether a job's next inputs have outcomes on record."""
+        replay = self._lines[job.id].replay
+        return replay is not None and replay.missing(job.next) > 0
 
     def _complete(self, peer: Peer, cut: tuple[Batch, list[object] | None]) -> Lease | None:
         """Encode a fresh batch, outside the lock: pickling may run a user's code."""
@@ -471,7 +511,8 @@ class Queues:
             return None
         for batch, failure in reversed(parts):
             if failure is not None:
-                self._deliver(self._board.record(batch, Failed(failure, retry=False), ""))
+                recorded = self._board.record(batch, Failed(failure, retry=False), "")
+                self._deliver(recorded, ran=False)
             else:
                 job.sizer.sent(batch.count, len(batch.blob))
                 self._board.put_back(batch)
@@ -495,15 +536,16 @@ class Queues:
 
     # Outcomes
 
-    def _deliver(self, recorded: list[Recorded]) -> None:
-        """Pass on what has come to be on record."""
+    def _deliver(self, recorded: list[Recorded], ran: bool = True) -> None:
+        """Pass on what has come to be on record. What never `ran` is not for the journal: it will
+        fail again, and has nothing to be known by."""
         for record in recorded:
             line = self._lines.get(record.batch.job)
             if line is None:
                 continue
             if record.batch.job == PLAIN:
                 self._put_results(line, record)
-            elif line.replay is not None:
+            elif line.replay is not None and ran:
                 line.unwritten += 1
                 line.replay.add(line, record)
             elif line.sink is not None:
@@ -558,8 +600,8 @@ class Queues:
         """How many inputs to have read ahead: enough for the next two batches of each slot, and
         no more than a megabyte or so."""
         sizer = line.job.sizer
-        if line.replay is not None and (missing := line.replay.missing(line.job.next)):
-            return missing
+        if line.replay is not None and (ahead := line.replay.ahead(line.job.next)):
+            return ahead
         if not sizer.nbytes:
             return 4
         ahead = 2 * sizer.size(None, self._board.slots) * max(self._board.slots, 1)
@@ -771,7 +813,7 @@ class LeaseFace:
     """What dq's own workers and clients use. All arguments and results are built-in types, so
     that any Python and any dq of the same protocol can read them."""
 
-    EXPOSED = ("hello", "exchange", "charge")
+    EXPOSED = ("hello", "exchange", "charge", "ping")
 
     def __init__(self, queues: Queues) -> None:
         self._q = queues
@@ -798,7 +840,17 @@ class LeaseFace:
             )
             peer.has_default = bool(info["default"])
             q._join(peer)
-        return {"run": q.run, "protocol": PROTOCOL, "max_message": q.max_message}
+        return {
+            "run": q.run,
+            "protocol": PROTOCOL,
+            "max_message": q.max_message,
+            "slots": q.slots,
+            "busy": q.busy,
+        }
+
+    def ping(self, data: bytes, size: int) -> bytes:
+        """Take bytes, give `size` of them back: what ``dq bench`` measures the way with."""
+        return bytes(min(_int(size), self._q.max_message - MARGIN))
 
     def exchange(self, report: Wire | None, most: int, wait: float) -> Wire:
         """Hand in outcomes, get the next batch.
@@ -844,9 +896,9 @@ class LeaseFace:
         )
         return ("go", granted, spec)
 
-    def charge(self, run: str, what: str, lease: int, index: int, detail: str) -> None:
+    def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Say which task a worker process was in when it "died" or had a "timeout", or that it
-        "ended" in none."""
+        "ended" in none. See `dq.client.Client.charge`."""
         q = self._q
         if run != q.run:
             return
@@ -855,7 +907,7 @@ class LeaseFace:
             if what == "timeout":
                 q._deliver(board.timed_out(lease, index, now))
             elif what == "died":
-                q._deliver(board.died(lease, index, detail, now))
+                q._deliver(board.died(lease, index, detail, now, span=span))
             elif lease in board.leases:
                 q._told.add(lease)
             q._changed.notify_all()
@@ -868,8 +920,8 @@ class LeaseFace:
         with q._lock:
             if refusal:
                 q._picky = True
-                q._board.refuse(peer.holder, report.lease, refusal)
-                if peer.holder.group != q.own:
+                news = q._board.refuse(peer.holder, report.lease, refusal)
+                if news and peer.holder.group != q.own:
                     q._log(refusal)
                 q.wake_readers()
             else:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from dq.light import Generic, TypeVar, frozen
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failure:
     """Why a task failed, in words only: nothing here needs the task's own classes.
 
@@ -29,7 +28,7 @@ class Failure:
         return f"{self.type}: {self.message}" if self.message else self.type
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Result(Generic[T]):
     """One task's recorded outcome.
 
@@ -60,7 +59,7 @@ class Result(Generic[T]):
         return self.error is None
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Batch:
     """Consecutive tasks of one job, sent as one opaque blob.
 
@@ -106,7 +105,7 @@ class Batch:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Done:
     """A run of consecutive tasks that returned.
 
@@ -121,7 +120,7 @@ class Done:
     seconds: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Failed:
     """One task that did not return.
 
@@ -140,7 +139,7 @@ class Failed:
 Outcome = Done | Failed
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Recorded:
     """What the board has put on record: the outcome of consecutive tasks, once and for all.
 

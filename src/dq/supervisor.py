@@ -19,15 +19,13 @@ import queue
 import random
 import signal
 import socket
-import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from multiprocessing import util
+from dataclasses import replace
 
-from dq import keys, system, worker
+from dq import processes, worker
 from dq.client import Client, backoff
 from dq.errors import (
     AuthenticationFailed,
@@ -36,18 +34,22 @@ from dq.errors import (
     MasterLost,
     PlainMaster,
     ProtocolError,
+    TlsError,
     UnknownHost,
 )
+from dq.light import frozen
+from dq.processes import Child
 from dq.tasks import TaskRef
+from dq.tls import PLAIN, Tls
 from dq.transport import Address, show
-from dq.worker import CELLS, DEADLINE, INDEX, LAST, LEASE, STATE, Config
+from dq.worker import DEADLINE, INDEX, LAST, LEASE, SPAN, STATE, Config
 
 TICK = 0.05  # seconds between two looks at deadlines and memory
 AT_ONCE = 5  # processes that may end before they ever work, one after the other, before it stops
 SLOWEST = 5.0  # seconds that a process which keeps ending at once waits to be replaced
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Plan:
     """What a supervisor runs.
 
@@ -61,6 +63,7 @@ class Plan:
         max_tasks: tasks after which a process is replaced.
         max_memory: bytes of resident memory beyond which a process is ended.
         inherit: whether task processes are this program's own, and get its `sys.argv`.
+        tls: how connections are encrypted.
     """
 
     address: Address
@@ -72,43 +75,29 @@ class Plan:
     max_tasks: int | None = None
     max_memory: int | None = None
     inherit: bool = False
+    tls: Tls = PLAIN
 
 
-@dataclass(slots=True, eq=False)
-class Child:
-    """One task process."""
-
-    popen: subprocess.Popen[bytes]
-    cells: system.Cells
-    started: float
-    ended: str = ""  # why the supervisor has ended it
-    timed_out: bool = False  # then the one task is charged, and no other of the process's
-
-    def slots(self, threads: int) -> list[memoryview]:
-        view = self.cells.view
-        return [view[1 + CELLS * n : 1 + CELLS * (n + 1)] for n in range(threads)]
-
-
-@dataclass(frozen=True, slots=True)
+@frozen
 class Ended:
     """A task process has ended."""
 
     child: Child
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Lost:
     """The control connection has ended."""
 
     client: Client
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Drain:
     """Finish what is running, and leave."""
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Quit:
     """Leave now."""
 
@@ -122,17 +111,25 @@ class Supervisor:
     Args:
         plan: what to run.
         log: told, in one line each, what people should know.
+        ahead: processes that were started before anything was known but their number of threads;
+            taken out as they are used.
     """
 
-    def __init__(self, plan: Plan, log: Callable[[str], None] = lambda line: None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        log: Callable[[str], None] = lambda line: None,
+        ahead: list[Child] | None = None,
+    ) -> None:
         self.plan = plan
+        self._ahead = [] if ahead is None else ahead
         self.group = os.urandom(8).hex()
         self._log = log
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()  # may be put to by a signal
         self._children: set[Child] = set()
         self._client: Client | None = None
         self._plain = False
-        self._charges: list[tuple[str, int, int, str]] = []  # not yet told to the master
+        self._charges: list[tuple[str, int, int, int, str]] = []  # not yet told to the master
         self._run = ""
         self._failures = 0  # processes in a row that ended before they worked
         self._replace_at: list[float] = []
@@ -165,7 +162,7 @@ class Supervisor:
             try:
                 self._open_control()
                 return
-            except (AuthenticationFailed, ProtocolError, UnknownHost):
+            except (AuthenticationFailed, ProtocolError, TlsError, UnknownHost):
                 raise
             except ConnectError as error:
                 left = deadline - time.monotonic()
@@ -187,6 +184,7 @@ class Supervisor:
                 role="supervisor",
                 group=self.group,
                 name=name,
+                tls=plan.tls,
                 default=plan.task is not None,
             )
         except PlainMaster:
@@ -255,39 +253,25 @@ class Supervisor:
 
     def _start(self) -> None:
         plan = self.plan
-        cells = system.shared_cells(1 + CELLS * plan.threads)
-        try:
-            popen = subprocess.Popen(
-                _command(),
-                stdin=subprocess.PIPE,
-                stdout=None if _usable(1) else subprocess.DEVNULL,
-                pass_fds=(cells.fd,),
-                env=keys.scrub(os.environ),
-                # Out of the terminal's group: Ctrl-C is for the supervisor, which lets tasks
-                # finish; and whatever a task leaves behind can be ended with it.
-                start_new_session=True,
-            )
-        except OSError as error:
-            cells.close()
-            raise DqError(f"cannot start a task process: {error.strerror}") from None
-        child = Child(popen, cells, time.monotonic())
+        child = self._ahead.pop() if self._ahead else processes.start(plan.threads)
         self._children.add(child)
         config = Config(
             plan.address,
             plan.authkey,
             self.group,
             plan.threads,
-            cells.fd,
+            child.cells.fd,
             os.getpid(),
             tuple(sys.path),
             tuple(sys.argv) if plan.inherit else None,
             plan.task,
             plan.reconnect,
             plan.max_tasks,
+            plan.tls,
         )
         with contextlib.suppress(OSError):  # it has died already: its waiter will say so
-            assert popen.stdin is not None
-            os.write(popen.stdin.fileno(), pickle.dumps(config))
+            assert child.popen.stdin is not None
+            os.write(child.popen.stdin.fileno(), pickle.dumps(config))
         threading.Thread(target=self._wait, args=(child,), daemon=True).start()
 
     def _wait(self, child: Child) -> None:
@@ -301,9 +285,7 @@ class Supervisor:
         orderly = code in worker.CODES and code == state
         if not orderly:
             self._charge_dead(child, code)
-        child.cells.close()
-        if child.popen.stdin is not None:
-            child.popen.stdin.close()
+        child.close()
         if orderly and code == worker.FINISHED:
             self._leave()
         elif orderly and code == worker.LOST:
@@ -325,9 +307,10 @@ class Supervisor:
     def _charge_dead(self, child: Child, code: int) -> None:
         for view in child.slots(self.plan.threads):
             if view[LEASE] and not child.timed_out:
-                self._charges.append(("died", view[LEASE], view[INDEX], child.ended or _how(code)))
+                how = child.ended or _how(code)
+                self._charges.append(("died", view[LEASE], view[INDEX], view[SPAN], how))
             elif view[LAST]:
-                self._charges.append(("ended", view[LAST], 0, ""))
+                self._charges.append(("ended", view[LAST], 0, 1, ""))
         if not self._leaving and not child.timed_out:
             self._log(f"task process {child.popen.pid} {child.ended or _how(code)}; replacing it")
 
@@ -341,7 +324,7 @@ class Supervisor:
                 deadline, lease, index = view[DEADLINE], view[LEASE], view[INDEX]
                 # Read again: the task may have ended meanwhile, and the index be the next one's.
                 if deadline and lease and nanoseconds > deadline == view[DEADLINE]:
-                    self._charges.append(("timeout", lease, index, ""))
+                    self._charges.append(("timeout", lease, index, 1, ""))
                     child.ended = "ran a task for too long"
                     child.timed_out = True
             limit = self.plan.max_memory
@@ -358,9 +341,7 @@ class Supervisor:
         for child in list(self._children):
             child.popen.wait()
             self._children.discard(child)
-            child.cells.close()
-            if child.popen.stdin is not None:
-                child.popen.stdin.close()
+            child.close()
         if self._client is not None:
             self._client.close()
 
@@ -376,9 +357,8 @@ class Supervisor:
     def _tell(self) -> None:
         """Charge tasks, as far as the master can be reached; the others keep."""
         while self._charges and self._client is not None:
-            what, lease, index, detail = self._charges[0]
             try:
-                self._client.charge(self._run, what, lease, index, detail)
+                self._client.charge(self._run, *self._charges[0])
             except ConnectError:
                 self._client = None
                 return
@@ -411,22 +391,6 @@ class Supervisor:
         if self._attempt > 3:
             self._log("found the master again")
         self._lost_at = None
-
-
-def _command() -> list[str]:
-    home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    # In place of the current directory, where a user's queue.py would hide the real one.
-    code = f"import sys; sys.path[0] = {home!r}; from dq.worker import main; main()"
-    flags = util._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as spawn does
-    return [sys.executable, *flags, "-c", code]
-
-
-def _usable(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True
 
 
 def _end_group(child: Child) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
-import inspect
 import os
 import pickle
 import sys
@@ -12,21 +10,20 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
-from types import ModuleType
-from typing import cast
+from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from dq.errors import BadTask
+from dq.light import cast, frozen
 
 Function = Callable[..., object]
+
+CO_COROUTINE = 0x80  # as in `inspect`
 
 MAIN = "__mp_main__"  # what multiprocessing calls a worker's copy of the parent's __main__
 
 
-class LoadingStopped(SystemExit):
-    """Raised where a script that is being loaded for its functions comes to its own `dq.run`.
-
-    A SystemExit, so that a thread of the script's ends by it without a traceback."""
+class LoadingStopped(BaseException):
+    """Raised where a script that is being loaded for its functions comes to its own `dq.run`."""
 
 
 _state = threading.local()
@@ -59,7 +56,7 @@ class Strays:
         thread, known = threading.current_thread(), self._known
         if thread in self._found or (known is not None and thread not in known):
             self.stopped = True
-            raise LoadingStopped
+            raise SystemExit  # which ends a thread without a traceback
 
 
 strays = Strays()
@@ -73,7 +70,7 @@ def stop_loading() -> None:
     strays.stop()
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class TaskRef:
     """Where a worker finds a function.
 
@@ -278,6 +275,9 @@ def run_script(ref: TaskRef) -> ModuleType:
 
 
 def _missing(ref: TaskRef, part: str, found: object) -> str:
+    import difflib  # here to keep start-up fast, as everything that only errors need
+    import inspect
+
     names = [name for name in dir(found) if not name.startswith("_")]
     functions = [name for name in names if inspect.isroutine(getattr(found, name, None))]
     close = difflib.get_close_matches(part, names, n=3) or sorted(functions)[:5]
@@ -291,6 +291,8 @@ def _no_module(ref: TaskRef, error: ModuleNotFoundError) -> str:
     missing = error.name or ref.where
     if missing != ref.where and not ref.where.startswith(f"{missing}."):
         return f"cannot import {ref.where}: {_place(error, ref)}"
+    import difflib
+
     here = sorted(name[:-3] for name in os.listdir(".") if name.endswith(".py"))
     close = difflib.get_close_matches(ref.where, here, n=3) or here[:5]
     hint = f"; here are {', '.join(close)}" if close else ""
@@ -322,6 +324,8 @@ def check_init(function: Function, ref: TaskRef) -> None:
     Raises:
         BadTask: it takes some.
     """
+    import inspect  # here, since task processes need none of it
+
     try:
         inspect.signature(function).bind()
     except ValueError:
@@ -336,6 +340,10 @@ def check_call(function: Function, ref: TaskRef, *, unpack: bool) -> None:
     Raises:
         BadTask: it takes another number of arguments.
     """
+    import inspect  # here, since task processes need none of it
+
+    if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
+        raise BadTask(f"{ref} is a generator function; return its values as a list")
     if unpack:
         return
     try:
@@ -353,12 +361,18 @@ def check_call(function: Function, ref: TaskRef, *, unpack: bool) -> None:
 
 def is_async(function: Function) -> bool:
     """Whether calling it gives something to be awaited."""
+    if type(function) is BuiltinFunctionType:
+        return False
+    if type(function) is FunctionType and not function.__dict__:  # where a mark would stand
+        return bool(function.__code__.co_flags & CO_COROUTINE)
+    import inspect  # here to keep start-up fast: few tasks are anything else
+
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
         getattr(function, "__call__", None)  # noqa: B004  # an object with an async __call__
     )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class JobSpec:
     """What a worker has to know of a job.
 

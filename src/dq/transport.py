@@ -11,7 +11,6 @@ import builtins
 import contextlib
 import errno
 import io
-import logging
 import multiprocessing.connection as mpc
 import os
 import pickle
@@ -20,10 +19,19 @@ import struct
 import time
 from collections.abc import Callable
 from multiprocessing import AuthenticationError
-from typing import Protocol
 
 from dq import system
-from dq.errors import AuthenticationFailed, ConnectError, UnknownHost
+from dq.errors import AuthenticationFailed, ConnectError, TlsError, UnknownHost
+from dq.light import TYPE_CHECKING
+from dq.tls import CERTS, ONLY, PLAIN, SpeaksPlain, Tls, answered_in_plain, explain, is_tls
+
+if TYPE_CHECKING:
+    import ssl  # which plain connections do without
+    from typing import Protocol
+
+    class _Buffer(Protocol):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
 
 Address = str | tuple[str, int]  # the path of a Unix socket, or host and port
 
@@ -32,21 +40,19 @@ BACKLOG = 128
 HANDSHAKE = 5.0  # seconds that a peer has to authenticate and say what it wants
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes; one message cannot exhaust the receiver
 JOINED = 64 * 1024  # bytes up to which copying header and body together beats a second write
-
-
-log = logging.getLogger("dq")
+PATIENCE = 0.05  # seconds that a master waits for a client to begin with TLS
+ATTEMPTS = 3  # times that a client begins with TLS, where the master may have lost patience
+HELLO = 0x16  # the first byte of a TLS client
 
 
 class MessageTooLarge(OSError):
-    """Raised when a peer announces a message over the limit."""
+    """Raised when a peer announces a message over the limit; `size` is what it announced."""
+
+    size = 0
 
 
 class Refused(pickle.UnpicklingError):
     """Raised when a message names something that may not be unpickled here."""
-
-
-class _Buffer(Protocol):
-    def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
 class Channel:
@@ -69,6 +75,8 @@ class Channel:
         system.keepalive(sock)
         sock.settimeout(None)
         self._deadline: float | None = None
+        self._pending: Callable[[], int] = _none  # bytes that TLS has taken off the socket
+        self._hung_up = False
         self.loads = loads
         self.max_message = max_message
         self.on_received: Callable[[], None] = _nothing
@@ -98,8 +106,10 @@ class Channel:
 
     def hang_up(self) -> None:
         """End the connection from another thread: who is blocked on it wakes up."""
+        self._hung_up = True
         with contextlib.suppress(OSError):
-            self._sock.shutdown(socket.SHUT_RDWR)
+            # An SSLSocket's own would let who is blocked on it go on in plain.
+            socket.socket.shutdown(self._sock, socket.SHUT_RDWR)
 
     def set_deadline(self, seconds: float | None) -> None:
         """Let everything from now on fail with TimeoutError after so many seconds in all: a peer
@@ -110,16 +120,78 @@ class Channel:
 
     def gone(self) -> bool:
         """Whether the peer has closed its end."""
+        flags = socket.MSG_PEEK | socket.MSG_DONTWAIT
         try:
-            return self._sock.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b""
+            # Of what TLS has encrypted, which an SSLSocket's own refuses to look at.
+            return socket.socket.recv(self._sock, 1, flags) == b""
         except BlockingIOError:
             return False
         except OSError:
             return True
 
+    def peer(self) -> str:
+        """The host on the other end."""
+        try:
+            name = self._sock.getpeername()
+        except OSError:
+            return "somebody who has left"
+        return name[0] if isinstance(name, tuple) else "this machine"
+
+    def rest(self) -> bytes:
+        """What else has come, up to a page of it."""
+        try:
+            ready = mpc.wait([self._sock], 0)
+            return self._sock.recv(4096, socket.MSG_PEEK) if ready else b""
+        except OSError:
+            return b""
+
+    def first_byte(self, timeout: float | None) -> int | None:
+        """What the peer begins with; None when there is nothing within `timeout` seconds."""
+        if not mpc.wait([self._sock], timeout):
+            return None
+        return next(iter(self._sock.recv(1, socket.MSG_PEEK)), None)
+
     def poll(self, timeout: float | None = 0.0) -> bool:
         """Whether there is something to read, or the end, within `timeout` seconds."""
-        return bool(mpc.wait([self._sock], timeout))
+        return bool(self._pending() or mpc.wait([self._sock], timeout))
+
+    def accept_tls(self, context: ssl.SSLContext) -> ssl.SSLSocket:
+        """Encrypt the connection from here on, as the server; within the deadline."""
+        sock = self._wrap(context, None)
+        self._tick()
+        sock.do_handshake()
+        return sock
+
+    def begin_tls(self, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+        """Encrypt the connection from here on, as the client; within the deadline.
+
+        Raises:
+            SpeaksPlain: the peer answers in plain.
+        """
+        sock = self._wrap(context, host)
+        self._tick()
+        try:
+            sock.do_handshake()
+        except OSError as error:
+            # No look at what has come would do: OpenSSL takes it as soon as it has said hello.
+            if answered_in_plain(error):
+                raise SpeaksPlain from None
+            raise
+        return sock
+
+    def _wrap(self, context: ssl.SSLContext, host: str | None) -> ssl.SSLSocket:
+        server_side = host is None
+        sock = context.wrap_socket(
+            self._sock,
+            server_side=server_side,
+            do_handshake_on_connect=False,
+            server_hostname=host,
+        )
+        self._sock = sock
+        self._pending = sock.pending
+        if self._hung_up:  # by another thread, when neither socket could be found
+            raise OSError("the connection was ended")
+        return sock
 
     def send(self, obj: object) -> None:
         self.send_bytes(pickle.dumps(obj))
@@ -130,6 +202,9 @@ class Channel:
         try:
             message = self._read_message(self.max_message)
         except MessageTooLarge as error:
+            import logging  # here to keep start-up fast
+
+            log = logging.getLogger("dq")
             log.warning("a connection is ended: %s (--max-message)", error)
             self.hang_up()  # what comes now is the rest of it, not to be read as the next
             raise
@@ -155,7 +230,9 @@ class Channel:
         if size == -1:
             (size,) = struct.unpack("!Q", self._read(8))
         if size < 0 or (limit is not None and size > limit):
-            raise MessageTooLarge(f"a message of {size} bytes; the limit is {limit}")
+            error = MessageTooLarge(f"a message of {size} bytes; the limit is {limit}")
+            error.size = size
+            raise error
         return self._read(size, started=True)
 
     def _read(self, size: int, started: bool = False) -> bytearray:
@@ -170,16 +247,25 @@ class Channel:
         return buffer
 
     def _tick(self) -> None:
+        if self._deadline is not None:
+            self._sock.settimeout(self._left())
+
+    def _left(self) -> float | None:
+        """Seconds until the deadline."""
         if self._deadline is None:
-            return
+            return None
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise TimeoutError("the peer took too long")
-        self._sock.settimeout(left)
+        return left
 
 
 def _nothing() -> None:
     pass
+
+
+def _none() -> int:
+    return 0
 
 
 class Listener:
@@ -268,10 +354,17 @@ def open_socket(address: Address, timeout: float | None = None) -> socket.socket
 
 
 def dial(
-    address: Address, authkey: bytes | None = None, timeout: float | None = HANDSHAKE
+    address: Address,
+    authkey: bytes | None = None,
+    timeout: float | None = HANDSHAKE,
+    tls: Tls = PLAIN,
 ) -> Channel:
     """Connect and authenticate, as `multiprocessing.connection.Client` does; same errors."""
-    channel = Channel(open_socket(address, timeout))
+    channel = None
+    if tls.mode != "off" and authkey is not None and not isinstance(address, str):
+        channel = _dial_tls(address, authkey, timeout, tls)
+    if channel is None:
+        channel = Channel(open_socket(address, timeout))
     try:
         if authkey is not None:
             channel.set_deadline(timeout)
@@ -284,16 +377,58 @@ def dial(
     return channel
 
 
-def connect(address: Address, authkey: bytes, timeout: float = HANDSHAKE) -> Channel:
+def _dial_tls(
+    address: tuple[str, int], authkey: bytes, timeout: float | None, tls: Tls
+) -> Channel | None:
+    """Connect with TLS; None where the master speaks none, and need not.
+
+    A master that speaks both answers in plain when it has waited for `PATIENCE`, and a busy
+    machine may be slower than that to say hello: one that was not quick to answer is asked again.
+    """
+    context = tls.client_context(authkey)  # ahead of connecting, which starts the master's watch
+    for _ in range(ATTEMPTS):
+        channel = Channel(open_socket(address, timeout))
+        started = time.monotonic()
+        try:
+            channel.set_deadline(timeout)
+            tls.check_peer(channel.begin_tls(context, _name_of(address[0])))
+            return channel
+        except SpeaksPlain:
+            channel.close()
+            if time.monotonic() - started < 0.8 * PATIENCE:
+                break
+        except BaseException:
+            channel.close()
+            raise
+    if tls.required:
+        raise SpeaksPlain
+    return None
+
+
+def _name_of(host: str) -> str:
+    """A host as its certificate names it: without the scope of an IPv6 address."""
+    return (host or "127.0.0.1").partition("%")[0]
+
+
+def connect(
+    address: Address, authkey: bytes, timeout: float = HANDSHAKE, tls: Tls = PLAIN
+) -> Channel:
     """Connect and authenticate, with errors for people.
 
     Raises:
         AuthenticationFailed: the keys differ.
+        TlsError: the connection cannot be encrypted as it has to be.
         ConnectError: anything else; the message says what and where.
     """
     where = show(address)
     try:
-        return dial(address, authkey, timeout)
+        return dial(address, authkey, timeout, tls)
+    except SpeaksPlain:
+        raise TlsError(
+            f"what listens at {where} answers in plain: a master without TLS, or none"
+        ) from None
+    except TlsError as error:
+        raise TlsError(f"the master at {where} {error}") from None
     except AuthenticationError:
         raise AuthenticationFailed(
             f"the master at {where} has another authkey; give both ends the same one"
@@ -306,18 +441,40 @@ def connect(address: Address, authkey: bytes, timeout: float = HANDSHAKE) -> Cha
         raise UnknownHost(f"cannot resolve the host in {where}: that is no host's name") from None
     except ConnectionRefusedError:
         raise ConnectError(f"nobody listens at {where}; is the master running?") from None
-    except (TimeoutError, EOFError, ConnectionError) as error:
+    except TimeoutError:
+        raise ConnectError(
+            f"cannot connect to {where}: nothing there answers as a dq master"
+        ) from None
+    except (EOFError, ConnectionError) as error:
         why = str(error) or "the connection was closed during the handshake"
         raise ConnectError(f"cannot connect to {where}: {why}") from None
     except OSError as error:
+        if is_tls(error):
+            raise explain(error, tls, where) from None
         raise ConnectError(f"cannot connect to {where}: {error.strerror or error}") from None
     except (AssertionError, ValueError):  # how the standard library says "that is no challenge"
         raise ConnectError(f"what listens at {where} is not a dq master") from None
 
 
 def answer_challenge(channel: Channel, authkey: bytes) -> None:
-    """The standard library's half of the handshake in which one proves to have the key."""
-    mpc.answer_challenge(channel, authkey)  # type: ignore[arg-type]  # it uses two methods
+    """The standard library's half of the handshake in which one proves to have the key.
+
+    Raises:
+        TlsError: the master says that it takes TLS connections only.
+    """
+    try:
+        mpc.answer_challenge(channel, authkey)  # type: ignore[arg-type]  # it uses two methods
+    except (AssertionError, AuthenticationError) as error:
+        for mode, words in ONLY.items():
+            if words.decode() in str(error):
+                raise TlsError(_only(mode)) from None
+        raise
+
+
+def _only(mode: str) -> str:
+    if mode == "certs":
+        return f"takes TLS connections with certificates only; give {CERTS}"
+    return "takes TLS connections only, made from the key: leave out --tls; needs Python 3.13"
 
 
 def deliver_challenge(channel: Channel, authkey: bytes) -> None:

@@ -1,8 +1,8 @@
 """A task process: slots that lease batches, call the function, and report.
 
 Who touches what in a slot: its own thread runs the tasks; the process's monitor, a thread that
-also listens to the supervisor, looks at every slot ten times a second, and where one task has
-kept a batch waiting for long it reports what is done and hands back what is not started. Both
+also listens to the supervisor, looks at every slot ten times a second: where a batch takes long
+it reports what is done, and where a single task does, it hands back what is not started. Both
 report under `Slot.lock`. What is not started is whatever the shared list iterator still holds:
 `list(iterator)` takes it in one step that the interpreter does not interrupt.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import os
 import pickle
 import queue
@@ -22,23 +23,28 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, NoReturn, cast
+from itertools import islice
+from operator import length_hint
 
 from dq import inputs, outputs, system, tasks
 from dq.client import Client, Grant, Outcomes, PlainClient, backoff
 from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError
+from dq.light import TYPE_CHECKING, cast, frozen
+from dq.processes import CELLS
 from dq.records import Done, Failed, Failure, Outcome
 from dq.tasks import JobSpec, TaskRef
+from dq.tls import PLAIN, Tls
 from dq.transport import MAX_MESSAGE, Address
 
 if TYPE_CHECKING:
     import asyncio
+    from typing import NoReturn
 
 # Cells that a slot shares with its supervisor: the lease it works on (0 between batches), the
 # index of the task it is in, and when that has to be over, in nanoseconds of the monotonic clock;
-# and the last lease it had, which it may not have reported yet.
-LEASE, INDEX, DEADLINE, LAST, CELLS = 0, 1, 2, 3, 4
+# the last lease it had, which it may not have reported yet; and how many tasks the index stands
+# for.
+LEASE, INDEX, DEADLINE, LAST, SPAN = range(CELLS)
 # The process's own cell: 0, then 1 once it has been connected, then how it ends; a task's own
 # os._exit with the same number is not taken for that. The slots' cells follow.
 STATE = 0
@@ -49,11 +55,15 @@ CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
 DRAIN = b"d"
 TICK = 0.1  # seconds between two looks of the monitor
 PATIENCE = 2  # looks at the same task, after which what waits behind it is handed back
+LATE = 0.25  # seconds of work after which a look reports what is done, and lets the batch go on,
+PAUSE = 3  # or so many times what such a report takes, where the master is far or has much to do
+BRIEF = 1e-6  # seconds; of tasks shorter than this only each SPAN_OF_BRIEF-th is announced
+SPAN_OF_BRIEF = 64
 IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
 LONGEST_TEXT = 20_000  # characters of a message or traceback that are kept
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Config:
     """All that a task process is told, over its standard input: no key is ever in `ps`.
 
@@ -69,6 +79,7 @@ class Config:
         task: what to call with the items of plain clients and plain masters.
         reconnect: seconds to look for a master that has gone.
         max_tasks: tasks after which the process is replaced.
+        tls: how connections are encrypted.
     """
 
     address: Address
@@ -82,6 +93,7 @@ class Config:
     task: TaskRef | None = None
     reconnect: float = 60.0
     max_tasks: int | None = None
+    tls: Tls = PLAIN
 
 
 class Leave(Exception):
@@ -127,6 +139,7 @@ class Program:
         if tasks.is_async(function):
             self.call = _awaiting(self.call, loop)
         self.timed = spec.output in ("jsonl", "results")
+        self.brief = False  # whether its tasks have turned out to be very short
 
     def caller(self, slot: Slot, bad: bool) -> Callable[[object], object]:
         """What a slot calls with each input: the function, with only what this job needs
@@ -254,6 +267,7 @@ class Slot:
         self._program: Program | None = None
         self._left: Iterator[object] = iter(())
         self._items: list[object] = []
+        self._bad = False  # whether one of them could not be had
         self._results: list[object] = []
         self._outcomes: list[Outcome] = []
         self._first = 0  # index of the first task that is not reported
@@ -261,6 +275,7 @@ class Slot:
         self.seconds = 0.0  # what the last task to fail took, where that is wanted
         self._started = 0.0
         self._handed_back = 0
+        self._late = LATE
         self._seen = (0, 0)
         self._looks = 0
 
@@ -355,16 +370,19 @@ class Slot:
         except BadTask as error:
             where = self.process.name
             text = f"worker {where} cannot load this job: {error}; its sys.path is {sys.path}"
+            if self.process.config.argv is None:  # else the master's terminal is this one's
+                print(f"dq: cannot load this job: {error}", file=sys.stderr, flush=True)
             return Outcomes(client.run, grant.lease, grant.start, refusal=text)
         self._prepare(program, grant)
         self._execute()
         return self._finish(client.run)
 
     def _prepare(self, program: Program, grant: Grant) -> None:
+        decode = program.decoder.decode_checked
         try:
-            self._items = program.decoder.decode(grant.blob, grant.skip, grant.count)
+            self._items, self._bad = decode(grant.blob, grant.skip, grant.count)
         except Exception as error:
-            self._items = [inputs.Bad(describe(error))] * grant.count
+            self._items, self._bad = [inputs.Bad(describe(error))] * grant.count, True
         self._grant, self._program = grant, program
         self._left = iter(self._items)
         self._results = []
@@ -377,16 +395,14 @@ class Slot:
         grant, program, view = self._grant, self._program, self.view
         assert grant is not None
         assert program is not None
-        bad = any(type(item) is inputs.Bad for item in self._items)
-        call = program.caller(self, bad)
-        append = self._results.append
-        places = enumerate(self._left, grant.start)
-        view[INDEX] = grant.start
+        call = program.caller(self, self._bad)
+        brief = program.brief and grant.count > SPAN_OF_BRIEF
+        run = self._run_brief if brief else self._run_each
+        view[INDEX], view[SPAN] = grant.start, 1
         view[LEASE] = view[LAST] = grant.lease
         while True:
             try:
-                for view[INDEX], item in places:  # tells the supervisor, in 25 ns
-                    append(call(item))
+                run(call, grant.start + grant.count)
                 break
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's
                 if self.process.forked:
@@ -397,9 +413,28 @@ class Slot:
         view[LEASE] = 0
         view[DEADLINE] = 0
 
+    def _run_each(self, call: Callable[[object], object], stop: int) -> None:
+        """Call with each input, and tell the supervisor which it is, in 25 ns."""
+        view, left, append = self.view, self._left, self._results.append
+        for view[INDEX], item in enumerate(left, stop - length_hint(left)):
+            append(call(item))
+
+    def _run_brief(self, call: Callable[[object], object], stop: int) -> None:
+        """The same for tasks of which those 25 ns would be a third: tell of many at a time."""
+        view, left, extend = self.view, self._left, self._results.extend
+        view[SPAN] = SPAN_OF_BRIEF
+        while remaining := length_hint(left):
+            view[INDEX] = stop - remaining
+            extend(map(call, islice(left, SPAN_OF_BRIEF)))
+
     def _finish(self, run: str) -> Outcomes:
+        program, count = self._program, len(self._items) - self._handed_back
+        assert program is not None
+        if count >= SPAN_OF_BRIEF:
+            each = (time.monotonic() - self._started) / count
+            program.brief = each < BRIEF and not program.timed and program.spec.timeout is None
         with self.lock:
-            self.process.finished(len(self._items) - self._handed_back)
+            self.process.finished(count)
             return self._report(run, 0)
 
     def _fail(self, error: BaseException) -> None:
@@ -446,29 +481,40 @@ class Slot:
     # The monitor's thread
 
     def look(self) -> None:
-        """Hand back what waits behind a task that takes long."""
+        """Hand back what waits behind a task that takes long; report what is done, where all of
+        them together do."""
         seen = (self.view[LEASE], self.view[INDEX])
         self._looks = self._looks + 1 if seen == self._seen and seen[0] else 0
         self._seen = seen
         if self._looks == PATIENCE:
             self.hand_back()
+        elif seen[0] and time.monotonic() - self._started > self._late:
+            self._report_so_far(keep=True)
 
     def hand_back(self) -> None:
         """Report what is done, and hand back what is not started."""
+        self._report_so_far(keep=False)
+
+    def _report_so_far(self, keep: bool) -> None:
+        """Report what is done; `keep` what is not started, or hand it back."""
         if not self.lock.acquire(blocking=False):
             return  # it is reporting by itself
         try:
             if not self.view[LEASE] or self.client is None or self._grant is None:
                 return
-            tail = list(self._left)  # all at once: no other thread runs meanwhile
+            # All at once: no other thread runs meanwhile.
+            tail = [] if keep else list(self._left)
             report = self._report(self.client.run, len(tail))
             if not report.outcomes and not tail:
                 return
+            if report.outcomes:
+                self._started += report.busy
             self._handed_back += len(tail)
+            sent = time.monotonic()
             self._send(self.client, report, 0)
+            self._late = max(LATE, PAUSE * (time.monotonic() - sent))
             self._first = self._done
             self._outcomes = []
-            self._started = time.monotonic()
         except (ConnectError, DqError):
             pass  # the slot will see that when it reports, and report all of it again
         finally:
@@ -518,6 +564,8 @@ def split(outcomes: Outcomes, limit: int) -> list[Outcomes]:
         size += nbytes
     if len(parts) == 1:
         return [outcomes]
+    from dataclasses import replace  # here to keep start-up fast: few results are so large
+
     reports, first = [], outcomes.first
     for part in parts:
         busy = outcomes.busy / len(parts)
@@ -600,6 +648,7 @@ class Process:
             role="slot",
             group=config.group,
             name=self.name,
+            tls=config.tls,
             default=config.task is not None,
         )
         self.max_result = client.max_message - 65536
@@ -656,7 +705,7 @@ class Process:
             call = _awaiting(call, self._loop)
         while True:
             try:
-                client = PlainClient(self.config.address, self.config.authkey)
+                client = PlainClient(self.config.address, self.config.authkey, self.config.tls)
                 self.cells.view[STATE] = 1
                 self._serve_plain(client, call)
             except (ConnectError, EOFError):
@@ -717,10 +766,15 @@ class Process:
 
 
 def main() -> None:
-    """What a supervisor starts."""
+    """What a supervisor starts, without the garbage collector until here."""
+    gc.freeze()
+    gc.enable()
     lifeline = os.dup(0)
     with open(lifeline, "rb", buffering=0, closefd=False) as pipe:
-        config: Config = pickle.load(pipe)
+        try:
+            config: Config = pickle.load(pipe)
+        except EOFError:
+            os._exit(1)  # there was nothing to do after all
     system.die_with_parent(config.parent)
     with open(os.devnull, "rb") as devnull:
         os.dup2(devnull.fileno(), 0)

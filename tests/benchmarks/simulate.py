@@ -22,7 +22,7 @@ from benchmarks import stats
 from benchmarks.report import Goal, Table
 from dq.board import Board, Holder, Job, Lease, Report, Rules
 from dq.records import Batch, Done
-from dq.worker import PATIENCE, TICK
+from dq.worker import LATE, PATIENCE, PAUSE, TICK
 
 JOB = "simulated"
 WATCHED = TICK * PATIENCE  # seconds that a task has to last, to be seen so often as the same
@@ -114,6 +114,7 @@ class _Slot:
     stop: int = 0  # after the last that is not handed back
     base: float = 0.0  # when a task 0 would have started for the present one to start when it does
     since: float = 0.0  # when what it will report next has started
+    late: float = LATE  # seconds after which it reports what is done
 
 
 class _Simulation:
@@ -200,48 +201,67 @@ class _Simulation:
     def _start(self, now: float, slot: _Slot, lease: Lease) -> None:
         slot.lease, slot.first, slot.stop = lease, lease.batch.start, lease.batch.stop
         slot.base, slot.since = now - self._ends[slot.first], now
-        look = self._look(slot)
-        if look is not None:
-            when, task = look
-            self._at(when, lambda now: self._hand_back(now, slot, task))
-        else:
-            self._finish_at_end(slot)
+        self._go_on(now, slot)
 
-    def _look(self, slot: _Slot) -> tuple[float, int] | None:
+    def _go_on(self, now: float, slot: _Slot) -> None:
+        """Plan what comes first: a look that finds a long task, or a late batch, or the end."""
+        end = slot.base + self._ends[slot.stop]
+        late = self._next_look(slot, max(slot.since + slot.late, now + TICK / 2))
+        long, task = self._find_long(slot)
+        if long <= late and long < end:
+            self._at(long, lambda now: self._hand_back(now, slot, task))
+        elif late < end:
+            self._at(late, lambda now: self._report_so_far(now, slot))
+        else:
+            self._at(end, lambda now: self._finish(now, slot))
+
+    def _next_look(self, slot: _Slot, earliest: float) -> float:
+        return slot.phase + math.ceil((earliest - slot.phase) / TICK) * TICK
+
+    def _find_long(self, slot: _Slot) -> tuple[float, int]:
         """When the monitor finds the first task of the batch that lasts too long, and which."""
         for n in range(bisect.bisect_left(self._long, slot.first), len(self._long)):
             task = self._long[n]
-            if task >= slot.stop:
-                return None
-            started = slot.base + self._ends[task]
-            ticks = math.ceil((started - slot.phase) / TICK) + PATIENCE
-            when = slot.phase + ticks * TICK
-            if when < slot.base + self._ends[task + 1] and slot.stop - slot.first > 1:
+            if task >= slot.stop or slot.stop - slot.first == 1:
+                break
+            when = self._next_look(slot, slot.base + self._ends[task]) + PATIENCE * TICK
+            if when < slot.base + self._ends[task + 1]:
                 return when, task
-        return None
+        return math.inf, 0
 
     def _hand_back(self, now: float, slot: _Slot, task: int) -> None:
         """Task `task` runs on; what came before is reported, what comes after handed back."""
         tail = slot.stop - task - 1
-        report = self._report(now, slot, task, tail)
         started = slot.base + self._ends[task]
-        slot.first, slot.stop, slot.since = task, task + 1, now
+        slot.stop = task + 1
+        self._send(now, slot, task, tail)
+        arrives = now + self._world.delay / 2
+        if tail:
+            self._found.waited = max(self._found.waited, arrives - started)
+        self._at(slot.base + self._ends[slot.stop], lambda now: self._finish(now, slot))
 
-        def arrive(now: float) -> None:
-            now = self._serve(now)
-            if tail:
-                self._found.waited = max(self._found.waited, now - started)
-            self._take_in(now, slot, report)
+    def _report_so_far(self, now: float, slot: _Slot) -> None:
+        """Report what is done of a batch that goes on."""
+        done = bisect.bisect_right(self._ends, now - slot.base, slot.first, slot.stop) - 1
+        if done > slot.first:
+            self._send(now, slot, done, 0)
+        self._go_on(now, slot)
+
+    def _send(self, now: float, slot: _Slot, stop: int, handed_back: int) -> None:
+        report = self._report(now, slot, stop, handed_back)
+        if report.outcomes:
+            slot.first, slot.since = stop, now
+
+        def arrive(arrived: float) -> None:
+            done = self._serve(arrived)
+            self._take_in(done, slot, report)
+            slot.late = max(LATE, PAUSE * (done + self._world.delay / 2 - now))
 
         self._at(now + self._world.delay / 2, arrive)
-        self._finish_at_end(slot)
 
-    def _finish_at_end(self, slot: _Slot) -> None:
-        def finish(now: float) -> None:
-            report = self._report(now, slot, slot.stop, 0)
-            self._at(now + self._world.delay / 2, lambda now: self._ask(now, slot, report))
-
-        self._at(slot.base + self._ends[slot.stop], finish)
+    def _finish(self, now: float, slot: _Slot) -> None:
+        report = self._report(now, slot, slot.stop, 0)
+        self._at(now + self._world.delay / 2, lambda now: self._ask(now, slot, report))
 
     def _report(self, now: float, slot: _Slot, stop: int, handed_back: int) -> Report:
         """Everything before task `stop` that is not reported yet."""

@@ -58,6 +58,14 @@ def by_sigkill(x: Any) -> Any:
     return _unless(x, lambda: os.kill(os.getpid(), signal.SIGKILL))
 
 
+def brief(x: Any) -> Any:
+    """So short that it is not announced by itself; writes down only what is deadly."""
+    if x == 150_000:
+        witness(x)
+        os.kill(os.getpid(), signal.SIGKILL)
+    return x
+
+
 def by_abort(x: Any) -> Any:
     return _unless(x, os.abort)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from faults.scene import Hazards
+from support import python
 
 ENDS = ["by_sigkill", "by_abort", "by_exit_0", "by_exit_10", "by_exit_12", "by_segfault"]
 
@@ -51,6 +52,18 @@ def test_a_run_of_nothing_but_poison_ends(hazards: Hazards) -> None:
     history = hazards.run("by_exit_0", ["bad"] * 4, "-w", "2", code=1)
     history.check(failed={"bad": "WorkerDied"})
     assert history.runs["bad"] == 12
+
+
+def test_a_poison_task_among_very_short_ones_takes_three_processes_too(hazards: Hazards) -> None:
+    code = """
+import dq
+values = dq.run("hazards:brief", range(300_000), workers=2, return_exceptions=True)
+failed = [(place, value) for place, value in enumerate(values) if value != place]
+print([(place, value.result.error.type, value.result.attempts) for place, value in failed])
+"""
+    done = python(code, cwd=hazards.folder, env=hazards.env)
+    assert done.stdout == "[(150000, 'WorkerDied', 3)]\n", done.stderr
+    assert len(hazards.log.read_text().splitlines()) == 3
 
 
 def test_max_memory_ends_a_process_as_a_death(hazards: Hazards) -> None:

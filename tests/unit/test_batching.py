@@ -48,10 +48,18 @@ def test_a_batch_is_at_most_eight_times_the_largest_one_seen(
 
 
 @given(observations, st.integers(1, 10**7), st.integers(1, 1000))
-def test_a_batch_is_at_most_half_of_a_slots_share_of_what_remains(
+def test_a_batch_is_at_most_a_slots_share_of_what_remains(
     seen: list[tuple[int, float, float, int]], remaining: int, slots: int
 ) -> None:
-    assert fed(seen).size(remaining, slots) <= max(1, -(-remaining // (2 * slots)))
+    assert fed(seen).size(remaining, slots) <= max(1, -(-remaining // slots))
+
+
+@given(st.floats(1e-5, 0.1), st.floats(0, 1), st.integers(1, 10**6), st.integers(1, 1000))
+def test_a_batch_is_at_most_half_of_that_if_it_takes_longer_than_handing_it_over(
+    task: float, wait: float, remaining: int, slots: int
+) -> None:
+    size = steady(task, count=1000, wait=wait).size(remaining, slots)
+    assert size <= max(-(-remaining // (2 * slots)), 1.001 * wait / task)
 
 
 @given(observations, st.integers(0, 10**6), st.integers(1, 64))
@@ -96,6 +104,16 @@ def test_a_batch_is_worth_twenty_times_what_handing_it_over_costs() -> None:
 
 def test_not_even_a_slow_link_makes_a_batch_longer_than_five_seconds() -> None:
     assert steady(0.01, count=1000, wait=60.0).size(None, 2) == pytest.approx(500, abs=1)
+
+
+def test_a_batch_that_is_reported_in_parts_says_the_same_of_its_tasks() -> None:
+    whole, parts = BatchSizer(), BatchSizer()
+    for _ in range(20):
+        whole.observe(10, 1.0, 1.5)
+        parts.part(5, 0.5)
+        parts.observe(5, 0.5, 1.0)
+    assert parts.seconds == pytest.approx(whole.seconds)
+    assert parts.work == pytest.approx(whole.work)
 
 
 def test_a_fixed_size_is_kept() -> None:

@@ -53,6 +53,12 @@ def test_no_schedule_is_shorter_than_the_work_shared_or_the_longest_task() -> No
     assert stats.bound([], 2) == 0
 
 
+def test_whoever_is_free_takes_the_next_task() -> None:
+    assert stats.list_schedule([3, 1, 1, 1], 2) == 3
+    assert stats.list_schedule([1, 1, 1, 3], 2) == 4
+    assert stats.list_schedule([1, 2, 3], 1) == 6
+
+
 @pytest.mark.parametrize("seed", range(20))
 def test_a_heavy_tail_has_its_total_and_one_longest_task(seed: int) -> None:
     durations = stats.heavy_tail(500, 5.0, seed=seed)

@@ -577,6 +577,15 @@ def test_a_partial_report_leaves_the_rest_leased() -> None:
     assert job.out == 1
 
 
+def test_what_was_reported_on_the_way_does_not_count_as_handing_over() -> None:
+    board, job = board_of(4, Rules(batch=4))
+    mine = lease(board, now=0.0)
+    board.report(ME, Report(mine.id, 0, (Done(2, b""),), busy=30.0), now=30.05)
+    board.report(ME, Report(mine.id, 2, (Done(2, b""),), busy=30.0), now=60.05)
+    assert job.sizer.seconds == pytest.approx(15.0)
+    assert job.sizer.work == pytest.approx(20 * 0.05)
+
+
 def test_a_tail_that_was_handed_back_goes_to_another() -> None:
     board, _ = board_of(4)
     mine = lease(board)
@@ -861,3 +870,28 @@ def test_lost_leases_that_nobody_can_need_are_forgotten() -> None:
         board.leave(holder)
         done(board, lease(board, OTHER))
     assert len(board.lost) <= 256
+
+
+def test_a_death_with_several_suspects_charges_the_one_that_turns_out_to_be_deadly() -> None:
+    board, job = board_of(200)
+    assert board.died(lease(board).id, 64, "signal 9", 0.0, span=64) == []
+    alone = [batch.count for batch in job.waiting if 64 <= batch.start < 128]
+    assert alone == [1] * 64
+    assert not job.deaths
+    recorded: list[Recorded] = []
+    while not job.finished:
+        mine = lease(board)
+        if mine.next <= 70 < mine.stop:
+            recorded += board.died(mine.id, 70, "signal 9", 0.0)
+        else:
+            recorded += done(board, mine)
+    [failed] = [record for record in recorded if isinstance(record.outcome, Failed)]
+    assert (failed.batch.start, failed.attempts, job.deaths) == (70, 3, {70: 2})
+
+
+def test_several_suspects_are_charged_for_one_death_once() -> None:
+    board, job = board_of(200)
+    mine = lease(board)
+    for _ in range(2):
+        board.died(mine.id, 64, "signal 9", 0.0, span=64)
+    assert set(job.maybes.values()) == {1}

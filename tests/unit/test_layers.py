@@ -15,20 +15,27 @@ PACKAGE = Path(dq.__file__).parent
 
 #: From the bottom up. A module that is not here needs a place before it can be tested.
 LAYERS = [
-    {"errors", "records", "units", "system", "batching"},
-    {"board", "inputs", "keys", "tasks", "transport"},
-    {"outputs", "journal"},
-    {"queues"},
-    {"client", "manager"},
+    {"light"},
+    {"errors", "records", "units", "system", "batching", "sqlitefile"},
+    {"board", "certs", "inputs", "keys", "tasks", "tls"},
+    {"outputs", "processes", "transport"},
+    {"queues", "journal"},
+    {"client", "manager", "salvage"},
     {"worker"},
     {"supervisor"},
     {"master"},
     {"api", "executor"},
+    {"measure"},
     {"cli"},
     {"__main__"},
 ]
 #: Besides the standard library: what each top-level name may come from.
-THIRD_PARTY = {"cli": {"click"}, "tasks": {"cloudpickle"}}
+THIRD_PARTY = {
+    "certs": {"cryptography"},
+    "cli": {"click"},
+    "inputs": {"cloudpickle"},
+    "tasks": {"cloudpickle"},
+}
 
 
 def modules() -> list[Path]:

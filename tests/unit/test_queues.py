@@ -456,7 +456,7 @@ def test_a_supervisors_word_charges_the_task_that_its_process_died_in(place: Pla
     worker.hello()
     supervisor.hello(role="supervisor")
     lease, *_ = grant_of(worker.exchange())
-    supervisor.ask(queues.leases.charge, queues.run, "died", lease, 0, "signal 9")
+    supervisor.ask(queues.leases.charge, queues.run, "died", lease, 0, 1, "signal 9")
     [record] = queues.read(line, 5) or []
     assert isinstance(record.outcome, Failed)
     assert record.outcome.failure.type == "WorkerDied"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -15,9 +16,11 @@ from dq.cli.options import Group
 @click.group(
     cls=Group,
     homes={
-        "run": ("dq.cli.runs:run", "Call TASK with each INPUT, in processes of this machine."),
-        "master": ("dq.cli.runs:master", "Serve a task queue to workers on any machine."),
+        "run": ("dq.cli.commands:run", "Call TASK with each INPUT, in processes of this machine."),
+        "master": ("dq.cli.commands:master", "Serve a task queue to workers on any machine."),
         "worker": ("dq.cli.work:worker", "Work for a master, here or elsewhere."),
+        "journal": ("dq.cli.journal:journal", "Show what is in a journal, or save a damaged one."),
+        "bench": ("dq.cli.bench:bench", "Measure dq on this machine, or the way to a master."),
         "keygen": ("dq.cli.work:keygen", "Write a key file for this user."),
     },
     no_args_is_help=False,  # click's way of showing it differs from version to version
@@ -48,6 +51,7 @@ def main() -> None:
         code = _say("interrupted", 130, debug)
     except dq.DqError as error:
         code = _say(str(error), error.exit_code, debug)
+    gc.freeze()  # nothing more is worth looking for: that would take 8 ms, twice
     sys.exit(code)
 
 

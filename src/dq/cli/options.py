@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from dq import units
+from dq.tls import MODES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -103,6 +104,22 @@ authkey = stacked(
     ),
 )  # fmt: skip
 
+tls = stacked(
+    click.option(
+        "--tls", type=click.Choice(MODES), default="auto", show_default=True,
+        help="Encrypt connections: auto with certificates where they are given, else from the key"
+        " where the Python on both ends can (3.13 and newer), else not; require the same, but"
+        " nothing plain; psk and certs insist on the key or on certificates; off never.",
+    ),
+    click.option(
+        "--tls-cert", metavar="FILE", help="The certificate to show; `dq keygen --tls` makes one."
+    ),
+    click.option("--tls-key", metavar="FILE", help="Its private key."),
+    click.option(
+        "--tls-ca", metavar="FILE", help="What the other end's certificate is signed by."
+    ),
+)  # fmt: skip
+
 debug = click.option("--debug", is_flag=True, help="Show the traceback of dq's own errors.")
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, only errors.")
 
@@ -148,6 +165,11 @@ outputs = stacked(
         help="Write results to FILE, complete or not at all, rather than to standard output.",
     ),
     click.option("--unordered", is_flag=True, help="Results as they come, not in input order."),
+)  # fmt: skip
+
+max_message = click.option(
+    "--max-message", type=SIZE, default="64M", show_default=True, metavar="SIZE",
+    help="The largest message that is taken: bytes of an input or a result.",
 )  # fmt: skip
 
 journal = stacked(

@@ -1,4 +1,4 @@
-"""``dq run`` and ``dq master``."""
+"""What ``dq run`` and ``dq master`` do."""
 
 from __future__ import annotations
 
@@ -6,132 +6,52 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
-from dq import inputs, keys, transport, units
-from dq.cli import options
+from dq import inputs, keys, processes, transport
 from dq.cli.progress import Progress
 from dq.cli.signals import Stages
 from dq.errors import BadInput, BadKey, InputChanged, Interrupted, Stopped, UsageError
+from dq.light import frozen
 from dq.master import Job, Master, checked
 from dq.outputs import Writer, jsonl
+from dq.processes import Child
 from dq.queues import result_of
-from dq.records import Done, Failed, Recorded
-
-if TYPE_CHECKING:
-    from dq.journal import Journal
-    from dq.tasks import TaskRef
+from dq.records import Done, Failed, Failure, Recorded
 
 SHOWN = 10  # failures that are shown one by one
 
 
-@click.command()
-@click.argument("task")
-@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
-@click.option(
-    "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N",
-    help="Processes: N, -N (all CPUs but N) or N%; by default one for each CPU.",
-)  # fmt: skip
-@options.threads
-@options.inputs
-@options.outputs
-@options.journal
-@options.failures
-@options.limits
-@click.option("--host", default="", help="With --port: the address to listen on.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), metavar="PORT",
-    help="Listen, so that `dq worker` on other machines can join in; 0 for a free port.",
-)  # fmt: skip
-@options.authkey
-@options.quiet
-@options.debug
-def run(**given: Any) -> None:
-    """Call TASK with each INPUT, in worker processes of this machine.
-
-    TASK is package.module:function or path/to/file.py:function. An INPUT is JSON where it parses
-    as JSON, and a plain string where it does not. Results go to standard output, one line each;
-    everything else, what tasks print included, goes to standard error.
-
-    \b
-      dq run math:sqrt 1 2 3
-      dq run app.py:resize --input photos.txt -w 50%
-      seq 1000000 | dq run app:square --input - -o squares.txt
-    """
+def run(given: dict[str, Any], workers: int, ahead: list[Child]) -> None:
+    """``dq run``, with task processes that were started already."""
     _enter()
-    if not given["inputs"] and given["input"] is None:
-        raise click.UsageError(
-            "no input: give INPUTs after TASK, or --input FILE (- is standard input)"
-        )
-    workers = given["workers"] if given["workers"] is not None else units.cpus()
-    with _quietly():
-        ref = checked(given["task"], unpack=given["unpack"])
-    authkey = None
-    if given["port"] is not None:
-        authkey = _key_to_serve(given, given["host"])
-    master = _master(None, given, given["port"], authkey, workers=workers)
-    _serve_job(master, ref, given)
+    try:
+        with _quietly():
+            ref = checked(given["task"], unpack=given["unpack"])
+        authkey = None
+        if given["port"] is not None:
+            authkey = _key_to_serve(given, given["host"])
+        master = _master(None, given, given["port"], authkey, workers=workers)
+        master.ahead = ahead
+        _serve_job(master, ref, given)
+    finally:
+        processes.dismiss(ahead)  # those that nothing came to be known for
 
 
-@click.command()
-@click.argument("task", required=False)
-@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
-@click.option("--host", default="", help="Address to listen on; by default all of them.")
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, metavar="PORT",
-    help="TCP port to listen on; 0 for a free one.",
-)  # fmt: skip
-@options.authkey
-@click.option(
-    "-w", "--workers", type=options.PROCESSES, metavar="N", help="Worker processes to start here."
-)
-@options.threads
-@options.inputs
-@options.outputs
-@options.journal
-@options.failures
-@options.limits
-@click.option(
-    "--maxsize", type=options.COUNT, default=0, metavar="N",
-    help="How many items plain clients may have waiting; 0 for any number.",
-)  # fmt: skip
-@click.option(
-    "--redeliver/--no-redeliver", default=True,
-    help="Give out again what a plain client got when its connection ends.",
-)  # fmt: skip
-@click.option(
-    "--pickle", type=click.Choice(["safe", "any"]), default="safe", show_default=True,
-    help="What plain clients may put: standard data types, or anything (which lets whoever has"
-    " the key run code in the master).",
-)  # fmt: skip
-@click.option(
-    "--max-message", type=options.SIZE, default="64M", show_default=True, metavar="SIZE",
-    help="The largest message that is taken.",
-)  # fmt: skip
-@options.quiet
-@options.debug
-def master(**given: Any) -> None:
-    """Serve tasks to workers, here and on other machines.
-
-    With TASK and INPUTs: serve until every input has a result, print the results, exit. Without
-    inputs: serve the two queues until stopped; TASK is then what workers call with whatever
-    clients put on the task queue.
-
-    \b
-      dq master app:square 1 2 3 --authkey abc
-      dq master --port 5000 --authkey abc
-    """
+def master(given: dict[str, Any]) -> None:
+    """``dq master``."""
     _enter()
     has_inputs = bool(given["inputs"]) or given["input"] is not None
     if has_inputs and not given["task"]:
         raise click.UsageError("--input without TASK: name the function to call with each input")
+    if given["journal"] is not None and not has_inputs:
+        raise click.UsageError("--journal without inputs: it is of the outcomes of inputs")
     with _quietly():
         ref = checked(given["task"], unpack=given["unpack"]) if given["task"] else None
     authkey = _key_to_serve(given, given["host"])
-    master = _master(
+    serving = _master(
         given["task"],
         given,
         given["port"],
@@ -140,12 +60,11 @@ def master(**given: Any) -> None:
         maxsize=given["maxsize"],
         redeliver=given["redeliver"],
         pickle=given["pickle"],
-        max_message=given["max_message"],
     )
     if has_inputs and ref is not None:
-        _serve_job(master, ref, given)
+        _serve_job(serving, ref, given)
     else:
-        _serve_queues(master)
+        _serve_queues(serving)
 
 
 def _enter() -> None:
@@ -215,12 +134,17 @@ def _master(
             initializer=given["init"],
             unpack=given["unpack"],
             batch=given["batch"],
+            max_message=given["max_message"],
+            tls=given["tls"],
+            tls_cert=given["tls_cert"],
+            tls_key=given["tls_key"],
+            tls_ca=given["tls_ca"],
             report=say,
             **more,
         )
 
 
-@dataclass(frozen=True, slots=True)
+@frozen
 class Given:
     """The inputs of a run: where they come from, and how to name one's place."""
 
@@ -263,7 +187,12 @@ def _serve_job(master: Master, ref: Any, given: dict[str, Any]) -> None:
     """Serve until every input has a result, and print the results."""
     source = _inputs(given)
     with contextlib.ExitStack() as stack:
-        journal = _open_journal(ref, source, given)
+        if given["retry_failed"] and given["journal"] is None:
+            raise UsageError("--retry-failed goes with --journal FILE")
+        journal = master.open_journal(
+            given["journal"], ref, kind=source.kind, output=given["format"],
+            fields=source.fields, raw=given["raw"], retry_failed=given["retry_failed"],
+        )  # fmt: skip
         if journal is not None:
             stack.callback(journal.close)
         writer = Writer(given["output"])
@@ -284,20 +213,14 @@ def _serve_job(master: Master, ref: Any, given: dict[str, Any]) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _open_journal(ref: TaskRef, source: Given, given: dict[str, Any]) -> Journal | None:
-    if given["journal"] is None:
-        if given["retry_failed"]:
-            raise UsageError("--retry-failed goes with --journal FILE")
-        return None
-    from dq.journal import Journal  # SQLite, which few runs need
+def plain(failure: Failure) -> str:
+    """A failure on one line, without what would move a terminal's cursor or change its colours.
 
-    about = {
-        "task": str(ref),
-        "inputs": source.kind,
-        "output": given["format"],
-        "unpack": str(given["unpack"]),
-    }
-    return Journal(given["journal"], about, retry_failed=given["retry_failed"], log=say)
+    >>> plain(Failure("ValueError", "one\\ntwo \\x1b[31m"))
+    'ValueError: one two \\\\x1b[31m'
+    """
+    line = " ".join(str(failure).split())
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
 
 
 class Printer:
@@ -317,8 +240,8 @@ class Printer:
         self._bad = 0
 
     def drain(self) -> None:
+        self._job.halt("interrupted")  # first: whoever reads the line can rely on it
         say("finishing running tasks; once more to leave now")
-        self._job.halt("interrupted")
 
     def leave(self) -> None:
         raise Interrupted("interrupted; left without waiting for running tasks")
@@ -367,4 +290,4 @@ class Printer:
         if self.failed <= SHOWN:
             again = f" after {record.attempts} attempts" if record.attempts > 1 else ""
             self._progress.clear()
-            say(f"{self._source.place(record.batch.start)} failed{again}: {failed.failure}")
+            say(f"{self._source.place(record.batch.start)} failed{again}: {plain(failed.failure)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import click
@@ -14,6 +15,7 @@ from dq.cli.signals import Stages
 from dq.errors import ConnectError, Interrupted
 from dq.master import checked
 from dq.supervisor import Plan, Supervisor
+from dq.tls import settings
 
 
 @click.command()
@@ -27,6 +29,7 @@ from dq.supervisor import Plan, Supervisor
 )  # fmt: skip
 @options.threads
 @options.authkey
+@options.tls
 @click.option(
     "--task", metavar="TASK",
     help="What to call with the items of plain clients, or of a plain BaseManager.",
@@ -58,6 +61,7 @@ def worker(**given: Any) -> None:
         given["reconnect"],
         given["max_tasks"],
         given["max_memory"],
+        tls=settings(given["tls"], given["tls_cert"], given["tls_key"], given["tls_ca"]),
     )
     supervisor = Supervisor(plan, say)
     with Stages() as stages:
@@ -83,19 +87,50 @@ def _work(supervisor: Supervisor, stages: Stages, given: dict[str, Any]) -> None
 
 
 def _drain(supervisor: Supervisor) -> None:
-    say("finishing running tasks; once more to leave now")
     supervisor.drain()
+    say("finishing running tasks; once more to leave now")
 
 
 @click.command()
 @click.argument("file", required=False)
-@click.option("--force", is_flag=True, help="Replace a key file that is there.")
+@click.option("--force", is_flag=True, help="Replace files that are there.")
+@click.option(
+    "--tls", metavar="DIR",
+    help="Write certificates for TLS to DIR instead: a small CA, one for the master, one for the"
+    " workers, good for a year; and show the two commands that use them.",
+)  # fmt: skip
+@click.option(
+    "--host", multiple=True, metavar="NAME",
+    help="With --tls: a name or address by which workers know the master; by default this"
+    " machine's name. May be given several times.",
+)  # fmt: skip
 @options.debug
-def keygen(file: str | None, force: bool, debug: bool) -> None:
+def keygen(
+    file: str | None, force: bool, tls: str | None, host: tuple[str, ...], debug: bool
+) -> None:
     """Write a fresh random key to FILE, readable by you alone.
 
     Without FILE it goes where every dq command looks for it. Copy the file to each machine.
     """
+    if tls is not None:
+        if file is not None:
+            raise click.UsageError("FILE and --tls together: give the one or the other")
+        _make_certificates(tls, host, force)
+        return
+    if host:
+        raise click.UsageError("--host goes with --tls DIR")
     path = file or keys.user_file()
     keys.write(path, force=force)
     click.echo(path)
+
+
+def _make_certificates(folder: str, hosts: tuple[str, ...], force: bool) -> None:
+    from dq import certs  # which only this needs
+
+    names = certs.make(folder, hosts, force=force)
+    quoted = shlex.quote(folder)
+    say(f"the master's certificate is for {', '.join(names)}")
+    say(f"copy worker.pem, worker.key and ca.pem to each worker; {quoted}/ca.key stays here")
+    for role, command in (("master", "dq master"), ("worker", f"dq worker --server {names[0]}")):
+        pair = f"--tls-cert {quoted}/{role}.pem --tls-key {quoted}/{role}.key"
+        click.echo(f"{command} {pair} --tls-ca {quoted}/ca.pem")

@@ -1,0 +1,102 @@
+"""``dq bench``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import click
+
+from dq import measure, units
+from dq.api import address
+from dq.cli import options
+from dq.cli.runs import find_key, say
+from dq.measure import Figure
+from dq.tls import settings
+
+
+@click.command()
+@click.option(
+    "-s", "--server", metavar="HOST[:PORT]",
+    help="Measure the way to this master, rather than this machine.",
+)  # fmt: skip
+@click.option(
+    "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N",
+    help="Without --server: processes; N, -N (all CPUs but N) or N%; by default one for each CPU.",
+)  # fmt: skip
+@options.authkey
+@options.tls
+@click.option(
+    "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text", show_default=True,
+    help="A table, or a JSON record for each figure.",
+)  # fmt: skip
+@options.debug
+def bench(**given: Any) -> None:
+    """Measure dq on this machine, or the way to a master that is serving.
+
+    Without --server: how soon a first result is there, no-op tasks a second, how long one task
+    takes there and back, bytes a second. With --server: the same network without dq, a call of a
+    plain client, an exchange of a worker, bytes a second; no task is put on its queues, and none
+    taken. What others do on the machine, or with the master, shows in the figures.
+
+    \b
+      dq bench
+      dq bench --server 10.0.0.2
+    """
+    show = _lines if given["format"] == "jsonl" else _table
+    if given["server"] is None:
+        workers = given["workers"] if given["workers"] is not None else units.cpus()
+        show(f"this machine, {workers} worker(s)", measure.here(workers))
+        return
+    if given["workers"] is not None:
+        raise click.UsageError("--server and --workers: it is the master's workers that work there")
+    _measure_server(given, show)
+
+
+def _measure_server(given: dict[str, Any], show: Any) -> None:
+    tls = settings(given["tls"], given["tls_cert"], given["tls_key"], given["tls_ca"])
+    server = measure.Server(address(given["server"]), find_key(given), tls)
+    try:
+        use = server.use()
+        show(f"{given['server']}: {use}", server.measure())
+        if use.busy or use.waiting:
+            say("others are using this master: the figures are of what they leave")
+    finally:
+        server.close()
+
+
+def _table(title: str, figures: Iterable[Figure]) -> None:
+    click.echo(title)
+    for figure in figures:
+        click.echo(f"  {figure.what:34}{shown(figure):>12}")
+
+
+def _lines(title: str, figures: Iterable[Figure]) -> None:
+    for figure in figures:
+        record = {"what": figure.what, "value": figure.value, "unit": figure.unit}
+        click.echo(json.dumps(record))
+
+
+def shown(figure: Figure) -> str:
+    """A figure for people.
+
+    >>> shown(Figure("", 1234567.0, "tasks/s")), shown(Figure("", 0.00012, "s"))
+    ('1.23 M/s', '120 µs')
+    >>> shown(Figure("", 3 * 2.0**30, "bytes/s")), shown(Figure("", 12.0, "tasks/s"))
+    ('3 GiB/s', '12/s')
+    """
+    value, unit = figure.value, figure.unit
+    if unit == "s":
+        return _scaled(value * 1e6, 1000.0, (" µs", " ms", " s"))
+    if unit == "bytes/s":
+        return _scaled(value, 1024.0, (" B", " KiB", " MiB", " GiB")) + "/s"
+    return _scaled(value, 1000.0, ("", " k", " M")) + "/s"
+
+
+def _scaled(value: float, step: float, names: tuple[str, ...]) -> str:
+    place = 0
+    while value >= 0.9995 * step and place < len(names) - 1:
+        value /= step
+        place += 1
+    return f"{value:.3g}{names[place]}"

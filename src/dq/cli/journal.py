@@ -1,0 +1,84 @@
+"""``dq journal``: what is in one, and what can be saved of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import click
+
+from dq import salvage
+from dq.cli import options
+from dq.errors import UsageError
+from dq.outputs import Writer
+from dq.salvage import Contents, Span
+
+SHOWN = 10  # spans of inputs that are listed one by one
+
+
+@click.command()
+@click.argument("file")
+@click.option(
+    "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text", show_default=True,
+    help="A summary with the failures, or a JSON record for each task that has an outcome.",
+)  # fmt: skip
+@click.option(
+    "--recover", metavar="NEW",
+    help="Save all that is whole in a damaged FILE to a new journal; FILE is left as it is.",
+)  # fmt: skip
+@options.debug
+def journal(file: str, format: str, recover: str | None, debug: bool) -> None:
+    """Show what is in a journal, also while a master writes it.
+
+    \b
+      dq journal squares.journal
+      dq journal squares.journal --format jsonl > done.jsonl
+      dq journal squares.journal --recover saved.journal
+    """
+    if recover is not None and format != "text":
+        raise UsageError("--recover and --format: give the one or the other")
+    if recover is not None:
+        lines = saved(salvage.recover(file, recover), recover)
+    elif format == "jsonl":
+        lines = salvage.records(file)
+    else:
+        lines = summary(salvage.look(file))
+    writer = Writer(None)
+    for line in lines:
+        writer.write(line.encode(errors="backslashreplace"))
+
+
+def summary(contents: Contents) -> Iterator[str]:
+    """What a journal has, for people."""
+    facts = contents.facts
+    yield f"{facts['task']}, with {facts['inputs']} in and {facts['output']} out\n"
+    yield f"{contents.done} done, {len(contents.failed)} failed\n"
+    if contents.spans:
+        yield f"inputs {_listed(contents.spans)}\n"
+    if contents.open:
+        yield "open: a master is writing it, or died while it did\n"
+    for row in contents.failed:
+        again = f" after {row.attempts} attempts" if row.attempts > 1 else ""
+        failure = row.outcome.failure  # type: ignore[union-attr]  # it failed
+        yield f"input {row.start + 1} failed{again}: {failure}\n"
+
+
+def saved(contents: Contents, new: str) -> Iterator[str]:
+    """What could be saved, and what could not."""
+    total = contents.done + len(contents.failed)
+    yield f"saved the outcomes of {total} task(s) in {new}\n"
+    if contents.gaps:
+        yield f"lost: those of inputs {_listed(contents.gaps)}\n"
+    last = contents.spans[-1][1] if contents.spans else 0
+    yield f"lost, if there were any: those after input {last}\n"
+    yield f"the same command with --journal {new} runs what is lost again\n"
+
+
+def _listed(spans: list[Span]) -> str:
+    """Inputs as people count them.
+
+    >>> _listed([(0, 5), (6, 7)])
+    '1-5, 7'
+    """
+    shown = [f"{a + 1}-{b}" if b - a > 1 else str(b) for a, b in spans[:SHOWN]]
+    more = [f"and {len(spans) - SHOWN} more spans"] if len(spans) > SHOWN else []
+    return ", ".join(shown + more)

@@ -1,0 +1,110 @@
+"""Stand-ins for `typing` and `dataclasses`, which together take a third of a task process's start.
+
+Type checkers see the real ones. At run time `frozen` makes what ``dataclass(frozen=True,
+slots=True)`` makes, in a fifth of the time; what `dataclasses` needs to know of such a class
+(`fields`, `replace`, `asdict`) is worked out when it asks.
+"""
+
+from __future__ import annotations
+
+from operator import attrgetter
+from types import GenericAlias
+
+TYPE_CHECKING = False  # checkers go by the name
+
+if TYPE_CHECKING:
+    from typing import Generic as Generic
+    from typing import TypeVar as TypeVar
+    from typing import cast as cast
+
+    from typing_extensions import dataclass_transform
+
+    C = TypeVar("C", bound=type)
+
+    @dataclass_transform(frozen_default=True)
+    def frozen(cls: C) -> C:
+        """Make a class of annotated fields a frozen dataclass with slots."""
+
+else:
+
+    def cast(kind, value):
+        return value
+
+    def TypeVar(name, **options):  # noqa: N802  # its name there
+        return name
+
+    class Generic:
+        __slots__ = ()
+
+        def __class_getitem__(cls, item):
+            return cls if cls is Generic else GenericAlias(cls, item)
+
+    def frozen(cls):
+        names = tuple(cls.__annotations__)
+        defaults = {name: cls.__dict__[name] for name in names if name in cls.__dict__}
+        body = {name: value for name, value in cls.__dict__.items() if name not in defaults}
+        for name in ("__dict__", "__weakref__"):
+            body.pop(name, None)
+        body["__slots__"] = body["__match_args__"] = names
+        body["__dataclass_fields__"] = _Fields()
+        body["__init__"] = _init(names, defaults, cls.__annotations__)
+        body.setdefault("__eq__", _eq)
+        body.setdefault("__repr__", _repr)
+        body |= {"__hash__": _hash, "__reduce__": _reduce}
+        body |= {"__setattr__": _refuse, "__delattr__": _refuse}
+        new = type(cls)(cls.__name__, cls.__bases__, body)
+        new.__qualname__ = cls.__qualname__
+        new.__dataclass_defaults__ = defaults
+        new.__dataclass_values__ = _getter(names)
+        return new
+
+    def _getter(names):
+        if len(names) > 1:
+            return staticmethod(attrgetter(*names))
+        return staticmethod(lambda self: tuple([getattr(self, name) for name in names]))
+
+    def _init(names, defaults, annotations):
+        """Compiled, as dataclasses do it too: what it is called with is checked by Python."""
+        given = [f"{name}=_d[{name!r}]" if name in defaults else name for name in names]
+        sets = [f"\n _set(self, {name!r}, {name})" for name in names] or ["\n pass"]
+        space = {"_d": defaults, "_set": object.__setattr__}
+        exec(f"def __init__({', '.join(['self', *given])}):{''.join(sets)}", space)
+        init = space["__init__"]
+        init.__annotations__ = {**annotations, "return": None}
+        return init
+
+    def _eq(self, other):
+        if other.__class__ is not self.__class__:
+            return NotImplemented
+        values = self.__dataclass_values__
+        return values(self) == values(other)
+
+    def _hash(self):
+        return hash(self.__dataclass_values__(self))
+
+    def _repr(self):
+        values = self.__dataclass_values__(self)
+        pairs = zip(self.__slots__, values, strict=True)
+        return f"{type(self).__qualname__}({', '.join([f'{n}={v!r}' for n, v in pairs])})"
+
+    def _reduce(self):
+        return self.__class__, self.__dataclass_values__(self)
+
+    def _refuse(self, name, *value):
+        from dataclasses import FrozenInstanceError  # here: nobody does that but by mistake
+
+        raise FrozenInstanceError(f"cannot assign to or delete field {name!r}")
+
+    class _Fields:
+        """What `dataclasses` finds on a class, when it looks."""
+
+        def __get__(self, instance, cls):
+            import dataclasses
+
+            pairs = [
+                (name, kind, dataclasses.field(default=cls.__dataclass_defaults__[name]))
+                if name in cls.__dataclass_defaults__
+                else (name, kind)
+                for name, kind in cls.__annotations__.items()
+            ]
+            return dataclasses.make_dataclass(cls.__name__, pairs).__dataclass_fields__

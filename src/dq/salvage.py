@@ -1,0 +1,238 @@
+"""What a journal has: to look at, and to save from a damaged one."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import os
+import sqlite3
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from dq import inputs, outputs
+from dq.errors import BadJournal, UsageError
+from dq.journal import (
+    COLUMNS,
+    UNREADABLE,
+    Columns,
+    Facts,
+    Lock,
+    Row,
+    check,
+    create,
+    explained,
+    is_whole,
+    open_reader,
+    read_about,
+    set_about,
+)
+from dq.records import Done, Failed
+from dq.sqlitefile import Remains
+from dq.transport import safe_loads
+
+Span = tuple[int, int]  # index of a first task, and that after the last
+
+
+@dataclass(slots=True)
+class Contents:
+    """What a journal has, in numbers.
+
+    Args:
+        facts: of the run, see `journal.facts`.
+        open: whether a master has it open, or died with it.
+        done: how many tasks returned.
+        spans: which tasks have an outcome, in order.
+        failed: the rows of those that failed.
+    """
+
+    facts: Facts
+    open: bool
+    done: int = 0
+    spans: list[Span] = field(default_factory=list)
+    failed: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Count a row; they come in order."""
+        if isinstance(row.outcome, Failed):
+            self.failed.append(row)
+        else:
+            self.done += row.count
+        if self.spans and self.spans[-1][1] == row.start:
+            self.spans[-1] = (self.spans[-1][0], row.stop)
+        else:
+            self.spans.append((row.start, row.stop))
+
+    @property
+    def gaps(self) -> list[Span]:
+        """Which tasks have none, though later ones do."""
+        edges = [(0, 0), *self.spans]
+        pairs = itertools.pairwise(edges)
+        return [(before[1], after[0]) for before, after in pairs if before[1] < after[0]]
+
+
+def look(path: str) -> Contents:
+    """Count what a journal has.
+
+    Raises:
+        BadJournal: it is none, damaged, or of another dq.
+        OutputError: it cannot be read.
+    """
+    with _reading(path) as db:
+        about = read_about(path, db)
+        contents = Contents(about.facts, about.open)
+        for row in _rows(db):
+            contents.add(row)
+        return contents
+
+
+def records(path: str) -> Iterator[str]:
+    """A line of JSON for each task that has an outcome, as ``--format jsonl`` has them; without
+    what the journal does not have.
+
+    Raises:
+        As for `look`.
+    """
+    with _reading(path) as db:
+        output = read_about(path, db).facts["output"]
+        for row in _rows(db):
+            yield from _lines_of(row, output)
+
+
+@contextlib.contextmanager
+def _reading(path: str) -> Iterator[sqlite3.Connection]:
+    if not os.path.isfile(path):
+        raise BadJournal(f"cannot open the journal {path}: no such file")
+    try:
+        db = open_reader(path, alone=not os.path.exists(path + "-wal"))
+        try:
+            check(path, db)
+            yield db
+        finally:
+            db.close()
+    except UNREADABLE as error:
+        raise explained(path, error) from None
+
+
+def _rows(db: sqlite3.Connection) -> Iterator[Row]:
+    for columns in db.execute("SELECT * FROM outcomes ORDER BY start"):
+        row = Row.from_columns(columns)
+        if row is not None:  # else it came after `check`
+            yield row
+
+
+def _lines_of(row: Row, output: str) -> Iterator[str]:
+    outcome = row.outcome
+    common = {"attempts": row.attempts, "worker": row.worker}
+    if isinstance(outcome, Failed):
+        cause = outcome.failure
+        error = {"type": cause.type, "message": cause.message, "traceback": cause.traceback}
+        seconds = round(outcome.seconds, 6)
+        yield outputs.dumps({"id": row.start, "error": error, **common, "seconds": seconds}) + "\n"
+    elif output == "jsonl":
+        yield outcome.blob.decode()
+    else:
+        for place, result in enumerate(_results(outcome, output)):
+            yield outputs.dumps({"id": row.start + place, **result, **common}) + "\n"
+
+
+def _results(done: Done, output: str) -> list[dict[str, object]]:
+    """What there is of each task's result. Unpickled are only standard data types: a journal may
+    come from somebody else."""
+    if output == "text":
+        return _texts(done)
+    blob, seconds = done.blob, [None] * done.count
+    if output == "results":
+        blob, seconds = safe_loads(blob)  # type: ignore[misc]  # what a worker made of it
+    results: list[dict[str, object]] = []
+    for value, took in zip(inputs.load(blob, safe_loads), seconds, strict=True):
+        result = {} if isinstance(value, inputs.Bad) else {"result": value}
+        results.append(result | ({} if took is None else {"seconds": round(took, 6)}))
+    return results
+
+
+def _texts(done: Done) -> list[dict[str, object]]:
+    text = done.blob.decode()
+    values = text[:-1].split("\n") if done.count > 1 else [text[:-1]]
+    if len(values) != done.count:  # of more than one line: no telling whose they are
+        return [{}] * done.count
+    return [{"result": value} for value in values]
+
+
+def recover(path: str, new: str) -> Contents:
+    """Save every row whose checksum is right from a damaged journal to a new one.
+
+    Raises:
+        BadJournal: there is none, it is in use, or nothing says any more what run it is of.
+        UsageError: the new file exists, or cannot be written.
+    """
+    if not os.path.isfile(path):
+        raise BadJournal(f"cannot open the journal {path}: no such file")
+    if os.path.exists(new):
+        raise UsageError(f"{new} exists: give --recover a new file")
+    lock = Lock(os.path.realpath(path), path)
+    try:
+        return _save(path, new)
+    except sqlite3.Error as error:
+        raise UsageError(f"cannot write {new}: {error}") from None
+    finally:
+        lock.release()
+
+
+def _save(path: str, new: str) -> Contents:
+    facts: Facts | None = None
+    db = sqlite3.connect(new, isolation_level=None)
+    try:
+        create(db, {})
+        db.execute("BEGIN")
+        for columns in Remains(path).rows():
+            if len(columns) == COLUMNS:
+                _save_row(db, columns)
+            elif facts is None:
+                facts = _facts_of(columns)
+        if facts is None:
+            raise BadJournal(f"nothing in {path} says of which run it was; nothing can be saved")
+        set_about(db, facts)
+        contents = Contents(facts, False)
+        for row in _without_overlaps(db):
+            contents.add(row)
+        db.execute("COMMIT")
+        return contents
+    except BaseException:
+        os.unlink(new)
+        raise
+    finally:
+        db.close()
+
+
+def _save_row(db: sqlite3.Connection, columns: Columns) -> None:
+    """Save a row that is whole. Of two for the same task one is out of date: a failure that was
+    run again later, so what returned is what counts."""
+    start, count, attempts, worker, blob, failure, seconds, *rest = columns
+    if not isinstance(seconds, int | float):
+        return
+    # SQLite stores a REAL without fraction as an integer.
+    columns = (start, count, attempts, worker, blob, failure, float(seconds), *rest)
+    if is_whole(columns):
+        how = "OR IGNORE" if failure is not None else "OR REPLACE"
+        db.execute(f"INSERT {how} INTO outcomes VALUES ({', '.join('?' * COLUMNS)})", columns)
+
+
+def _facts_of(columns: Columns) -> Facts | None:
+    if len(columns) != 4 or not is_whole(columns):
+        return None
+    facts: Facts = json.loads(str(columns[2]))
+    return facts
+
+
+def _without_overlaps(db: sqlite3.Connection) -> Iterator[Row]:
+    """All rows; of two that have the same task the later one is dropped, and run again."""
+    stop = 0
+    dropped = []
+    for row in _rows(db):
+        if row.start < stop:
+            dropped.append((row.start,))
+        else:
+            stop = row.stop
+            yield row
+    db.executemany("DELETE FROM outcomes WHERE start = ?", dropped)

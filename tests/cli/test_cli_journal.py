@@ -1,0 +1,247 @@
+"""`--journal`, `--retry-failed` and `dq journal`, as somebody at a terminal sees them."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from support import dq
+
+SWITCH = """
+import os
+
+def work(x):
+    with open("log", "a") as log:
+        log.write(f"{x}\\n")
+    if x in (2, 5) and not os.path.exists("mended"):
+        raise ValueError(f"no {x} today")
+    return x * 10
+"""
+
+
+@pytest.fixture
+def folder(project: Path) -> Path:
+    (project / "switch.py").write_text(SWITCH)
+    return project
+
+
+def run(folder: Path, *args: str, code: int = 0, task: str = "app:square", **kw: Any) -> Any:
+    done = dq("run", task, *args, "--journal", "j", "-w", "1", cwd=folder, **kw)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def journal(folder: Path, *args: str, code: int = 0) -> Any:
+    done = dq("journal", *args, cwd=folder)
+    assert done.returncode == code, done.stderr
+    return done
+
+
+def runs(folder: Path) -> list[str]:
+    return (folder / "log").read_text().split()
+
+
+# The same command again
+
+
+@pytest.mark.parametrize(
+    ("name", "then", "now", "said"),
+    [
+        ("in.txt", "1\n2\n3\n4\n", "1\n2\n7\n4\n", "in.txt line 3 is not what it was"),
+        ("in.csv", "a,b\n1,2\n3,4\n", "a,b\n1,2\n3,5\n", "in.csv line 3 is not what it was"),
+        ("in.jsonl", "1\n\n2\n\n3\n", "1\n\n2\n\n4\n", "in.jsonl line 5 is not what it was"),
+        ("in.csv", "a,b\n1,2\n", "b,a\n1,2\n", "is the journal of another run"),
+        ("in.txt", "1\n2\n3\n", "1\n2\n", "there are 2 inputs, and the journal j has 3"),
+        ("in.txt", "1\n2\n3\n", "", "there are 0 inputs, and the journal j has 3"),
+    ],
+    ids=["line", "row", "blanks", "header", "fewer", "none"],
+)
+def test_a_changed_file_is_refused(folder: Path, name: str, then: str, now: str, said: str) -> None:
+    (folder / name).write_text(then)
+    run(folder, "--input", name, task="app:echo")
+    (folder / name).write_text(now)
+    done = run(folder, "--input", name, task="app:echo", code=2)
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_changed_argument_is_refused(folder: Path) -> None:
+    run(folder, "1", "2", "3")
+    assert "input 2 is not what it was" in run(folder, "1", "5", "3", code=2).stderr
+
+
+def test_inputs_may_be_added_at_the_end(folder: Path) -> None:
+    (folder / "in.txt").write_text("1\n2")
+    run(folder, "--input", "in.txt", task="switch:work", code=1)
+    (folder / "in.txt").write_text("1\n2\n3\n4\n")
+    assert run(folder, "--input", "in.txt", task="switch:work", code=1).stdout == "10\n30\n40\n"
+    assert runs(folder) == ["1", "2", "3", "4"]
+
+
+@pytest.mark.parametrize(
+    "args", [("--raw",), ("--unpack",), ("--format", "jsonl")], ids=lambda args: args[0]
+)
+def test_another_way_of_calling_is_refused(folder: Path, args: tuple[str, ...]) -> None:
+    run(folder, "[1]", task="app:echo")
+    assert "of another run" in run(folder, "[1]", *args, task="app:echo", code=2).stderr
+
+
+def test_another_task_is_refused_and_named(folder: Path) -> None:
+    run(folder, "1")
+    said = run(folder, "1", task="app:echo", code=2).stderr
+    assert "with task app:square where this one has app:echo" in said
+
+
+def test_what_is_not_a_journal_is_refused_and_left_alone(folder: Path) -> None:
+    (folder / "j").write_text("1\n2\n")
+    assert "j is damaged, or no journal" in run(folder, "1", code=2).stderr
+    assert (folder / "j").read_text() == "1\n2\n"
+
+
+def test_jsonl_comes_again_as_it_was(folder: Path) -> None:
+    args = ("1", "2", "3", "--format", "jsonl")
+    first = run(folder, *args, task="switch:work", code=1)
+    assert run(folder, *args, task="switch:work", code=1).stdout == first.stdout
+
+
+# Failures
+
+
+def test_a_failure_is_not_run_again(folder: Path) -> None:
+    first = run(folder, "1", "2", "3", task="switch:work", code=1)
+    (folder / "mended").touch()
+    again = run(folder, "1", "2", "3", task="switch:work", code=1)
+    assert (again.stdout, runs(folder)) == (first.stdout, ["1", "2", "3"])
+    assert "input 2 failed: ValueError: no 2 today" in again.stderr
+
+
+def test_retry_failed_runs_the_failures_again_and_nothing_else(folder: Path) -> None:
+    numbers = [str(x) for x in range(8)]
+    run(folder, *numbers, task="switch:work", code=1)
+    (folder / "mended").touch()
+    again = run(folder, *numbers, "--retry-failed", task="switch:work")
+    assert again.stdout.split() == [str(x * 10) for x in range(8)]
+    assert runs(folder)[8:] == ["2", "5"]
+
+
+def test_retry_failed_needs_a_journal(folder: Path) -> None:
+    done = dq("run", "app:square", "1", "--retry-failed", cwd=folder)
+    assert (done.returncode, done.stderr) == (2, "dq: --retry-failed goes with --journal FILE\n")
+
+
+def test_attempts_are_those_of_the_first_run(folder: Path) -> None:
+    args = ("2", "--retries", "2", "--format", "jsonl")
+    run(folder, *args, task="switch:work", code=1)
+    again = run(folder, *args, task="switch:work", code=1)
+    assert json.loads(again.stdout)["attempts"] == 3
+    assert "failed after 3 attempts" in again.stderr
+
+
+def test_fail_fast_ends_again_where_it_ended(folder: Path) -> None:
+    args = ("1", "2", "3", "4", "--fail-fast", "--batch", "1")
+    run(folder, *args, task="switch:work", code=4)
+    ran = runs(folder)
+    assert "1 task(s) failed" in run(folder, *args, task="switch:work", code=4).stderr
+    assert runs(folder) == ran
+
+
+def test_a_bad_line_is_skipped_again(folder: Path) -> None:
+    (folder / "in.jsonl").write_text("1\n{\n3\n")
+    args = ("--input", "in.jsonl", "--skip-bad", "--format", "jsonl")
+    first = run(folder, *args)
+    again = run(folder, *args)
+    assert (again.stdout, again.stderr) == (first.stdout, first.stderr)
+    assert "skipped in.jsonl line 2 is not JSON" in again.stderr
+
+
+def test_a_bad_line_that_ended_a_run_can_be_skipped_by_the_next(folder: Path) -> None:
+    (folder / "in.jsonl").write_text("1\n{\n3\n")
+    run(folder, "--input", "in.jsonl", code=2)
+    assert run(folder, "--input", "in.jsonl", "--skip-bad").stdout == "1\n9\n"
+
+
+# dq journal
+
+
+def test_a_summary_has_counts_and_failures(folder: Path) -> None:
+    run(folder, "1", "2", "3", task="switch:work", code=1)
+    assert journal(folder, "j").stdout == (
+        "switch:work, with lines in and text out\n"
+        "2 done, 1 failed\n"
+        "inputs 1-3\n"
+        "input 2 failed: ValueError: no 2 today\n"
+    )
+
+
+def test_records_of_a_jsonl_run_are_those_that_it_printed(folder: Path) -> None:
+    done = run(folder, "1", "3", "--format", "jsonl", task="switch:work")
+    assert journal(folder, "j", "--format", "jsonl").stdout == done.stdout
+
+
+def test_records_of_a_text_run_have_what_is_there(folder: Path) -> None:
+    run(folder, "1", "2", task="switch:work", code=1)
+    one, two = map(json.loads, journal(folder, "j", "--format", "jsonl").stdout.splitlines())
+    assert (one["id"], one["result"], one["attempts"]) == (0, "10", 1)
+    assert (two["id"], two["error"]["message"]) == (1, "no 2 today")
+    assert "Traceback" in two["error"]["traceback"]
+
+
+def test_values_of_more_than_a_line_are_left_out_where_they_cannot_be_told_apart(
+    folder: Path,
+) -> None:
+    run(folder, '"a\\nb"', '"c"', "--batch", "2", task="app:echo")
+    records = [json.loads(x) for x in journal(folder, "j", "--format", "jsonl").stdout.splitlines()]
+    assert [record["id"] for record in records] == [0, 1]
+    assert [record.get("result") for record in records] in ([None, None], ["a\nb", "c"])
+
+
+def test_looking_changes_nothing(folder: Path) -> None:
+    run(folder, "1", "2")
+    before = (folder / "j").read_bytes()
+    names = sorted(os.listdir(folder))
+    journal(folder, "j")
+    journal(folder, "j", "--format", "jsonl")
+    assert (folder / "j").read_bytes() == before
+    assert sorted(os.listdir(folder)) == names
+
+
+@pytest.mark.parametrize("args", [(), ("--format", "jsonl"), ("--recover", "new")])
+def test_a_journal_that_is_not_there_is_said_and_not_made(
+    folder: Path, args: tuple[str, ...]
+) -> None:
+    done = journal(folder, "j", *args, code=2)
+    assert done.stderr == "dq: cannot open the journal j: no such file\n"
+    assert not (folder / "j").exists()
+
+
+def test_a_damaged_journal_is_saved_and_goes_on(folder: Path) -> None:
+    numbers = [str(x) for x in range(10, 400)]
+    whole = run(folder, *numbers, "--batch", "1", task="switch:work").stdout
+    data = bytearray((folder / "j").read_bytes())
+    data[5 * 4096 : 6 * 4096] = bytes(4096)
+    (folder / "j").write_bytes(data)
+    assert "`dq journal j --recover NEW` saves" in journal(folder, "j", code=2).stderr
+    said = journal(folder, "j", "--recover", "new").stdout
+    assert "saved the outcomes of " in said
+    assert "lost: those of inputs " in said
+    (folder / "j").unlink()
+    (folder / "new").rename(folder / "j")
+    assert run(folder, *numbers, task="switch:work").stdout == whole
+    assert 390 < len(runs(folder)) < 500
+
+
+def test_recover_writes_over_nothing(folder: Path) -> None:
+    run(folder, "1")
+    (folder / "new").write_text("mine")
+    assert "new exists" in journal(folder, "j", "--recover", "new", code=2).stderr
+    assert (folder / "new").read_text() == "mine"
+
+
+def test_recover_of_garbage_leaves_nothing(folder: Path) -> None:
+    (folder / "j").write_bytes(os.urandom(50_000))
+    assert "nothing can be saved" in journal(folder, "j", "--recover", "new", code=2).stderr
+    assert not list(folder.glob("new*"))
