@@ -59,13 +59,11 @@ def test_a_master_with_inputs_serves_until_every_one_has_a_result(project: Path)
     argv = (*DQ, "master", "app:square", *given, "--port", "0", "--host", "127.0.0.1")
     with Running(*argv, cwd=project, env=KEY) as master:
         port = master.wait_for(r"^dq: serving on 127\.0\.0\.1:(\d+)$")[1]
-        worker = ("worker", "-s", f"127.0.0.1:{port}", "-p", "1")
-        with (
-            Running(*DQ, *worker, cwd=project, env=KEY) as one,
-            Running(*DQ, *worker, cwd=project, env=KEY) as two,
-        ):
+        # One: a second might come when the first has done everything, to nobody.
+        worker = ("worker", "-s", f"127.0.0.1:{port}", "-p", "2")
+        with Running(*DQ, *worker, cwd=project, env=KEY) as one:
             assert master.wait() == 0
-            assert one.wait() == two.wait() == 0
+            assert one.wait() == 0
     assert master.stdout_text == "".join(f"{n * n}\n" for n in range(100))
 
 
