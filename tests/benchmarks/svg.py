@@ -9,8 +9,8 @@ from xml.sax.saxutils import escape
 
 Points = Sequence[tuple[float, float]]
 
-WIDTH, HEIGHT = 760, 440
-LEFT, RIGHT, TOP, BOTTOM = 80, 250, 44, 56  # room for numbers, names, the title
+WIDTH, HEIGHT = 780, 440
+LEFT, RIGHT, TOP, BOTTOM = 80, 270, 44, 56  # room for numbers, names, the title
 COLOURS = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000"]
 DASHES = ["", "7 3", "2 3", "9 3 2 3", "5 5", "1 4", "12 4"]  # for who does not see the colours
 

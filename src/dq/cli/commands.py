@@ -20,7 +20,8 @@ from dq.errors import Stopped
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option(
     "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N",
-    help="Processes: N, -N (all CPUs but N) or N%; by default one for each CPU.",
+    help="Processes: N, -N (all CPUs but N) or N%; by default one for each CPU, and no more than"
+    " there are INPUTs.",
 )  # fmt: skip
 @options.threads
 @options.inputs
@@ -56,13 +57,20 @@ def run(**given: Any) -> None:
         )
     signal.signal(signal.SIGTERM, _stop_early)  # until there is something to finish
     cpus = units.cpus()
-    workers = given["workers"] if given["workers"] is not None else cpus
+    workers = given["workers"] if given["workers"] is not None else _needed(given, cpus)
     # While they import what they need, so does this process: that is half of what a short run
     # takes. More than there are CPUs would only be in each other's way.
     ahead = [processes.start(given["threads"]) for _ in range(min(workers, cpus))]
     from dq.cli import runs  # after the above, which it is about
 
     runs.run(given, workers, ahead)
+
+
+def _needed(given: dict[str, Any], cpus: int) -> int:
+    """One process for each CPU, but none that would have nothing to do."""
+    if given["input"] is not None:
+        return cpus
+    return min(cpus, -(-len(given["inputs"]) // given["threads"]))
 
 
 def _stop_early(*_: object) -> NoReturn:
