@@ -70,7 +70,8 @@ def _needed(given: dict[str, Any], cpus: int) -> int:
     """One process for each CPU, but none that would have nothing to do."""
     if given["input"] is not None:
         return cpus
-    return min(cpus, -(-len(given["inputs"]) // given["threads"]))
+    inputs, threads = len(given["inputs"]), int(given["threads"])
+    return min(cpus, -(-inputs // threads))
 
 
 def _stop_early(*_: object) -> NoReturn:
