@@ -489,7 +489,8 @@ class Job:
     def __init__(self, master: Master, line: Line) -> None:
         self._master = master
         self.line = line
-        self._error: BaseException | None = None
+        self._error: BaseException | None = None  # what the inputs raised
+        self._aborted: Exception | None = None
 
     def feed(self) -> None:
         """Read the inputs; what their iterator raises is raised again by `records`."""
@@ -506,6 +507,8 @@ class Job:
             Stopped: there are too many failures, or the master is closed.
         """
         records = self._master.queues.read(self.line, timeout)
+        if self._aborted is not None:
+            raise self._aborted
         if records:
             return records
         if self._error is not None:
@@ -520,6 +523,12 @@ class Job:
     def consumed(self, records: list[Recorded]) -> None:
         """Records have been passed on; as much more may come."""
         self._master.queues.consumed(self.line, records)
+
+    def abort(self, error: Exception) -> None:
+        """Let who reads the records have this at once, from another thread. (Raised by a signal's
+        handler it could come in the middle of a condition's wait, which then breaks its lock.)"""
+        self._aborted = error
+        self._master.queues.wake_readers()
 
     def halt(self, reason: str) -> None:
         """Give out no more; what is running may finish."""

@@ -182,6 +182,8 @@ class Queues:
                 if line.closed:
                     return
                 count = 1 if slow else min(8 * count, max(self._appetite(line), 1))
+                if line.replay is not None:  # fewer than a record needs are of no use
+                    count = max(count, line.replay.missing(line.job.next))
             started = self._clock()
             more = line.source.read(count)
             took = self._clock() - started
@@ -230,6 +232,7 @@ class Queues:
             self._replay(line)
             if not line.records and not line.finished:
                 line.news.wait(timeout)
+                self._replay(line)  # the inputs' end may have come, and before the journal's
             if line.records:
                 records = list(line.records)
                 line.records.clear()
@@ -593,7 +596,7 @@ class Queues:
         if new > 0 and not line.closed:
             self._board.supply(line.spec.id, new)
             self._announce()
-            if line.replay is not None:
+            if line.replay is not None and line.job.uncut >= line.replay.missing(line.job.next):
                 line.news.notify()  # who reads takes them past the journal
 
     def _appetite(self, line: Line) -> int:

@@ -244,7 +244,7 @@ class Printer:
         say("finishing running tasks; once more to leave now")
 
     def leave(self) -> None:
-        raise Interrupted("interrupted; left without waiting for running tasks")
+        self._job.abort(Interrupted("interrupted; left without waiting for running tasks"))
 
     def run(self, stages: Stages) -> None:
         records = self._job.unordered() if self._unordered else self._job.ordered()

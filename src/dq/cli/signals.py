@@ -1,12 +1,16 @@
-"""The two stages of Ctrl-C: the first lets running tasks finish, the second leaves now."""
+"""The two stages of Ctrl-C: the first lets running tasks finish, the second leaves now; a third
+does not even say so."""
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 import time
 from collections.abc import Callable
 from types import FrameType
+
+from dq.errors import Interrupted, Stopped
 
 
 def _nothing() -> None:
@@ -16,8 +20,7 @@ def _nothing() -> None:
 class Stages:
     """Counts SIGINT and SIGTERM while entered; what they do is set by whoever runs.
 
-    `on_first` runs outside the handler, in a thread, so that it may take locks; `on_second` runs
-    in the handler and may raise.
+    `on_first` and `on_second` run outside the handler, in a thread, so that they may take locks.
     """
 
     def __init__(self) -> None:
@@ -47,7 +50,7 @@ class Stages:
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         self.interrupted = number == signal.SIGINT
-        if self.count == 1:
-            threading.Thread(target=self.on_first, daemon=True).start()
-        else:
-            self.on_second()
+        if self.count > 2:  # something does not let go, a reader of the results perhaps
+            os._exit(Interrupted.exit_code if self.interrupted else Stopped.exit_code)
+        step = self.on_first if self.count == 1 else self.on_second
+        threading.Thread(target=step, daemon=True).start()
