@@ -107,4 +107,6 @@ else:
                 else (name, kind)
                 for name, kind in cls.__annotations__.items()
             ]
-            return dataclasses.make_dataclass(cls.__name__, pairs).__dataclass_fields__
+            fields = dataclasses.make_dataclass(cls.__name__, pairs).__dataclass_fields__
+            cls.__dataclass_fields__ = fields  # in this one's place: making them takes 0.3 ms
+            return fields

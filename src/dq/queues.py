@@ -17,7 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dq import inputs, outputs
@@ -252,8 +252,8 @@ class Queues:
             if len(line.source.buffer) < self._appetite(line) // 2:
                 line.hungry.notify()
             if record is not None:
-                [again] = self._board.record(record.batch, record.outcome, record.worker)
-                line.records.append(replace(again, attempts=record.attempts))
+                self._board.record(record.batch, record.outcome, record.worker)
+                line.records.append(record)  # as it was then, its attempts included
         line.hungry.notify()
         self._announce()
         if job.stopped is None and job.ended and not job.uncut and job.next < replay.left:
