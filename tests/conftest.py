@@ -27,6 +27,11 @@ def pytest_configure() -> None:
     # waits for an orphan's end asks `support.alive`: until we reap it, its id is still taken.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # nohup has SIGHUP ignored and a shell's `&` SIGINT, and what tests start would inherit that; a
+    # handler that does nothing is the same for us, and is not inherited.
+    for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, lambda *_: None)
 
 
 @pytest.fixture(autouse=True)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar, overload
 
+from dq import allow as patterns
 from dq import keys, tasks, transport, units
 from dq.errors import UsageError
 from dq.master import Master, Options, StrPath, checked, values_or_errors
@@ -166,6 +167,7 @@ def run_worker(
     processes: int | None = None,
     threads: int = 1,
     task: str | Function | None = None,
+    allow: Iterable[str] = (),
     reconnect: float = 60.0,
     max_tasks: int | None = None,
     max_memory: int | None = None,
@@ -184,6 +186,8 @@ def run_worker(
         processes: task processes; None for one for each CPU.
         threads: task slots in each.
         task: what to call with the items of plain clients, and of a plain `BaseManager`.
+        allow: do only what the master names like one of these ("app:*", "jobs.*:run"), and take
+            standard data types only as inputs; empty for anything.
         reconnect: seconds to look for a master that is not there, or has gone.
         max_tasks: tasks after which a process is replaced.
         max_memory: bytes of resident memory beyond which a process is ended.
@@ -211,6 +215,7 @@ def run_worker(
         max_tasks,
         max_memory,
         tls=settings(tls, tls_cert, tls_key, tls_ca),
+        allow=tuple(map(patterns.check, allow)),
     )
     supervisor = Supervisor(plan, report or log.warning)
     supervisor.connect(reconnect)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 WORK = 0.075  # seconds of work that a batch aims at
 EXCHANGES = 20  # a batch is worth at least this many times what handing it over costs
 LONGEST = 5.0  # seconds of work beyond which not even a slow link makes a batch grow
@@ -9,7 +11,10 @@ ALONE = 0.1  # seconds; a task that takes longer goes out by itself
 BYTES = 256 * 1024  # encoded inputs or results of one batch, where an exchange takes up to ...
 NEAR = 0.001  # ... so many seconds; a batch for a slower link may be as many times as large, up to
 FARTHEST = 32
+COST = 0.0001  # seconds that a batch costs the master, which has one for all slots
+FEW = 64  # batches, for which no master is too slow
 GROWTH = 8  # how much larger than the largest one seen the next may be
+FAR = 0.005  # seconds of an exchange from which on each that can be saved is
 MEMORY = 0.8  # weight of what was known before against what was just seen
 
 
@@ -84,17 +89,40 @@ class BatchSizer:
             return self._fixed
         if not self._largest or self.seconds > ALONE:
             return 1
-        size = min(GROWTH * self._largest, int(self.work / max(self.seconds, 1e-9)))
-        size = min(size, int(self.limit / max(self.nbytes, 1)))
+        seconds = max(self.seconds, 1e-9)
+        grown = GROWTH * self._largest
+        if self._is_far:  # seven steps of 20 ms are a third of a short run
+            grown = max(grown, self._worth)
+        size = min(grown, int(self.work / seconds), int(self.limit / max(self.nbytes, 1)))
         if remaining is not None:
             size = min(size, self._share(remaining, max(slots, 1)))
         return max(size, 1)
 
+    @property
+    def _is_far(self) -> bool:
+        return self._exchange.value > FAR
+
+    @property
+    def _worth(self) -> int:
+        """How many tasks run as long as handing them over takes."""
+        return int(self._exchange.value / max(self.seconds, 1e-9))
+
     def _share(self, remaining: int, slots: int) -> int:
         """What the end of the inputs lets a batch have: half of a slot's share of what remains;
-        more, up to all of it, where running that takes less time than handing it over."""
-        worth = int(self._exchange.value / max(self.seconds, 1e-9))
-        return max(-(-remaining // (2 * slots)), min(-(-remaining // slots), worth))
+        more, up to all of that share, where running it takes less time than handing it over, and
+        beyond it over a slow link; and more where there are more slots than one master can make
+        use of: n batches take it n x COST, and the slots work / n, which together is least at
+        n = sqrt(work / COST). Less than runs while the master hands out a batch is no
+        gain either, where as many have been seen to be so short."""
+        seconds = max(self.seconds, 1e-9)
+        own = remaining if self._is_far else -(-remaining // slots)
+        least = int(math.sqrt(remaining * COST / seconds))
+        return max(
+            -(-remaining // (2 * slots)),
+            min(own, self._worth),
+            min(-(-remaining // FEW), least),
+            min(remaining, int(COST / seconds), self._largest),
+        )
 
 
 class _Mean:

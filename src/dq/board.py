@@ -156,6 +156,11 @@ class Job:
         """Inputs not cut, where that is known."""
         return self.uncut if self.ended else None
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to lease, now or once a delay is over."""
+        return bool(self.uncut or self.waiting or self.delayed)
+
     def attempt(self, index: int) -> int:
         """Which attempt at a task the next one is, from 1."""
         return 1 + self.fails.get(index, 0) + self.deaths.get(index, 0)
@@ -303,7 +308,7 @@ class Board:
         if self.draining:
             return None
         for job in self.jobs.values():
-            if job.stopped is not None or holder.group in job.refused:
+            if not job.has_more or job.stopped is not None or holder.group in job.refused:
                 continue
             if eligible is not None and not eligible(job):
                 continue
@@ -315,6 +320,14 @@ class Board:
             if job.uncut and self.has_room(job):
                 return job.id
         return None
+
+    @property
+    def has_more(self) -> bool:
+        """Whether there may be something to lease for somebody."""
+        for job in self.jobs.values():  # noqa: SIM110  # twice as fast as any(), and often asked
+            if job.uncut or job.waiting or job.delayed:
+                return True
+        return False
 
     def due(self) -> float | None:
         """When the next delayed batch is due."""
@@ -376,10 +389,8 @@ class Board:
             return self._report_late(report, now)
         if lease.holder is not holder:
             raise ProtocolError("a report on somebody else's lease")
-        if (
-            report.first != lease.next
-            or report.count + report.handed_back > lease.stop - lease.next
-        ):
+        count = report.count
+        if report.first != lease.next or count + report.handed_back > lease.stop - lease.next:
             raise ProtocolError("a report that does not fit its lease")
         job = self.jobs[lease.batch.job]
         if report.handed_back:
@@ -389,20 +400,22 @@ class Board:
             batch = lease.batch.part(lease.next, lease.next + outcome.count)
             lease.next += outcome.count
             recorded += self._take(job, batch, outcome, holder.name, now)
-        if report.count:
-            self._measure(job.sizer, lease, report, now)
+        if count:
+            self._measure(job.sizer, lease, report, count, now)
         if lease.next == lease.stop:
             self._forget(lease)
         return recorded
 
-    def _measure(self, sizer: BatchSizer, lease: Lease, report: Report, now: float) -> None:
+    def _measure(
+        self, sizer: BatchSizer, lease: Lease, report: Report, count: int, now: float
+    ) -> None:
         nbytes = sum(len(done.blob) for done in report.outcomes if isinstance(done, Done))
         if lease.next < lease.stop:
-            sizer.part(report.count, report.busy, nbytes)
+            sizer.part(count, report.busy, nbytes)
         else:
             # What was reported on the way was handed over while the worker went on.
             elapsed = now - lease.given - lease.busy
-            sizer.observe(report.count, report.busy, elapsed, nbytes)
+            sizer.observe(count, report.busy, elapsed, nbytes)
         lease.granted = now
         lease.busy += report.busy
 

@@ -6,18 +6,18 @@ answer of an interrupted call for the next one, a client here is closed by whate
 
 from __future__ import annotations
 
+import pickle
 import queue
 import time
 
 from dq import transport
 from dq.errors import ConnectError, PlainMaster, ProtocolError
 from dq.light import cast, frozen
-from dq.records import Done, Outcome
+from dq.records import Done, Loads, Outcome
 from dq.tasks import JobSpec
 from dq.tls import PLAIN, Tls
-from dq.transport import Address, Channel
+from dq.transport import KEEPALIVE, PROTOCOL, Address, Channel
 
-PROTOCOL = 1
 LEASES = "dq"  # ident of the lease face
 
 
@@ -87,15 +87,22 @@ class Connection:
         authkey: the shared key.
         name: how the server may call this connection's thread.
         tls: how it is encrypted.
+        loads: what unpickles answers.
 
     Raises:
         ConnectError: nobody there, or the wrong key.
     """
 
     def __init__(
-        self, address: Address, authkey: bytes, name: str = "dq", tls: Tls = PLAIN
+        self,
+        address: Address,
+        authkey: bytes,
+        name: str = "dq",
+        tls: Tls = PLAIN,
+        loads: Loads = pickle.loads,
     ) -> None:
         self.channel: Channel = transport.connect(address, authkey, tls=tls)
+        self.channel.loads = loads
         self.call(None, "accept_connection", name)
 
     def close(self) -> None:
@@ -134,6 +141,7 @@ class Client(Connection):
         name: ``host:pid``.
         tls: how the connection is encrypted.
         default: whether it has a task of its own for what plain clients put.
+        loads: what unpickles answers.
 
     Raises:
         PlainMaster: the server is a plain `BaseManager`.
@@ -150,8 +158,9 @@ class Client(Connection):
         name: str,
         tls: Tls = PLAIN,
         default: bool = False,
+        loads: Loads = pickle.loads,
     ) -> None:
-        super().__init__(address, authkey, name, tls)
+        super().__init__(address, authkey, name, tls, loads)
         info = {"role": role, "group": group, "name": name, "default": default}
         try:
             answer = self.call(LEASES, "hello", PROTOCOL, info)
@@ -166,6 +175,7 @@ class Client(Connection):
         assert isinstance(answer, dict)
         self.run: str = answer["run"]
         self.max_message: int = answer["max_message"]
+        self.channel.keep_alive(answer.get("keepalive", KEEPALIVE))
         self.slots: int = answer.get("slots", 0)  # of others, when this one came
         self.busy: int = answer.get("busy", 0)  # batches that they had
 
@@ -221,10 +231,16 @@ class PlainClient:
     (CPython's create and decref race for the last one).
     """
 
-    def __init__(self, address: Address, authkey: bytes, tls: Tls = PLAIN) -> None:
-        self._tasks = _create(address, authkey, "get_task_queue", tls)
-        self._results = _create(address, authkey, "get_result_queue", tls)
-        self._connection = Connection(address, authkey, tls=tls)
+    def __init__(
+        self,
+        address: Address,
+        authkey: bytes,
+        tls: Tls = PLAIN,
+        loads: Loads = pickle.loads,
+    ) -> None:
+        self._tasks = _create(address, authkey, "get_task_queue", tls, loads)
+        self._results = _create(address, authkey, "get_result_queue", tls, loads)
+        self._connection = Connection(address, authkey, tls=tls, loads=loads)
 
     def close(self) -> None:
         self._connection.close()
@@ -246,8 +262,9 @@ class PlainClient:
         self._connection.call(self._results, "put", value)
 
 
-def _create(address: Address, authkey: bytes, typeid: str, tls: Tls) -> str:
+def _create(address: Address, authkey: bytes, typeid: str, tls: Tls, loads: Loads) -> str:
     with transport.connect(address, authkey, tls=tls) as channel:
+        channel.loads = loads
         channel.send((None, "create", (typeid,), {}))
         kind, result = cast("_Answer", channel.recv())
     if kind != "#RETURN":
@@ -260,12 +277,13 @@ EMPTY = queue.Empty
 
 
 def backoff(attempt: int, random: float) -> float:
-    """Seconds before the next attempt to connect: exponential with full jitter, up to 2.
+    """Seconds before the next attempt to connect: exponential with full jitter, up to 1: a master
+    that comes back has its workers within 2 seconds, the start of a process included.
 
     >>> backoff(0, 1.0), backoff(3, 0.5), backoff(99, 1.0)
-    (0.05, 0.2, 2.0)
+    (0.05, 0.2, 1.0)
     """
-    return min(0.05 * 2.0 ** min(attempt, 10), 2.0) * random
+    return min(0.05 * 2.0 ** min(attempt, 10), 1.0) * random
 
 
 now = time.monotonic

@@ -18,13 +18,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from dq.errors import BadInput
-from dq.light import TYPE_CHECKING
-from dq.records import Failure
+from dq.light import TYPE_CHECKING, cast
+from dq.records import Failure, Loads
 
 if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
-Loads = Callable[[bytes], object]
 
 # Types whose values unpickle anywhere and cannot fail: a batch of them is pickled as one list,
 # which is five times as fast as each by itself.
@@ -87,7 +86,11 @@ def load_checked(blob: bytes, loads: Loads = pickle.loads) -> tuple[list[object]
 
 
 def _pair(loaded: object) -> tuple[bool, list[Any]]:
-    return loaded  # type: ignore[return-value]  # what dump made
+    """What `dump` made, or who made up something else: a range, say, that has no end."""
+    whole, values = cast("tuple[bool, list[Any]]", loaded)
+    if not isinstance(values, (list, tuple, deque)):
+        raise TypeError("not a batch of values")
+    return whole, values
 
 
 def _load_one(data: bytes, loads: Loads) -> object:
@@ -165,6 +168,7 @@ class Decoder:
             "csv": lambda line: self._row(_text(line), cell),
         }
         self._parse = parsers.get(kind)
+        self._is_json = kind in ("lines", "jsonl")
 
     def decode(self, blob: bytes, skip: int, count: int) -> list[object]:
         """`count` values from the one after `skip` on; a `Bad` where there is no value."""
@@ -183,6 +187,8 @@ class Decoder:
     def _parse_all(self, items: list[object]) -> list[object]:
         assert self._parse is not None
         parse = self._parse
+        if self._is_json and (values := _parse_at_once(items)) is not None:
+            return values
         try:
             return [parse(item) for item in items]  # type: ignore[arg-type]  # lines are bytes
         except (AttributeError, BadInput, ValueError, RecursionError):
@@ -201,6 +207,30 @@ def _cells(record: str) -> list[str]:
     except csv.Error as error:
         reason, *_ = str(error).split(" - ")  # then comes advice to who calls csv
         raise BadInput(f"is not CSV: {reason}") from None
+
+
+# Nobody who writes a line can know it.
+_BETWEEN = os.urandom(8).hex()
+_COMMAS = f',"{_BETWEEN}",'.encode()
+
+
+def _parse_at_once(lines: list[object]) -> list[object] | None:
+    """The values of lines of JSON, parsed as one list: five to ten times as fast as one by one.
+    None where not each of them is JSON by itself.
+
+    Between two lines stands a word that is in neither. When each second value is that word, and
+    there are no others, then a line is one value: one that is half of a value, or two of them, has
+    the word within a value or in a wrong place.
+    """
+    try:
+        text = b"[%b]" % _COMMAS.join(lines)  # type: ignore[arg-type]  # bytes, or None if too large
+        values = cast("list[object]", _decoder.decode(text.decode()))
+    except (TypeError, ValueError, RecursionError):
+        return None
+    words = len(lines) - 1
+    if len(values) != len(lines) + words or values[1::2] != [_BETWEEN] * words:
+        return None
+    return values[::2]
 
 
 def _parse_one(parse: Callable[[bytes], object], line: bytes) -> object:
@@ -226,6 +256,7 @@ def _no_constant(name: str) -> object:
 
 
 _decoder = json.JSONDecoder(parse_constant=_no_constant)
+_FIRST = frozenset('[{"-0123456789tfn \t\n\r')  # characters with which JSON may begin
 
 
 def value_of(text: str) -> object:
@@ -234,6 +265,8 @@ def value_of(text: str) -> object:
     >>> value_of("1e3"), value_of("NaN"), value_of("[1, 2]"), value_of("007")
     (1000.0, 'NaN', [1, 2], '007')
     """
+    if text and text[0] not in _FIRST:
+        return text  # a name, say: to have the decoder raise costs eight times as much
     try:
         return _decoder.decode(text)
     except (ValueError, RecursionError):

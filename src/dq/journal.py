@@ -37,7 +37,7 @@ from dq.errors import BadJournal, DqError, InputChanged, OutputError
 from dq.inputs import SCALARS
 from dq.light import frozen
 from dq.records import Batch, Done, Failed, Failure, Outcome, Recorded
-from dq.transport import safe_loads
+from dq.unpickling import safe_loads
 
 FORMAT = 1
 APPLICATION = 0x64716A6C  # "dqjl", in the file's header
@@ -275,7 +275,7 @@ class Journal:
         self._lock = Lock(self._file, path)
         self._db: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        has_log = os.path.exists(self._file + "-wal")
+        has_log = sqlitefile.has_log(self._file)
         try:
             self._open(about, has_log, retry_failed)
         except BaseException as error:
@@ -296,8 +296,7 @@ class Journal:
         found = read_about(self.path, self._reader)
         compare(self.path, found.facts, about)
         self.left = check(self.path, self._reader)
-        if sqlitefile.unread_commits(self._file) > 1:
-            raise BadJournal(damaged(self.path, "its -wal cannot be read to the end"))
+        check_log(self.path)
         if found.open and not has_log:
             self._log(f"{self.path} has lost its -wal: what that held is run again")
         db.execute("PRAGMA journal_mode = WAL").fetchall()
@@ -308,6 +307,7 @@ class Journal:
             self.left = stop or 0
         self._mark(True)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        self._mark(True)  # once more, into the -wal: from here on one that is empty has lost this
 
     def _mark(self, is_open: bool) -> None:
         """Note whether there is a -wal that must not be missing."""
@@ -472,6 +472,16 @@ class About:
 
     facts: Facts
     open: bool
+
+
+def check_log(path: str) -> None:
+    """Refuse a journal of whose -wal SQLite reads the beginning only, once it has been opened.
+
+    Raises:
+        BadJournal: it is damaged.
+    """
+    if sqlitefile.unread_commits(os.path.realpath(path)) > 1:
+        raise BadJournal(damaged(path, "its -wal cannot be read to the end"))
 
 
 def open_reader(path: str, *, alone: bool = False) -> sqlite3.Connection:

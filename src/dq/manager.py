@@ -1,10 +1,11 @@
 """QueueManager and its server: the standard library's, with the faults of §7 of its design taken
-out. Nothing here decides anything; what is served is in `dq.queues`.
+out. Nothing here decides anything; what is served is in `dq.faces`.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import multiprocessing.managers as mpm
 import multiprocessing.process
@@ -19,10 +20,12 @@ from multiprocessing import AuthenticationError
 from multiprocessing.managers import BaseManager, BaseProxy
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from dq import tls, transport
+from dq import tls, transport, unpickling
 from dq.errors import BadKey, TlsError
+from dq.faces import LeaseFace, ResultQueue, TaskQueue
 from dq.light import frozen
-from dq.queues import LeaseFace, Queues, ResultQueue, TaskQueue
+from dq.queues import Queues
+from dq.records import Loads
 from dq.tls import PLAIN, Tls
 from dq.transport import Address, Channel
 
@@ -30,10 +33,16 @@ if TYPE_CHECKING:
     import ssl  # which plain connections do without
 
 ANSWERS = 1.0  # seconds for the answers to what is under way when a server closes
+# Seconds that a thread keeps the interpreter before others may ask for it, by the square of the
+# connections, from a thousand on. Where ten thousand leave at once, their threads would otherwise
+# take minutes to ask, each 200 times a second: so they do in one or two seconds.
+TURN = 5e-9
 SHUTDOWN = 5.0  # seconds for a server's process to end by itself
-MOST_STRANGERS = 64  # connections that have not authenticated; a newer one ends the oldest
+MOST_STRANGERS = 64  # connections that have not authenticated
+PATIENT = 0.25  # seconds that a newer one waits for a place before it ends the oldest
+CALM = 1.0  # seconds without such an end after which one is waited for again
 FIRST_WORD = 1.0  # seconds that a client has to begin with TLS where nothing else is taken
-SAID_AGAIN = 10.0  # seconds after which the same is said of another connection
+SAID_AGAIN = 10.0  # seconds after which the same is said again
 LEASES = "dq"  # ident of the lease face: a plain manager has none of that name
 TASK_QUEUE, RESULT_QUEUE = "get_task_queue", "get_result_queue"
 
@@ -45,8 +54,7 @@ mpm.listener_client[transport.SERIALIZER] = (  # type: ignore[attr-defined]  # u
     transport.dial,
 )
 
-Loads = Callable[[bytes], object]
-LOADS: dict[str, Loads] = {"safe": transport.safe_loads, "any": pickle.loads}
+LOADS: dict[str, Loads] = {"safe": unpickling.safe_loads, "any": pickle.loads}
 
 
 _Request = tuple[object, str, tuple[object, ...], dict[str, object]]  # ident, method, arguments
@@ -103,6 +111,58 @@ class Registry(dict[str, Any]):
     settings: Settings
 
 
+class Strangers:
+    """Connections that have not authenticated yet, `MOST_STRANGERS` of them at the most.
+
+    A newer one waits for a place: where a thousand who have the key come at once, each needs one
+    for milliseconds. Where none comes free the oldest is ended, and the wait is halved: a flood
+    of silent peers is not to be waited for. Who does authenticate doubles it again.
+
+    Attributes:
+        grace: seconds from connecting on in which none is ended.
+    """
+
+    grace = 0.0
+
+    def __init__(self) -> None:
+        self._here: dict[Channel, float] = {}  # when each connected, in order of arrival
+        self._left = threading.Condition()  # guards all of this
+        self._patience = PATIENT
+        self._ended_at = 0.0
+
+    def join(self, channel: Channel) -> None:
+        """Take one in, once there is room; for the one thread that accepts."""
+        with self._left:
+            if time.monotonic() - self._ended_at > CALM:
+                self._patience = PATIENT
+            if not self._left.wait_for(self._has_room, self._wait()):
+                self._end_oldest()
+            self._here[channel] = time.monotonic() - channel.idle()
+
+    def _has_room(self) -> bool:
+        return len(self._here) < MOST_STRANGERS
+
+    def _wait(self) -> float:
+        oldest = next(iter(self._here.values()), 0.0)
+        return max(self._patience, oldest + self.grace - time.monotonic())
+
+    def _end_oldest(self) -> None:
+        oldest = next(iter(self._here))
+        del self._here[oldest]
+        oldest.hang_up()
+        self._patience /= 2
+        self._ended_at = time.monotonic()
+
+    def leave(self, channel: Channel, *, authenticated: bool = False) -> None:
+        """It is none any more."""
+        with self._left:
+            if channel in self._here:
+                del self._here[channel]
+                self._left.notify()
+            if authenticated:
+                self._patience = min(2 * self._patience + 0.001, PATIENT)
+
+
 class Server(mpm.Server):
     """The manager server, safe to leave open to a network.
 
@@ -122,9 +182,10 @@ class Server(mpm.Server):
             raise BadKey("the authkey is empty; an empty key lets everybody in")
         super().__init__(registry, address, authkey, serializer)
         self.stop_event = threading.Event()
-        self._strangers: dict[Channel, None] = {}  # in order of arrival
+        self._strangers = Strangers()
         self._clients: set[Channel] = set()
-        self._guard = threading.Lock()  # guards the two above
+        self._turn = sys.getswitchinterval()
+        self._guard = threading.Lock()  # guards `_clients` and `_said`
         self._accepting: threading.Thread | None = None
         self._pinned: dict[str, tuple[str, tuple[str, ...]]] = {}
         self._said: dict[str, float] = {}  # when which reason for a refusal was last given
@@ -136,15 +197,15 @@ class Server(mpm.Server):
         queues = Queues(maxsize=settings.maxsize, redeliver=settings.redeliver, loads=loads)
         self.serve(queues, loads)
 
-    def serve(self, queues: Queues, loads: Loads = transport.safe_loads) -> None:
+    def serve(self, queues: Queues, loads: Loads = unpickling.safe_loads) -> None:
         """Serve these objects; before the first connection."""
         self.queues = queues
         self.loads = loads
         # Where a script brings queues of its own, dq's workers use them as a plain manager's.
         if not any(self._is_brought(typeid) for typeid in (TASK_QUEUE, RESULT_QUEUE)):
-            self._pin(LEASES, LEASES, queues.leases, LeaseFace.EXPOSED)
-        self._pin(TASK_QUEUE, "tasks", queues.task_queue, TaskQueue.EXPOSED)
-        self._pin(RESULT_QUEUE, "results", queues.result_queue, ResultQueue.EXPOSED)
+            self._pin(LEASES, LEASES, LeaseFace(queues), LeaseFace.EXPOSED)
+        self._pin(TASK_QUEUE, "tasks", TaskQueue(queues), TaskQueue.EXPOSED)
+        self._pin(RESULT_QUEUE, "results", ResultQueue(queues), ResultQueue.EXPOSED)
 
     def encrypt(self, how: Tls, log: Callable[[str], None] = log.warning) -> None:
         """Speak TLS; before the first connection.
@@ -158,6 +219,9 @@ class Server(mpm.Server):
         # On this machine's own sockets there is nobody in between.
         if how.mode != "off" and not isinstance(self.address, str):
             self._context = how.server_context(self.authkey)  # type: ignore[attr-defined]
+        if self._context is not None and not how.required:
+            # A plain client spends the first half of it waiting for the challenge.
+            self._strangers.grace = 2 * transport.PATIENCE
 
     def _pin(self, typeid: str, ident: str, face: object, exposed: tuple[str, ...]) -> None:
         self._pinned[typeid] = (ident, exposed)
@@ -177,33 +241,38 @@ class Server(mpm.Server):
                 channel = self.listener.accept()  # type: ignore[attr-defined]
             except OSError as error:
                 if not self.stop_event.is_set():
-                    log.warning("cannot take a connection: %s", error)
+                    self._say(f"cannot take a connection: {error.strerror or error}{_hint(error)}")
                     time.sleep(0.05)
                 continue
             try:
                 self._admit(channel)
                 threading.Thread(target=self.handle_request, args=(channel,), daemon=True).start()
             except RuntimeError as error:
-                log.warning("cannot serve a connection: %s", error)
+                self._say(f"cannot serve a connection: {error}")
                 self._dismiss(channel)
                 time.sleep(0.05)
 
     def _admit(self, channel: Channel) -> None:
+        self._strangers.join(channel)
         channel.max_message = self.queues.max_message
+        channel.keep_alive(self.queues.keepalive)
         channel.set_deadline(transport.HANDSHAKE)
         with self._guard:
-            self._strangers[channel] = None
             self._clients.add(channel)
-            if len(self._strangers) > MOST_STRANGERS:
-                oldest = next(iter(self._strangers))
-                del self._strangers[oldest]
-                oldest.hang_up()
+            self._share()
 
     def _dismiss(self, channel: Channel) -> None:
+        self._strangers.leave(channel)
         with self._guard:
-            self._strangers.pop(channel, None)
             self._clients.discard(channel)
+            self._share()
         channel.close()
+
+    def _share(self) -> None:
+        """Let threads keep the interpreter for longer, the more of them there are."""
+        wanted = max(self._turn, TURN * len(self._clients) ** 2)
+        if wanted > self._turn or sys.getswitchinterval() > self._turn:
+            sys.setswitchinterval(wanted)
 
     def handle_request(self, conn: Channel) -> None:  # type: ignore[override]
         # CPython's has no deadline, and answers a wrong key with a traceback and paths.
@@ -224,8 +293,8 @@ class Server(mpm.Server):
         except (AuthenticationError, AssertionError, ValueError, OSError, EOFError, TlsError) as e:
             self._refuse(conn, host, e)
             return False
-        with self._guard:
-            self._strangers.pop(conn, None)
+        self._strangers.leave(conn, authenticated=True)
+        conn.acknowledge()  # CPython's client has said "welcome", and goes on by Nagle's rule
         return True
 
     def _secure(self, conn: Channel) -> None:
@@ -234,7 +303,9 @@ class Server(mpm.Server):
         if self._context is None:
             return
         required = self._tls.required
-        first = conn.first_byte(FIRST_WORD if required else transport.PATIENCE)
+        # In a flood, all of that has gone by while the connection waited to be taken.
+        patience = max(0.0, transport.PATIENCE - conn.idle())
+        first = conn.first_byte(FIRST_WORD if required else patience)
         if first == transport.HELLO:
             self._tls.check_peer(conn.accept_tls(self._context))
         elif required and not conn.gone():
@@ -244,15 +315,20 @@ class Server(mpm.Server):
             raise EOFError
 
     def _refuse(self, conn: Channel, host: str, error: BaseException) -> None:
-        """Say why a client is refused, where TLS has to do with it; not each time, since anybody
-        can be refused a thousand times a second."""
+        """Say why a client is refused, where TLS has to do with it."""
         reason = str(error) if isinstance(error, TlsError) else self._reason(conn, error)
-        now = time.monotonic()
+        if reason is not None:
+            self._say(f"refused a connection from {host}: {reason}", about=reason)
+
+    def _say(self, line: str, about: str = "") -> None:
+        """Say something of connections; not each time, since anybody can be refused a thousand
+        times a second."""
+        about, now = about or line, time.monotonic()
         with self._guard:
-            if reason is None or now - self._said.get(reason, -SAID_AGAIN) < SAID_AGAIN:
+            if now - self._said.get(about, -SAID_AGAIN) < SAID_AGAIN:
                 return
-            self._said[reason] = now
-        self._log(f"refused a connection from {host}: {reason}")
+            self._said[about] = now
+        self._log(line)
 
     def _reason(self, conn: Channel, error: BaseException) -> str | None:
         if isinstance(error, transport.MessageTooLarge):
@@ -266,26 +342,36 @@ class Server(mpm.Server):
     def _answer(self, conn: Channel) -> None:
         """The one request by which a connection says what it is for."""
         conn.loads = lambda message: self._loads(conn, message)
+        conn.on_too_large = lambda error: self._end_large(conn.peer(), error)
         request = cast("_Request", conn.recv())
         try:
             _, name, args, kwds = request
             if name not in self.public:
                 raise AttributeError(f"{name!r} is not served")
+            _check(name, args, kwds)
             result = getattr(self, name)(conn, *args, **kwds)
         except Exception as error:
             conn.send(("#TRACEBACK", f"{type(error).__name__}: {error}"))
         else:
             conn.send(("#RETURN", result))
 
-    def _loads(self, conn: Channel, message: bytearray) -> object:
+    def _end_large(self, host: str, error: transport.MessageTooLarge) -> None:
+        # Not by its size, of which a client can make up any number, and each would be kept.
+        about = f"large messages of {host}"
+        self._say(f"ended a connection from {host}: {error} (--max-message)", about)
+
+    def _loads(self, conn: Channel, message: bytes | bytearray) -> object:
         try:
-            return self.loads(message)  # type: ignore[arg-type]  # a buffer serves as bytes
-        except transport.Refused as error:
+            request = self.loads(message)
+        except unpickling.Refused as error:
             hint = "serve with pickle='any' (--pickle any) where every client is trusted"
             conn.send(("#TRACEBACK", f"{error}; {hint}"))
             raise EOFError from None
         except Exception:
             raise EOFError from None  # not a pickle: whoever sent it is no client
+        if not _is_request(request):
+            raise EOFError  # nor is this
+        return request
 
     def accept_connection(self, c: Channel, name: str) -> None:  # type: ignore[override]
         # As CPython's, which sends its answer first; the deadline is over from here on.
@@ -294,7 +380,10 @@ class Server(mpm.Server):
 
     def serve_client(self, conn: Channel) -> None:  # type: ignore[override]
         # When CPython's returns because of `stop_event`, its caller sends None as the answer to
-        # a request that was never carried out.
+        # a request that was never carried out. What it says of a request that fails has the
+        # server's paths and code in it.
+        send = conn.send
+        conn.send = lambda obj: send(_brief(obj))  # type: ignore[method-assign]
         with self.queues.connection(conn):
             super().serve_client(conn)  # type: ignore[arg-type]  # a Channel serves as a Connection
         raise SystemExit
@@ -351,6 +440,43 @@ class Server(mpm.Server):
         for channel in clients:
             channel.hang_up()
         self.listener.close()  # type: ignore[attr-defined]
+
+
+def _hint(error: OSError) -> str:
+    if error.errno not in (errno.EMFILE, errno.ENFILE):
+        return ""
+    return "; those connected are served, and more when there is room (ulimit -n)"
+
+
+def _is_request(value: object) -> bool:
+    """Whether it is of the form in which clients ask. Nothing else is looked at any further: to
+    hash or to show a value that has others in it many times over can take for ever."""
+    if type(value) is not tuple or len(value) != 4:
+        return False
+    ident, method, args, kwds = value
+    return (
+        (ident is None or type(ident) is str)
+        and type(method) is str
+        and type(args) in (tuple, list)
+        and type(kwds) is dict
+        and all(type(name) is str for name in kwds)
+    )
+
+
+def _check(method: str, args: tuple[object, ...], kwds: dict[str, object]) -> None:
+    """Refuse, for the same reason, what the server itself is not asked with."""
+    wanted = mpm.Token if method == "get_methods" else str
+    given = args[:1] if method == "create" else (*args, *kwds.values())
+    if not all(isinstance(value, wanted) for value in given):
+        raise TypeError(f"{method}() takes no such argument")
+
+
+def _brief(message: object) -> object:
+    """An answer; of a traceback, its last line."""
+    kind, what = cast("tuple[str, object]", message)
+    if kind in ("#TRACEBACK", "#UNSERIALIZABLE"):
+        return kind, str(what).rstrip().rpartition("\n")[2]
+    return message
 
 
 class _State(Protocol):

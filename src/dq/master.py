@@ -30,14 +30,15 @@ from dq import inputs, keys, system, tasks, transport
 from dq.board import Rules
 from dq.errors import BadTask, ConnectError, Stopped, TaskError, UsageError
 from dq.light import frozen
+from dq.lines import Line, result_of
 from dq.manager import LOADS, Registry, Server
 from dq.processes import Child
-from dq.queues import MARGIN, Line, Queues, result_of
+from dq.queues import MARGIN, Queues
 from dq.records import Failed, Recorded, Result
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function, JobSpec, TaskRef
 from dq.tls import PLAIN, settings
-from dq.transport import MAX_MESSAGE, Address
+from dq.transport import KEEPALIVE, MAX_MESSAGE, Address
 
 if TYPE_CHECKING:
     from dq.journal import Journal, Replay
@@ -68,6 +69,7 @@ class Options(TypedDict, total=False):
     unpack: bool
     batch: int | None
     max_message: int
+    keepalive: int
     tls: str
     tls_cert: str | os.PathLike[str] | None
     tls_key: str | os.PathLike[str] | None
@@ -118,6 +120,8 @@ class Master:
         redeliver: give out again what a plain client got when its connection ends.
         pickle: "safe", or "any" to unpickle whatever plain clients put.
         max_message: bytes of the largest message.
+        keepalive: seconds, from 5 on, after which a machine that says nothing counts as gone, to
+            this master and to its workers.
         tls: how connections to a port are encrypted: "auto" with certificates where they are
             given, else from the key where both ends' Python can (3.13 and newer), else not;
             "require" the same, but no plain ones; "psk" and "certs" insist on one of the two;
@@ -160,6 +164,7 @@ class Master:
         redeliver: bool = True,
         pickle: str = "safe",
         max_message: int = MAX_MESSAGE,
+        keepalive: int = KEEPALIVE,
         tls: str = "auto",
         tls_cert: str | os.PathLike[str] | None = None,
         tls_key: str | os.PathLike[str] | None = None,
@@ -168,9 +173,11 @@ class Master:
     ) -> None:
         tasks.stop_loading()
         _check(workers=workers, threads=threads - 1, retries=retries, maxsize=maxsize)
-        _check(max_message=max_message - 2 * MARGIN)
+        _check(max_message=max_message - 2 * MARGIN, keepalive=keepalive - 5)
         if pickle not in LOADS:
             raise UsageError(f"pickle must be 'safe' or 'any', not {pickle!r}")
+        if timeout is not None and not timeout > 0:
+            raise UsageError(f"a task cannot run for {timeout:g} s: give a longer timeout, or none")
         self._rules = Rules(retries, retry_delay, timeout, max_deaths, max_failures, batch)
         self._local = Local(workers, threads, max_tasks, max_memory)
         self.unpack = unpack
@@ -189,6 +196,7 @@ class Master:
             maxsize=maxsize,
             redeliver=redeliver,
             max_message=max_message,
+            keepalive=keepalive,
             loads=loads,
             log=self._report,
         )

@@ -48,8 +48,9 @@ def start(threads: int) -> Child:
     Raises:
         DqError: the system has no room for it.
     """
-    cells = system.shared_cells(1 + CELLS * threads)
+    cells = None
     try:
+        cells = system.shared_cells(1 + CELLS * threads)
         popen = subprocess.Popen(
             _command(),
             stdin=subprocess.PIPE,
@@ -61,7 +62,8 @@ def start(threads: int) -> Child:
             start_new_session=True,
         )
     except OSError as error:
-        cells.close()
+        if cells is not None:
+            cells.close()
         raise DqError(f"cannot start a task process: {error.strerror}") from None
     return Child(popen, cells)
 

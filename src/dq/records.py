@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dq.light import Generic, TypeVar, frozen
 
+Loads = Callable[[bytes | bytearray], object]  # unpickles
 T = TypeVar("T")
 
 

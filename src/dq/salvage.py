@@ -20,6 +20,7 @@ from dq.journal import (
     Lock,
     Row,
     check,
+    check_log,
     create,
     explained,
     is_whole,
@@ -29,7 +30,7 @@ from dq.journal import (
 )
 from dq.records import Done, Failed
 from dq.sqlitefile import Remains
-from dq.transport import safe_loads
+from dq.unpickling import safe_loads
 
 Span = tuple[int, int]  # index of a first task, and that after the last
 
@@ -107,6 +108,7 @@ def _reading(path: str) -> Iterator[sqlite3.Connection]:
         db = open_reader(path, alone=not os.path.exists(path + "-wal"))
         try:
             check(path, db)
+            check_log(path)
             yield db
         finally:
             db.close()

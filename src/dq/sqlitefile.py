@@ -7,6 +7,7 @@ After https://www.sqlite.org/fileformat2.html, and only as far as a journal need
 from __future__ import annotations
 
 import mmap
+import os
 import struct
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -40,6 +41,14 @@ def frames(log: mmap.mmap | bytes) -> list[Frame]:
         salt = log[place + 8 : place + 16]
         found.append(Frame(page, size != 0, salt, place + FRAME))
     return found
+
+
+def has_log(path: str) -> bool:
+    """Whether a database has a log with anything in it."""
+    try:
+        return os.path.getsize(path + "-wal") > HEADER
+    except OSError:
+        return False
 
 
 def unread_commits(path: str) -> int:

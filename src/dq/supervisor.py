@@ -47,6 +47,8 @@ from dq.worker import DEADLINE, INDEX, LAST, LEASE, SPAN, STATE, Config
 TICK = 0.05  # seconds between two looks at deadlines and memory
 AT_ONCE = 5  # processes that may end before they ever work, one after the other, before it stops
 SLOWEST = 5.0  # seconds that a process which keeps ending at once waits to be replaced
+NO_ROOM = 1.0  # seconds until a process is tried again that the system had no room for
+LONGEST = 30.0  # seconds without any process, for lack of room, after which it stops
 
 
 @frozen
@@ -64,6 +66,7 @@ class Plan:
         max_memory: bytes of resident memory beyond which a process is ended.
         inherit: whether task processes are this program's own, and get its `sys.argv`.
         tls: how connections are encrypted.
+        allow: what the master may name, as `dq.allow.check` has it; empty for anything.
     """
 
     address: Address
@@ -76,6 +79,7 @@ class Plan:
     max_memory: int | None = None
     inherit: bool = False
     tls: Tls = PLAIN
+    allow: tuple[str, ...] = ()
 
 
 @frozen
@@ -133,10 +137,12 @@ class Supervisor:
         self._run = ""
         self._failures = 0  # processes in a row that ended before they worked
         self._replace_at: list[float] = []
+        self._no_room_since: float | None = None
         self._leaving = False
         self._lost_at: float | None = None
         self._retry_at = 0.0
         self._attempt = 0
+        self._refusal = ""  # the last that was said
         self._lost_for_good = False
 
     # From any thread, or a signal's handler
@@ -186,6 +192,7 @@ class Supervisor:
                 name=name,
                 tls=plan.tls,
                 default=plan.task is not None,
+                loads=worker.loads_for(plan.allow),
             )
         except PlainMaster:
             if plan.task is None:
@@ -253,7 +260,12 @@ class Supervisor:
 
     def _start(self) -> None:
         plan = self.plan
-        child = self._ahead.pop() if self._ahead else processes.start(plan.threads)
+        try:
+            child = self._ahead.pop() if self._ahead else processes.start(plan.threads)
+        except DqError as error:
+            self._on_no_room(error)
+            return
+        self._no_room_since = None
         self._children.add(child)
         config = Config(
             plan.address,
@@ -268,11 +280,23 @@ class Supervisor:
             plan.reconnect,
             plan.max_tasks,
             plan.tls,
+            plan.allow,
         )
         with contextlib.suppress(OSError):  # it has died already: its waiter will say so
             assert child.popen.stdin is not None
             os.write(child.popen.stdin.fileno(), pickle.dumps(config))
         threading.Thread(target=self._wait, args=(child,), daemon=True).start()
+
+    def _on_no_room(self, error: DqError) -> None:
+        """Go on with those there are, and try again: descriptors, memory, processes come free."""
+        now = time.monotonic()
+        if self._no_room_since is None:
+            self._no_room_since = now
+            running = f"{len(self._children)} of {self.plan.processes}"
+            self._log(f"{error}; going on with {running}, and trying again")
+        elif not self._children and now - self._no_room_since > LONGEST:
+            raise error
+        self._replace_at.append(now + NO_ROOM)
 
     def _wait(self, child: Child) -> None:
         child.popen.wait()
@@ -379,7 +403,8 @@ class Supervisor:
             return
         try:
             self._open_control()
-        except ConnectError:
+        except ConnectError as error:
+            self._say_refusal(error)
             if self._attempt == 3:
                 self._log(
                     f"lost the master at {show(self.plan.address)}; looking for it for"
@@ -391,6 +416,13 @@ class Supervisor:
         if self._attempt > 3:
             self._log("found the master again")
         self._lost_at = None
+
+    def _say_refusal(self, error: ConnectError) -> None:
+        """Say, once, why somebody who is there again cannot be worked for."""
+        known = isinstance(error, AuthenticationFailed | ProtocolError | TlsError)
+        if known and str(error) != self._refusal:
+            self._refusal = str(error)
+            self._log(self._refusal)
 
 
 def _end_group(child: Child) -> None:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     import socket
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
+_LAST_ACK_RECV = slice(56, 60)  # milliseconds; of struct tcp_info in <linux/tcp.h>
 # Containers can have a hard limit of a thousand million, and an old program that a task starts
 # would close that many descriptors one by one.
 _ENOUGH_DESCRIPTORS = 1 << 20
@@ -187,6 +188,36 @@ def keepalive(sock: socket.socket, idle: int = 10, interval: int = 5, probes: in
     _set(sock, socket.IPPROTO_TCP, "TCP_KEEPCNT", probes)
     # Probes are not sent while data waits for an acknowledgement; this covers that case.
     _set(sock, socket.IPPROTO_TCP, "TCP_USER_TIMEOUT", (idle + interval * probes) * 1000)
+
+
+def acknowledge(sock: socket.socket) -> None:
+    """Have what a TCP connection has received so far acknowledged now, where the system can.
+
+    >>> import socket
+    >>> with socket.socket() as sock:
+    ...     acknowledge(sock)
+    """
+    import socket
+
+    _set(sock, socket.IPPROTO_TCP, "TCP_QUICKACK", 1)
+
+
+def unheard(sock: socket.socket) -> float:
+    """Return the seconds since the other machine last acknowledged something.
+
+    While it has sent nothing: since it connected, time in the listen queue included, which nothing
+    else tells. Zero where the system does not say: anywhere but on Linux, and for a Unix
+    socket.
+    """
+    import socket  # here to keep start-up fast: who has a socket has paid for it
+
+    if sys.platform != "linux":  # FreeBSD's struct is another
+        return 0.0
+    try:
+        told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_ACK_RECV.stop)
+    except OSError:
+        return 0.0
+    return int.from_bytes(told[_LAST_ACK_RECV], sys.byteorder) / 1000
 
 
 def _set(sock: socket.socket, level: int, name: str, value: int) -> None:

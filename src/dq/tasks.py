@@ -239,11 +239,16 @@ def _load_module(ref: TaskRef) -> ModuleType:
         _state.loading = False
 
 
+def script_path(ref: TaskRef) -> str:
+    """The file that a reference means: as given here where there is one, else as it was there."""
+    if ref.kind == "file" and os.path.isfile(ref.where):
+        return os.path.abspath(ref.where)
+    return ref.path
+
+
 def run_script(ref: TaskRef) -> ModuleType:
     """Run a file as a module, as far as its own first call of dq."""
-    path = ref.path
-    if ref.kind == "file" and os.path.isfile(ref.where):
-        path = os.path.abspath(ref.where)
+    path = script_path(ref)
     if not os.path.isfile(path):
         raise BadTask(f"no file {ref.where} (looked in {os.getcwd()})")
     folder, base = os.path.split(path)

@@ -151,7 +151,7 @@ def settings(
     if len(missing) == len(files):
         return Tls(_without_files(mode))
     if missing:
-        raise UsageError(f"{CERTS} go together; {' and '.join(missing)} is missing")
+        raise UsageError(f"{CERTS} go together; give {' and '.join(missing)} too")
     if mode in ("psk", "off"):
         raise UsageError(f"--tls {mode} uses no certificates: leave out {CERTS}")
     assert cert is not None

@@ -31,7 +31,7 @@ from dq.client import Client, Grant, Outcomes, PlainClient, backoff
 from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError
 from dq.light import TYPE_CHECKING, cast, frozen
 from dq.processes import CELLS
-from dq.records import Done, Failed, Failure, Outcome
+from dq.records import Done, Failed, Failure, Loads, Outcome
 from dq.tasks import JobSpec, TaskRef
 from dq.tls import PLAIN, Tls
 from dq.transport import MAX_MESSAGE, Address
@@ -60,6 +60,7 @@ PAUSE = 3  # or so many times what such a report takes, where the master is far 
 BRIEF = 1e-6  # seconds; of tasks shorter than this only each SPAN_OF_BRIEF-th is announced
 SPAN_OF_BRIEF = 64
 IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
+FAREWELL = 4.0  # seconds for what a task has registered with atexit; less than a master waits
 LONGEST_TEXT = 20_000  # characters of a message or traceback that are kept
 
 
@@ -80,6 +81,7 @@ class Config:
         reconnect: seconds to look for a master that has gone.
         max_tasks: tasks after which the process is replaced.
         tls: how connections are encrypted.
+        allow: patterns of what the master may name; none for anything.
     """
 
     address: Address
@@ -94,6 +96,29 @@ class Config:
     reconnect: float = 60.0
     max_tasks: int | None = None
     tls: Tls = PLAIN
+    allow: tuple[str, ...] = ()
+
+    def load(self, ref: TaskRef) -> Callable[..., object]:
+        """The function that the master names.
+
+        Raises:
+            BadTask: it cannot be loaded, or not from here.
+        """
+        if not self.allow:
+            return tasks.load(ref)
+        from dq import allow  # which few workers need
+
+        return allow.load(ref, self.allow)
+
+
+def loads_for(allow: tuple[str, ...]) -> Loads:
+    """What unpickles what a master sends: one that may name some functions only must not bring
+    others in a pickle."""
+    if not allow:
+        return pickle.loads
+    from dq.unpickling import safe_loads  # which few workers need
+
+    return safe_loads
 
 
 class Leave(Exception):
@@ -125,14 +150,16 @@ class Loop:
 class Program:
     """A job's function, ready to be called by the slots of this process."""
 
-    def __init__(self, spec: JobSpec, default: TaskRef | None, loop: Loop) -> None:
+    def __init__(self, spec: JobSpec, config: Config, loop: Loop) -> None:
         self.spec = spec
         if spec.init is not None:
-            _call_init(spec.init)
-        ref = spec.ref or default
-        assert ref is not None
-        function = tasks.load(ref)
-        self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw)
+            _call_init(spec.init, config)
+        if spec.ref is not None:
+            function = config.load(spec.ref)
+        else:
+            assert config.task is not None
+            function = tasks.load(config.task)
+        self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, loads_for(config.allow))
         self.call = {"": function, "items": _unpacking(function), "call": _calling(function)}[
             spec.unpack
         ]
@@ -152,9 +179,9 @@ class Program:
         return _checking(call) if bad else call
 
 
-def _call_init(ref: TaskRef) -> None:
+def _call_init(ref: TaskRef, config: Config) -> None:
     try:
-        tasks.load(ref)()
+        config.load(ref)()
     except BadTask:
         raise
     except BaseException as error:  # SystemExit too
@@ -407,9 +434,11 @@ class Slot:
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's
                 if self.process.forked:
                     _end_fork(error)
+                self.process.restore_depth()
                 self._fail(error)
         if self.process.forked:
             _end_fork(None)
+        self.process.restore_depth()
         view[LEASE] = 0
         view[DEADLINE] = 0
 
@@ -637,6 +666,7 @@ class Process:
         self._loop = Loop()
         self._lock = threading.Lock()  # guards programs and the count of tasks
         self._left = config.max_tasks
+        self._depth = sys.getrecursionlimit()
         views = [cells.view[1 + CELLS * n : 1 + CELLS * (n + 1)] for n in range(config.threads)]
         self.slots = [Slot(self, view) for view in views]
 
@@ -650,6 +680,7 @@ class Process:
             name=self.name,
             tls=config.tls,
             default=config.task is not None,
+            loads=loads_for(config.allow),
         )
         self.max_result = client.max_message - 65536
         return client
@@ -659,7 +690,7 @@ class Process:
         with self._lock:
             program = self._programs.get(job)
             if program is None:
-                program = Program(self.specs[job], self.config.task, self._loop)
+                program = Program(self.specs[job], self.config, self._loop)
                 self._programs[job] = program
             return program
 
@@ -705,7 +736,9 @@ class Process:
             call = _awaiting(call, self._loop)
         while True:
             try:
-                client = PlainClient(self.config.address, self.config.authkey, self.config.tls)
+                config = self.config
+                loads = loads_for(config.allow)
+                client = PlainClient(config.address, config.authkey, config.tls, loads)
                 self.cells.view[STATE] = 1
                 self._serve_plain(client, call)
             except (ConnectError, EOFError):
@@ -737,6 +770,12 @@ class Process:
         except OSError:
             with self._lock:
                 self._left = 0
+
+    def restore_depth(self) -> None:
+        """Take back what a task has left of the recursion limit: less than this process needs to
+        report, say."""
+        if sys.getrecursionlimit() < self._depth:
+            sys.setrecursionlimit(self._depth)
 
     def after_fork(self) -> None:
         """In the copy, when a task has forked."""
@@ -791,11 +830,33 @@ def main() -> None:
     threading.Thread(target=process.listen, args=(lifeline,), daemon=True).start()
     threading.Thread(target=process.monitor, daemon=True).start()
     code = process.run()
+    _leave_in_time(code, cells)
     with contextlib.suppress(BaseException):
         atexit._run_exitfuncs()
     _flush()
     cells.view[STATE] = code
     os._exit(code)  # a task may have left threads that would keep the process
+
+
+def _leave_in_time(code: int, cells: system.Cells) -> None:
+    """See to it that what tasks have registered with atexit keeps the process for `FAREWELL` only:
+    multiprocessing's waits for every process that a task has left."""
+
+    def leave() -> None:
+        with contextlib.suppress(BaseException):  # a task may have done anything to it
+            print(
+                f"dq: what was to be called at exit has not returned in {FAREWELL:g} s;"
+                " leaving without it",
+                file=sys.stderr,
+                flush=True,
+            )
+        cells.view[STATE] = code
+        os._exit(code)
+
+    timer = threading.Timer(FAREWELL, leave)
+    timer.daemon = True
+    with contextlib.suppress(RuntimeError):  # no more threads
+        timer.start()
 
 
 def _flush() -> None:

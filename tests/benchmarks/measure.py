@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import IO, Any
 
 from benchmarks import stats
 
@@ -181,3 +182,24 @@ def check(values: Sequence[Any], expected: Callable[[], Iterable[Any]]) -> None:
     wanted = sorted(expected())
     if sorted(values) != wanted:
         raise AssertionError(f"{len(values)} values, not the {len(wanted)} that were to come")
+
+
+class Piped(subprocess.Popen[bytes]):
+    """A process that is talked to."""
+
+    stdin: IO[bytes]
+    stdout: IO[bytes]
+
+
+@contextlib.contextmanager
+def piped(*argv: str) -> Iterator[Piped]:
+    """A Python process with pipes; what still runs at the end of the block is ended."""
+    pipe = subprocess.PIPE
+    process = Piped([sys.executable, *argv], stdin=pipe, stdout=pipe)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from refusals import assert_refused
 
-from support import DQ, Running, dq, run, serving
+from support import DQ, Running, dq, free_port, run, serving
 
 KEY = {"DQ_AUTHKEY": "a key of 16 bytes"}
 
@@ -85,6 +85,8 @@ def test_run_without_input_says_how_to_give_some(project: Path) -> None:
         (["run", "app:echo", "1", "-w", "many"], "not a number of processes"),
         (["run", "app:echo", "1", "-t", "0"], "0 is not in the range"),
         (["run", "app:echo", "1", "--timeout", "soon"], "not a duration"),
+        (["run", "app:echo", "1", "--timeout", "0"], "give a longer timeout, or none"),
+        (["run", "app:echo", "-1", "2"], "Put -- before inputs that begin with a dash"),
         (["run", "app:echo", "1", "--retries", "-1"], "-1 is not in the range"),
         (["run", "app:echo", "1", "--max-memory", "much"], "not a size"),
         (["run", "app:echo", "1", "-f", "xml"], "'xml' is not one of"),
@@ -175,10 +177,7 @@ def test_a_worker_looks_for_a_master_and_says_so_once(project: Path) -> None:
 
 
 def test_a_worker_finds_a_master_that_starts_after_it(project: Path) -> None:
-    with socket.socket() as reserved:
-        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        reserved.bind(("127.0.0.1", 0))
-        port = str(reserved.getsockname()[1])
+    port = str(free_port())
     worker_argv = (*DQ, "worker", "-s", f"127.0.0.1:{port}", "-p", "1")
     with Running(*worker_argv, cwd=project, env=KEY) as worker:
         worker.wait_for("is the master running")

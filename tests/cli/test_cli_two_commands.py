@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from dq import QueueManager
-from support import DQ, Running, dq, serving, wait_until
+from support import DQ, Running, dq, free_port, serving, wait_until
 
 KEY = {"DQ_AUTHKEY": "a key of 16 bytes"}
 
@@ -29,13 +28,6 @@ def wait(x):
 def gates(project: Path) -> Path:
     (project / "gates.py").write_text(GATES)
     return project
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        port: int = sock.getsockname()[1]
-    return port
 
 
 def test_master_and_worker_work_as_they_are_written(project: Path) -> None:

@@ -20,7 +20,6 @@ What a page is made of, for whoever writes one:
 from __future__ import annotations
 
 import os
-import random
 import re
 import shlex
 import signal
@@ -30,7 +29,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from support import Running, wait_until
+from support import Running, free_port, wait_until
 
 FENCE = re.compile(r"^```(?P<language>\S*)\s*$")
 NAME = re.compile(r"^`(?P<name>\w[\w./-]*)`$")
@@ -113,18 +112,6 @@ def matcher(expected: Iterable[str]) -> re.Pattern[str]:
         for line in lines
     ]
     return re.compile("".join(parts))
-
-
-def free_port() -> int:
-    """A port below those that the system gives to outgoing connections."""
-    while True:
-        port = random.randint(10_000, 32_000)
-        with socket.socket() as sock:
-            try:
-                sock.bind(("", port))
-            except OSError:
-                continue
-        return port
 
 
 class Here:

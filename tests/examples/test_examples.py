@@ -14,17 +14,15 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import ROOT, dq, run, script
+from support import ROOT, dq, free_port, run, script
 
 EXAMPLES = ROOT / "examples"
 FOLDERS = sorted(path.name for path in EXAMPLES.glob("[a-z]*") if path.is_dir())
@@ -105,16 +103,9 @@ class Terminal:
 
 
 @pytest.fixture
-def ports() -> Iterator[dict[str, str]]:
+def ports() -> dict[str, str]:
     """A free port for each in the READMEs."""
-    # Bound and never listening: they stay ours until the examples listen on them.
-    sockets = {port: socket.socket() for port in ("5000", "8025")}
-    for sock in sockets.values():
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.bind(("127.0.0.1", 0))
-    yield {port: str(sock.getsockname()[1]) for port, sock in sockets.items()}
-    for sock in sockets.values():
-        sock.close()
+    return {port: str(free_port()) for port in ("5000", "8025")}
 
 
 @pytest.fixture

@@ -6,12 +6,17 @@ input says so: all others are bystanders, who must not suffer.
 
 from __future__ import annotations
 
+import asyncio
+import atexit
 import ctypes
+import io
 import json
 import os
 import re
+import resource
 import secrets
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -48,6 +53,24 @@ def gated(x: Any) -> Any:
     value = witness(x)
     while not os.path.exists(os.environ["DQ_TEST_GATE"]):
         time.sleep(0.005)
+    return value
+
+
+def tells_time(x: Any) -> Any:
+    """What the wall clock says, in seconds; fails the first time that it has input 3."""
+    value = witness(x)
+    value["clock"] = time.time()
+    time.sleep(0.05)
+    if x == 3 and not os.path.exists(os.environ["DQ_TEST_GATE"]):
+        with open(os.environ["DQ_TEST_GATE"], "w"):
+            raise ValueError("not the first time")
+    return value
+
+
+def bulky(x: Any) -> Any:
+    """Its result fills every buffer on its way."""
+    value = witness(x)
+    value["ballast"] = "x" * 8_000_000
     return value
 
 
@@ -117,6 +140,49 @@ def hog(x: Any) -> Any:
             time.sleep(0.001)
 
     return _unless(x, grow)
+
+
+def limit_memory() -> None:
+    """For `--init`: as `ulimit -v` does, what is there now and 200 MB more."""
+    with open("/proc/self/statm") as file:
+        pages = int(file.read().split()[0])
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    now = pages * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (now + 200 * 2**20, hard))
+
+
+def enter_group() -> None:
+    """For `--init`: into the control group that a test has made."""
+    with open(os.path.join(os.environ["DQ_TEST_GROUP"], "cgroup.procs"), "w") as file:
+        file.write(str(os.getpid()))
+
+
+def takes_all_memory(x: Any) -> Any:
+    """Until there is none, down to the last kilobyte, which the traceback then keeps."""
+
+    def take() -> None:
+        kept: list[Any] = []
+        size = 2**26
+        while True:
+            try:
+                kept.append(bytearray(size))
+            except MemoryError:
+                if size < 2**10:
+                    raise
+                size //= 2
+
+    return _unless(x, take)
+
+
+def takes_too_much(x: Any) -> Any:
+    """In one go, more than there is anywhere."""
+    return _unless(x, lambda: bytearray(2**60))
+
+
+def gives_too_much(x: Any) -> Any:
+    """There is room for the result, and none for a copy of it."""
+    value = witness(x)
+    return {**value, "ballast": "x" * (150 * 2**20)} if x == "bad" else value
 
 
 # Exceptions
@@ -258,6 +324,177 @@ def ignores_signals(x: Any) -> Any:
             signal.signal(number, signal.SIG_IGN)
 
     return _unless(x, ignore)
+
+
+def handles_signals(x: Any) -> Any:
+    """For a program of its own: whatever comes raises."""
+
+    def handle() -> None:
+        for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGCHLD", "SIGALRM"):
+            signal.signal(getattr(signal, name), _interrupted)
+        signal.setitimer(signal.ITIMER_REAL, 60)
+
+    return _unless(x, handle)
+
+
+def _interrupted(number: int, frame: Any) -> None:
+    raise InterruptedError(f"signal {number}")
+
+
+def blocks_signals(x: Any) -> Any:
+    return _unless(x, lambda: signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals()))
+
+
+def buries_children(x: Any) -> Any:
+    """What it starts leaves no exit code: SIGCHLD is ignored from here on."""
+    return _unless(x, lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+
+
+def captures_stdout(x: Any) -> Any:
+    """And never gives it back: what others print from here on goes into its own buffer."""
+
+    def capture() -> None:
+        sys.stdout = sys.stderr = io.StringIO()
+
+    return _unless(x, capture)
+
+
+def breaks_stdout(x: Any) -> Any:
+    """With one that raises whatever it is asked for."""
+
+    def replace() -> None:
+        sys.stdout = sys.stderr = Raising()
+
+    return _unless(x, replace)
+
+
+class Raising:
+    def __getattr__(self, name: str) -> Any:
+        raise RuntimeError(f"no {name}")
+
+
+def lowers_recursion_limit(x: Any) -> Any:
+    """As far as it goes from here: what is called from further down fails."""
+
+    def lower() -> None:
+        limit = 5
+        while True:
+            try:
+                sys.setrecursionlimit(limit)
+                return
+            except RecursionError:
+                limit += 1
+
+    return _unless(x, lower)
+
+
+def clears_environment(x: Any) -> Any:
+    log = os.environ["DQ_TEST_LOG"]
+    return _unless(x, lambda: (os.environ.clear(), os.environ.update(DQ_TEST_LOG=log)))
+
+
+def shortens_socket_timeout(x: Any) -> Any:
+    """For all that is connected from here on."""
+    return _unless(x, lambda: socket.setdefaulttimeout(0.001))
+
+
+def lowers_descriptor_limit(x: Any) -> Any:
+    def lower() -> None:
+        _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")) + 2, hard))
+
+    return _unless(x, lower)
+
+
+def leaves_threads(x: Any) -> Any:
+    """Non-daemon ones, one of which ends with an exception."""
+
+    def leave() -> None:
+        threading.Thread(target=time.sleep, args=(1000,)).start()
+        threading.Thread(target=sys.exit, args=("enough",)).start()
+
+    return _unless(x, leave)
+
+
+def leaves_atexit(x: Any) -> Any:
+    """A function that is called when the process ends, and does not return."""
+    return _unless(x, lambda: atexit.register(time.sleep, 1000))
+
+
+def leaves_loop(x: Any) -> Any:
+    """An event loop that runs on in a thread, and is the thread's own here."""
+
+    def leave() -> None:
+        asyncio.set_event_loop(loop := asyncio.new_event_loop())
+        threading.Thread(target=loop.run_forever, daemon=True).start()
+
+    return _unless(x, leave)
+
+
+def replaces_exit(x: Any) -> Any:
+    return _unless(x, lambda: setattr(os, "_exit", sys.exit))
+
+
+def daemonizes(x: Any) -> Any:
+    """The right way: twice forked, in a session of its own; its parent goes on."""
+
+    def daemonize() -> None:
+        if os.fork():
+            os.wait()
+            return
+        os.setsid()
+        if os.fork():
+            os._exit(0)
+        with open(os.environ["DQ_TEST_GATE"], "w") as file:
+            file.write(str(os.getpid()))
+        os.closerange(0, 1024)
+        time.sleep(1000)
+
+    return _unless(x, daemonize)
+
+
+def becomes_daemon(x: Any) -> Any:
+    """As `daemon(3)` does: its parent exits, and the task goes on in the daemon."""
+
+    def become() -> None:
+        if os.fork():
+            os._exit(0)
+        os.setsid()
+        os.chdir("/")
+
+    return _unless(x, become)
+
+
+def forks_many(x: Any) -> Any:
+    """Goes on in eight processes, all of which return."""
+    return _unless(x, lambda: [os.fork() for _ in range(3)])
+
+
+def forks_and_fails(x: Any) -> Any:
+    """The child comes out of the task with an exception, the parent with a value."""
+
+    def fork() -> None:
+        if os.fork() == 0:
+            raise LookupError("in the child")
+
+    return _unless(x, fork)
+
+
+def forks_and_execs(x: Any) -> Any:
+    def fork() -> None:
+        if os.fork() == 0:
+            os.execv("/bin/sleep", ["sleep", "1000"])
+
+    return _unless(x, fork)
+
+
+def execs(x: Any) -> Any:
+    """Becomes another program, under the same process id."""
+    return _unless(x, lambda: os.execv("/bin/true", ["true"]))
+
+
+def execs_and_stays(x: Any) -> Any:
+    return _unless(x, lambda: os.execv("/bin/sleep", ["sleep", "1000"]))
 
 
 def forks_and_returns(x: Any) -> Any:

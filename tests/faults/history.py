@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -79,9 +80,13 @@ class History:
             return
         assert "result" in record, record
         value = record["result"]
-        tokens = {entry["token"] for entry in self.executions if entry["input"] == given}
         assert value["input"] == given, record
-        assert value["token"] in tokens, f"computed by nobody: {record}"
+        assert self._computed.get(value["token"]) == given, f"computed by nobody: {record}"
+
+    @cached_property
+    def _computed(self) -> dict[str, Any]:
+        """Which input each token is of."""
+        return {entry["token"]: entry["input"] for entry in self.executions}
 
 
 def lines(text: str) -> list[Any]:

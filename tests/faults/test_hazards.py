@@ -6,8 +6,8 @@ import pytest
 
 import dq as api
 from faults import hazards as tasks
-from faults.scene import Hazards, gone
-from support import alive
+from faults.scene import Hazards, gone, kill
+from support import alive, wait_until
 
 INPUTS = [*range(10), "bad", *range(10, 20)]
 ONE_BATCH = ("-w", "1", "--batch", "30")  # bystanders in the same process, before and after
@@ -36,6 +36,20 @@ HARMLESS = [
     "ignores_signals",
     "forks_and_returns",
     "forks_and_exits",
+    "handles_signals",
+    "blocks_signals",
+    "buries_children",
+    "captures_stdout",
+    "breaks_stdout",
+    "clears_environment",
+    "shortens_socket_timeout",
+    "lowers_descriptor_limit",
+    "leaves_threads",
+    "leaves_loop",
+    "replaces_exit",
+    "forks_many",
+    "forks_and_fails",
+    "forks_and_execs",
 ]
 
 
@@ -64,6 +78,62 @@ def test_a_mark_left_on_the_process_harms_no_other_task(hazards: Hazards, task: 
     history = hazards.run(task, inputs, *ONE_BATCH).check()
     assert {record["attempts"] for record in history.records} == {1}
     assert history.extra == 0
+
+
+def test_a_low_recursion_limit_is_taken_back_before_the_next_batch(hazards: Hazards) -> None:
+    history = hazards.run("lowers_recursion_limit", INPUTS, "-w", "1", "--batch", "1").check()
+    assert history.extra == 0
+    assert len(history.pids) == 1
+
+
+def test_a_low_recursion_limit_fails_at_most_the_next_task_of_its_batch(hazards: Hazards) -> None:
+    history = hazards.run("lowers_recursion_limit", INPUTS, *ONE_BATCH, code=1)
+    history.check(failed={10: "RecursionError"})
+    assert history.extra == 0
+    assert len(history.pids) == 1
+
+
+GONE = {"becomes_daemon": "ended with exit code 0", "execs": "ended with exit code 0"}
+
+
+@pytest.mark.parametrize("task", GONE)
+def test_a_task_that_goes_on_in_another_process_is_failed_and_only_it(
+    hazards: Hazards, task: str
+) -> None:
+    history = hazards.run(task, INPUTS, *ONE_BATCH, "--max-deaths", "2", code=1)
+    history.check(failed={"bad": "WorkerDied"})
+    assert GONE[task] in history.record("bad")["error"]["message"]
+    assert history.runs["bad"] == 2
+    assert {record["attempts"] for record in history.records if "result" in record} == {1}
+
+
+def test_a_task_that_becomes_a_program_which_stays_is_ended_by_its_timeout(
+    hazards: Hazards,
+) -> None:
+    history = hazards.run("execs_and_stays", INPUTS, *ONE_BATCH, "--timeout", "1", code=1)
+    history.check(failed={"bad": "TimeoutError"})
+    assert history.runs["bad"] == 1
+    assert {record["attempts"] for record in history.records} == {1}
+    gone(*history.pids)
+
+
+def test_a_daemon_that_a_task_starts_is_nobodys(hazards: Hazards) -> None:
+    history = hazards.run("daemonizes", INPUTS, *ONE_BATCH).check()
+    daemon = int(wait_until(hazards.gate.read_text))
+    assert alive(daemon)  # it meant to be left alone
+    kill(daemon)
+    assert history.extra == 0
+    assert len(history.pids) == 1
+
+
+def test_what_tasks_leave_to_be_called_at_exit_does_not_keep_a_worker(hazards: Hazards) -> None:
+    with (
+        hazards.serving("leaves_atexit", ["bad", 1]) as (master, port),
+        hazards.worker(port, "-p", "1") as worker,
+    ):
+        assert [master.wait(), worker.wait()] == [0, 0], worker.printed
+    assert "what was to be called at exit has not returned in 4 s" in worker.stderr_text
+    hazards.history(["bad", 1], master.stdout_text).check()
 
 
 def test_what_a_task_prints_goes_to_standard_error(hazards: Hazards) -> None:

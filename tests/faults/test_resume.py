@@ -206,13 +206,34 @@ def test_a_master_killed_at_a_write_or_sync_goes_on_as_if_undisturbed(
     assert scene.finish("--batch", "5") == scene.undisturbed
 
 
-def test_a_log_that_was_deleted_is_said_and_its_tasks_run_again(scene: Scene) -> None:
+@pytest.mark.parametrize("left", [None, b"", b"x" * 20], ids=["deleted", "emptied", "cut"])
+def test_a_log_that_was_lost_is_said_and_its_tasks_run_again(
+    scene: Scene, left: bytes | None
+) -> None:
     with scene.run() as run:
         run.wait_for("^1$", stream="stdout")
         kill(run)
-    os.unlink(f"{scene.journal}-wal")
+    log = Path(f"{scene.journal}-wal")
+    log.unlink()
+    if left is not None:
+        log.write_bytes(left)
     assert scene.finish() == scene.undisturbed
     assert "has lost its -wal: what that held is run again" in scene.said
+
+
+def test_a_look_at_a_journal_with_a_damaged_log_says_so(scene: Scene) -> None:
+    with scene.run("--batch", "1") as run:
+        run.wait_for("^400$", stream="stdout")
+        kill(run)
+    log = Path(f"{scene.journal}-wal")
+    data = bytearray(log.read_bytes())
+    data[len(data) // 3] ^= 255
+    log.write_bytes(data)
+    for form in ("text", "jsonl"):
+        done = dq("journal", scene.journal, "--format", form)
+        assert done.returncode == 2, done.stdout
+        assert "its -wal cannot be read to the end" in done.stderr
+        assert "--recover" in done.stderr
 
 
 def test_a_restarted_master_has_its_workers_back_and_goes_on(scene: Scene) -> None:
@@ -273,7 +294,7 @@ def test_a_journal_is_free_once_its_master_was_killed_though_a_worker_lives(scen
 
 
 def test_a_disk_that_fails_ends_the_run_with_one_line(scene: Scene) -> None:
-    inject = strace("-P", f"{scene.journal}-wal", f"--inject={SYNCS}:error=EIO:when=4+")
+    inject = strace("-P", f"{scene.journal}-wal", f"--inject={SYNCS}:error=EIO:when=6+")
     with scene.run("--batch", "5", before=inject) as run:
         assert run.wait(60) == 4, run.printed
     said = f"dq: cannot write the journal {scene.journal}: disk I/O error\n"

@@ -139,3 +139,13 @@ def test_a_value_that_cannot_be_pickled_again_fails_only_its_input(project: Path
         plain(port, "tasks.get(); results.put({1, 2})")
         assert master.wait() in (0, 1), master.printed
         assert len(master.stdout_text.splitlines()) == 1
+
+
+def test_an_input_that_cannot_be_read_is_nobodys_to_hold(project: Path) -> None:
+    (project / "in.jsonl").write_text("no json\n" * 2000 + "7\n")
+    skip = ("--skip-bad", "-i", "in.jsonl")
+    with serving("app:square", *skip, cwd=project, env=ENV) as (master, port):
+        assert plain(port, "print(tasks.get(timeout=30)); results.put('done')") == "7"
+        assert master.wait() == 0, master.printed
+        assert master.stdout_text == "done\n"
+        assert "skipped 2000 input(s)" in master.stderr_text

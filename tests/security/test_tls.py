@@ -521,7 +521,7 @@ def test_silent_strangers_keep_nobody_out(ours: Path, how: str) -> None:
 def test_certificates_go_together(command: str, ours: Path) -> None:
     done = dq(command, "--tls-cert", ours / "master.pem", env=ENV)
     assert done.returncode == 2
-    assert "go together; --tls-key and --tls-ca is missing" in done.stderr
+    assert "go together; give --tls-key and --tls-ca too" in done.stderr
 
 
 @pytest.mark.parametrize("mode", ["psk", "off"])

@@ -7,9 +7,11 @@ import codecs
 import functools
 import glob
 import os
+import random
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -254,15 +256,21 @@ class Running:
         timeout: float = 30,
         stream: Literal["stdout", "stderr"] = "stderr",
     ) -> re.Match[str]:
-        """Wait until `pattern` (MULTILINE) is in what was printed, from the start, and return it.
+        """Wait until `pattern` (MULTILINE) is in the lines that were printed, and return it.
 
-        AssertionError, with everything printed, if it isn't in time or the stream ends without it.
+        From the first line on; the last one counts once it is whole. AssertionError, with
+        everything printed, if it isn't in time or the stream ends without it.
         """
         sought = re.compile(pattern, re.MULTILINE) if isinstance(pattern, str) else pattern
         source = self._streams[stream]
+
+        def search() -> re.Match[str] | None:
+            end = None if source.ended else source.text.rfind("\n") + 1
+            return sought.search(source.text[:end])
+
         with self._changed:
-            self._changed.wait_for(lambda: source.ended or sought.search(source.text), timeout)
-            found = sought.search(source.text)
+            self._changed.wait_for(lambda: source.ended or search(), timeout)
+            found = search()
             why = f"{stream} ended" if source.ended else f"{timeout:g} s went by"
         if found is None:
             raise AssertionError(f"{why} without {sought.pattern!r}\n{self.printed}")
@@ -324,6 +332,18 @@ def serving(*args: StrPath, timeout: float = 30, **kw: Any) -> Iterator[tuple[Ru
     """
     with Running(*DQ, "master", "--port", "0", *args, **kw) as master:
         yield master, int(master.wait_for(SERVING, timeout)["port"])
+
+
+def free_port() -> int:
+    """A port below those that the system gives to outgoing connections."""
+    while True:
+        port = random.randint(10_000, 32_000)
+        with socket.socket() as sock:
+            try:
+                sock.bind(("", port))
+            except OSError:
+                continue
+        return port
 
 
 @functools.cache

@@ -12,7 +12,9 @@ from dq import batching
 from dq.batching import BatchSizer
 
 seconds = st.floats(0, 1000)
-observations = st.lists(st.tuples(st.integers(1, 5000), seconds, seconds, st.integers(0, 10**9)))
+counts, sizes = st.integers(1, 5000), st.integers(0, 10**9)
+observations = st.lists(st.tuples(counts, seconds, seconds, sizes))
+observations_nearby = st.lists(st.tuples(counts, seconds, st.floats(0, 0.005), sizes))
 remainders = st.none() | st.integers(0, 10**7)
 
 
@@ -39,7 +41,7 @@ def test_a_batch_has_at_least_one_task(
     assert fed(seen).size(remaining, slots) >= 1
 
 
-@given(observations, remainders, st.integers(0, 1000))
+@given(observations_nearby, remainders, st.integers(0, 1000))
 def test_a_batch_is_at_most_eight_times_the_largest_one_seen(
     seen: list[tuple[int, float, float, int]], remaining: int | None, slots: int
 ) -> None:
@@ -47,11 +49,24 @@ def test_a_batch_is_at_most_eight_times_the_largest_one_seen(
     assert fed(seen).size(remaining, slots) <= max(8 * largest, 1)
 
 
-@given(observations, st.integers(1, 10**7), st.integers(1, 1000))
-def test_a_batch_is_at_most_a_slots_share_of_what_remains(
+@given(st.floats(1e-6, 0.01), st.floats(0.006, 1), st.integers(1, 10**7))
+def test_over_a_slow_link_a_batch_grows_at_once_to_what_runs_as_long_as_handing_it_over(
+    task: float, wait: float, remaining: int
+) -> None:
+    sizer = fed([(1, task, wait, 0)])
+    worth = wait / task
+    assert sizer.size(None, 2) >= int(0.99 * worth)
+    assert sizer.size(None, 2) <= max(8, 1.01 * worth)
+    assert sizer.size(remaining, 1000) >= min(remaining, int(0.99 * worth))
+
+
+@given(observations_nearby, st.integers(1, 10**7), st.integers(1, 1000))
+def test_a_batch_is_at_most_a_slots_share_of_what_remains_or_what_runs_in_no_time(
     seen: list[tuple[int, float, float, int]], remaining: int, slots: int
 ) -> None:
-    assert fed(seen).size(remaining, slots) <= max(1, -(-remaining // slots))
+    sizer = fed(seen)
+    brief = min(0.0001 / max(sizer.seconds, 1e-9), max((count for count, *_ in seen), default=0))
+    assert sizer.size(remaining, slots) <= max(1, -(-remaining // min(slots, 64)), brief)
 
 
 @given(st.floats(1e-5, 0.1), st.floats(0, 1), st.integers(1, 10**6), st.integers(1, 1000))
@@ -59,7 +74,19 @@ def test_a_batch_is_at_most_half_of_that_if_it_takes_longer_than_handing_it_over
     task: float, wait: float, remaining: int, slots: int
 ) -> None:
     size = steady(task, count=1000, wait=wait).size(remaining, slots)
-    assert size <= max(-(-remaining // (2 * slots)), 1.001 * wait / task)
+    share = -(-remaining // (2 * min(slots, 32)))
+    assert size <= max(share, 1.001 * wait / task, 1.001 * 0.0001 / task)
+
+
+@given(st.floats(1e-7, 0.01), st.integers(1, 10**7), st.integers(65, 10_000))
+def test_more_slots_than_a_master_can_serve_get_no_less_than_what_is_worth_its_while(
+    task: float, remaining: int, slots: int
+) -> None:
+    size = steady(task, count=10**7).size(remaining, slots)
+    aimed_at = size * task > 0.06 or size >= remaining // 64
+    more = size + 1
+    # At 0.1 ms each: giving all out takes the master no longer than one of them takes a slot.
+    assert aimed_at or 0.0001 * remaining / more <= 1.01 * more * task
 
 
 @given(observations, st.integers(0, 10**6), st.integers(1, 64))

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dq import inputs
@@ -105,6 +106,41 @@ def test_a_line_is_json_where_it_parses_and_a_string_where_not(line: bytes, valu
 def test_a_line_of_a_hundred_thousand_brackets_is_a_string() -> None:
     line = b"[" * 100_000
     assert decoded("lines", line) == [line.decode()]
+
+
+HALVES = ["[", "]", "{", "}", ",", ":", '"', "1", "2", "null", "a", "\\", "[]", " ", "\r", "NaN"]
+
+
+@pytest.mark.parametrize("kind", ["lines", "jsonl"])
+@given(lines=st.lists(st.lists(st.sampled_from(HALVES), max_size=5).map("".join), max_size=6))
+@example(lines=["1,2", "[3", "4]"])
+@example(lines=["[1", "2]"])
+@example(lines=['"a', 'b"'])
+@example(lines=["1", "[2", "3]", "4,5"])
+def test_lines_mean_together_what_each_means_by_itself(kind: str, lines: list[str]) -> None:
+    whole = [f"{line}\n".encode() for line in lines]
+    assert decoded(kind, *whole) == [decoded(kind, line)[0] for line in whole]
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [b'{"a": 1}\n', b'{"b": [2]}\n', b"3\r\n", b'"four"'],
+        [b"1\n", b"no json\n", b"2\n"],
+    ],
+)
+def test_lines_of_json_are_parsed_at_once_and_others_one_by_one(
+    lines: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parsed: list[str] = []
+
+    def watched(text: str, parse: Callable[[str], object] = inputs.value_of) -> object:
+        parsed.append(text)
+        return parse(text)
+
+    monkeypatch.setattr(inputs, "value_of", watched)
+    one_by_one = "no json" in decoded("lines", *lines)
+    assert len(parsed) == (len(lines) if one_by_one else 0)
 
 
 def test_raw_lines_stay_strings() -> None:

@@ -16,10 +16,12 @@ PACKAGE = Path(dq.__file__).parent
 #: From the bottom up. A module that is not here needs a place before it can be tested.
 LAYERS = [
     {"light"},
-    {"errors", "records", "units", "system", "batching", "sqlitefile"},
+    {"errors", "records", "units", "system", "batching", "sqlitefile", "unpickling"},
     {"board", "certs", "inputs", "keys", "tasks", "tls"},
-    {"outputs", "processes", "transport"},
-    {"queues", "journal"},
+    {"allow", "outputs", "processes", "transport"},
+    {"journal", "lines"},
+    {"queues"},
+    {"faces"},
     {"client", "manager", "salvage"},
     {"worker"},
     {"supervisor"},

@@ -14,10 +14,12 @@ from dq import inputs
 from dq.board import Rules
 from dq.client import Outcomes
 from dq.errors import ProtocolError
-from dq.queues import PLAIN, PROTOCOL, Line, Queues
+from dq.faces import LeaseFace, ResultQueue, TaskQueue
+from dq.lines import Line
+from dq.queues import PLAIN, Queues
 from dq.records import Done, Failed, Failure
 from dq.tasks import JobSpec, TaskRef
-from dq.transport import Channel
+from dq.transport import PROTOCOL, Channel
 
 T = TypeVar("T")
 SQUARE = TaskRef("module", "app", "square")
@@ -65,24 +67,24 @@ class Someone:
         return self.start(call, *args).result(10)
 
     def put(self, item: object) -> None:
-        self.ask(self.queues.task_queue.put, item)
+        self.ask(TaskQueue(self.queues).put, item)
 
     def get(self) -> object:
-        return self.ask(self.queues.task_queue.get, True, 5)
+        return self.ask(TaskQueue(self.queues).get, True, 5)
 
     def answer(self, value: object) -> None:
-        self.ask(self.queues.result_queue.put, value)
+        self.ask(ResultQueue(self.queues).put, value)
 
     def result(self) -> object:
-        return self.ask(self.queues.result_queue.get, True, 5)
+        return self.ask(ResultQueue(self.queues).get, True, 5)
 
     def hello(self, group: str = "g", role: str = "slot", default: bool = False) -> None:
         info: dict[str, object] = {"role": role, "group": group, "name": "h:1", "default": default}
-        self.ask(self.queues.leases.hello, PROTOCOL, info)
+        self.ask(LeaseFace(self.queues).hello, PROTOCOL, info)
 
     def exchange(self, outcomes: Outcomes | None = None, wait: float = 5.0) -> tuple[object, ...]:
         report = outcomes.to_wire() if outcomes else None
-        return self.ask(self.queues.leases.exchange, report, -1, wait)
+        return self.ask(LeaseFace(self.queues).exchange, report, -1, wait)
 
     def leave(self) -> None:
         self.wire.ended.set()
@@ -154,18 +156,18 @@ def test_an_empty_queue_is_empty_at_once_or_in_time(place: Place) -> None:
     me = place.join(place.queues())
     for args in [(False,), (True, 0.05)]:
         with pytest.raises(queue.Empty):
-            me.ask(me.queues.task_queue.get, *args)
+            me.ask(TaskQueue(me.queues).get, *args)
         with pytest.raises(queue.Empty):
-            me.ask(me.queues.result_queue.get, *args)
+            me.ask(ResultQueue(me.queues).get, *args)
 
 
 def test_a_full_queue_is_full_until_an_item_is_got(place: Place) -> None:
     me = place.join(place.queues(maxsize=1))
     me.put("a")
-    assert me.ask(me.queues.task_queue.full)
+    assert me.ask(TaskQueue(me.queues).full)
     for args in [("b", False), ("b", True, 0.05)]:
         with pytest.raises(queue.Full):
-            me.ask(me.queues.task_queue.put, *args)
+            me.ask(TaskQueue(me.queues).put, *args)
     me.get()
     me.put("b")
 
@@ -173,13 +175,13 @@ def test_a_full_queue_is_full_until_an_item_is_got(place: Place) -> None:
 def test_a_negative_time_out_is_refused_as_by_queue(place: Place) -> None:
     me = place.join(place.queues())
     with pytest.raises(ValueError, match="non-negative"):
-        me.ask(me.queues.task_queue.get, True, -1)
+        me.ask(TaskQueue(me.queues).get, True, -1)
 
 
 def test_who_waits_gets_what_another_puts(place: Place) -> None:
     queues = place.queues()
     me, other = place.join(queues), place.join(queues)
-    waiting = me.start(queues.task_queue.get)
+    waiting = me.start(TaskQueue(queues).get)
     other.put("late")
     assert waiting.result(10) == "late"
 
@@ -198,9 +200,9 @@ def test_an_item_is_settled_by_its_holders_next_request(place: Place) -> None:
     me, other = place.join(queues), place.join(queues)
     other.put("a")
     me.get()
-    me.ask(queues.task_queue.qsize)
+    me.ask(TaskQueue(queues).qsize)
     me.leave()
-    assert other.ask(queues.task_queue.empty)
+    assert other.ask(TaskQueue(queues).empty)
 
 
 def test_with_redeliver_off_what_was_got_is_gone(place: Place) -> None:
@@ -209,13 +211,13 @@ def test_with_redeliver_off_what_was_got_is_gone(place: Place) -> None:
     other.put("a")
     me.get()
     me.leave()
-    assert other.ask(queues.task_queue.empty)
+    assert other.ask(TaskQueue(queues).empty)
 
 
 def test_a_client_that_went_while_it_waited_swallows_nothing(place: Place) -> None:
     queues = place.queues()
     me, other = place.join(queues), place.join(queues)
-    waiting = me.start(queues.task_queue.get)
+    waiting = me.start(TaskQueue(queues).get)
     me.wire.ended.set()
     other.put("a")
     with pytest.raises(EOFError):
@@ -227,7 +229,7 @@ def test_a_result_that_its_getter_never_received_is_there_again(place: Place) ->
     queues = place.queues()
     me, other = place.join(queues), place.join(queues)
     other.answer("r")
-    me._thread.submit(queues.result_queue.get).result(10)  # and nothing was sent
+    me._thread.submit(ResultQueue(queues).get).result(10)  # and nothing was sent
     me.leave()
     assert other.result() == "r"
 
@@ -236,22 +238,22 @@ def test_join_waits_for_task_done(place: Place) -> None:
     queues = place.queues()
     me, other = place.join(queues), place.join(queues)
     me.put("a")
-    joined = other.start(queues.task_queue.join)
+    joined = other.start(TaskQueue(queues).join)
     me.get()
     assert not joined.done()
-    me.ask(queues.task_queue.task_done)
+    me.ask(TaskQueue(queues).task_done)
     joined.result(10)
 
 
 def test_task_done_without_a_task_is_refused_as_by_queue(place: Place) -> None:
     me = place.join(place.queues())
     with pytest.raises(ValueError, match="too many times"):
-        me.ask(me.queues.task_queue.task_done)
+        me.ask(TaskQueue(me.queues).task_done)
 
 
 def test_a_stopped_master_ends_who_waits(place: Place) -> None:
     queues = place.queues()
-    waiting = place.join(queues).start(queues.task_queue.get)
+    waiting = place.join(queues).start(TaskQueue(queues).get)
     queues.stop()
     with pytest.raises(EOFError):
         waiting.result(10)
@@ -284,7 +286,7 @@ def test_one_of_the_masters_inputs_is_not_settled_by_the_next_request(place: Pla
     own(queues, [3])
     me, other = place.join(queues), place.join(queues)
     assert me.get() == 3
-    me.ask(queues.task_queue.qsize)
+    me.ask(TaskQueue(queues).qsize)
     me.leave()
     assert other.get() == 3
 
@@ -332,7 +334,7 @@ def test_a_worker_without_work_is_idle_and_told_when_the_master_stops(place: Pla
     worker = place.join(queues)
     worker.hello()
     assert worker.exchange(wait=0.0)[0] == "idle"
-    waiting = worker.start(queues.leases.exchange, None, -1, 60.0)
+    waiting = worker.start(LeaseFace(queues).exchange, None, -1, 60.0)
     queues.stop()
     assert waiting.result(10)[0] == "stop"
 
@@ -444,7 +446,7 @@ def test_a_report_that_is_none_is_refused_and_changes_nothing(
     lease, _, start, *_ = grant_of(worker.exchange())
     report = (queues.run, lease, start, outcomes, 0, 0.0, "")
     with pytest.raises(ProtocolError):
-        worker.ask(queues.leases.exchange, report, -1, 0.0)
+        worker.ask(LeaseFace(queues).exchange, report, -1, 0.0)
     assert queues.read(line, 0.0) == []
     assert line.job.out == 1
 
@@ -456,7 +458,7 @@ def test_a_supervisors_word_charges_the_task_that_its_process_died_in(place: Pla
     worker.hello()
     supervisor.hello(role="supervisor")
     lease, *_ = grant_of(worker.exchange())
-    supervisor.ask(queues.leases.charge, queues.run, "died", lease, 0, 1, "signal 9")
+    supervisor.ask(LeaseFace(queues).charge, queues.run, "died", lease, 0, 1, "signal 9")
     [record] = queues.read(line, 5) or []
     assert isinstance(record.outcome, Failed)
     assert record.outcome.failure.type == "WorkerDied"
@@ -465,7 +467,7 @@ def test_a_supervisors_word_charges_the_task_that_its_process_died_in(place: Pla
 def test_another_protocol_is_refused_with_what_to_do(place: Place) -> None:
     me = place.join(place.queues())
     with pytest.raises(ValueError, match="install the same dq on both"):
-        me.ask(me.queues.leases.hello, PROTOCOL + 1, {})
+        me.ask(LeaseFace(me.queues).hello, PROTOCOL + 1, {})
 
 
 def test_nobody_says_hello_twice(place: Place) -> None:

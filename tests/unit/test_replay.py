@@ -13,11 +13,13 @@ from dq import inputs
 from dq.board import Rules
 from dq.client import Outcomes
 from dq.errors import BadInput, OutputError
+from dq.faces import LeaseFace
 from dq.journal import Entry, Journal, Replay, facts
-from dq.queues import PROTOCOL, Line, Queues
+from dq.lines import Line
+from dq.queues import Queues
 from dq.records import Batch, Done, Recorded
 from dq.tasks import JobSpec, TaskRef
-from dq.transport import Channel
+from dq.transport import PROTOCOL, Channel
 
 ABOUT = facts("app:square", kind="values", output="values", unpack=False)
 SPEC = JobSpec("j", TaskRef("module", "app", "square"))
@@ -45,17 +47,19 @@ class Run:
     def worker(self) -> Iterator[Run]:
         with self.queues.connection(cast(Channel, Wire())):
             info = {"group": "g", "name": "here:2", "role": "slot", "default": False}
-            self.queues.leases.hello(PROTOCOL, dict(info))
+            LeaseFace(self.queues).hello(PROTOCOL, dict(info))
             yield self
 
     def lease(self) -> Any:
         """Lease number, first index, count; None where there is nothing to do."""
-        _, granted, _ = self.queues.leases.exchange(None, -1, 0.0)
+        _, granted, _ = LeaseFace(self.queues).exchange(None, -1, 0.0)
         return None if granted is None else (granted[0], granted[2], granted[3])  # type: ignore[index]
 
     def report(self, lease: int, first: int, count: int) -> None:
         done = (Done(count, b"new"),)
-        self.queues.leases.exchange(Outcomes(self.queues.run, lease, first, done).to_wire(), 0, 0.0)
+        LeaseFace(self.queues).exchange(
+            Outcomes(self.queues.run, lease, first, done).to_wire(), 0, 0.0
+        )
 
     def read(self) -> list[int] | None:
         records = self.queues.read(self.line, 0.0)

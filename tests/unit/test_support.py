@@ -429,11 +429,14 @@ def test_running_waits_for_what_is_printed() -> None:
         assert (it.stdout_text, it.stderr_text) == ("out\n", "port 80\n")
 
 
-def test_running_sees_a_prompt_without_a_newline() -> None:
-    with Running(PY, "-c", "print(input('name? '))", stdin=subprocess.PIPE) as it:
-        it.wait_for(r"name\? ", stream="stdout")
-        it.write("ada\n")
-        it.wait_for("ada", stream="stdout")
+def test_running_waits_until_a_line_is_whole() -> None:
+    code = "print('answer', end=' ', flush=True); print(input(), end='')"
+    with Running(PY, "-uc", code, stdin=subprocess.PIPE) as it:
+        wait_until(lambda: it.stdout_text)
+        with pytest.raises(AssertionError, match=r"0\.1 s went by without 'answer\.\*'"):
+            it.wait_for("answer.*", timeout=0.1, stream="stdout")
+        it.write("42\n")
+        assert it.wait_for("answer.*", stream="stdout")[0] == "answer 42"  # its end ends a line too
         assert it.wait() == 0
 
 

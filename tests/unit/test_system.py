@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import os
+import select
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -221,6 +223,29 @@ def test_a_tcp_socket_is_kept_alive_and_sends_at_once(
 def test_silence_and_probes_are_timed(tcp: socket.socket, name: str, value: int) -> None:
     system.keepalive(tcp, idle=7, interval=3, probes=2)
     assert tcp.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) == value
+
+
+@linux
+def test_silence_counts_from_when_the_peer_connected() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        socket.create_connection(listener.getsockname()),
+    ):
+        began = time.monotonic()
+        select.select([], [], [], 0.05)  # in the listen queue
+        with listener.accept()[0] as taken:
+            told, passed = system.unheard(taken), time.monotonic() - began
+    assert 0.04 <= told <= passed + 0.01
+
+
+def test_silence_is_not_told_of_a_unix_socket_and_on_other_systems(
+    monkeypatch: pytest.MonkeyPatch, tcp: socket.socket
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        assert system.unheard(ours) == 0
+    monkeypatch.setattr(sys, "platform", "freebsd14")
+    assert system.unheard(tcp) == 0
 
 
 @pytest.mark.parametrize(

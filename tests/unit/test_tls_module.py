@@ -6,6 +6,7 @@ import hashlib
 import hmac
 import os
 import socket
+import struct
 import sys
 import threading
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from dq import certs, tls
+from dq import certs, tls, transport
 from dq.errors import ConnectError, TlsError, UsageError
 from dq.tls import PLAIN, Tls, settings
 from dq.transport import Channel
@@ -189,11 +190,12 @@ def test_messages_pass_whole_in_both_directions(ends: Ends, size: int) -> None:
 
 def test_what_tls_has_taken_off_the_socket_counts_as_there(ends: Ends) -> None:
     here, there = ends
-    there.send_bytes(b"one record")
-    assert here.poll(10)
-    assert here._read(4) == b"\0\0\0\x0a"
-    assert here.poll(0)
-    assert here._read(10) == b"one record"
+    sizes = [transport.PAGE - 4, 100, 200]  # in one record; the first is taken as a page
+    there._sock.sendall(b"".join(struct.pack("!i", size) + bytes(size) for size in sizes))
+    for size in sizes:
+        assert here.poll(10)
+        assert not here.gone()
+        assert here.recv_bytes() == bytes(size)
     assert not here.poll(0)
 
 

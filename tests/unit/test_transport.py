@@ -11,6 +11,7 @@ import fractions
 import functools
 import gc
 import ipaddress
+import itertools
 import multiprocessing.connection as mpc
 import operator
 import os
@@ -33,7 +34,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dq import errors, transport
-from dq.transport import Channel, Listener, MessageTooLarge, Refused, safe_loads
+from dq.transport import Channel, Listener, MessageTooLarge
+from dq.unpickling import SAFE, Refused, safe_loads
 
 KEY = b"0123456789abcdef"
 Pair = tuple[Channel, "mpc.Connection[object, object]"]
@@ -110,6 +112,39 @@ def test_objects_pass_in_both_directions(stdlib: Pair) -> None:
     assert connection.recv() == {"a": [1, 2.5, None]}
     connection.send(("#RETURN", b"x"))
     assert channel.recv() == ("#RETURN", b"x")
+
+
+@given(
+    st.lists(st.integers(0, 2 * transport.PAGE), min_size=1, max_size=6),
+    st.lists(st.integers(1, 3 * transport.PAGE), min_size=1, max_size=6),
+    st.booleans(),
+)
+def test_messages_come_whole_and_one_by_one_however_they_are_cut(
+    sizes: list[int], cuts: list[int], long: bool
+) -> None:
+    messages = [bytes([n]) * size for n, size in enumerate(sizes)]
+    headers = [struct.pack("!iQ", -1, n) if long else struct.pack("!i", n) for n in sizes]
+    stream = b"".join(head + body for head, body in zip(headers, messages, strict=True))
+    ours, theirs = socket.socketpair()
+    with Channel(ours) as channel:
+
+        def send() -> None:
+            with theirs:
+                rest = memoryview(stream)
+                for cut in itertools.cycle(cuts):
+                    theirs.sendall(rest[:cut])
+                    rest = rest[cut:]
+                    if not rest:
+                        break
+
+        sender = in_thread(send)
+        for message in messages:
+            assert channel.poll(10)
+            assert not channel.gone()
+            assert channel.recv_bytes() == message
+        with pytest.raises(EOFError):
+            channel.recv_bytes()
+        sender.join()
 
 
 def test_a_long_header_is_read(ends: tuple[Channel, socket.socket]) -> None:
@@ -601,7 +636,7 @@ def test_no_name_leads_out_of_the_list(module: str, name: str) -> None:
 
 
 def test_everything_on_the_list_is_a_class_or_a_constant() -> None:
-    for module, names in transport.SAFE.items():
+    for module, names in SAFE.items():
         for name in names.split():
             try:
                 found = getattr(__import__(module, fromlist=["x"]), name)

@@ -49,6 +49,9 @@ def main() -> None:
         code = _say(_usage(error), error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort):
         code = _say("interrupted", 130, debug)
+        # Where the interrupt came within an exec of a string (a named tuple's, at import), CPython
+        # ends `python -m` by SIGINT though it was caught; until another exec has gone well.
+        exec("")
     except dq.DqError as error:
         code = _say(str(error), error.exit_code, debug)
     gc.freeze()  # nothing more is worth looking for: that would take 8 ms, twice
@@ -57,6 +60,8 @@ def main() -> None:
 
 def _usage(error: click.ClickException) -> str:
     message = error.format_message()
+    if isinstance(error, click.NoSuchOption) and error.option_name[1:2].isdigit():
+        message += " Put -- before inputs that begin with a dash"
     context = getattr(error, "ctx", None)
     return f"{message} (see {context.command_path} --help)" if context else message
 

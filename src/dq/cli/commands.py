@@ -30,6 +30,7 @@ from dq.errors import Stopped
 @options.failures
 @options.limits
 @options.max_message
+@options.keepalive
 @click.option("--host", default="", help="With --port: the address to listen on.")
 @click.option(
     "--port", type=click.IntRange(0, 65535), metavar="PORT",
@@ -98,6 +99,7 @@ def _stop_early(*_: object) -> NoReturn:
 @options.failures
 @options.limits
 @options.max_message
+@options.keepalive
 @click.option(
     "--maxsize", type=options.COUNT, default=0, metavar="N",
     help="How many items plain clients may have waiting; 0 for any number.",

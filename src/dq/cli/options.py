@@ -172,6 +172,11 @@ max_message = click.option(
     help="The largest message that is taken: bytes of an input or a result.",
 )  # fmt: skip
 
+keepalive = click.option(
+    "--keepalive", type=click.IntRange(5, 86400), default=25, show_default=True, metavar="SECONDS",
+    help="A machine that is silent for so long counts as gone, to the master and to its workers.",
+)  # fmt: skip
+
 journal = stacked(
     click.option(
         "--journal", metavar="FILE",

@@ -51,14 +51,18 @@ class Progress:
             sys.stderr.write("\r\x1b[K")
             self._drawn = False
 
-    def finish(self, failed: int) -> None:
-        """Say how it went, where a bar was shown or something failed."""
+    def finish(self, failed: int, late: int = 0) -> None:
+        """Say how it went, where a bar was shown, something failed, or outcomes came too late: of
+        tasks that were given to others meanwhile, and had theirs."""
         self.clear()
-        if self._quiet or not (self._bar or failed):
+        if self._quiet or not (self._bar or failed or late):
             return
-        took = human_duration(time.monotonic() - self._started)
-        text = f"dq: {self.done} done in {took}"
-        print(f"{text}, {failed} failed" if failed else text, file=sys.stderr, flush=True)
+        text = f"dq: {self.done} done in {human_duration(time.monotonic() - self._started)}"
+        if failed:
+            text += f", {failed} failed"
+        if late:
+            text += f", {late} late outcome(s) dropped"
+        print(text, file=sys.stderr, flush=True)
 
 
 def describe(done: int, total: int | None, seconds: float) -> str:

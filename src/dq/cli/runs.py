@@ -15,10 +15,10 @@ from dq.cli.progress import Progress
 from dq.cli.signals import Stages
 from dq.errors import BadInput, BadKey, InputChanged, Interrupted, Stopped, UsageError
 from dq.light import frozen
+from dq.lines import result_of
 from dq.master import Job, Master, checked
 from dq.outputs import Writer, jsonl
 from dq.processes import Child
-from dq.queues import result_of
 from dq.records import Done, Failed, Failure, Recorded
 
 SHOWN = 10  # failures that are shown one by one
@@ -135,6 +135,7 @@ def _master(
             unpack=given["unpack"],
             batch=given["batch"],
             max_message=given["max_message"],
+            keepalive=given["keepalive"],
             tls=given["tls"],
             tls_cert=given["tls_cert"],
             tls_key=given["tls_key"],
@@ -259,7 +260,7 @@ class Printer:
             kind = Interrupted if stages.interrupted else Stopped
             raise kind(f"stopped before the end, with {self._progress.done} results") from None
         finally:
-            self._progress.finish(self.failed)
+            self._progress.finish(self.failed, self._job.line.job.counts.dropped)
             if self._bad:
                 say(f"skipped {self._bad} input(s) that could not be read")
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from dq import keys, units
+from dq import allow, keys, units
 from dq.api import address
 from dq.cli import options
 from dq.cli.runs import _enter, _quietly, find_key, say
@@ -35,6 +35,11 @@ from dq.tls import settings
     help="What to call with the items of plain clients, or of a plain BaseManager.",
 )  # fmt: skip
 @click.option(
+    "--allow", multiple=True, metavar="PATTERN",
+    help="Do only what the master names like this (app:*, jobs.*:run), and take standard data"
+    " types only as inputs; may be given several times.",
+)  # fmt: skip
+@click.option(
     "--reconnect", type=options.SECONDS, default="60", show_default=True, metavar="SECONDS",
     help="How long to look for a master that is not there, or has gone.",
 )  # fmt: skip
@@ -52,6 +57,7 @@ def worker(**given: Any) -> None:
     where = address(given["server"])
     with _quietly():
         task = checked(given["task"]) if given["task"] else None
+    patterns = tuple(map(allow.check, given["allow"]))
     plan = Plan(
         where,
         find_key(given),
@@ -62,6 +68,7 @@ def worker(**given: Any) -> None:
         given["max_tasks"],
         given["max_memory"],
         tls=settings(given["tls"], given["tls_cert"], given["tls_key"], given["tls_ca"]),
+        allow=patterns,
     )
     supervisor = Supervisor(plan, say)
     with Stages() as stages:

@@ -6,12 +6,13 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
+
+from support import free_port
 
 URL = "BENCHMARKS_REDIS"  # environment variable: where apps of peers find their broker
 PATIENCE = 30.0
@@ -34,8 +35,7 @@ def redis() -> Iterator[str]:
     """A Redis on a free port, in memory only; its URL, here and in what this process starts."""
     import redis as client
 
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = probe.getsockname()[1]
+    port = free_port()
     with tempfile.TemporaryDirectory() as folder:
         memory_only = ["--save", "", "--appendonly", "no", "--dir", folder]
         argv = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", *memory_only]

@@ -18,8 +18,15 @@ NAMES = (
     "mixed",
     "payloads",
     "memory",
+    "slots",
+    "links",
+    "floor",
+    "scaling",
+    "journaled",
+    "starting",
     "peers",
     "programs",
+    "recovery",
 )
 
 

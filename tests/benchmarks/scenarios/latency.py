@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import pickle
 import queue
+import socket
 import statistics
+import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor
 from contextlib import AbstractContextManager
 from multiprocessing.pool import Pool
 from typing import Any
 
 import dq
 from benchmarks import functions, stats
-from benchmarks.measure import WORKERS, Options, Sample, Samples, collect
+from benchmarks.measure import WORKERS, Options, Sample, Samples, collect, piped
 from benchmarks.peers import recipe
 from benchmarks.report import Goal, Table
 
@@ -23,6 +26,7 @@ Call = Callable[[int], Any]  # one task there and back
 WARM = 50
 BUDGET = 10.0  # seconds that a sample takes at most; the slow have fewer tasks in theirs
 
+DQ_EXECUTOR = "dq: Executor.submit().result()"
 DQ_STREAM = "dq: Master.stream, an input when the last result is there"
 DQ_MAP = "dq: Master.map of a single input, each time"
 DQ_PLAIN = "dq: put and get through the plain face"
@@ -31,11 +35,21 @@ RAW = "the recipe: put and get, no worker"
 RECIPE_TASK = "the recipe: put, its worker's result"
 EXECUTOR = "ProcessPoolExecutor.submit().result()"
 POOL = "Pool.apply_async().get()"
+BARE = "a thread, a socket, a process, and nothing else"
+ECHO = """
+import pickle, socket, sys
+
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as peer:
+    peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    while data := peer.recv(4096):
+        peer.sendall(pickle.dumps(pickle.loads(data)))
+"""
 
 
 def measure(options: Options) -> Iterator[Table]:
     count = options.pick(20, 2_000)
     calls: dict[str, Callable[[], AbstractContextManager[Call]]] = {
+        DQ_EXECUTOR: dq_executor,
         DQ_STREAM: dq_stream,
         DQ_MAP: dq_map,
         DQ_PLAIN: dq_plain,
@@ -44,6 +58,7 @@ def measure(options: Options) -> Iterator[Table]:
         RECIPE_TASK: recipe_task,
         EXECUTOR: executor,
         POOL: pool,
+        BARE: bare,
     }
     samples = collect(
         [(name, functools.partial(_latency, call, count)) for name, call in calls.items()],
@@ -51,7 +66,11 @@ def measure(options: Options) -> Iterator[Table]:
     )
     rows = [_row(samples, name) for name in calls]
     title = f"Latency: no-op tasks, one after another, median of {options.repeats}"
-    notes = ["A put and get without a worker is half of the way that a task has to go."]
+    notes = [
+        "A put and get without a worker is half of the way that a task has to go.",
+        "The last line is that way at its barest: a call handed to the thread of a connection, sent"
+        " as a pickle, sent back by another process, handed over as a future.",
+    ]
     goals = [
         Goal(
             f"{what} of {us.partition(':')[0]}'s best, of {them}",
@@ -60,8 +79,8 @@ def measure(options: Options) -> Iterator[Table]:
             at_least=False,
         )
         for us, ours, them in (
-            ("dq: tasks", (DQ_STREAM, DQ_MAP), EXECUTOR),
-            ("dq: tasks", (DQ_STREAM, DQ_MAP), RAW),
+            ("dq: tasks", (DQ_EXECUTOR, DQ_STREAM, DQ_MAP), EXECUTOR),
+            ("dq: tasks", (DQ_EXECUTOR, DQ_STREAM, DQ_MAP), RAW),
         )
         for what in ("p50", "p99")
     ]
@@ -96,6 +115,12 @@ def _latency(session: Callable[[], AbstractContextManager[Call]], count: int) ->
         "p99": stats.percentile(taken, 99),
         "mean": statistics.fmean(taken),
     }
+
+
+@contextlib.contextmanager
+def dq_executor() -> Iterator[Call]:
+    with dq.Executor(WORKERS) as pool:
+        yield lambda n: pool.submit(functions.square, n).result()
 
 
 @contextlib.contextmanager
@@ -182,3 +207,33 @@ def executor() -> Iterator[Call]:
 def pool() -> Iterator[Call]:
     with Pool(WORKERS) as workers:
         yield lambda n: workers.apply_async(functions.square, (n,)).get()
+
+
+@contextlib.contextmanager
+def bare() -> Iterator[Call]:
+    """What any master with a thread for each connection has to do at least."""
+    calls: queue.SimpleQueue[tuple[int, Future[int]]] = queue.SimpleQueue()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        with piped("-c", ECHO, port), server.accept()[0] as peer:
+            peer.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+            def serve() -> None:
+                while True:
+                    n, future = calls.get()
+                    if n < 0:
+                        return
+                    peer.sendall(pickle.dumps(n))
+                    future.set_result(pickle.loads(peer.recv(4096)))
+
+            thread = threading.Thread(target=serve)
+            thread.start()
+
+            def call(n: int) -> int:
+                future: Future[int] = Future()
+                calls.put((n, future))
+                return future.result()
+
+            yield call
+            calls.put((-1, Future()))
+            thread.join()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from benchmarks import peers, stats
 from benchmarks.measure import WORKERS, Options, Sample, collect, timed
 from benchmarks.report import Goal, Table
+from support import free_port
 
 
 @dataclass(frozen=True)
@@ -95,8 +95,7 @@ def measure(options: Options) -> Iterator[Table]:
 
 def _run(program: Program, count: int) -> Sample:
     lines = "".join(f"{n}\n" for n in range(count))
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        port = str(probe.getsockname()[1])
+    port = str(free_port())
     argv = [_find(program.argv[0]) or program.argv[0], *program.argv[1:]]
     argv = [port if word == "PORT" else word for word in argv]
     seconds, done = timed(

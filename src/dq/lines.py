@@ -1,0 +1,141 @@
+"""A job as a master serves it: its inputs, its records until they are read, and their forms."""
+
+from __future__ import annotations
+
+import pickle
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from dq import inputs, outputs
+from dq.board import Job, Lease
+from dq.records import Batch, Done, Failed, Failure, Outcome, Recorded, Result
+from dq.tasks import JobSpec
+
+if TYPE_CHECKING:
+    from dq.journal import Replay  # SQLite, which few runs need
+
+
+@dataclass(slots=True)
+class Line:
+    """A job with its inputs and, until somebody reads them, its records."""
+
+    spec: JobSpec
+    job: Job
+    source: inputs.Source
+    decoder: inputs.Decoder
+    news: threading.Condition
+    hungry: threading.Condition
+    records: deque[Recorded] = field(default_factory=deque)
+    closed: bool = False
+    reads_ahead: bool = False  # whether a thread does, for a source to be waited for
+    sink: Callable[[Recorded], None] | None = None  # takes records in place of `records`
+    replay: Replay | None = None
+    unwritten: int = 0  # records on their way to the journal
+
+    @property
+    def finished(self) -> bool:
+        """Whether no more records can come."""
+        if self.unwritten and self.job.stopped is not None and self.replay is not None:
+            return self.job.finished and self.replay.stuck  # the rest is not waited for
+        return self.job.finished and not self.unwritten
+
+    def appetite(self, slots: int) -> int:
+        """How many inputs to have read ahead: enough for the next two batches of each slot, and
+        no more than a megabyte or so."""
+        sizer = self.job.sizer
+        if self.replay is not None and (ahead := self.replay.ahead(self.job.next)):
+            return ahead
+        if not sizer.nbytes:
+            return 4
+        ahead = 2 * sizer.size(None, slots) * max(slots, 1)
+        return max(min(max(64, ahead), int(2**20 / sizer.nbytes)), 2)
+
+    def runs_low(self, slots: int) -> bool:
+        """Whether more inputs should be read ahead, where somebody does that."""
+        return self.reads_ahead and len(self.source.buffer) < self.appetite(slots) // 2
+
+    def values(self, batch: Batch) -> list[object]:
+        """The inputs of a batch."""
+        return self.decoder.decode(batch.blob, batch.skip, batch.count)
+
+
+def encode_value(line: Line, lease: Lease, value: object, seconds: float, most: int) -> Outcome:
+    """One value as a worker would have sent it; of `most` characters, where it becomes text."""
+    form = line.spec.output
+    try:
+        if form == "values":
+            return Done(1, inputs.dump([value]), seconds)
+        if form == "results":
+            return Done(1, pickle.dumps((inputs.dump([value]), [seconds])), seconds)
+        if _length(value) > most:
+            raise ValueError(f"this result is longer than {most} characters")
+        item = line.values(lease.batch)
+        pair = [(value, seconds)]
+        name = lease.holder.name
+        return Done(1, outputs.encode(form, lease.next, item, pair, lease.attempt, name), seconds)
+    except Exception as error:
+        return Failed(Failure(type(error).__name__, str(error)), seconds, retry=False)
+
+
+def _length(value: object) -> int:
+    """How long a value is as text, about. One that has others in it many times over can be short
+    in memory and never come to an end as text: so each is looked at once."""
+    known: dict[int, int] = {}
+    begun: set[int] = set()
+    waiting = [value]
+    while waiting:
+        found = waiting[-1]
+        if id(found) in known:
+            waiting.pop()
+        elif id(found) not in begun:
+            begun.add(id(found))
+            waiting.extend(_parts(found))
+        else:
+            known[id(found)] = _own_length(found) + sum(
+                known.get(id(part), 0) for part in _parts(found)
+            )
+    return known[id(value)]
+
+
+def _parts(value: object) -> Collection[object]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
+    if isinstance(value, BaseException):
+        return value.args
+    return value if isinstance(value, (list, tuple, set, frozenset, deque)) else ()
+
+
+def _own_length(value: object) -> int:
+    if isinstance(value, (str, bytes, bytearray)):
+        return len(value)
+    if _parts(value) or isinstance(value, (int, float, list, dict)):
+        return 2
+    return len(pickle.dumps(value))
+
+
+def result_of(line: Line, record: Recorded) -> Iterator[Result[object]]:
+    """The results of a record, for a job whose output is "results" or one task that failed."""
+    batch, outcome = record.batch, record.outcome
+    items = line.values(batch)
+    if isinstance(outcome, Failed):
+        yield outputs.failed(
+            batch.start, items[0], outcome.failure, record.attempts, outcome.seconds, record.worker
+        )
+        return
+    blob, seconds = pickle.loads(outcome.blob)
+    for place, (item, value, took) in enumerate(
+        zip(items, inputs.load(blob), seconds, strict=True)
+    ):
+        error = value.failure if isinstance(value, inputs.Bad) else None
+        yield Result(
+            batch.start + place,
+            item,
+            None if error else value,
+            error,
+            record.attempts,
+            took,
+            record.worker,
+        )
