@@ -152,9 +152,11 @@ def test_a_process_killed_in_an_exchange_charges_nothing(hazards: Hazards) -> No
 
 
 def _blocked(pid: int) -> bool:
-    """Whether it has a connection with bytes that nobody has taken yet."""
+    """Whether the other end of one of its connections has bytes that nobody has taken yet."""
     done = subprocess.run(["ss", "-tnp"], capture_output=True, text=True, check=True).stdout
-    return any(f"pid={pid}," in line and line.split()[2] != "0" for line in done.splitlines())
+    lines = [line.split() for line in done.splitlines()[1:]]  # state, received, sent, local, peer
+    ours = {line[3] for line in lines if f"pid={pid}," in line[-1]}
+    return any(line[4] in ours and line[1] != "0" for line in lines)
 
 
 def test_a_stopped_process_keeps_its_task(hazards: Hazards) -> None:
