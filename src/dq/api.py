@@ -205,6 +205,8 @@ def run_worker(
         MasterLost: it has gone and did not come back.
     """
     tasks.stop_loading()
+    units.at_least(1, threads=threads, max_tasks=max_tasks)
+    units.at_least(units.LEAST_MEMORY, max_memory=max_memory)
     plan = Plan(
         address(server, port),
         keys.find(authkey),

@@ -461,7 +461,7 @@ class Board:
         if job.deaths[index] < job.rules.max_deaths:
             return []
         failure = Failure(
-            "WorkerDied", f"its worker process died {job.deaths[index]} times: {detail}"
+            "WorkerDied", f"its worker process died {_times(job.deaths[index])}: {detail}"
         )
         job.deaths[index] -= 1  # `attempts` counts the one being recorded
         return self._record(job, batch, Failed(failure), name)
@@ -670,3 +670,7 @@ class Board:
         most = job.rules.max_failures
         if most is not None and job.counts.failed >= most:
             self.stop(job.id, f"{job.counts.failed} task(s) failed")
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -12,7 +12,7 @@ from dq.board import Holder, Lease, Report
 from dq.errors import ProtocolError
 from dq.inputs import Bad
 from dq.lines import encode_value
-from dq.queues import MARGIN, PLAIN, SLICE, Peer, Queues
+from dq.queues import PLAIN, SLICE, Peer, Queues
 from dq.records import Done, Failed, Failure, Outcome
 from dq.transport import PROTOCOL
 
@@ -250,7 +250,7 @@ class LeaseFace:
 
     def ping(self, data: bytes, size: int) -> bytes:
         """Take bytes, give `size` of them back: what ``dq bench`` measures the way with."""
-        return bytes(min(_int(size), self._q.max_message - MARGIN))
+        return bytes(min(_int(size), self._q.max_message))
 
     def exchange(self, report: Wire | None, most: int, wait: float) -> Wire:
         """Hand in outcomes, get the next batch.

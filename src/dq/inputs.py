@@ -131,15 +131,17 @@ def encode(
             message = f"this {what} cannot be pickled: {error}"
             yield 1, Failure(type(error).__name__, message)
             return
-        blob = None
-    if blob is not None and len(blob) <= limit:
-        yield len(items), blob
-    elif len(items) == 1:
-        yield 1, Failure("MessageTooLarge", f"this {what} is over the limit of {limit} bytes")
     else:
-        half = len(items) // 2
-        yield from encode(items[:half], limit, what)
-        yield from encode(items[half:], limit, what)
+        if len(blob) <= limit:
+            yield len(items), blob
+            return
+        if len(items) == 1:
+            text = f"this {what} has {len(blob)} bytes, over the limit of {limit} (--max-message)"
+            yield 1, Failure("InputTooLarge", text)
+            return
+    half = len(items) // 2
+    yield from encode(items[:half], limit, what)
+    yield from encode(items[half:], limit, what)
 
 
 class Decoder:
@@ -413,7 +415,7 @@ def open_text(path: str, kind: str | None = None, *, raw: bool = False) -> Text:
     """Open a file of inputs; ``-`` is standard input.
 
     Args:
-        path: ``.csv`` gives rows, ``.jsonl`` values, anything else lines.
+        path: ``.csv`` gives rows, ``.jsonl`` and ``.ndjson`` values, anything else lines.
         kind: to decide that otherwise.
         raw: keep lines strings.
 
@@ -422,7 +424,7 @@ def open_text(path: str, kind: str | None = None, *, raw: bool = False) -> Text:
     """
     if kind is None:
         suffix = os.path.splitext(path)[1].lower()
-        kind = {".csv": "csv", ".jsonl": "jsonl"}.get(suffix, "lines")
+        kind = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(suffix, "lines")
     if raw and kind != "csv":
         kind = "raw"
     if path == "-":

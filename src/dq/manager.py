@@ -341,32 +341,33 @@ class Server(mpm.Server):
 
     def _answer(self, conn: Channel) -> None:
         """The one request by which a connection says what it is for."""
-        conn.loads = lambda message: self._loads(conn, message)
-        conn.on_too_large = lambda error: self._end_large(conn.peer(), error)
-        request = cast("_Request", conn.recv())
+        conn.loads = self._loads
+        conn.on_too_large = lambda error: self._say_large(conn.peer(), error)
         try:
-            _, name, args, kwds = request
+            _, name, args, kwds = cast("_Request", conn.recv())
             if name not in self.public:
                 raise AttributeError(f"{name!r} is not served")
             _check(name, args, kwds)
             result = getattr(self, name)(conn, *args, **kwds)
+        except (OSError, EOFError):
+            raise
         except Exception as error:
             conn.send(("#TRACEBACK", f"{type(error).__name__}: {error}"))
         else:
             conn.send(("#RETURN", result))
 
-    def _end_large(self, host: str, error: transport.MessageTooLarge) -> None:
+    def _say_large(self, host: str, error: transport.MessageTooLarge) -> None:
         # Not by its size, of which a client can make up any number, and each would be kept.
         about = f"large messages of {host}"
-        self._say(f"ended a connection from {host}: {error} (--max-message)", about)
+        limit = self.queues.max_message
+        self._say(f"refused {error} from {host}; the limit is {limit} (--max-message)", about)
 
-    def _loads(self, conn: Channel, message: bytes | bytearray) -> object:
+    def _loads(self, message: bytes | bytearray) -> object:
         try:
             request = self.loads(message)
         except unpickling.Refused as error:
             hint = "serve with pickle='any' (--pickle any) where every client is trusted"
-            conn.send(("#TRACEBACK", f"{error}; {hint}"))
-            raise EOFError from None
+            raise unpickling.Refused(f"{error}; {hint}") from None
         except Exception:
             raise EOFError from None  # not a pickle: whoever sent it is no client
         if not _is_request(request):

@@ -26,14 +26,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
-from dq import inputs, keys, system, tasks, transport
+from dq import inputs, keys, system, tasks, transport, units
 from dq.board import Rules
 from dq.errors import BadTask, ConnectError, Stopped, TaskError, UsageError
 from dq.light import frozen
 from dq.lines import Line, result_of
 from dq.manager import LOADS, Registry, Server
 from dq.processes import Child
-from dq.queues import MARGIN, Queues
+from dq.queues import Queues
 from dq.records import Failed, Recorded, Result
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function, JobSpec, TaskRef
@@ -119,7 +119,7 @@ class Master:
         maxsize: how many items plain clients may have waiting; 0 for any number.
         redeliver: give out again what a plain client got when its connection ends.
         pickle: "safe", or "any" to unpickle whatever plain clients put.
-        max_message: bytes of the largest message.
+        max_message: bytes of the largest input or result.
         keepalive: seconds, from 5 on, after which a machine that says nothing counts as gone, to
             this master and to its workers.
         tls: how connections to a port are encrypted: "auto" with certificates where they are
@@ -172,8 +172,11 @@ class Master:
         report: Callable[[str], None] | None = None,
     ) -> None:
         tasks.stop_loading()
-        _check(workers=workers, threads=threads - 1, retries=retries, maxsize=maxsize)
-        _check(max_message=max_message - 2 * MARGIN, keepalive=keepalive - 5)
+        units.at_least(0, workers=workers, retries=retries, maxsize=maxsize)
+        units.at_least(1, threads=threads, max_message=max_message, max_deaths=max_deaths)
+        units.at_least(1, max_tasks=max_tasks, max_failures=max_failures, batch=batch)
+        units.at_least(5, keepalive=keepalive)
+        units.at_least(units.LEAST_MEMORY, max_memory=max_memory)
         if pickle not in LOADS:
             raise UsageError(f"pickle must be 'safe' or 'any', not {pickle!r}")
         if timeout is not None and not timeout > 0:
@@ -657,9 +660,3 @@ def initial(task: str | Function) -> TaskRef:
     function = tasks.load(ref) if isinstance(task, str) else task
     tasks.check_init(function, ref)
     return ref
-
-
-def _check(**numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < 0:
-            raise UsageError(f"{name} is too small")

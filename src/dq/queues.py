@@ -35,7 +35,6 @@ WORD = (
     1.0  # seconds that the tasks of a dead process wait for its supervisor to say which it was in
 )
 SLICE = 1.0  # seconds after which a blocked call looks at its caller's socket
-MARGIN = 64 * 1024  # bytes that a message has besides its blobs
 AT_ONCE = 256  # records of a journal that a reader gets together
 
 
@@ -60,7 +59,7 @@ class Queues:
         default: the function for what plain clients put; None leaves that to workers' ``--task``.
         maxsize: how many items plain clients may have waiting; 0 for any number.
         redeliver: give out again what a plain client got when its connection ends.
-        max_message: bytes of the largest message.
+        max_message: bytes of the largest input or result.
         keepalive: seconds after which a machine that says nothing counts as gone.
         loads: what unpickles results that plain clients will get.
         clock: seconds of a steady clock.
@@ -492,7 +491,7 @@ class Queues:
                 return self.board.grant(peer.holder, batch, self.clock())
         start = batch.start
         parts: list[tuple[Batch, Failure | None]] = []
-        for count, blob in inputs.encode(items, self.max_message - MARGIN):
+        for count, blob in inputs.encode(items, self.max_message):
             failure = blob if isinstance(blob, Failure) else None
             data = inputs.dump([None]) if isinstance(blob, Failure) else blob
             parts.append((Batch(batch.job, start, count, data), failure))

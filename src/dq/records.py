@@ -15,7 +15,8 @@ class Failure:
     """Why a task failed, in words only: nothing here needs the task's own classes.
 
     Args:
-        type: name of the exception's class; dq's own are ``WorkerDied`` and ``TimeoutError``.
+        type: name of the exception's class; dq's own are ``WorkerDied``, ``TimeoutError``,
+            ``InputTooLarge`` and ``ResultTooLarge``.
         message: the exception's text.
         traceback: the worker's traceback, may be empty.
 

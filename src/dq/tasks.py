@@ -10,7 +10,7 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable
-from types import BuiltinFunctionType, FunctionType, ModuleType
+from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
 
 from dq.errors import BadTask
 from dq.light import cast, frozen
@@ -24,6 +24,13 @@ MAIN = "__mp_main__"  # what multiprocessing calls a worker's copy of the parent
 
 class LoadingStopped(BaseException):
     """Raised where a script that is being loaded for its functions comes to its own `dq.run`."""
+
+
+class Stop:
+    """Whether that has been raised, for the script to look at: see `dq.scripts`."""
+
+    error = LoadingStopped
+    came = False
 
 
 _state = threading.local()
@@ -66,6 +73,7 @@ def stop_loading() -> None:
     """Called first by everything that starts a run: a worker that loads a script wants the
     functions above that line, not another run. So a script needs no `__main__` guard."""
     if getattr(_state, "loading", False):
+        _state.stop.came = True
         raise LoadingStopped
     strays.stop()
 
@@ -220,11 +228,14 @@ def _unpickle(ref: TaskRef) -> Function:
 
 def _load_module(ref: TaskRef) -> ModuleType:
     try:
-        _state.loading = True
+        _state.loading, _state.stop = True, Stop()
         with strays:
-            if ref.kind == "module":
-                return importlib.import_module(ref.where)
-            return run_script(ref)
+            if ref.kind != "module":
+                return run_script(ref)
+            module = importlib.import_module(ref.where)
+        if _state.stop.came:
+            raise LoadingStopped
+        return module
     except BadTask:
         raise
     except LoadingStopped:
@@ -261,22 +272,41 @@ def run_script(ref: TaskRef) -> ModuleType:
         if ref.kind == "main":
             break  # multiprocessing's name for what runs here, which the script takes the place of
         name = f"dq_task_{name}"
-    with open(path, "rb") as file:
-        code = compile(file.read(), path, "exec")
     module = ModuleType(name)
     module.__dict__.update(__file__=path, __package__=ref.package)
+    stop: Stop = _state.stop
+    with open(path, "rb") as file:
+        code = _compiled(file.read(), module, stop)
     sys.modules[name] = module
     if ref.kind == "main":
         sys.modules["__main__"] = module  # so that what the parent pickled as __main__.X is found
     try:
         exec(code, module.__dict__)
+        if stop.came:
+            raise BadTask(
+                f"{ref.where} went on after its own call of dq, where workers stop reading it:"
+                " something caught that; put the call under `if __name__ == '__main__':`"
+            )
     except LoadingStopped:
         pass
     except BaseException:
         if not strays.stopped:  # else it missed what a thread of its own would have done
             sys.modules.pop(name, None)
             raise
+    finally:
+        stop.came = False  # its functions run whole
     return module
+
+
+def _compiled(source: bytes, module: ModuleType, stop: Stop) -> CodeType:
+    path = str(module.__file__)
+    if b"dq" not in source:  # it calls nothing that would stop it
+        # Else this file's own `from __future__` would hold in it too.
+        return compile(source, path, "exec", dont_inherit=True)
+    from dq import scripts  # here to keep start-up fast
+
+    setattr(module, scripts.STOP, stop)
+    return scripts.compiled(source, path)
 
 
 def _missing(ref: TaskRef, part: str, found: object) -> str:
@@ -360,7 +390,7 @@ def check_call(function: Function, ref: TaskRef, *, unpack: bool) -> None:
     except TypeError:
         raise BadTask(
             f"{ref}{signature} cannot be called with one input; give each task one argument,"
-            " or use --unpack to spread a list or mapping over several"
+            " or use unpack (--unpack) to spread a list or mapping over several"
         ) from None
 
 

@@ -45,6 +45,10 @@ BACKLOG = 1024
 KEEPALIVE = 25  # seconds after which a machine that says nothing counts as gone
 HANDSHAKE = 5.0  # seconds that a peer has to authenticate and say what it wants
 MAX_MESSAGE = 64 * 1024 * 1024  # bytes; one message cannot exhaust the receiver
+# Bytes that a message may have around its inputs or results: one task's failure, in words of up to
+# four bytes a character, is the largest of what there is.
+MARGIN = 256 * 1024
+PASSED_OVER = 64 * 1024  # bytes read at once of a message that is not taken
 # Bytes received at once where nobody knows how many there are: most messages of one task. Who waits
 # for a message has room for so many, and 8 KiB for each of ten thousand would be 80 MB.
 PAGE = 448
@@ -55,7 +59,7 @@ HELLO = 0x16  # the first byte of a TLS client
 
 
 class MessageTooLarge(OSError):
-    """Raised when a peer announces a message over the limit; `size` is what it announced."""
+    """Raised when a message is over the limit; `size` is what its sender announced."""
 
     size = 0
 
@@ -67,7 +71,7 @@ class Channel:
     Args:
         sock: a connected socket, owned from now on.
         loads: how a message becomes an object.
-        max_message: bytes of the largest message that is taken.
+        max_message: bytes of the largest object that `recv` takes, `MARGIN` around it aside.
     """
 
     def __init__(
@@ -221,12 +225,15 @@ class Channel:
         self.on_sent()
 
     def recv(self) -> object:
+        limit = self.max_message
         try:
-            message = self._read_message(self.max_message)
+            message = self._read_message(None if limit is None else limit + MARGIN)
         except MessageTooLarge as error:
             self.on_too_large(error)
-            self.hang_up()  # what comes now is the rest of it, not to be read as the next
-            raise
+            self._pass_over(error.size)
+            raise MessageTooLarge(
+                f"a message of {error.size} bytes; the limit is {limit} (--max-message)"
+            ) from None
         self.asked = True
         self.on_received()
         return self.loads(message)
@@ -256,11 +263,31 @@ class Channel:
             (size,), start = struct.unpack_from("!Q", data, 4), 12
         if size < 0 or (limit is not None and size > limit):
             self._rest = data[start:]
-            error = MessageTooLarge(f"a message of {size} bytes; the limit is {limit}")
+            error = MessageTooLarge(f"a message of {size} bytes")
             error.size = size
             raise error
         message, self._rest = data[start : start + size], data[start + size :]
         return message if len(message) == size else self._filled(message, size)
+
+    def _pass_over(self, size: int) -> None:
+        """Read what is left of a message to nowhere: its sender listens to no answer before it has
+        sent all, and what follows is then the next. Who sends nothing of it for a while is ended.
+        """
+        self._rest, left = self._rest[max(size, 0) :], size - len(self._rest)
+        nowhere = bytearray(PASSED_OVER)
+        try:
+            while left > 0:
+                self._sock.settimeout(HANDSHAKE)
+                self._tick()
+                count = self._sock.recv_into(nowhere, min(left, PASSED_OVER))
+                if not count:
+                    raise OSError("cut off")
+                left -= count
+            if size < 0:
+                raise OSError("no such size")
+            self._sock.settimeout(None)
+        except OSError:
+            self.hang_up()
 
     def _receive(self) -> bytes:
         self._tick()

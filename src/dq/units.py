@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from dq.errors import UsageError
+
 TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the name
 
 if TYPE_CHECKING:
@@ -18,6 +20,7 @@ _CENTURY = 100 * 365 * 86400.0
 
 _SIZE = re.compile(rf"({_NUMBER})\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 _PREFIXES = ("", "K", "M", "G", "T", "P")
+LEAST_MEMORY = 32 * 1024 * 1024  # bytes; a task process that has done nothing yet has half of it
 _LARGEST_SIZE = 2**63 - 1
 
 _PROCESSES = re.compile(r"([-+]?)([0-9]{1,9})|([0-9]{1,9})%")
@@ -51,13 +54,15 @@ def _bounded(seconds: float, text: str) -> float:
     return seconds
 
 
-def size(text: str) -> int:
+def size(text: str, least: int = 0) -> int:
     """Return the bytes in a size, rounded down; K is 1024, and so on for M, G, T, P.
 
     Args:
         text: a number, alone or with a unit such as K, KB or KiB.
 
-    Raises ValueError when the text is no size, or a negative one, or beyond 64 bits.
+        least: bytes that it has to be.
+
+    Raises ValueError when the text is no size, or less than `least`, or beyond 64 bits.
 
     >>> size("1000"), size("64K"), size("1.5GiB")
     (1000, 65536, 1610612736)
@@ -71,9 +76,24 @@ def size(text: str) -> int:
         raise ValueError(f"a size of {len(whole) + len(fraction)} digits is too long: use a unit")
     factor: int = 1024 ** _PREFIXES.index(match[2].upper())
     total: int = int(whole + fraction) * factor // 10 ** len(fraction)
+    if total < least:
+        raise ValueError(f"{text!r} is too small: give {least} or more")
     if total > _LARGEST_SIZE:
         raise ValueError(f"{text!r} is more than 64 bits can hold: give a smaller size")
     return total
+
+
+def at_least(least: int, **numbers: int | None) -> None:
+    """Refuse an argument that is given and smaller.
+
+    Raises:
+        UsageError: the message names it.
+
+    >>> at_least(1, threads=2, batch=None)
+    """
+    for name, number in numbers.items():
+        if number is not None and number < least:
+            raise UsageError(f"{name} must be {least} or more, not {number}")
 
 
 def processes(text: str, cpus: int) -> int:

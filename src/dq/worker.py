@@ -62,6 +62,7 @@ SPAN_OF_BRIEF = 64
 IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
 FAREWELL = 4.0  # seconds for what a task has registered with atexit; less than a master waits
 LONGEST_TEXT = 20_000  # characters of a message or traceback that are kept
+LONGEST_NAME = 1_000  # characters of the name of an exception's class
 
 
 @frozen
@@ -278,7 +279,7 @@ def describe(error: BaseException) -> Failure:
         text = "".join(traceback.format_exception(type(error), error, frames))
     except BaseException:
         text = ""
-    return Failure(kind, message[:LONGEST_TEXT], text[-LONGEST_TEXT:])
+    return Failure(kind[:LONGEST_NAME], message[:LONGEST_TEXT], text[-LONGEST_TEXT:])
 
 
 class Slot:
@@ -585,7 +586,7 @@ def split(outcomes: Outcomes, limit: int) -> list[Outcomes]:
     parts: list[list[Outcome]] = [[]]
     size = 0
     for outcome in outcomes.outcomes:
-        nbytes = len(outcome.blob) if isinstance(outcome, Done) else 1000
+        nbytes = _size(outcome)
         if parts[-1] and size + nbytes > limit:
             parts.append([])
             size = 0
@@ -604,6 +605,14 @@ def split(outcomes: Outcomes, limit: int) -> list[Outcomes]:
         first += sum(outcome.count for outcome in part)
     reports[0] = replace(reports[0], handed_back=outcomes.handed_back)
     return reports
+
+
+def _size(outcome: Outcome) -> int:
+    """Bytes that an outcome takes in a message, at most."""
+    if isinstance(outcome, Done):
+        return 100 + len(outcome.blob)
+    failure = outcome.failure
+    return 100 + 4 * (len(failure.type) + len(failure.message) + len(failure.traceback))
 
 
 def encode(
@@ -661,7 +670,7 @@ class Process:
         self.master = ""  # its random id
         self.forked = False  # whether this is a copy that a task has made
         self.draining = threading.Event()
-        self.max_result = MAX_MESSAGE - 65536
+        self.max_result = MAX_MESSAGE
         self._programs: dict[str, Program] = {}
         self._loop = Loop()
         self._lock = threading.Lock()  # guards programs and the count of tasks
@@ -682,7 +691,7 @@ class Process:
             default=config.task is not None,
             loads=loads_for(config.allow),
         )
-        self.max_result = client.max_message - 65536
+        self.max_result = client.max_message
         return client
 
     def program(self, job: str) -> Program:

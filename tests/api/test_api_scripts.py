@@ -86,6 +86,60 @@ def test_a_script_may_run_twice_over(tmp_path: Path) -> None:
     assert_prints(script(write(tmp_path, source)), "[3, 5]\n")
 
 
+@pytest.mark.parametrize(
+    "clause",
+    ["except:", "except BaseException:", "except (OSError, BaseException) as error:"],
+)
+def test_a_script_that_catches_everything_runs_its_rest_once(tmp_path: Path, clause: str) -> None:
+    source = (
+        "import dq\ndef f(x):\n    return x * 2\n"
+        "def go():\n    try:\n        print(dq.run(f, [1, 2], workers=2))\n"
+        f"    {clause}\n        print('caught')\n"
+        "go()\nprint('after')\n"
+    )
+    assert_prints(script(write(tmp_path, source)), "[2, 4]\nafter\n")
+
+
+def test_what_is_around_a_script_s_run_happens_once(tmp_path: Path) -> None:
+    source = (
+        "import contextlib, dq\n"
+        "def f(x):\n    try:\n        return x * 2\n    finally:\n        done.append(x)\n"
+        "done = []\n"
+        "try:\n"
+        "    with contextlib.suppress(BaseException):\n"
+        "        print(dq.run(f, [1, 2], workers=2))\n"
+        "    print('after')\n"
+        "    print(dq.run(len, [done], workers=1))\n"
+        "finally:\n"
+        "    print('cleaned up')\n"
+    )
+    assert_prints(script(write(tmp_path, source)), "[2, 4]\nafter\n[0]\ncleaned up\n")
+
+
+def test_a_script_is_refused_where_a_module_catches_what_ends_its_loading(tmp_path: Path) -> None:
+    helper = (
+        "def safely(call, *args, **kwds):\n"
+        "    try:\n        return call(*args, **kwds)\n"
+        "    except BaseException as error:\n        return error\n"
+    )
+    write(tmp_path, helper, "helper.py")
+    source = (
+        "import dq, helper\ndef f(x):\n    return x * 2\n"
+        "print(helper.safely(dq.run, f, [1, 2], workers=2))\n"
+    )
+    done = script(write(tmp_path, source))
+    assert "put the call under `if __name__ == '__main__':`" in done.stdout, done.stderr
+
+
+def test_annotations_of_a_script_are_what_they_are_there(tmp_path: Path) -> None:
+    source = (
+        "import dq\ndef f(x: int) -> str:\n"
+        "    return [type(a).__name__ for a in f.__annotations__.values()]\n"
+        "print(dq.run(f, [1], workers=1))\n"
+    )
+    assert_prints(script(write(tmp_path, source)), "[['type', 'type']]\n")
+
+
 def test_a_function_below_the_first_run_is_refused_with_the_reason(tmp_path: Path) -> None:
     source = (
         "import dq\ndef f(x):\n    return x\ndq.run(f, [1], workers=1)\n"

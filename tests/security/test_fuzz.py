@@ -77,7 +77,7 @@ WOULD_SEE = """if True:
         ("before", "fuzz.Server._authenticates = lambda server, conn: True"),
         ("before", "fuzz.transport.deliver_challenge = lambda conn, key: conn.recv()"),
         ("before", "fuzz.Server._admit = lambda server, conn: conn.send_bytes(b'hello')"),
-        ("after", "fuzz.Server._loads = lambda s, c, m: __import__('pickle').loads(m)"),
+        ("after", "fuzz.Server._loads = lambda s, m: __import__('pickle').loads(m)"),
         ("after", "__import__('dq.queues').queues.Queues._leave = lambda queues, peer: None"),
     ],
 )

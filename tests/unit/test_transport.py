@@ -34,7 +34,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dq import errors, transport
-from dq.transport import Channel, Listener, MessageTooLarge
+from dq.transport import MARGIN, Channel, Listener, MessageTooLarge
 from dq.unpickling import SAFE, Refused, safe_loads
 
 KEY = b"0123456789abcdef"
@@ -193,10 +193,29 @@ def test_a_negative_length_is_refused(ends: tuple[Channel, socket.socket], size:
 def test_a_message_at_the_limit_is_taken_and_one_byte_more_is_not() -> None:
     ours, theirs = socket.socketpair()
     with Channel(theirs) as peer, Channel(ours, loads=bytes, max_message=100) as channel:
-        peer.send_bytes(b"x" * 100)
-        peer.send_bytes(b"x" * 101)
-        assert channel.recv() == b"x" * 100
-        with pytest.raises(MessageTooLarge, match="101 bytes; the limit is 100"):
+        most = 100 + MARGIN
+        sender = in_thread(lambda: [peer.send_bytes(b"x" * size) for size in (most, most + 1, 3)])
+        assert channel.recv() == b"x" * most
+        with pytest.raises(MessageTooLarge, match=f"{most + 1} bytes; the limit is 100 "):
+            channel.recv()
+        assert channel.recv() == b"xxx"  # what follows is read as the next
+        sender.join()
+
+
+@pytest.mark.parametrize("sent", [0, 3, 100_000])
+@pytest.mark.parametrize("then", ["silent", "gone"])
+def test_who_does_not_send_the_rest_of_what_is_too_large_is_ended(
+    monkeypatch: pytest.MonkeyPatch, sent: int, then: str
+) -> None:
+    monkeypatch.setattr(transport, "HANDSHAKE", 0.1)
+    ours, theirs = socket.socketpair()
+    with theirs, Channel(ours, loads=bytes, max_message=100) as channel:
+        theirs.sendall(struct.pack("!iQ", -1, 2**60) + b"x" * sent)
+        if then == "gone":
+            theirs.shutdown(socket.SHUT_WR)
+        with pytest.raises(MessageTooLarge):
+            channel.recv()
+        with pytest.raises((EOFError, OSError)):
             channel.recv()
 
 

@@ -56,6 +56,8 @@ def run(**given: Any) -> None:
         raise click.UsageError(
             "no input: give INPUTs after TASK, or --input FILE (- is standard input)"
         )
+    if given["port"] is None and options.is_typed("host"):
+        raise click.UsageError("--host goes with --port PORT (0 for a free one)")
     signal.signal(signal.SIGTERM, _stop_early)  # until there is something to finish
     cpus = units.cpus()
     workers = given["workers"] if given["workers"] is not None else _needed(given, cpus)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from dq import units
 from dq.tls import MODES
@@ -74,11 +75,19 @@ class Parsed(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
 
 
 SECONDS = Parsed("seconds", units.duration)
-SIZE = Parsed("size", units.size)
+MESSAGE = Parsed("size", lambda text: units.size(text, 1))
+MEMORY = Parsed("size", lambda text: units.size(text, units.LEAST_MEMORY))
 PROCESSES = Parsed("n", lambda text: units.processes(text, units.cpus()))
 
 COUNT = click.IntRange(min=0)
 POSITIVE = click.IntRange(min=1)
+
+
+def is_typed(name: str) -> bool:
+    """Whether an option of the command that runs stands on its command line, rather than being a
+    default, or one of the environment's."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is ParameterSource.COMMANDLINE
 
 
 def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
@@ -133,7 +142,7 @@ limits = stacked(
         "--max-tasks", type=POSITIVE, metavar="N", help="Replace a process after so many tasks."
     ),
     click.option(
-        "--max-memory", type=SIZE, metavar="SIZE",
+        "--max-memory", type=MEMORY, metavar="SIZE",
         help="End a process that grows past this (512M, 2G), as if its worker had died.",
     ),
 )  # fmt: skip
@@ -142,7 +151,7 @@ inputs = stacked(
     click.option(
         "-i", "--input", metavar="FILE",
         help="One input a line; `-` is standard input. .csv gives a mapping for each row, .jsonl"
-        " a value for each line.",
+        " (.ndjson) a value for each line.",
     ),
     click.option(
         "--input-format", type=click.Choice(["lines", "jsonl", "csv"]),
@@ -168,8 +177,8 @@ outputs = stacked(
 )  # fmt: skip
 
 max_message = click.option(
-    "--max-message", type=SIZE, default="64M", show_default=True, metavar="SIZE",
-    help="The largest message that is taken: bytes of an input or a result.",
+    "--max-message", type=MESSAGE, default="64M", show_default=True, metavar="SIZE",
+    help="Bytes of the largest input or result that is taken.",
 )  # fmt: skip
 
 keepalive = click.option(
@@ -208,7 +217,10 @@ failures = stacked(
     click.option(
         "--max-failures", type=POSITIVE, metavar="N", help="Stop after so many failed tasks."
     ),
-    click.option("--fail-fast", is_flag=True, help="Stop after the first failed task."),
+    click.option(
+        "--fail-fast", is_flag=True,
+        help="Stop after the first failed task; others that have begun may end unseen.",
+    ),
     click.option(
         "--batch", type=POSITIVE, metavar="N",
         help="Tasks that go out together; by default as many as keep a worker busy for some"

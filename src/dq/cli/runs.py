@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from dq import inputs, keys, processes, transport
+from dq.cli.options import is_typed
 from dq.cli.progress import Progress
 from dq.cli.signals import Stages
 from dq.errors import BadInput, BadKey, InputChanged, Interrupted, Stopped, UsageError
@@ -162,6 +163,10 @@ def _inputs(given: dict[str, Any]) -> Given:
     # Ended as lines are, for the workers to cut off: an argument may itself end in a newline.
     arguments = [os.fsencode(argument) + b"\r\n" for argument in given["inputs"]]
     if given["input"] is None:
+        for name in ("input_format", "skip_bad"):
+            if is_typed(name):
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} goes with --input FILE, and INPUTs are given instead")
         return Given(arguments, "raw" if given["raw"] else "lines", (), None)
     if arguments:
         raise UsageError("INPUTs and --input together: give the one or the other")
