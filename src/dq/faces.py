@@ -12,11 +12,12 @@ from dq.board import Holder, Lease, Report
 from dq.errors import ProtocolError
 from dq.inputs import Bad
 from dq.lines import encode_value
-from dq.queues import PLAIN, SLICE, Peer, Queues
+from dq.queues import PLAIN, SLICE, Answered, Peer, Queues
 from dq.records import Done, Failed, Failure, Outcome
 from dq.transport import PROTOCOL
 
 Wire = tuple[object, ...]
+ANSWERED: Wire = ("answered",)  # in place of an answer that has been sent already
 
 
 class TaskQueue:
@@ -48,7 +49,7 @@ class TaskQueue:
             line.source.buffer.append(item)
             q.unfinished += 1
             q.board.supply(PLAIN, 1)
-            q.announce()
+        q.hand_out()
 
     def put_nowait(self, item: object) -> None:
         self.put(item, block=False)
@@ -276,10 +277,21 @@ class LeaseFace:
                 raise
         if not most:
             return ("idle", None, None)
-        lease = q.lease(peer, wait, None if most < 0 else most)
+        try:
+            lease = q.lease(
+                peer,
+                wait,
+                None if most < 0 else most,
+                lambda lease: peer.channel.send(("#RETURN", self._granted(peer, lease))),
+            )
+        except Answered:
+            return ANSWERED
         if lease is None:
             return ("stop" if q.stopping else "idle", None, None)
-        line = q.lines.get(lease.batch.job)
+        return self._granted(peer, lease)
+
+    def _granted(self, peer: Peer, lease: Lease) -> Wire:
+        line = self._q.lines.get(lease.batch.job)
         if line is None:
             return ("idle", None, None)  # the job was closed meanwhile, and the lease with it
         spec = None

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from dq import tls, transport, unpickling
 from dq.errors import BadKey, TlsError
-from dq.faces import LeaseFace, ResultQueue, TaskQueue
+from dq.faces import ANSWERED, LeaseFace, ResultQueue, TaskQueue
 from dq.light import frozen
 from dq.queues import Queues
 from dq.records import Loads
@@ -384,7 +384,13 @@ class Server(mpm.Server):
         # a request that was never carried out. What it says of a request that fails has the
         # server's paths and code in it.
         send = conn.send
-        conn.send = lambda obj: send(_brief(obj))  # type: ignore[method-assign]
+
+        def answer(message: object) -> None:
+            brief = _brief(message)
+            if brief[1] is not ANSWERED:
+                send(brief)
+
+        conn.send = answer  # type: ignore[assignment, method-assign]
         with self.queues.connection(conn):
             super().serve_client(conn)  # type: ignore[arg-type]  # a Channel serves as a Connection
         raise SystemExit
@@ -472,12 +478,12 @@ def _check(method: str, args: tuple[object, ...], kwds: dict[str, object]) -> No
         raise TypeError(f"{method}() takes no such argument")
 
 
-def _brief(message: object) -> object:
+def _brief(message: object) -> tuple[str, object]:
     """An answer; of a traceback, its last line."""
     kind, what = cast("tuple[str, object]", message)
     if kind in ("#TRACEBACK", "#UNSERIALIZABLE"):
         return kind, str(what).rstrip().rpartition("\n")[2]
-    return message
+    return kind, what
 
 
 class _State(Protocol):

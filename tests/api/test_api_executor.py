@@ -1,0 +1,136 @@
+"""`dq.Executor`, with workers of its own and with connections that a test holds."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed, wait
+from contextlib import contextmanager
+
+import pytest
+
+import dq
+from dq import inputs
+from dq.client import Client, Outcomes
+from dq.records import Done
+from support import wait_until
+
+KEY = b"of these tests only"
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def pool() -> Iterator[dq.Executor]:
+    with dq.Executor(max_workers=2) as pool:
+        yield pool
+
+
+def test_calls_from_many_threads_have_each_their_own_result(pool: dq.Executor) -> None:
+    def some(first: int) -> list[int]:
+        return [pool.submit(pow, n, 2).result(PATIENCE) for n in range(first, first + 50)]
+
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(some, range(0, 400, 50)))
+    assert [value for values in found for value in values] == [n * n for n in range(400)]
+
+
+def test_an_argument_of_any_size_comes_back(pool: dq.Executor) -> None:
+    for size in (0, 1000, 16 * 1024, 17 * 1024, 10_000_000):
+        assert pool.submit(bytes.upper, bytes(size)).result(PATIENCE) == bytes(size)
+
+
+def test_an_argument_that_cannot_be_pickled_fails_that_call_alone(pool: dq.Executor) -> None:
+    assert pool.submit(abs, -1).result(PATIENCE) == 1  # whoever waits is there by now
+    with pytest.raises(dq.TaskError, match="cannot be pickled"):
+        pool.submit(len, threading.Lock()).result(PATIENCE)
+    assert pool.submit(abs, -2).result(PATIENCE) == 2
+
+
+def test_a_callback_may_submit_another_call(pool: dq.Executor) -> None:
+    second: Future[Future[int]] = Future()
+    first = pool.submit(abs, -1)
+    first.add_done_callback(lambda done: second.set_result(pool.submit(abs, -1 - done.result())))
+    assert second.result(PATIENCE).result(PATIENCE) == 2
+
+
+def test_calls_end_as_they_do(pool: dq.Executor) -> None:
+    slow = pool.submit(time.sleep, 0.5)
+    quick = [pool.submit(abs, -n) for n in range(10)]
+    assert next(as_completed([slow, *quick], PATIENCE)) is not slow
+    assert not wait([slow, *quick], PATIENCE).not_done
+
+
+def test_a_call_that_was_cancelled_before_it_ended_has_no_result(pool: dq.Executor) -> None:
+    busy = [pool.submit(time.sleep, 0.3) for _ in range(4)]
+    late = pool.submit(abs, -1)
+    assert late.cancel()
+    with pytest.raises(CancelledError):
+        late.result(PATIENCE)
+    wait(busy, PATIENCE)
+
+
+class Hand:
+    """A worker's connection, answered by hand."""
+
+    def __init__(self, port: int, name: str) -> None:
+        who = {"role": "slot", "group": name, "name": f"{name}:1"}
+        self.client = Client(("127.0.0.1", port), KEY, **who)
+        self.thread = threading.Thread(target=self.serve, daemon=True)
+        self.took: list[int] = []
+
+    def serve(self) -> None:
+        report = None
+        try:
+            while True:
+                state, grant, _ = self.client.exchange(report, 1, PATIENCE)
+                if state == "stop":
+                    return
+                report = None
+                if grant is not None:
+                    self.took.append(grant.start)
+                    ((args, _kwds),) = inputs.load(grant.blob)  # type: ignore[misc]  # one call
+                    done = (Done(1, inputs.dump([-args[0]]), 0.0),)
+                    report = Outcomes(self.client.run, grant.lease, grant.start, done, 0, 0.0)
+        except dq.ConnectError:
+            return
+        finally:
+            self.client.close()
+
+
+@contextmanager
+def by_hand() -> Iterator[tuple[dq.Master, dq.Executor, int]]:
+    with dq.Master(host="127.0.0.1", port=0, authkey=KEY) as master:
+        port = master.address[1]
+        assert isinstance(port, int)
+        with dq.Executor(master=master) as pool:
+            yield master, pool, port
+
+
+def test_a_call_handed_to_a_worker_that_has_just_gone_is_another_ones() -> None:
+    with by_hand() as (master, pool, port):
+        honest, gone = Hand(port, "honest"), Hand(port, "gone")
+        for count, hand in enumerate([honest, gone], 1):  # the newest is given the first
+            hand.thread.start()
+            wait_until(lambda count=count: len(master.queues._waiting) == count)
+        gone.client.channel.hang_up()
+        assert pool.submit(abs, 5).result(PATIENCE) == -5
+        assert (honest.took, gone.took) == ([0], [])
+        assert pool.submit(abs, 6).result(PATIENCE) == -6
+
+
+def test_calls_while_waiting_threads_look_at_their_callers_are_all_done() -> None:
+    """Each second, whoever waits stops for a moment to see whether its caller is there."""
+    with by_hand() as (_, pool, port):
+        hands = [Hand(port, f"hand{n}") for n in range(4)]
+        for hand in hands:
+            hand.thread.start()
+        until = time.monotonic() + 2.5
+        count = 0
+        while time.monotonic() < until:
+            some = [pool.submit(abs, n) for n in range(count % 7)]
+            assert [one.result(PATIENCE) for one in some] == [-n for n in range(count % 7)]
+            count += 1
+        assert sorted(n for hand in hands for n in hand.took) == list(
+            range(sum(n % 7 for n in range(count)))
+        )
