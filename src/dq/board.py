@@ -338,6 +338,8 @@ class Board:
         """Set a batch of a job's next inputs apart, `most` at the most; returns the first one's
         index and how many."""
         job = self.jobs[id]
+        if job.uncut == 1:  # a single call, say, which should be quick
+            return self.take(id, 1)
         count = min(job.sizer.size(job.remaining, self.slots), most or job.uncut)
         return self.take(id, count)
 

@@ -123,9 +123,10 @@ class _Calls:
 
 
 def _settle(future: Future[object], value: object) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    if isinstance(value, TaskError):
-        future.set_exception(value)
-    else:
-        future.set_result(value)
+    try:
+        if isinstance(value, TaskError):
+            future.set_exception(value)
+        else:
+            future.set_result(value)
+    except concurrent.futures.InvalidStateError:
+        future.set_running_or_notify_cancel()  # tell who waits that it was cancelled
