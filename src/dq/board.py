@@ -24,6 +24,7 @@ from dq.records import RECORD_BYTES, Batch, Done, Failed, Failure, Outcome, Reco
 
 WINDOW = 16 * 1024 * 1024  # bytes of inputs out and results unread, per job
 PIECES = 16  # a lost batch comes back in so many pieces, so that a poison task is soon alone
+SUSPECTS = 64  # tasks of which each is tried by itself at once, after a death in one of them
 GRACE = 10.0  # seconds beyond a time-out after which a silent supervisor is no longer waited for
 
 
@@ -571,6 +572,8 @@ class Board:
         if lease.id in self.leases:
             self._lose(lease)
         lease.charged = True
+        if stop - start > SUSPECTS:
+            return  # the pieces that it comes back in will show in which one it is
         job = self.jobs[lease.batch.job]
         for index in range(max(start, lease.next), min(stop, lease.stop)):
             if index in job.loose:

@@ -13,7 +13,7 @@ import time
 from dq import keys, system
 from dq.errors import DqError
 
-CELLS = 5  # of each slot, after the process's own; `dq.worker` says what they hold
+CELLS = 8  # of each slot, after the process's own; `dq.worker` says what they hold
 
 
 class Child:

@@ -42,7 +42,18 @@ from dq.processes import Child
 from dq.tasks import TaskRef
 from dq.tls import PLAIN, Tls
 from dq.transport import Address, show
-from dq.worker import DEADLINE, INDEX, LAST, LEASE, SPAN, STATE, Config
+from dq.worker import (
+    DEADLINE,
+    ENCODED,
+    ENCODED_BY,
+    ENCODING,
+    INDEX,
+    LAST,
+    LEASE,
+    SPAN,
+    STATE,
+    Config,
+)
 
 TICK = 0.05  # seconds between two looks at deadlines and memory
 AT_ONCE = 5  # processes that may end before they ever work, one after the other, before it stops
@@ -316,7 +327,7 @@ class Supervisor:
             self._lost_for_good = self._lost_for_good or not self._leaving
             self._leave()
         elif not self._leaving:
-            self._plan_replacement(worked=state != 0)
+            self._plan_replacement(worked=state not in (0, worker.LOADING))
 
     def _plan_replacement(self, *, worked: bool) -> None:
         self._failures = 0 if worked else self._failures + 1
@@ -330,9 +341,11 @@ class Supervisor:
 
     def _charge_dead(self, child: Child, code: int) -> None:
         for view in child.slots(self.plan.threads):
-            if view[LEASE] and not child.timed_out:
+            # A process that has grown too large may have done so over what it has yet to report.
+            lease = view[LAST] if child.ended else view[LEASE]
+            if lease and not child.timed_out:
                 how = child.ended or _how(code)
-                self._charges.append(("died", view[LEASE], view[INDEX], view[SPAN], how))
+                self._charges.append(("died", lease, *_under_way(view), how))
             elif view[LAST]:
                 self._charges.append(("ended", view[LAST], 0, 1, ""))
         if not self._leaving and not child.timed_out:
@@ -340,17 +353,19 @@ class Supervisor:
 
     def _enforce(self, now: float) -> None:
         """End processes whose task is over its time, or that are over their memory."""
-        nanoseconds = now * 1e9
         for child in self._children:
             if child.ended:
                 continue
+            if child.cells.view[STATE] == worker.LOADED:
+                self._failures = 0
             for view in child.slots(self.plan.threads):
-                deadline, lease, index = view[DEADLINE], view[LEASE], view[INDEX]
-                # Read again: the task may have ended meanwhile, and the index be the next one's.
-                if deadline and lease and nanoseconds > deadline == view[DEADLINE]:
-                    self._charges.append(("timeout", lease, index, 1, ""))
+                lease, index, span = view[LEASE], *_under_way(view)
+                if lease and (_is_over(view, DEADLINE, now) or _is_over(view, ENCODED_BY, now)):
                     child.ended = "ran a task for too long"
                     child.timed_out = True
+                    # Of several, it is not known which: each is tried by itself then.
+                    what = "timeout" if span == 1 else "died"
+                    self._charges.append((what, lease, index, span, child.ended))
             limit = self.plan.max_memory
             if limit is not None and _resident(child.popen.pid) > limit:
                 child.ended = f"grew past {limit} bytes of memory"
@@ -429,6 +444,21 @@ def _end_group(child: Child) -> None:
     """Kill a task process and what it has started, unless that has gone elsewhere."""
     with contextlib.suppress(OSError):
         os.killpg(child.popen.pid, signal.SIGKILL)
+
+
+def _under_way(view: memoryview) -> tuple[int, int]:
+    """Index of the first task that a slot may be in, and how many it may be: the one that runs,
+    and those whose results are being encoded."""
+    start, stop = view[INDEX], view[INDEX] + view[SPAN]
+    if view[ENCODING]:
+        start, stop = min(start, view[ENCODED]), max(stop, view[ENCODED] + view[ENCODING])
+    return start, stop - start
+
+
+def _is_over(view: memoryview, cell: int, now: float) -> bool:
+    """Whether a time that a cell gives has come, and is not that of what has ended meanwhile."""
+    by = view[cell]
+    return bool(by) and now * 1e9 > by == view[cell]
 
 
 def _how(code: int) -> str:

@@ -42,12 +42,14 @@ if TYPE_CHECKING:
 
 # Cells that a slot shares with its supervisor: the lease it works on (0 between batches), the
 # index of the task it is in, and when that has to be over, in nanoseconds of the monotonic clock;
-# the last lease it had, which it may not have reported yet; and how many tasks the index stands
-# for.
-LEASE, INDEX, DEADLINE, LAST, SPAN = range(CELLS)
-# The process's own cell: 0, then 1 once it has been connected, then how it ends; a task's own
-# os._exit with the same number is not taken for that. The slots' cells follow.
+# the last lease it had, which it may not have reported yet; how many tasks the index stands for;
+# and of the results that are being encoded, which may run a task's code too: the first one's index,
+# how many (0 when none is), and when that has to be over.
+LEASE, INDEX, DEADLINE, LAST, SPAN, ENCODED, ENCODING, ENCODED_BY = range(CELLS)
+# The process's own cell: 0 at first, then one of these, then how it ends; a task's own os._exit
+# with the same number is not taken for that. The slots' cells follow.
 STATE = 0
+CONNECTED, LOADING, LOADED = 1, 2, 3
 
 # How a task process ends, for its supervisor.
 CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
@@ -63,6 +65,7 @@ IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
 FAREWELL = 4.0  # seconds for what a task has registered with atexit; less than a master waits
 LONGEST_TEXT = 20_000  # characters of a message or traceback that are kept
 LONGEST_NAME = 1_000  # characters of the name of an exception's class
+TO_ENCODE = 5.0  # seconds that a task with a time limit has besides, for its results to be encoded
 
 
 @frozen
@@ -267,9 +270,9 @@ def describe(error: BaseException) -> Failure:
     """An exception in words; whatever its class does when asked for them."""
     if isinstance(error, BadItem):
         return error.failure
-    kind = type(error).__qualname__
+    kind = str.__str__(type(error).__qualname__)
     try:
-        message = str(error)
+        message = str.__str__(str(error))  # which may be of a class that no master knows
     except BaseException as second:
         message = f"<its str() raised {type(second).__qualname__}>"
     try:
@@ -339,7 +342,7 @@ class Slot:
                 self._check_run(client)
                 with self.lock:
                     self.client = client
-                process.cells.view[STATE] = 1
+                process.note(CONNECTED)
                 return client
             except PlainMaster:
                 raise
@@ -393,6 +396,9 @@ class Slot:
         return client.exchange(last, most, IDLE)
 
     def _work(self, client: Client, grant: Grant) -> Outcomes:
+        # To import the function or to unpickle an input may run anything: until it is known which
+        # task is run, it may be any.
+        self._tell(grant.lease, grant.start, grant.count)
         try:
             program = self.process.program(grant.job)
         except BadTask as error:
@@ -400,7 +406,8 @@ class Slot:
             text = f"worker {where} cannot load this job: {error}; its sys.path is {sys.path}"
             if self.process.config.argv is None:  # else the master's terminal is this one's
                 print(f"dq: cannot load this job: {error}", file=sys.stderr, flush=True)
-            return Outcomes(client.run, grant.lease, grant.start, refusal=text)
+            self.view[LEASE] = 0
+            return Outcomes(client.run, grant.lease, grant.start, refusal=text[:LONGEST_TEXT])
         self._prepare(program, grant)
         self._execute()
         return self._finish(client.run)
@@ -411,23 +418,29 @@ class Slot:
             self._items, self._bad = decode(grant.blob, grant.skip, grant.count)
         except Exception as error:
             self._items, self._bad = [inputs.Bad(describe(error))] * grant.count, True
-        self._grant, self._program = grant, program
-        self._left = iter(self._items)
-        self._results = []
-        self._outcomes = []
-        self._first = self._done = grant.start
-        self._handed_back = 0
-        self._started = time.monotonic()
+        with self.lock:
+            self._grant, self._program = grant, program
+            self._left = iter(self._items)
+            self._results = []
+            self._outcomes = []
+            self._first = self._done = grant.start
+            self._handed_back = 0
+            self._started = time.monotonic()
+
+    def _tell(self, lease: int, index: int, span: int) -> None:
+        """Let the supervisor know which tasks this slot may be in."""
+        view = self.view
+        view[INDEX], view[SPAN] = index, span
+        view[LEASE] = view[LAST] = lease
 
     def _execute(self) -> None:
-        grant, program, view = self._grant, self._program, self.view
+        grant, program = self._grant, self._program
         assert grant is not None
         assert program is not None
         call = program.caller(self, self._bad)
         brief = program.brief and grant.count > SPAN_OF_BRIEF
         run = self._run_brief if brief else self._run_each
-        view[INDEX], view[SPAN] = grant.start, 1
-        view[LEASE] = view[LAST] = grant.lease
+        self._tell(grant.lease, grant.start, 1)
         while True:
             try:
                 run(call, grant.start + grant.count)
@@ -440,8 +453,6 @@ class Slot:
         if self.process.forked:
             _end_fork(None)
         self.process.restore_depth()
-        view[LEASE] = 0
-        view[DEADLINE] = 0
 
     def _run_each(self, call: Callable[[object], object], stop: int) -> None:
         """Call with each input, and tell the supervisor which it is, in 25 ns."""
@@ -465,13 +476,23 @@ class Slot:
             program.brief = each < BRIEF and not program.timed and program.spec.timeout is None
         with self.lock:
             self.process.finished(count)
-            return self._report(run, 0)
+            report = self._report(run, 0)
+            self._grant = None
+        # What is on its way now: whose results they are that take a process beyond its memory.
+        self._tell(report.lease, report.first, sum(one.count for one in report.outcomes))
+        self.view[LEASE] = 0
+        return report
 
     def _fail(self, error: BaseException) -> None:
         with self.lock:
             self._flush()
             retry = not isinstance(error, BadItem)
+            assert self._program is not None
+            timeout = self._program.spec.timeout
+            if timeout is not None:  # what an exception says of itself is the task's code too
+                self.view[DEADLINE] = time.monotonic_ns() + int(timeout * 1e9)
             self._outcomes.append(Failed(describe(error), self.seconds, retry))
+            self.view[DEADLINE] = 0
             self._done += 1
 
     # Under the lock
@@ -489,7 +510,10 @@ class Slot:
         self._done += count
         place = start - self._grant.start
         items = self._items[place : place + count]
-        limit = self.process.max_result
+        limit, timeout, view = self.process.max_result, self._program.spec.timeout, self.view
+        if timeout is not None:
+            view[ENCODED_BY] = time.monotonic_ns() + int((timeout + TO_ENCODE) * 1e9)
+        view[ENCODED], view[ENCODING] = start, count
         self._outcomes += encode(
             self._program.spec.output,
             start,
@@ -499,6 +523,7 @@ class Slot:
             self.process.name,
             limit,
         )
+        view[ENCODING] = view[ENCODED_BY] = 0
 
     def _report(self, run: str, handed_back: int) -> Outcomes:
         self._flush()
@@ -513,12 +538,14 @@ class Slot:
     def look(self) -> None:
         """Hand back what waits behind a task that takes long; report what is done, where all of
         them together do."""
+        if self._grant is None:
+            return
         seen = (self.view[LEASE], self.view[INDEX])
-        self._looks = self._looks + 1 if seen == self._seen and seen[0] else 0
+        self._looks = self._looks + 1 if seen == self._seen else 0
         self._seen = seen
         if self._looks == PATIENCE:
             self.hand_back()
-        elif seen[0] and time.monotonic() - self._started > self._late:
+        elif time.monotonic() - self._started > self._late:
             self._report_so_far(keep=True)
 
     def hand_back(self) -> None:
@@ -530,7 +557,7 @@ class Slot:
         if not self.lock.acquire(blocking=False):
             return  # it is reporting by itself
         try:
-            if not self.view[LEASE] or self.client is None or self._grant is None:
+            if self.client is None or self._grant is None:
                 return
             # All at once: no other thread runs meanwhile.
             tail = [] if keep else list(self._left)
@@ -634,10 +661,11 @@ def encode(
         if count == 1:
             text = f"this result has {len(blob)} bytes, over the limit of {limit} (--max-message)"
             return [Failed(Failure("ResultTooLarge", text), retry=False)]
-    except Exception as error:
+    except BaseException as error:  # SystemExit too: it is the result's
         if count == 1:
-            text = f"this result cannot be sent: {error}"
-            return [Failed(Failure(type(error).__qualname__, text), retry=False)]
+            found = describe(error)
+            text = f"this result cannot be sent: {found.message}"
+            return [Failed(Failure(found.type, text), retry=False)]
     half = count // 2
     first = encode(form, start, items[:half], results[:half], attempt, worker, limit)
     rest = encode(form, start + half, items[half:], results[half:], attempt, worker, limit)
@@ -699,9 +727,17 @@ class Process:
         with self._lock:
             program = self._programs.get(job)
             if program is None:
-                program = Program(self.specs[job], self.config, self._loop)
+                self.note(LOADING)
+                try:
+                    program = Program(self.specs[job], self.config, self._loop)
+                finally:
+                    self.note(LOADED)
                 self._programs[job] = program
             return program
+
+    def note(self, state: int) -> None:
+        """Let the supervisor know how far this process has come."""
+        self.cells.view[STATE] = state
 
     def most(self) -> int:
         """How many tasks the next batch may have, -1 for any number."""
@@ -748,7 +784,7 @@ class Process:
                 config = self.config
                 loads = loads_for(config.allow)
                 client = PlainClient(config.address, config.authkey, config.tls, loads)
-                self.cells.view[STATE] = 1
+                self.note(CONNECTED)
                 self._serve_plain(client, call)
             except (ConnectError, EOFError):
                 return RECYCLE  # the next process looks for the master, plain or not
