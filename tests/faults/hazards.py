@@ -553,3 +553,63 @@ def raises_ununpicklable(x: Any) -> Any:
 
 def same(x: Any) -> Any:
     return x
+
+
+# Results and exceptions that do something when they are asked what they are
+
+
+class Asked:
+    """Does harm when it is shown, as an encoder has to."""
+
+    def __init__(self, harm: Callable[[], object]) -> None:
+        self._harm = harm
+
+    def __repr__(self) -> str:
+        self._harm()
+        return "harmless"
+
+
+def _asked(x: Any, harm: Callable[[], object]) -> Any:
+    value = witness(x)
+    if x == "bad":
+        value["asked"] = Asked(harm)
+    return value
+
+
+def result_kills(x: Any) -> Any:
+    return _asked(x, lambda: os.kill(os.getpid(), signal.SIGKILL))
+
+
+def result_hangs(x: Any) -> Any:
+    return _asked(x, lambda: time.sleep(1e6))
+
+
+def result_exits(x: Any) -> Any:
+    return _asked(x, lambda: sys.exit(3))
+
+
+def result_grows(x: Any) -> Any:
+    return _asked(x, lambda: (bytearray(400 << 20), time.sleep(1e6)))
+
+
+class Hanging(Exception):
+    def __str__(self) -> str:
+        time.sleep(1e6)
+        return "at last"
+
+
+def error_hangs(x: Any) -> Any:
+    return _unless(x, lambda: _raise(Hanging()))
+
+
+class Text(str):
+    """What no master has heard of."""
+
+
+class Worded(Exception):
+    def __str__(self) -> str:
+        return Text("in so many words")
+
+
+def error_is_worded(x: Any) -> Any:
+    return _unless(x, lambda: _raise(Worded()))

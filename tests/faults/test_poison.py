@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from faults.scene import Hazards
-from support import python
+from support import dq, python
 
 ENDS = ["by_sigkill", "by_abort", "by_exit_0", "by_exit_10", "by_exit_12", "by_segfault"]
 
@@ -73,6 +73,74 @@ def test_max_memory_ends_a_process_as_a_death(hazards: Hazards) -> None:
     history.check(failed={"bad": "WorkerDied"})
     assert "grew past" in history.record("bad")["error"]["message"]
     assert history.runs["bad"] == 2
+
+
+@pytest.mark.parametrize(
+    ("task", "limits"),
+    [("result_kills", ()), ("result_grows", ("--max-memory", "150M"))],
+)
+def test_a_result_that_takes_its_process_along_is_charged(
+    hazards: Hazards, task: str, limits: tuple[str, ...]
+) -> None:
+    inputs = [*range(50), "bad", *range(50, 100)]
+    history = hazards.run(task, inputs, "-w", "2", "--batch", "20", *limits, code=1)
+    history.check(failed={"bad": "WorkerDied"})
+    assert history.record("bad")["attempts"] == 3
+    assert history.runs["bad"] <= 3 + 2  # with others, until it was seen which one it is
+
+
+@pytest.mark.parametrize("batch", ["1", "7"])
+@pytest.mark.parametrize("task", ["result_hangs", "error_hangs"])
+def test_a_time_limit_is_also_one_for_what_a_result_says_of_itself(
+    hazards: Hazards, task: str, batch: str
+) -> None:
+    inputs = [*range(10), "bad", *range(10, 20)]
+    limits = ("--timeout", "1", "--batch", batch)
+    history = hazards.run(task, inputs, "-w", "1", *limits, code=1)
+    history.check(failed={"bad": "TimeoutError"})
+
+
+def test_a_result_that_exits_is_a_failure_of_that_task(hazards: Hazards) -> None:
+    inputs = [1, "bad", 2]
+    history = hazards.run("result_exits", inputs, "-w", "1", "--batch", "3", code=1)
+    history.check(failed={"bad": "SystemExit"})
+    assert "killed" not in hazards.stderr
+
+
+def test_the_text_of_an_exception_may_be_of_any_class(hazards: Hazards) -> None:
+    history = hazards.run("error_is_worded", [1, "bad", 2], "-w", "1", code=1)
+    history.check(failed={"bad": "Worded"})
+    assert history.record("bad")["error"]["message"] == "in so many words"
+    assert history.extra == 0
+
+
+def test_an_input_that_takes_its_process_along_is_charged(hazards: Hazards) -> None:
+    (hazards.folder / "parcel.py").write_text(
+        "import os, sys\n"
+        "class Parcel:\n"
+        "    def __reduce__(self):\n        return opened, ()\n"
+        "def opened():\n"
+        "    if 'dq.worker' in ' '.join(sys.orig_argv):\n        os.abort()\n"
+        "    return Parcel()\n"
+    )
+    code = """
+import dq, parcel
+values = dq.run("builtins:str", [1, parcel.Parcel(), 2], workers=1, batch=1, return_exceptions=True)
+print(values[0], values[1].result.error.type, values[1].result.attempts, values[2])
+"""
+    done = python(code, cwd=hazards.folder, env=hazards.env)
+    assert done.stdout == "1 WorkerDied 3 2\n", done.stderr
+
+
+def test_a_function_whose_import_takes_the_process_along_ends_the_run(hazards: Hazards) -> None:
+    (hazards.folder / "abrupt.py").write_text(
+        "import os, sys\n"
+        "if 'dq.worker' in ' '.join(sys.orig_argv):\n    os.abort()\n"
+        "def f(x):\n    return x\n"
+    )
+    done = dq("run", "abrupt:f", *map(str, range(20)), "-w", "1", cwd=hazards.folder)
+    assert done.returncode == 1
+    assert "task processes end as soon as they start (5 in a row)" in done.stderr
 
 
 def test_max_tasks_replaces_a_process_without_running_anything_twice(hazards: Hazards) -> None:
