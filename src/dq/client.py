@@ -11,7 +11,7 @@ import queue
 import time
 
 from dq import transport
-from dq.errors import ConnectError, PlainMaster, ProtocolError
+from dq.errors import ConnectError, PlainMaster, ProtocolError, Unreadable
 from dq.light import cast, frozen
 from dq.records import Done, Loads, Outcome
 from dq.tasks import JobSpec
@@ -102,7 +102,8 @@ class Connection:
         loads: Loads = pickle.loads,
     ) -> None:
         self.channel: Channel = transport.connect(address, authkey, tls=tls)
-        self.channel.loads = loads
+        # Whole messages have been read by then: what cannot be unpickled leaves no mess.
+        self.channel.loads = lambda message: _loaded(message, loads)
         self.call(None, "accept_connection", name)
 
     def close(self) -> None:
@@ -114,10 +115,12 @@ class Connection:
         Raises:
             ConnectError: the connection was lost.
             ProtocolError: the server refused; its words are the message.
+            Unreadable: the answer has come, and cannot be unpickled; the connection is as before.
             Exception: what the method raised there.
         """
+        message = pickle.dumps((ident, method, args, {}))
         try:
-            self.channel.send((ident, method, args, {}))
+            self.channel.send_bytes(message)
             kind, result = cast("_Answer", self.channel.recv())
         except (OSError, EOFError) as error:
             self.close()
@@ -127,9 +130,22 @@ class Connection:
             raise
         if kind == "#RETURN":
             return result
-        if kind == "#ERROR" and isinstance(result, BaseException):
-            raise result
+        if isinstance(result, BaseException):
+            if kind == _UNREADABLE:
+                raise Unreadable(f"an answer that cannot be unpickled: {result}") from result
+            if kind == "#ERROR":
+                raise result
         raise ProtocolError(str(result))
+
+
+_UNREADABLE = "#UNREADABLE"
+
+
+def _loaded(message: bytes | bytearray, loads: Loads) -> object:
+    try:
+        return loads(message)
+    except Exception as error:
+        return _UNREADABLE, error
 
 
 class Client(Connection):
@@ -250,6 +266,7 @@ class PlainClient:
 
         Raises:
             queue.Empty: there was none in `timeout` seconds.
+            Unreadable: there was one that nobody has now.
         """
         return self._connection.call(self._tasks, "get", True, timeout)
 

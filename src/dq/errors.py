@@ -72,6 +72,10 @@ class ProtocolError(ConnectError):
     """Raised when the other end says something that dq does not say."""
 
 
+class Unreadable(ProtocolError):
+    """Raised when what came cannot be unpickled here; its cause is why."""
+
+
 class PlainMaster(ProtocolError):
     """Raised when the server is a plain BaseManager, without dq's lease face."""
 

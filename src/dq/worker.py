@@ -28,7 +28,7 @@ from operator import length_hint
 
 from dq import inputs, outputs, system, tasks
 from dq.client import Client, Grant, Outcomes, PlainClient, backoff
-from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError
+from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError, Unreadable
 from dq.light import TYPE_CHECKING, cast, frozen
 from dq.processes import CELLS
 from dq.records import Done, Failed, Failure, Loads, Outcome
@@ -767,9 +767,10 @@ class Process:
         try:
             slot.run()
         except PlainMaster:
-            return self._run_plain()
+            pass
         except Leave as leave:
             return leave.code
+        return self._run_plain()  # here, or that would be the context of what a task raises
 
     def _run_plain(self) -> int:
         """Serve a plain recipe master: get a task, put a bare result."""
@@ -799,12 +800,11 @@ class Process:
                 item = client.get(1.0)
             except queue.Empty:
                 continue
-            try:
-                value = call(item)
-            except BaseException as error:  # SystemExit too: it is the task's
-                failure = describe(error)
-                value = RuntimeError(failure.type, failure.message, failure.traceback)
-            client.put(value)
+            except Unreadable as error:
+                value: object = _as_error(describe(error.__cause__ or error))
+            else:
+                value = _answer(call, item)
+            _put(client, value)
             self.finished(1)
         raise Leave(DRAINED)
 
@@ -847,6 +847,32 @@ class Process:
         for slot in self.slots:
             slot.hand_back()
             slot.interrupt()
+
+
+def _answer(call: Callable[[object], object], item: object) -> object:
+    """What goes to a plain master: a value, or why there is none."""
+    try:
+        return call(item)
+    except BaseException as error:  # SystemExit too: it is the task's
+        return _as_error(describe(error))
+
+
+def _put(client: PlainClient, value: object) -> None:
+    """Put a result, or why it could not be: the master has nothing else of that task."""
+    try:
+        client.put(value)
+    except ProtocolError as error:  # the master cannot unpickle it, say
+        text = str(error).rstrip()[-LONGEST_TEXT:]  # a traceback, of a plain BaseManager
+        client.put(_as_error(Failure("ResultRefused", text.rpartition("\n")[2], text)))
+    except ConnectError:
+        raise
+    except Exception as error:
+        failure = describe(error)
+        client.put(_as_error(Failure(failure.type, f"cannot be sent: {failure.message}")))
+
+
+def _as_error(failure: Failure) -> RuntimeError:
+    return RuntimeError(failure.type, failure.message, failure.traceback)
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import signal
 import sys
@@ -138,6 +139,48 @@ def test_failure_of_a_dq_workers_task_reaches_a_plain_master_as_runtime_error(
         with Running(*DQ, "worker", *argv, cwd=project, env=ENV):
             found = master.wait_for(r"^result (.+\))$", stream="stdout")
     assert found[1].startswith("('ValueError', 'no 0 today', 'Traceback")
+
+
+def test_an_item_that_a_dq_worker_cannot_unpickle_has_a_result_too(project: Path) -> None:
+    with Running(sys.executable, OWN_MASTER, KEY, "4", "own") as master:
+        port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
+        argv = ("--server", f"127.0.0.1:{port}", "--task", "app:square", "-p", "1")
+        with Running(*DQ, "worker", *argv, cwd=project, env=ENV) as worker:
+            assert master.wait() == 0, master.printed
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait() == 0, worker.printed
+    results = [line for line in master.stdout_text.splitlines() if line.startswith("result")]
+    failed = [line for line in results if "('AttributeError', \"Can't get attribute 'Job'" in line]
+    assert sorted(set(results) - set(failed)) == ["result 0", "result 4"]
+    assert len(failed) == 2
+    assert "replacing it" not in worker.stderr_text
+
+
+@pytest.mark.parametrize(
+    ("task", "found"),
+    [
+        ("lambdas", r"cannot be sent: .*lambda"),
+        ("own", r"\('ResultRefused', \"ModuleNotFoundError: No module named 'odd'"),
+    ],
+)
+def test_a_result_that_a_plain_master_cannot_have_is_a_failure(
+    project: Path, task: str, found: str
+) -> None:
+    (project / "odd.py").write_text(
+        "class Own:\n    pass\n"
+        "def lambdas(x):\n    return lambda: x\n"
+        "def own(x):\n    return Own()\n"
+    )
+    with Running(sys.executable, OWN_MASTER, KEY, "2") as master:
+        port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
+        argv = ("--server", f"127.0.0.1:{port}", "--task", f"odd:{task}", "-p", "1")
+        with Running(*DQ, "worker", *argv, cwd=project, env=ENV) as worker:
+            assert master.wait() == 0, master.printed
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait() == 0, worker.printed
+    results = [line for line in master.stdout_text.splitlines() if line.startswith("result")]
+    assert len(results) == 2
+    assert all(re.search(found, line) for line in results), results
 
 
 def test_dq_worker_without_a_task_is_told_what_a_plain_master_needs(project: Path) -> None:
