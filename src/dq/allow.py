@@ -29,15 +29,25 @@ def check(pattern: str) -> str:
     return f"{os.path.abspath(where)}:{name}" if where.endswith(".py") else pattern
 
 
+def find(ref: TaskRef, patterns: tuple[str, ...]) -> list[str]:
+    """The patterns that a reference matches.
+
+    Raises:
+        BadTask: none.
+    """
+    found = [pattern for pattern in patterns if _matches(ref, pattern)]
+    if not found:
+        raise BadTask(f"{ref} is not allowed here; --allow is {' '.join(patterns)}")
+    return found
+
+
 def load(ref: TaskRef, patterns: tuple[str, ...]) -> Function:
     """The function that a reference names, if a pattern has it.
 
     Raises:
         BadTask: none has, or it cannot be loaded.
     """
-    found = [pattern for pattern in patterns if _matches(ref, pattern)]
-    if not found:
-        raise BadTask(f"{ref} is not allowed here; --allow is {' '.join(patterns)}")
+    found = find(ref, patterns)
     function = tasks.load(ref)
     if not any(_is_exact(pattern) for pattern in found) and not _is_at_home(function, ref):
         raise BadTask(f"{ref} was imported there from elsewhere; --allow has to name it in full")

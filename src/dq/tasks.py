@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib
 import os
 import pickle
@@ -10,10 +11,13 @@ import threading
 import traceback
 import weakref
 from collections.abc import Callable
-from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
+from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from dq.errors import BadTask
-from dq.light import cast, frozen
+from dq.light import TYPE_CHECKING, cast, frozen
+
+if TYPE_CHECKING:
+    from typing import NoReturn
 
 Function = Callable[..., object]
 
@@ -23,47 +27,125 @@ MAIN = "__mp_main__"  # what multiprocessing calls a worker's copy of the parent
 
 
 class LoadingStopped(BaseException):
-    """Raised where a script that is being loaded for its functions comes to its own `dq.run`."""
-
-
-class Stop:
-    """Whether that has been raised, for the script to look at: see `dq.scripts`."""
-
-    error = LoadingStopped
-    came = False
+    """Raised where something that is being loaded for its functions comes to its own `dq.run`."""
 
 
 _state = threading.local()
 
 
+class Loading:
+    """Something that is being loaded, which may come to a call of dq.
+
+    With `go_on`, as task processes load scripts, that call never returns. What the process has to
+    do goes on from there, in the midst of the script: so no `except:` or `finally:` around the
+    call is run, nor what stands below it. Where it is a thread of the script's that calls, or an
+    event loop runs in this one, it goes on in a thread of its own, and those wait for ever.
+
+    Args:
+        go_on: what to do then; does not return. None raises LoadingStopped.
+    """
+
+    def __init__(self, go_on: Callable[[], object] | None = None) -> None:
+        self._go_on = go_on
+        self._lock = threading.Lock()  # guards `stopped`
+        self.stopped = False
+        self._before: set[threading.Thread] | None = None
+        self._register = atexit.register
+        self.globals: dict[str, object] = {}  # of the script
+
+    def __enter__(self) -> None:
+        _state.loading = self
+        if self._go_on is not None:
+            atexit.register = self._registered  # type: ignore[assignment]  # with fewer types
+        if strays.watched:
+            self._before = set(threading.enumerate())
+            strays.current = self
+
+    def __exit__(self, *exc: object) -> None:
+        if _state.loading is self:
+            self._leave()
+        if self._go_on is not None and self.stopped:
+            wait_for_ever()  # a thread of the script's was first
+
+    def _leave(self) -> None:
+        _state.loading = None
+        atexit.register = self._register
+        if self._before is not None:
+            strays.add(set(threading.enumerate()) - self._before, self)
+            strays.current = self._before = None
+
+    def _registered(self, function: Function, *args: object, **kwargs: object) -> Function:
+        """In place of `atexit.register`: what a script wants at its end is not wanted at that of
+        each task process; what it imports goes on as it is."""
+        if sys._getframe(1).f_globals is not self.globals:
+            self._register(function, *args, **kwargs)
+        return function
+
+    def is_new(self, thread: threading.Thread) -> bool:
+        """Whether a thread has been started since."""
+        return self._before is not None and thread not in self._before
+
+    def stop(self) -> NoReturn:
+        """Come to a call of dq, in whatever thread."""
+        with self._lock:
+            first, self.stopped = not self.stopped, True
+        if self._go_on is None:
+            raise LoadingStopped
+        if first and _state_loading() is self and not _in_event_loop():
+            self._leave()
+            self._go_on()
+        elif first:
+            threading.Thread(target=self._go_on, daemon=True).start()
+        wait_for_ever()
+
+
+def _state_loading() -> Loading | None:
+    """What this thread is loading."""
+    return getattr(_state, "loading", None)
+
+
+def _in_event_loop() -> bool:
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and asyncio._get_running_loop() is not None
+
+
+def wait_for_ever() -> NoReturn:
+    """Wait, in a thread that has nothing to come back to."""
+    while True:
+        threading.Event().wait()
+
+
 class Strays:
-    """Threads that a script starts while a task process loads it: their `dq.run` is the script's.
+    """Threads that something starts while a task process loads it: their `dq.run` is the script's.
 
     Attributes:
         watched: whether this is a task process; elsewhere a thread may be anybody's.
+        current: what is being loaded.
     """
 
     def __init__(self) -> None:
         self.watched = False
-        self.stopped = False  # whether the script being loaded has lost a thread
-        self._known: set[threading.Thread] | None = None  # while loading: those of before
-        self._found: weakref.WeakSet[threading.Thread] = weakref.WeakSet()
+        self.current: Loading | None = None
+        self._found: weakref.WeakKeyDictionary[threading.Thread, Loading] = (
+            weakref.WeakKeyDictionary()
+        )
 
-    def __enter__(self) -> None:
-        self.stopped = False
-        self._known = set(threading.enumerate()) if self.watched else None
-
-    def __exit__(self, *exc: object) -> None:
-        if self._known is not None:
-            self._found.update(set(threading.enumerate()) - self._known)
-        self._known = None
+    def add(self, threads: set[threading.Thread], loading: Loading) -> None:
+        """Know them from now on."""
+        for thread in threads:
+            self._found[thread] = loading
 
     def stop(self) -> None:
-        """End the calling thread, if it is one."""
-        thread, known = threading.current_thread(), self._known
-        if thread in self._found or (known is not None and thread not in known):
-            self.stopped = True
-            raise SystemExit  # which ends a thread without a traceback
+        """Go no further in the calling thread, if it is one."""
+        thread, current = threading.current_thread(), self.current
+        if current is not None and current.is_new(thread):
+            current.stop()
+        loading = self._found.get(thread)
+        if loading is None:
+            return
+        if loading.stopped:
+            wait_for_ever()
+        raise SystemExit  # which ends a thread without a traceback
 
 
 strays = Strays()
@@ -72,9 +154,9 @@ strays = Strays()
 def stop_loading() -> None:
     """Called first by everything that starts a run: a worker that loads a script wants the
     functions above that line, not another run. So a script needs no `__main__` guard."""
-    if getattr(_state, "loading", False):
-        _state.stop.came = True
-        raise LoadingStopped
+    loading = _state_loading()
+    if loading is not None:
+        loading.stop()
     strays.stop()
 
 
@@ -226,14 +308,28 @@ def _unpickle(ref: TaskRef) -> Function:
     return function  # type: ignore[no-any-return]  # callable() is all there is to know
 
 
-def _load_module(ref: TaskRef) -> ModuleType:
+def enter(ref: TaskRef, go_on: Callable[[], object]) -> None:
+    """Load the script that a reference names, where it names one; in a task process.
+
+    Args:
+        ref: the reference.
+        go_on: called in place of returning, from where the script calls dq.
+
+    Raises:
+        BadTask: the script cannot be loaded.
+    """
+    if ref.kind in ("file", "main"):
+        _load_module(ref, Loading(go_on))
+
+
+def _load_module(ref: TaskRef, loading: Loading | None = None) -> ModuleType:
+    loading = loading or Loading()
     try:
-        _state.loading, _state.stop = True, Stop()
-        with strays:
+        with loading:
             if ref.kind != "module":
-                return run_script(ref)
+                return run_script(ref, loading)
             module = importlib.import_module(ref.where)
-        if _state.stop.came:
+        if loading.stopped:
             raise LoadingStopped
         return module
     except BadTask:
@@ -246,8 +342,6 @@ def _load_module(ref: TaskRef) -> ModuleType:
         raise BadTask(_no_module(ref, error)) from error
     except BaseException as error:  # SystemExit too: a module may do anything when imported
         raise BadTask(f"cannot import {ref.where}: {_place(error, ref)}") from error
-    finally:
-        _state.loading = False
 
 
 def script_path(ref: TaskRef) -> str:
@@ -257,7 +351,7 @@ def script_path(ref: TaskRef) -> str:
     return ref.path
 
 
-def run_script(ref: TaskRef) -> ModuleType:
+def run_script(ref: TaskRef, loading: Loading) -> ModuleType:
     """Run a file as a module, as far as its own first call of dq."""
     path = script_path(ref)
     if not os.path.isfile(path):
@@ -272,41 +366,28 @@ def run_script(ref: TaskRef) -> ModuleType:
         if ref.kind == "main":
             break  # multiprocessing's name for what runs here, which the script takes the place of
         name = f"dq_task_{name}"
+    with open(path, "rb") as file:
+        # Else this file's own `from __future__` would hold in it too.
+        code = compile(file.read(), path, "exec", dont_inherit=True)
     module = ModuleType(name)
     module.__dict__.update(__file__=path, __package__=ref.package)
-    stop: Stop = _state.stop
-    with open(path, "rb") as file:
-        code = _compiled(file.read(), module, stop)
+    loading.globals = module.__dict__
     sys.modules[name] = module
     if ref.kind == "main":
         sys.modules["__main__"] = module  # so that what the parent pickled as __main__.X is found
     try:
         exec(code, module.__dict__)
-        if stop.came:
-            raise BadTask(
-                f"{ref.where} went on after its own call of dq, where workers stop reading it:"
-                " something caught that; put the call under `if __name__ == '__main__':`"
-            )
     except LoadingStopped:
-        pass
+        return module
     except BaseException:
-        if not strays.stopped:  # else it missed what a thread of its own would have done
-            sys.modules.pop(name, None)
-            raise
-    finally:
-        stop.came = False  # its functions run whole
+        sys.modules.pop(name, None)
+        raise
+    if loading.stopped:
+        raise BadTask(
+            f"{ref.where} went on after its own call of dq: something caught what ends its"
+            " loading; put the call under `if __name__ == '__main__':`"
+        )
     return module
-
-
-def _compiled(source: bytes, module: ModuleType, stop: Stop) -> CodeType:
-    path = str(module.__file__)
-    if b"dq" not in source:  # it calls nothing that would stop it
-        # Else this file's own `from __future__` would hold in it too.
-        return compile(source, path, "exec", dont_inherit=True)
-    from dq import scripts  # here to keep start-up fast
-
-    setattr(module, scripts.STOP, stop)
-    return scripts.compiled(source, path)
 
 
 def _missing(ref: TaskRef, part: str, found: object) -> str:

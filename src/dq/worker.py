@@ -114,6 +114,18 @@ class Config:
 
         return allow.load(ref, self.allow)
 
+    def enter(self, ref: TaskRef, go_on: Callable[[], object]) -> None:
+        """Load its script first, where it is in one; see `dq.tasks.enter`.
+
+        Raises:
+            BadTask: it cannot be loaded, or not from here.
+        """
+        if self.allow:
+            from dq import allow
+
+            allow.find(ref, self.allow)
+        tasks.enter(ref, go_on)
+
 
 def loads_for(allow: tuple[str, ...]) -> Loads:
     """What unpickles what a master sends: one that may name some functions only must not bring
@@ -312,19 +324,23 @@ class Slot:
 
     # The slot's own thread
 
-    def run(self) -> NoReturn:
+    def run(self, begun: tuple[Client, Grant] | None = None) -> NoReturn:
         """Work until there is a reason to leave.
+
+        Args:
+            begun: a lease to go on with.
 
         Raises:
             Leave: its code says which.
         """
         outcomes: Outcomes | None = None
         while True:
-            client = self.connect()
+            client, grant = begun or (self.connect(), None)
+            begun = None
             try:
                 while True:
-                    grant = self._next(client, outcomes)
-                    outcomes = self._work(client, grant)
+                    grant = grant or self._next(client, outcomes)
+                    outcomes, grant = self._work(client, grant), None
             except ProtocolError:
                 outcomes = None  # drop: the master will not have it, now or later
                 client.close()
@@ -400,7 +416,8 @@ class Slot:
         # task is run, it may be any.
         self._tell(grant.lease, grant.start, grant.count)
         try:
-            program = self.process.program(grant.job)
+            process = self.process
+            program = process.program(grant.job, lambda: process.run_slot(self, (client, grant)))
         except BadTask as error:
             where = self.process.name
             text = f"worker {where} cannot load this job: {error}; its sys.path is {sys.path}"
@@ -700,8 +717,10 @@ class Process:
         self.draining = threading.Event()
         self.max_result = MAX_MESSAGE
         self._programs: dict[str, Program] = {}
+        self._loading = threading.Lock()  # guards programs
         self._loop = Loop()
-        self._lock = threading.Lock()  # guards programs and the count of tasks
+        self._lock = threading.Lock()  # guards the count of tasks, and `_codes`
+        self._codes: list[int] = []  # of slots that have left
         self._left = config.max_tasks
         self._depth = sys.getrecursionlimit()
         views = [cells.view[1 + CELLS * n : 1 + CELLS * (n + 1)] for n in range(config.threads)]
@@ -722,18 +741,35 @@ class Process:
         self.max_result = client.max_message
         return client
 
-    def program(self, job: str) -> Program:
-        """A job's function, loaded once for all slots."""
-        with self._lock:
+    def program(self, job: str, go_on: Callable[[], object]) -> Program:
+        """A job's function, loaded once for all slots; `go_on` is called in place of returning
+        where its script calls dq itself, to ask for it again."""
+        with self._loading:
             program = self._programs.get(job)
             if program is None:
+                spec = self.specs[job]
                 self.note(LOADING)
                 try:
-                    program = Program(self.specs[job], self.config, self._loop)
+                    self._enter(go_on, spec.init, spec.ref or self.config.task)
+                    program = Program(spec, self.config, self._loop)
                 finally:
                     self.note(LOADED)
                 self._programs[job] = program
             return program
+
+    def _enter(self, go_on: Callable[[], object], *refs: TaskRef | None) -> None:
+        """Load scripts, with `_loading` held until they have been, or one has come to a call."""
+
+        def released() -> None:
+            self.note(LOADED)
+            self._loading.release()
+            go_on()
+
+        for ref in refs:
+            if ref is not None and ref is self.config.task:
+                tasks.enter(ref, released)
+            elif ref is not None:
+                self.config.enter(ref, released)
 
     def note(self, state: int) -> None:
         """Let the supervisor know how far this process has come."""
@@ -749,23 +785,42 @@ class Process:
             if self._left is not None:
                 self._left -= count
 
-    def run(self) -> int:
-        """Work in as many threads as there are slots; returns the exit code."""
-        codes: list[int] = []
-        others = [
-            threading.Thread(target=lambda slot=slot: codes.append(self._run(slot)), daemon=True)
-            for slot in self.slots[1:]
-        ]
-        for thread in others:
-            thread.start()
-        codes.append(self._run(self.slots[0]))
-        for thread in others:
-            thread.join()
-        return min(codes)
+    def run(self) -> NoReturn:
+        """Work in as many threads as there are slots, and end the process."""
+        for slot in self.slots[1:]:
+            threading.Thread(target=self.run_slot, args=(slot,), daemon=True).start()
+        self.run_slot(self.slots[0])
 
-    def _run(self, slot: Slot) -> int:
+    def run_slot(self, slot: Slot, begun: tuple[Client, Grant] | None = None) -> NoReturn:
+        """Work in one slot; where it is the last one that leaves, end the process."""
+        self._leave_after(lambda: self._run(slot, begun))
+
+    def _leave_after(self, work: Callable[[], int]) -> NoReturn:
+        # Not by an exception or a return: below there may be a script, which would go on.
         try:
-            slot.run()
+            code = work()
+            with self._lock:
+                self._codes.append(code)
+                left = len(self._codes)
+            if left == len(self.slots):
+                self._end(min(self._codes))
+        except BaseException:
+            traceback.print_exc()
+            _flush()
+            os._exit(1)
+        tasks.wait_for_ever()
+
+    def _end(self, code: int) -> NoReturn:
+        _leave_in_time(code, self.cells)
+        with contextlib.suppress(BaseException):
+            atexit._run_exitfuncs()
+        _flush()
+        self.note(code)
+        os._exit(code)  # a task may have left threads that would keep the process
+
+    def _run(self, slot: Slot, begun: tuple[Client, Grant] | None) -> int:
+        try:
+            slot.run(begun)
         except PlainMaster:
             pass
         except Leave as leave:
@@ -776,7 +831,10 @@ class Process:
         """Serve a plain recipe master: get a task, put a bare result."""
         if self.config.task is None:
             return REFUSED
-        function = tasks.load(self.config.task)
+        with self._loading:
+            self.note(LOADING)
+            self._enter(lambda: self._leave_after(self._run_plain), self.config.task)
+            function = tasks.load(self.config.task)
         call: Callable[[object], object] = function
         if tasks.is_async(function):
             call = _awaiting(call, self._loop)
@@ -900,13 +958,7 @@ def main() -> None:
         os.register_at_fork(after_in_child=process.after_fork)
     threading.Thread(target=process.listen, args=(lifeline,), daemon=True).start()
     threading.Thread(target=process.monitor, daemon=True).start()
-    code = process.run()
-    _leave_in_time(code, cells)
-    with contextlib.suppress(BaseException):
-        atexit._run_exitfuncs()
-    _flush()
-    cells.view[STATE] = code
-    os._exit(code)  # a task may have left threads that would keep the process
+    process.run()
 
 
 def _leave_in_time(code: int, cells: system.Cells) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
 
-from support import Running, python, run, script, wait_until
+from support import Running, dq, python, run, script, wait_until
 
 NO_CLOUDPICKLE = "import sys; sys.modules['cloudpickle'] = None\n"
 
@@ -86,49 +87,151 @@ def test_a_script_may_run_twice_over(tmp_path: Path) -> None:
     assert_prints(script(write(tmp_path, source)), "[3, 5]\n")
 
 
-@pytest.mark.parametrize(
-    "clause",
-    ["except:", "except BaseException:", "except (OSError, BaseException) as error:"],
-)
-def test_a_script_that_catches_everything_runs_its_rest_once(tmp_path: Path, clause: str) -> None:
-    source = (
-        "import dq\ndef f(x):\n    return x * 2\n"
-        "def go():\n    try:\n        print(dq.run(f, [1, 2], workers=2))\n"
-        f"    {clause}\n        print('caught')\n"
-        "go()\nprint('after')\n"
-    )
-    assert_prints(script(write(tmp_path, source)), "[2, 4]\nafter\n")
+ONCE = {
+    "bare except": """
+        try:
+            print(dq.run(f, [1, 2], workers=2))
+        except:
+            note("caught")
+        note("after")
+        """,
+    "finally": """
+        def go():
+            try:
+                print(dq.run(f, [1, 2], workers=2))
+            finally:
+                note("after")
+        go()
+        """,
+    "suppress": """
+        with contextlib.suppress(BaseException):
+            print(dq.run(f, [1, 2], workers=2))
+        note("after")
+        """,
+    "a module that catches everything": """
+        import helper
+        print(helper.safely(dq.run, f, [1, 2], workers=2))
+        note("after")
+        """,
+    "a context manager that cleans up": """
+        class Note:
+            def __enter__(self): pass
+            def __exit__(self, *exc): note("after")
+        with Note():
+            print(dq.run(f, [1, 2], workers=2))
+        """,
+    "atexit": """
+        atexit.register(note, "after")
+        print(dq.run(f, [1, 2], workers=2))
+        """,
+    "a thread": """
+        def go():
+            try:
+                print(dq.run(f, [1, 2], workers=2))
+            finally:
+                note("after")
+        thread = threading.Thread(target=go)
+        thread.start()
+        thread.join()
+        note("joined")
+        """,
+    "a pool of threads": """
+        with concurrent.futures.ThreadPoolExecutor() as pool:
+            try:
+                print(pool.submit(dq.run, f, [1, 2], workers=2).result())
+            except BaseException:
+                note("caught")
+            note("after")
+        """,
+    "asyncio.to_thread": """
+        async def main():
+            try:
+                [value] = await asyncio.gather(
+                    asyncio.to_thread(dq.run, f, [1, 2], workers=2), return_exceptions=True
+                )
+                print(value)
+            finally:
+                note("after")
+        asyncio.run(main())
+        note("ended")
+        """,
+    "an event loop": """
+        async def nap():
+            await asyncio.sleep(0)
+        def g(x):
+            asyncio.run(nap())
+            return 2 * x
+        async def main():
+            print(dq.run(g, [1, 2], workers=2))
+            note("after")
+        asyncio.run(main())
+        """,
+    "a signal handler": """
+        signal.signal(signal.SIGUSR1, lambda *_: None)
+        def g(x):
+            signal.signal(signal.SIGUSR1, lambda *_: None)  # tasks run in the main thread, too
+            return 2 * x
+        print(dq.run(g, [1, 2], workers=2))
+        note("after")
+        """,
+}
 
 
-def test_what_is_around_a_script_s_run_happens_once(tmp_path: Path) -> None:
-    source = (
-        "import contextlib, dq\n"
-        "def f(x):\n    try:\n        return x * 2\n    finally:\n        done.append(x)\n"
-        "done = []\n"
-        "try:\n"
-        "    with contextlib.suppress(BaseException):\n"
-        "        print(dq.run(f, [1, 2], workers=2))\n"
-        "    print('after')\n"
-        "    print(dq.run(len, [done], workers=1))\n"
-        "finally:\n"
-        "    print('cleaned up')\n"
-    )
-    assert_prints(script(write(tmp_path, source)), "[2, 4]\nafter\n[0]\ncleaned up\n")
-
-
-def test_a_script_is_refused_where_a_module_catches_what_ends_its_loading(tmp_path: Path) -> None:
-    helper = (
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("body", ONCE.values(), ids=ONCE)
+def test_what_is_around_a_script_s_run_happens_once(
+    tmp_path: Path, body: str, threads: int
+) -> None:
+    if threads > 1 and "signal" in body:
+        pytest.skip("signals are the main thread's")
+    (tmp_path / "helper.py").write_text(
         "def safely(call, *args, **kwds):\n"
         "    try:\n        return call(*args, **kwds)\n"
         "    except BaseException as error:\n        return error\n"
     )
-    write(tmp_path, helper, "helper.py")
+    head = """
+        import asyncio, atexit, concurrent.futures, contextlib, os, signal, threading
+        import dq
+        def note(what):
+            with open("notes", "a") as file:
+                file.write(f"{what} in {os.getpid()}\\n")
+        def f(x):
+            try:
+                return 2 * x
+            finally:
+                done.append(x)
+        done = []
+        """
+    source = textwrap.dedent(head) + textwrap.dedent(body)
+    source = source.replace("workers=2", f"workers=2, threads={threads}")
+    assert_prints(script(write(tmp_path, source), cwd=tmp_path), "[2, 4]\n")
+    notes = (tmp_path / "notes").read_text().splitlines()
+    assert "after" in notes[0]
+    assert len({note.split()[-1] for note in notes}) == 1, notes
+    assert len(notes) == len(set(notes)), notes
+
+
+def test_a_file_that_calls_dq_is_a_task_s_home_all_the_same(tmp_path: Path) -> None:
     source = (
-        "import dq, helper\ndef f(x):\n    return x * 2\n"
-        "print(helper.safely(dq.run, f, [1, 2], workers=2))\n"
+        "import os, dq\ndef f(x):\n    return x * 2\n"
+        "try:\n    dq.run(f, [5], workers=1)\n"
+        "finally:\n    open(f'{os.getpid()}.end', 'x').close()\n"
     )
-    done = script(write(tmp_path, source))
-    assert "put the call under `if __name__ == '__main__':`" in done.stdout, done.stderr
+    write(tmp_path, source)
+    done = dq("run", "work.py:f", "1", "2", "-w", "2", cwd=tmp_path)
+    assert (done.returncode, done.stdout) == (0, "2\n4\n"), done.stderr
+    assert len(list(tmp_path.glob("*.end"))) == 1  # the command's own
+
+
+def test_a_file_that_catches_what_ends_its_loading_is_refused(tmp_path: Path) -> None:
+    source = (
+        "import dq\ndef f(x):\n    return x * 2\n"
+        "try:\n    dq.run(f, [5], workers=1)\nexcept BaseException:\n    pass\n"
+    )
+    write(tmp_path, source)
+    done = dq("run", "work.py:f", "1", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "put the call under `if __name__ == '__main__':`" in done.stderr
 
 
 def test_annotations_of_a_script_are_what_they_are_there(tmp_path: Path) -> None:

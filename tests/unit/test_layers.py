@@ -16,7 +16,7 @@ PACKAGE = Path(dq.__file__).parent
 #: From the bottom up. A module that is not here needs a place before it can be tested.
 LAYERS = [
     {"errors", "light"},
-    {"records", "units", "system", "batching", "scripts", "sqlitefile", "unpickling"},
+    {"records", "units", "system", "batching", "sqlitefile", "unpickling"},
     {"board", "certs", "inputs", "keys", "tasks", "tls"},
     {"allow", "outputs", "processes", "transport"},
     {"journal", "lines"},
