@@ -5,6 +5,7 @@ from __future__ import annotations
 import concurrent.futures
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dq import tasks, units
@@ -51,6 +52,7 @@ class Executor(concurrent.futures.Executor):
         self._lock = threading.Lock()  # guards the two below
         self._calls: dict[TaskRef, _Calls] = {}
         self._shut = False
+        self._finishing = threading.Lock()  # held by who waits for the calls, and then closes
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call `fn` in a worker process.
@@ -59,17 +61,25 @@ class Executor(concurrent.futures.Executor):
             BadTask: workers could not find the function.
             RuntimeError: after `shutdown`.
 
-        The future's exception is a `TaskError`, with the remote traceback as its cause.
+        The future's exception is a `TaskError`, with the remote traceback as its cause, or what
+        keeps workers from doing calls. To cancel it is possible until it has its result, and drops
+        no more than that: who has begun a call ends it.
         """
         future: Future[T] = Future()
         with self._lock:
-            if self._shut:
+            if self._shut or self._master.closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._calls_of(tasks.refer(fn)).add(future, (args, kwargs))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more calls; wait for those that there are, unless told not to."""
+        """Take no more calls.
+
+        Args:
+            wait: return when those that there are have ended. They end in any case, and the
+                program does not before.
+            cancel_futures: cancel those that have not.
+        """
         with self._lock:
             self._shut = True
             calls = list(self._calls.values())
@@ -77,12 +87,17 @@ class Executor(concurrent.futures.Executor):
             for each in calls:
                 each.cancel()
         if wait:
+            self._finish(calls)
+        else:
+            threading.Thread(target=self._finish, args=(calls,)).start()
+
+    def _finish(self, calls: list[_Calls]) -> None:
+        with self._finishing:
             for each in calls:
                 each.wait()
-        for each in calls:
-            each.close()
-        if self._owned is not None:
-            self._owned.close(now=not wait)
+                each.close()
+            if self._owned is not None:
+                self._owned.close()
 
     def _calls_of(self, ref: TaskRef) -> _Calls:
         calls = self._calls.get(ref)
@@ -98,7 +113,7 @@ class _Calls:
         self._master = master
         self._futures: dict[int, Future[Any]] = {}  # of whatever the function returns
         self._next = 0
-        self._line = master.open_calls(ref, self.resolve)
+        self._line = master.open_calls(ref, self.resolve, self.fail)
 
     def add(self, future: Future[Any], call: object) -> None:
         self._futures[self._next] = future
@@ -113,12 +128,21 @@ class _Calls:
         concurrent.futures.wait(list(self._futures.values()))
 
     def close(self) -> None:
-        self._master.queues.close(self._line)
+        self._master.close_calls(self._line)
+
+    def fail(self, error: BaseException) -> None:
+        """Let no future wait for what will not come."""
+        while self._futures:
+            # Another thread may have it, with its result; or it has been cancelled.
+            with suppress(KeyError, concurrent.futures.InvalidStateError):
+                self._futures.popitem()[1].set_exception(error)
 
     def resolve(self, record: Recorded) -> None:
         start = record.batch.start
         for place, value in enumerate(values_or_errors(self._line, record)):
-            _settle(self._futures.pop(start + place), value)
+            future = self._futures.pop(start + place, None)
+            if future is not None:
+                _settle(future, value)
         self._master.queues.consumed(self._line, [record])
 
 

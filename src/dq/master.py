@@ -209,6 +209,7 @@ class Master:
         self.ahead: list[Child] | None = None  # task processes that were started before it was
         self._supervising: threading.Thread | None = None
         self._broken: BaseException | None = None
+        self._calls: dict[str, tuple[Line, Callable[[BaseException], None]]] = {}
         self._closed = threading.Event()
 
     @staticmethod
@@ -297,6 +298,11 @@ class Master:
     def _keep_house(self) -> None:
         while not self._closed.wait(KEEP_HOUSE):
             self.queues.sync()
+            for line, fail in list(self._calls.values()):
+                try:
+                    self.check_workers(line)
+                except BaseException as error:
+                    fail(error)
 
     def wait(self) -> None:
         """Serve until `close` is called, in another thread or a signal's handler."""
@@ -334,6 +340,8 @@ class Master:
         self.queues.close_journals()
         if self._folder is not None:
             self._folder.cleanup()
+        for _, fail in list(self._calls.values()):
+            fail(Stopped("the master was closed"))
 
     # Jobs
 
@@ -453,13 +461,30 @@ class Master:
             threading.Thread(target=job.feed, name="dq-feeder", daemon=True).start()
         return job
 
-    def open_calls(self, ref: TaskRef, sink: Callable[[Recorded], None]) -> Line:
+    def open_calls(
+        self,
+        ref: TaskRef,
+        sink: Callable[[Recorded], None],
+        fail: Callable[[BaseException], None],
+    ) -> Line:
         """Start a job whose inputs are pairs of positional and keyword arguments, pushed one by
-        one; `sink` is given its records, by the threads that took them in."""
+        one.
+
+        Args:
+            ref: what to call.
+            sink: given its records, by the threads that took them in.
+            fail: told why there are no more to come.
+        """
         spec = replace(self._spec(ref), unpack="call")
         line = self.queues.open(spec, self._rules, inputs.Source(iter(())))
         line.sink = sink
+        self._calls[spec.id] = line, fail
         return line
+
+    def close_calls(self, line: Line) -> None:
+        """End such a job."""
+        self._calls.pop(line.spec.id, None)
+        self.queues.close(line)
 
     def _spec(
         self,

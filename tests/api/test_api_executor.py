@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ import dq
 from dq import inputs
 from dq.client import Client, Outcomes
 from dq.records import Done
-from support import wait_until
+from support import python, script, wait_until
 
 KEY = b"of these tests only"
 PATIENCE = 30.0
@@ -134,3 +135,72 @@ def test_calls_while_waiting_threads_look_at_their_callers_are_all_done() -> Non
         assert sorted(n for hand in hands for n in hand.took) == list(
             range(sum(n % 7 for n in range(count)))
         )
+
+
+def test_a_call_that_no_worker_can_do_raises(tmp_path: Path) -> None:
+    """Its function stands below the pool, where workers stop reading the script."""
+    source = (
+        "import dq\n"
+        "with dq.Executor(1) as pool:\n"
+        "    def later(x):\n        return x + 1\n"
+        "    call = pool.submit(later, 1)\n"
+        "    try:\n        call.result()\n    except dq.BadTask as error:\n        print(error)\n"
+        "    print(pool.submit(abs, -1).result())\n"
+    )
+    (tmp_path / "work.py").write_text(source)
+    done = script(tmp_path / "work.py")
+    said, value = done.stdout.splitlines()
+    assert "has no 'later' above its first call of dq" in said
+    assert (value, done.returncode) == ("1", 0), done.stderr
+
+
+def test_calls_raise_where_workers_cannot_start() -> None:
+    code = """
+import sys, dq
+sys.executable = "/bin/false"
+with dq.Executor(1) as pool:
+    try:
+        pool.submit(abs, -1).result()
+    except dq.DqError as error:
+        print(error)
+"""
+    done = python(code)
+    assert "task processes end as soon as they start" in done.stdout, done.stderr
+
+
+def test_shutdown_without_waiting_leaves_its_calls_to_end() -> None:
+    with dq.Executor(max_workers=1) as pool:
+        calls = [pool.submit(_slowly, n) for n in range(3)]
+        pool.shutdown(wait=False)
+        assert not all(call.done() for call in calls)
+        with pytest.raises(RuntimeError, match="after shutdown"):
+            pool.submit(abs, -1)
+    assert [call.result(0) for call in calls] == [0, 1, 2]
+
+
+def test_a_program_ends_after_the_calls_of_a_pool_that_it_shut_down() -> None:
+    code = """
+import dq, time
+pool = dq.Executor(1)
+call = pool.submit(time.sleep, 0.3)
+call.add_done_callback(lambda call: print("ended", call.exception()))
+pool.shutdown(wait=False)
+"""
+    done = python(code)
+    assert (done.stdout, done.returncode) == ("ended None\n", 0), done.stderr
+
+
+def test_calls_raise_when_their_master_is_closed() -> None:
+    with dq.Master(workers=0) as master:
+        pool = dq.Executor(master=master)
+        call = pool.submit(abs, -1)
+    with pytest.raises(dq.Stopped, match="the master was closed"):
+        call.result(PATIENCE)
+    with pytest.raises(RuntimeError, match="after shutdown"):
+        pool.submit(abs, -1)
+    pool.shutdown()
+
+
+def _slowly(x: int) -> int:
+    time.sleep(0.1)
+    return x
