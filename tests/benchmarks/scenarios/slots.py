@@ -33,7 +33,7 @@ with dq.Master(host="127.0.0.1", port=0, authkey={KEY!r}) as master:
 
 def measure(options: Options) -> Iterator[Table]:
     many = options.pick(100, 1_000)
-    noops = options.pick(20_000, 4_000_000)
+    noops = options.pick(20_000, 100_000_000)
     naps = options.pick(5, 100) * many
     contenders = {
         (slots, seconds): functools.partial(_run, slots, count, seconds)
