@@ -102,6 +102,22 @@ def test_what_is_not_a_journal_is_refused_and_left_alone(folder: Path) -> None:
     assert (folder / "j").read_text() == "1\n2\n"
 
 
+@pytest.mark.parametrize("output", ["j", "./j", "j-wal", "j-shm", "link"])
+def test_results_do_not_take_the_journals_place(folder: Path, output: str) -> None:
+    run(folder, "1")
+    before = (folder / "j").read_bytes()
+    (folder / "link").symlink_to("j")
+    said = run(folder, "1", "-o", output, code=2).stderr
+    assert said == f"dq: --output {output} is a file of the journal j: give another --output\n"
+    assert (folder / "j").read_bytes() == before
+
+
+def test_a_journal_is_not_read_as_inputs(folder: Path) -> None:
+    (folder / "j").touch()
+    assert "give another --input" in run(folder, "-i", "j", code=2).stderr
+    assert (folder / "j").read_bytes() == b""
+
+
 def test_jsonl_comes_again_as_it_was(folder: Path) -> None:
     args = ("1", "2", "3", "--format", "jsonl")
     first = run(folder, *args, task="switch:work", code=1)

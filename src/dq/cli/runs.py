@@ -174,6 +174,21 @@ def _inputs(given: dict[str, Any]) -> Given:
     return Given(text, text.kind, tuple(text.fields), text)
 
 
+def _check_files(given: dict[str, Any]) -> None:
+    """Refuse to read or write as something else what is the journal's: results would take its
+    place at the end of the run, and it would be gone."""
+    if given["journal"] is None:
+        return
+    journal = given["journal"]
+    taken = {os.path.realpath(journal) + end for end in ("", "-wal", "-shm")}
+    for name in ("input", "output"):
+        path = given[name] or "-"
+        if path != "-" and os.path.realpath(path) in taken:
+            raise UsageError(
+                f"--{name} {path} is a file of the journal {journal}: give another --{name}"
+            )
+
+
 def _serve_queues(master: Master) -> None:
     """Serve until stopped; the first signal lets running tasks finish."""
     with Stages() as stages, master:
@@ -191,6 +206,7 @@ def _serve_queues(master: Master) -> None:
 
 def _serve_job(master: Master, ref: Any, given: dict[str, Any]) -> None:
     """Serve until every input has a result, and print the results."""
+    _check_files(given)
     source = _inputs(given)
     with contextlib.ExitStack() as stack:
         if given["retry_failed"] and given["journal"] is None:
