@@ -12,6 +12,7 @@ that holds the interpreter's lock for ever.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import os
 import pickle
@@ -224,8 +225,7 @@ class Supervisor:
             DqError: task processes cannot be started.
         """
         try:
-            for _ in range(self.plan.processes):
-                self._start()
+            self._replace_at = [0.0] * self.plan.processes
             while self._children or self._replace_at:
                 self._turn()
         finally:
@@ -237,16 +237,15 @@ class Supervisor:
             )
 
     def _turn(self) -> None:
+        now = time.monotonic()
         with contextlib.suppress(queue.Empty):
-            self._handle(self._events.get(timeout=TICK))
+            wait = 0.0 if min(self._replace_at, default=now) < now else TICK
+            self._handle(self._events.get(timeout=wait))
         now = time.monotonic()
         self._enforce(now)
         self._tell()
         self._look_for_master(now)
-        due = [at for at in self._replace_at if at <= now]
-        self._replace_at = [at for at in self._replace_at if at > now]
-        for _ in due:
-            self._start()
+        self._start_due(now)
 
     def _handle(self, event: Event) -> None:
         match event:
@@ -269,14 +268,30 @@ class Supervisor:
 
     # Processes
 
+    def _start_due(self, now: float) -> None:
+        """Start those whose time has come: for so long that a signal, or the end, can wait for it,
+        and none after one that there is no room for."""
+        self._replace_at.sort()
+        due = bisect.bisect(self._replace_at, now)
+        while due and time.monotonic() < now + TICK:
+            try:
+                self._start()
+            except DqError as error:
+                self._on_no_room(error)
+                self._replace_at[:due] = [now + NO_ROOM] * due
+                return
+            self._no_room_since = None
+            del self._replace_at[0]
+            due -= 1
+
     def _start(self) -> None:
         plan = self.plan
+        child = self._ahead.pop() if self._ahead else processes.start(plan.threads)
         try:
-            child = self._ahead.pop() if self._ahead else processes.start(plan.threads)
-        except DqError as error:
-            self._on_no_room(error)
-            return
-        self._no_room_since = None
+            threading.Thread(target=self._wait, args=(child,), daemon=True).start()
+        except RuntimeError as error:  # there is no memory for its stack
+            processes.dismiss([child])
+            raise DqError(f"cannot start a task process: {error}") from None
         self._children.add(child)
         config = Config(
             plan.address,
@@ -296,7 +311,6 @@ class Supervisor:
         with contextlib.suppress(OSError):  # it has died already: its waiter will say so
             assert child.popen.stdin is not None
             os.write(child.popen.stdin.fileno(), pickle.dumps(config))
-        threading.Thread(target=self._wait, args=(child,), daemon=True).start()
 
     def _on_no_room(self, error: DqError) -> None:
         """Go on with those there are, and try again: descriptors, memory, processes come free."""
@@ -307,7 +321,6 @@ class Supervisor:
             self._log(f"{error}; going on with {running}, and trying again")
         elif not self._children and now - self._no_room_since > LONGEST:
             raise error
-        self._replace_at.append(now + NO_ROOM)
 
     def _wait(self, child: Child) -> None:
         child.popen.wait()

@@ -23,6 +23,8 @@ _PREFIXES = ("", "K", "M", "G", "T", "P")
 LEAST_MEMORY = 32 * 1024 * 1024  # bytes; a task process that has done nothing yet has half of it
 _LARGEST_SIZE = 2**63 - 1
 
+MOST_PROCESSES = 10_000  # of one supervisor, and with each of them a thread of it
+MOST_THREADS = 1_000  # task slots of one process
 _PROCESSES = re.compile(r"([-+]?)([0-9]{1,9})|([0-9]{1,9})%")
 
 
@@ -103,7 +105,7 @@ def processes(text: str, cpus: int) -> int:
         text: ``N``, ``-N`` (all CPUs but N), ``+N`` (N more than CPUs) or ``N%`` of the CPUs.
         cpus: the number of CPUs.
 
-    Raises ValueError when the text is none of these, or asks for no process at all.
+    Raises ValueError when the text is none of these, or asks for no process at all, or too many.
 
     >>> processes("3", cpus=8), processes("-2", cpus=8), processes("50%", cpus=8)
     (3, 6, 4)
@@ -118,10 +120,14 @@ def processes(text: str, cpus: int) -> int:
     if not sign and int(count or percent) == 0:
         raise ValueError(f"{text!r} is no process at all: give at least 1, or leave it out")
     if percent is not None:
-        return max(1, (cpus * int(percent) + 50) // 100)
-    if sign == "-":
-        return max(1, cpus - int(count))
-    return cpus + int(count) if sign else int(count)
+        number = max(1, (cpus * int(percent) + 50) // 100)
+    elif sign == "-":
+        number = max(1, cpus - int(count))
+    else:
+        number = cpus + int(count) if sign else int(count)
+    if number > MOST_PROCESSES:
+        raise ValueError(f"{text!r} is more than {MOST_PROCESSES} processes: give fewer")
+    return number
 
 
 def cpus(proc: str = "/proc", cgroup: str = "/sys/fs/cgroup") -> int:

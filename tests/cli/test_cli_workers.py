@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from dq import units
+from dq.cli import commands
 from support import DQ, Running, descendants, dq, wait_until
 
 # Tasks that return only once as many of them run as their input says.
@@ -78,12 +79,24 @@ def test_an_async_task_is_awaited_with_one_slot_too(project: Path) -> None:
 def test_the_number_of_processes_is_as_gnu_parallel_has_it(
     meeting: Path, option: str, count: str
 ) -> None:
-    argv = (*DQ, "run", "meeting:stay", "1", option, count)
     expected = units.processes(count, units.cpus())
+    argv = (*DQ, "run", "meeting:stay", *map(str, range(expected)), option, count)
     with Running(*argv, cwd=meeting) as running:
         wait_until(lambda: len(descendants(running.pid)) == expected)
         (meeting / "go").touch()
         assert running.wait() == 0
+
+
+def test_no_more_processes_are_started_than_there_are_inputs(meeting: Path) -> None:
+    given: dict[str, object] = {"inputs": ("1", "2"), "input": None, "threads": 1, "workers": 9}
+    assert commands._needed(given, cpus=4) == 2
+
+
+def test_processes_that_are_still_to_start_hold_up_no_end(project: Path) -> None:
+    """Ten thousand take most of a minute to start."""
+    (project / "in.txt").write_text("3\n")
+    done = dq("run", "app:square", "-i", "in.txt", "-w", "10000", cwd=project, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "9\n"), done.stderr
 
 
 @pytest.mark.parametrize("option", ["-p", "--processes", "-j", "--jobs"])

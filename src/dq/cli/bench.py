@@ -23,7 +23,8 @@ from dq.tls import settings
 )  # fmt: skip
 @click.option(
     "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N",
-    help="Without --server: processes; N, -N (all CPUs but N) or N%; by default one for each CPU.",
+    help="Without --server: processes; N, -N (all CPUs but N), +N (N more than CPUs) or N%; by"
+    " default one for each CPU.",
 )  # fmt: skip
 @options.authkey
 @options.tls

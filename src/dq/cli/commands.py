@@ -20,8 +20,8 @@ from dq.errors import Stopped
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option(
     "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N",
-    help="Processes: N, -N (all CPUs but N) or N%; by default one for each CPU, and no more than"
-    " there are INPUTs.",
+    help="Processes: N, -N (all CPUs but N), +N (N more than CPUs) or N%; by default one for each"
+    " CPU. No more are started than there are INPUTs.",
 )  # fmt: skip
 @options.threads
 @options.inputs
@@ -60,7 +60,7 @@ def run(**given: Any) -> None:
         raise click.UsageError("--host goes with --port PORT (0 for a free one)")
     signal.signal(signal.SIGTERM, _stop_early)  # until there is something to finish
     cpus = units.cpus()
-    workers = given["workers"] if given["workers"] is not None else _needed(given, cpus)
+    workers = _needed(given, cpus)
     # While they import what they need, so does this process: that is half of what a short run
     # takes. More than there are CPUs would only be in each other's way.
     ahead = [processes.start(given["threads"]) for _ in range(min(workers, cpus))]
@@ -70,11 +70,13 @@ def run(**given: Any) -> None:
 
 
 def _needed(given: dict[str, Any], cpus: int) -> int:
-    """One process for each CPU, but none that would have nothing to do."""
+    """As many processes as were asked for, or one for each CPU with work for all of its threads;
+    but none that would have nothing to do."""
+    workers: int | None = given["workers"]
     if given["input"] is not None:
-        return cpus
+        return workers or cpus
     inputs, threads = len(given["inputs"]), int(given["threads"])
-    return min(cpus, -(-inputs // threads))
+    return min(workers, inputs) if workers else min(cpus, -(-inputs // threads))
 
 
 def _stop_early(*_: object) -> NoReturn:

@@ -81,6 +81,7 @@ PROCESSES = Parsed("n", lambda text: units.processes(text, units.cpus()))
 
 COUNT = click.IntRange(min=0)
 POSITIVE = click.IntRange(min=1)
+THREADS = click.IntRange(1, units.MOST_THREADS)
 
 
 def is_typed(name: str) -> bool:
@@ -133,7 +134,7 @@ debug = click.option("--debug", is_flag=True, help="Show the traceback of dq's o
 quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, only errors.")
 
 threads = click.option(
-    "-t", "--threads", type=POSITIVE, default=1, show_default=True, metavar="N",
+    "-t", "--threads", type=THREADS, default=1, show_default=True, metavar="N",
     help="Task slots in each process, for tasks that wait rather than compute; as many `async`"
     " tasks are awaited at once.",
 )  # fmt: skip

@@ -25,7 +25,8 @@ from dq.tls import settings
 )  # fmt: skip
 @click.option(
     "-p", "--processes", "-j", "--jobs", type=options.PROCESSES, metavar="N",
-    help="Processes: N, -N (all CPUs but N) or N%; by default one for each CPU.",
+    help="Processes: N, -N (all CPUs but N), +N (N more than CPUs) or N%; by"
+    " default one for each CPU.",
 )  # fmt: skip
 @options.threads
 @options.authkey
