@@ -58,7 +58,7 @@ def run(
     [6, 24, 120]
     """
     tasks.stop_loading()
-    with Master(workers=_count(workers), **options) as master:
+    with Master(workers=_count(workers=workers), **options) as master:
         return _collect(master, task, inputs, return_exceptions, journal, retry_failed)
 
 
@@ -205,12 +205,16 @@ def run_worker(
         MasterLost: it has gone and did not come back.
     """
     tasks.stop_loading()
-    units.at_least(1, threads=threads, max_tasks=max_tasks)
-    units.at_least(units.LEAST_MEMORY, max_memory=max_memory)
+    units.text(server=server)
+    units.whole(1, 65535, **units.given(port=port))
+    units.whole(1, units.MOST_THREADS, threads=threads)
+    units.whole(1, **units.given(max_tasks=max_tasks))
+    units.whole(units.LEAST_MEMORY, **units.given(max_memory=max_memory))
+    units.seconds(reconnect=reconnect)
     plan = Plan(
         address(server, port),
         keys.find(authkey),
-        _count(processes),
+        _count(processes=processes),
         threads,
         checked(task) if task is not None else None,
         reconnect,
@@ -245,12 +249,13 @@ def address(server: str, port: int | None = None) -> tuple[str, int]:
     return host, chosen
 
 
-def _count(processes: int | None) -> int:
-    if processes is None:
+def _count(**given: int | None) -> int:
+    """A number of processes, under its argument's name; None for one for each CPU."""
+    [(name, number)] = given.items()
+    if number is None:
         return units.cpus()
-    if processes < 1:
-        raise UsageError(f"at least one worker process is needed, not {processes}")
-    return processes
+    units.whole(1, units.MOST_PROCESSES, **{name: number})
+    return number
 
 
 def _collect(

@@ -192,6 +192,8 @@ def _encode(authkey: str | bytes, source: str) -> bytes:
             authkey = authkey.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
             raise BadKey(f"{source} has a character that is no text: use dq keygen") from error
+    if not isinstance(authkey, bytes | bytearray):  # bytes(5) would be five zeros
+        raise BadKey(f"{source} must be a string or bytes, not {type(authkey).__name__}")
     # bytes(): multiprocessing's AuthenticationString refuses to be pickled, a plain copy does not.
     return bytes(_refuse_empty(authkey, source))
 

@@ -37,7 +37,7 @@ from dq.queues import Queues
 from dq.records import Failed, Recorded, Result
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function, JobSpec, TaskRef
-from dq.tls import PLAIN, settings
+from dq.tls import PLAIN, check_mode, settings
 from dq.transport import KEEPALIVE, MAX_MESSAGE, Address
 
 if TYPE_CHECKING:
@@ -172,11 +172,18 @@ class Master:
         report: Callable[[str], None] | None = None,
     ) -> None:
         tasks.stop_loading()
-        units.at_least(0, workers=workers, retries=retries, maxsize=maxsize)
-        units.at_least(1, threads=threads, max_message=max_message, max_deaths=max_deaths)
-        units.at_least(1, max_tasks=max_tasks, max_failures=max_failures, batch=batch)
-        units.at_least(5, keepalive=keepalive)
-        units.at_least(units.LEAST_MEMORY, max_memory=max_memory)
+        units.whole(0, units.MOST_PROCESSES, workers=workers)
+        units.whole(1, units.MOST_THREADS, threads=threads)
+        units.whole(0, retries=retries, maxsize=maxsize)
+        units.whole(1, max_message=max_message, max_deaths=max_deaths)
+        some = units.given(max_tasks=max_tasks, max_failures=max_failures, batch=batch)
+        units.whole(1, **some)
+        units.whole(units.LEAST_MEMORY, **units.given(max_memory=max_memory))
+        units.whole(*units.KEEPALIVE, keepalive=keepalive)
+        units.whole(0, 65535, **units.given(port=port))
+        units.seconds(retry_delay=retry_delay, **units.given(timeout=timeout))
+        units.text(host=host)
+        check_mode(tls)
         if pickle not in LOADS:
             raise UsageError(f"pickle must be 'safe' or 'any', not {pickle!r}")
         if timeout is not None and not timeout > 0:

@@ -144,8 +144,7 @@ def settings(
     >>> settings("off")
     Tls(mode='off', cert='', key='', ca='', check_name=True)
     """
-    if mode not in MODES:
-        raise UsageError(f"tls is one of {', '.join(MODES)}, not {mode!r}")
+    check_mode(mode)
     files = {"--tls-cert": cert, "--tls-key": key, "--tls-ca": ca}
     missing = [name for name, path in files.items() if not path]
     if len(missing) == len(files):
@@ -162,6 +161,16 @@ def settings(
     found = Tls("certs", cert=where[0], key=where[1], ca=where[2])
     found.client_context(b"")  # that is to say, before anything is served
     return found
+
+
+def check_mode(mode: str) -> None:
+    """Refuse what is no way to encrypt.
+
+    Raises:
+        UsageError: it is none of `MODES`.
+    """
+    if mode not in MODES:
+        raise UsageError(f"tls is one of {', '.join(MODES)}, not {mode!r}")
 
 
 def _without_files(mode: str) -> str:

@@ -23,6 +23,8 @@ _PREFIXES = ("", "K", "M", "G", "T", "P")
 LEAST_MEMORY = 32 * 1024 * 1024  # bytes; a task process that has done nothing yet has half of it
 _LARGEST_SIZE = 2**63 - 1
 
+KEEPALIVE = (5, 86400)  # seconds, the least and the most: what each system takes
+
 MOST_PROCESSES = 10_000  # of one supervisor, and with each of them a thread of it
 MOST_THREADS = 1_000  # task slots of one process
 _PROCESSES = re.compile(r"([-+]?)([0-9]{1,9})|([0-9]{1,9})%")
@@ -85,17 +87,62 @@ def size(text: str, least: int = 0) -> int:
     return total
 
 
-def at_least(least: int, **numbers: int | None) -> None:
-    """Refuse an argument that is given and smaller.
+def given(**values: object) -> dict[str, object]:
+    """Those of some arguments that are not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def whole(least: int, most: int = _LARGEST_SIZE, /, **numbers: object) -> None:
+    """Refuse an argument that is no whole number in a range.
 
     Raises:
         UsageError: the message names it.
 
-    >>> at_least(1, threads=2, batch=None)
+    >>> whole(1, threads=2)
     """
     for name, number in numbers.items():
-        if number is not None and number < least:
-            raise UsageError(f"{name} must be {least} or more, not {number}")
+        if not hasattr(number, "__index__") or not least <= number.__index__() <= most:
+            span = f"from {least} to {most}" if most < _LARGEST_SIZE else f"of {least} or more"
+            raise UsageError(f"{name} must be a whole number {span}, not {_shown(number)}")
+
+
+def seconds(**spans: object) -> None:
+    """Refuse an argument that is no number of seconds which can be waited for.
+
+    Raises:
+        UsageError: the message names it.
+
+    >>> seconds(timeout=1.5)
+    """
+    for name, span in spans.items():
+        is_number = isinstance(span, float) or hasattr(span, "__index__")
+        if not is_number or not 0 <= span <= _CENTURY:  # type: ignore[operator]  # a number
+            raise UsageError(
+                f"{name} must be a number of seconds, from 0 to those of a century,"
+                f" not {_shown(span)}"
+            )
+
+
+def text(**words: object) -> None:
+    """Refuse an argument that is no string.
+
+    Raises:
+        UsageError: the message names it.
+
+    >>> text(host="10.0.0.2")
+    """
+    for name, word in words.items():
+        if not isinstance(word, str):
+            raise UsageError(f"{name} must be a string, not {_shown(word)}")
+
+
+def _shown(value: object) -> str:
+    """A wrong value in a message: of a number that is too long, its beginning."""
+    try:
+        shown = repr(value)
+    except Exception:  # whatever it is: even an int has one that raises, beyond 4300 digits
+        shown = f"one of type {type(value).__name__}"
+    return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
 def processes(text: str, cpus: int) -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gc
 import itertools
+import math
 import os
+import re
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -143,18 +146,68 @@ def test_unpack_spreads_inputs_over_arguments() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "error"),
+    ("name", "value", "wanted"),
     [
-        ({"workers": 0}, dq.UsageError),
-        ({"workers": 1, "threads": 0}, dq.UsageError),
-        ({"workers": 1, "retries": -1}, dq.UsageError),
+        ("workers", 0, "a whole number from 1 to 10000"),
+        ("workers", "2", "a whole number"),
+        ("workers", 99999999, "a whole number from 1 to 10000"),
+        ("threads", 0, "a whole number from 1 to 1000"),
+        ("threads", None, "a whole number"),
+        ("retries", -1, "a whole number of 0 or more"),
+        ("batch", 1.5, "a whole number"),
+        ("max_tasks", 0, "a whole number of 1 or more"),
+        ("max_memory", "1G", "a whole number of 33554432 or more"),
+        ("max_message", 10**30, "a whole number"),
+        ("keepalive", 5.5, "a whole number from 5 to 86400"),
+        ("keepalive", 10**12, "a whole number from 5 to 86400"),
+        ("keepalive", math.inf, "a whole number"),
+        ("retry_delay", "5s", "a number of seconds"),
+        ("retry_delay", -5, "a number of seconds"),
+        ("retry_delay", math.nan, "a number of seconds"),
+        ("timeout", "x", "a number of seconds"),
+        ("timeout", math.inf, "a number of seconds"),
+        ("timeout", 1e300, "a number of seconds"),
     ],
 )
-def test_a_number_that_is_too_small_is_a_usage_error(
-    arguments: dict[str, int], error: type[Exception]
+def test_an_argument_that_cannot_be_used_is_named(name: str, value: Any, wanted: str) -> None:
+    arguments = {"workers": 1, name: value}
+    message = f"^{name} must be {wanted}.*, not {re.escape(repr(value))}$"
+    with pytest.raises(dq.UsageError, match=message):
+        dq.run(square, [1], **arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"host": 5}, "host must be a string, not 5"),
+        ({"tls": "x"}, "tls is one of auto.*, not 'x'"),
+        ({"authkey": 5}, "must be a string or bytes, not int"),
+        ({"port": 70000}, "port must be a whole number from 0 to 65535, not 70000"),
+    ],
+)
+def test_an_argument_that_is_not_needed_is_looked_at_too(
+    arguments: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(error):
-        dq.run(square, [1], **arguments)  # type: ignore[arg-type]
+    with pytest.raises(dq.UsageError, match=message):
+        dq.Master(**arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"server": 5}, "server must be a string, not 5"),
+        ({"port": 70000}, "port must be a whole number from 1 to 65535, not 70000"),
+        ({"processes": 0}, "processes must be a whole number from 1 to 10000, not 0"),
+        ({"threads": 1001}, "threads must be a whole number from 1 to 1000, not 1001"),
+        ({"max_memory": "1M"}, "max_memory must be a whole number"),
+        ({"reconnect": math.nan}, "reconnect must be a number of seconds"),
+    ],
+)
+def test_an_argument_that_a_worker_cannot_use_is_named(
+    arguments: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(dq.UsageError, match=message):
+        dq.run_worker(authkey="k" * 16, **arguments)
 
 
 @pytest.mark.parametrize(
