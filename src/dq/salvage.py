@@ -29,7 +29,7 @@ from dq.journal import (
     set_about,
 )
 from dq.records import Done, Failed
-from dq.sqlitefile import Remains
+from dq.sqlitefile import Remains, has_log
 from dq.unpickling import safe_loads
 
 Span = tuple[int, int]  # index of a first task, and that after the last
@@ -73,12 +73,14 @@ class Contents:
 
 
 def look(path: str) -> Contents:
-    """Count what a journal has.
+    """Count what a journal has; an empty file is one of no run yet.
 
     Raises:
         BadJournal: it is none, damaged, or of another dq.
         OutputError: it cannot be read.
     """
+    if _is_empty(path):
+        return Contents({}, False)
     with _reading(path) as db:
         about = read_about(path, db)
         contents = Contents(about.facts, about.open)
@@ -94,18 +96,32 @@ def records(path: str) -> Iterator[str]:
     Raises:
         As for `look`.
     """
+    if _is_empty(path):
+        return
     with _reading(path) as db:
         output = read_about(path, db).facts["output"]
         for row in _rows(db):
             yield from _lines_of(row, output)
 
 
+def _file_of(path: str) -> str:
+    """The journal's file, beside which its -wal is; a link is not."""
+    if not os.path.isfile(path):
+        why = "it is no regular file" if os.path.exists(path) else "no such file"
+        raise BadJournal(f"cannot open the journal {path}: {why}")
+    return os.path.realpath(path)
+
+
+def _is_empty(path: str) -> bool:
+    file = _file_of(path)
+    return os.path.getsize(file) == 0 and not has_log(file)
+
+
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[sqlite3.Connection]:
-    if not os.path.isfile(path):
-        raise BadJournal(f"cannot open the journal {path}: no such file")
+    file = _file_of(path)
     try:
-        db = open_reader(path, alone=not os.path.exists(path + "-wal"))
+        db = open_reader(file, alone=not os.path.exists(file + "-wal"))
         try:
             check(path, db)
             check_log(path)
@@ -168,11 +184,10 @@ def recover(path: str, new: str) -> Contents:
         BadJournal: there is none, it is in use, or nothing says any more what run it is of.
         UsageError: the new file exists, or cannot be written.
     """
-    if not os.path.isfile(path):
-        raise BadJournal(f"cannot open the journal {path}: no such file")
+    file = _file_of(path)
     if os.path.exists(new):
         raise UsageError(f"{new} exists: give --recover a new file")
-    lock = Lock(os.path.realpath(path), path)
+    lock = Lock(file, path)
     try:
         return _save(path, new)
     except sqlite3.Error as error:
@@ -187,7 +202,7 @@ def _save(path: str, new: str) -> Contents:
     try:
         create(db, {})
         db.execute("BEGIN")
-        for columns in Remains(path).rows():
+        for columns in Remains(_file_of(path)).rows():
             if len(columns) == COLUMNS:
                 _save_row(db, columns)
             elif facts is None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from support import dq
+from support import DQ, Running, dq
 
 SWITCH = """
 import os
@@ -248,6 +249,40 @@ def test_a_damaged_journal_is_saved_and_goes_on(folder: Path) -> None:
     (folder / "new").rename(folder / "j")
     assert run(folder, *numbers, task="switch:work").stdout == whole
     assert 390 < len(runs(folder)) < 500
+
+
+@pytest.mark.parametrize(
+    ("args", "shown"),
+    [
+        ((), "1 done, 0 failed"),
+        (("--format", "jsonl"), '"result": "1"'),
+        (("--recover", "new"), "saved the outcomes of 1 task"),
+    ],
+)
+def test_a_link_shows_what_the_log_beside_its_file_has(
+    folder: Path, args: tuple[str, ...], shown: str
+) -> None:
+    """A master that was killed has left all of it in the log."""
+    (folder / "elsewhere").mkdir()
+    (folder / "link").symlink_to("elsewhere/j")
+    argv = (*DQ, "run", "app:echo", "-i", "-", "--journal", "link", "-w", "1")
+    with Running(*argv, cwd=folder, stdin=subprocess.PIPE) as running:
+        running.write("1\n")
+        running.wait_for("^1$", stream="stdout")
+    assert shown in journal(folder, "link", *args).stdout
+
+
+def test_what_is_no_file_is_no_journal(folder: Path) -> None:
+    said = "dq: cannot open the journal .: it is no regular file\n"
+    assert journal(folder, ".", code=2).stderr == said
+
+
+@pytest.mark.parametrize("args", [(), ("--format", "jsonl")])
+def test_an_empty_file_is_a_journal_of_no_outcomes(folder: Path, args: tuple[str, ...]) -> None:
+    (folder / "j").touch()
+    shown = journal(folder, "j", *args).stdout
+    assert shown == ("" if args else "empty: no input has an outcome yet\n")
+    assert run(folder, "3").stdout == "9\n"
 
 
 def test_recover_writes_over_nothing(folder: Path) -> None:

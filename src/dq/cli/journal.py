@@ -50,6 +50,9 @@ def journal(file: str, format: str, recover: str | None, debug: bool) -> None:
 def summary(contents: Contents) -> Iterator[str]:
     """What a journal has, for people."""
     facts = contents.facts
+    if not facts:
+        yield "empty: no input has an outcome yet\n"
+        return
     yield f"{facts['task']}, with {facts['inputs']} in and {facts['output']} out\n"
     yield f"{contents.done} done, {len(contents.failed)} failed\n"
     if contents.spans:
