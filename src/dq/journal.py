@@ -305,9 +305,14 @@ class Journal:
             db.execute("DELETE FROM outcomes WHERE failure IS NOT NULL")
             [stop] = db.execute("SELECT max(start + count) FROM outcomes").fetchone()
             self.left = stop or 0
-        self._mark(True)
+        if found.open:
+            self._mark(False)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        self._mark(True)  # once more, into the -wal: from here on one that is empty has lost this
+        # From the -wal, which is not emptied any more, to the file: nowhere in between does the
+        # file say that there is a -wal to be missed while there is none.
+        self._mark(True)
+        db.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+        self._mark(True)  # once more, so that the -wal begins with something that is no outcome
 
     def _mark(self, is_open: bool) -> None:
         """Note whether there is a -wal that must not be missing."""

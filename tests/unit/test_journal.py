@@ -445,6 +445,38 @@ def test_a_zeroed_page_of_the_log_is_refused_while_more_than_a_commit_follows(
         assert Path(f"{bad}-wal").stat().st_size == len(log)  # more can be saved of it
 
 
+@pytest.mark.parametrize("was_killed", [False, True])
+def test_no_log_is_missed_where_a_master_was_killed_before_it_had_written_an_outcome(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, was_killed: bool
+) -> None:
+    """What there is before and after each step of opening a journal is what a kill leaves."""
+    copies: list[Path] = []
+    mark = Journal._mark
+
+    def copied(journal: Journal, is_open: bool) -> None:
+        for step in (lambda: None, lambda: mark(journal, is_open)):
+            step()
+            copies.append(tmp_path / f"copy{len(copies)}")
+            log = Path(f"{journal.path}-wal")
+            fresh_copy(Path(journal.path), copies[-1], log.read_bytes() if log.exists() else None)
+
+    with killed(tmp_path / "j", some_records()) as path:
+        log = Path(f"{path}-wal").read_bytes()
+        fresh_copy(path, tmp_path / "again", log if was_killed else None)
+    if not was_killed:
+        with closing(Journal(str(tmp_path / "again"), ABOUT)):
+            pass  # closed in an orderly way
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "_mark", copied)
+        Journal(str(tmp_path / "again"), ABOUT).close()
+    assert len(copies) > 4
+    said: list[str] = []
+    for copy in copies:
+        with closing(Journal(str(copy), ABOUT, log=said.append)):
+            pass
+    assert said == []
+
+
 def test_a_missing_log_is_said(tmp_path: Path) -> None:
     said: list[str] = []
     with killed(tmp_path / "j", some_records()) as path:
