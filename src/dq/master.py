@@ -534,6 +534,7 @@ class Job:
         self.line = line
         self._error: BaseException | None = None  # what the inputs raised
         self._aborted: Exception | None = None
+        self._halted = False
 
     def feed(self) -> None:
         """Read the inputs; what their iterator raises is raised again by `records`."""
@@ -559,9 +560,20 @@ class Job:
         self._master.check_workers(self.line)
         if records is not None and self._master.closed:
             raise Stopped("stopped before the end: the master is closed")
-        if records is None and self.line.job.stopped is not None:
-            raise Stopped(f"stopped before the end: {self.line.job.stopped}")
+        if records is None:
+            self._check_stopped()
         return records
+
+    def _check_stopped(self) -> None:
+        """Raise why not every task has an outcome, of a job that has ended."""
+        job = self.line.job
+        if job.stopped is None:
+            return
+        if self._halted:
+            raise Stopped(f"stopped before the end: {job.stopped}")
+        # There were too many failures. Others may have come since, and the end with them.
+        if not job.ended or job.uncut or job.out:
+            raise Stopped(f"stopped before the end: {job.counts.failed} task(s) failed")
 
     def consumed(self, records: list[Recorded]) -> None:
         """Records have been passed on; as much more may come."""
@@ -575,6 +587,7 @@ class Job:
 
     def halt(self, reason: str) -> None:
         """Give out no more; what is running may finish."""
+        self._halted = True
         self._master.queues.halt(self.line, reason)
 
     def close(self) -> None:

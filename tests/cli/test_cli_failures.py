@@ -134,6 +134,26 @@ def test_max_failures_stops_at_so_many(project: Path) -> None:
     assert done.stderr.splitlines()[-1] == "dq: stopped before the end: 3 task(s) failed"
 
 
+@pytest.mark.parametrize("limit", [("--fail-fast",), ("--max-failures", "2")])
+def test_a_run_whose_tasks_all_have_an_outcome_was_not_stopped(
+    project: Path, limit: tuple[str, ...]
+) -> None:
+    given = ("7", "7", "8", "7", "7")
+    done = dq("run", "app:boom_at_7", *given, *limit, "-w", "1", "--batch", "5", cwd=project)
+    assert (done.returncode, done.stdout) == (1, "8\n")
+    *failures, last = done.stderr.splitlines()
+    assert len(failures) == 4
+    assert "5 done" in last
+    assert last.endswith("4 failed")
+
+
+def test_a_run_that_was_stopped_says_how_many_failed_in_the_end(project: Path) -> None:
+    given = ("7", "7", "7", "8", "8", "8")
+    done = dq("run", "app:boom_at_7", *given, "--fail-fast", "-w", "1", "--batch", "3", cwd=project)
+    assert done.returncode == 4
+    assert done.stderr.splitlines()[-1] == "dq: stopped before the end: 3 task(s) failed"
+
+
 def test_fewer_failures_than_max_failures_do_not_stop_a_run(project: Path) -> None:
     argv = ("run", "app:boom_at_7", "6", "7", "8", "--max-failures", "2", "-w", "1")
     done = dq(*argv, cwd=project)
