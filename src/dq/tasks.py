@@ -168,7 +168,7 @@ class TaskRef:
         kind: "module", "file", "main" (the parent's script) or "pickle".
         where: the module's name, or the file's path as given.
         name: dotted attribute in it.
-        path: the file's absolute path; for "main" the package it belongs to follows in `package`.
+        path: the file's absolute path; for "pickle", of a script whose names are in it.
         package: `__package__` of a script started with ``python -m``.
         data: the pickled function.
     """
@@ -262,8 +262,11 @@ def _pickled(task: Function) -> TaskRef:
     label = getattr(task, "__qualname__", None) or repr(task)
     try:
         data = pickle.dumps(task)
-        if b"__main__" not in data or main_script() is not None:
+        if b"__main__" not in data:
             return TaskRef("pickle", label, data=data)
+        if (script := main_script()) is not None:  # a method of an object of its class, say
+            path, package = script
+            return TaskRef("pickle", label, path=path, package=package, data=data)
     except Exception:
         pass  # a lambda or closure: by value, or not at all
     try:
@@ -299,6 +302,9 @@ def load(ref: TaskRef) -> Function:
 
 
 def _unpickle(ref: TaskRef) -> Function:
+    script = _script_of(ref)
+    if script is not None:
+        _load_module(script)
     try:
         function = pickle.loads(ref.data)
     except Exception as error:
@@ -318,8 +324,16 @@ def enter(ref: TaskRef, go_on: Callable[[], object]) -> None:
     Raises:
         BadTask: the script cannot be loaded.
     """
-    if ref.kind in ("file", "main"):
-        _load_module(ref, Loading(go_on))
+    script = _script_of(ref)
+    if script is not None:
+        _load_module(script, Loading(go_on))
+
+
+def _script_of(ref: TaskRef) -> TaskRef | None:
+    """The script that has to be loaded for a reference."""
+    if ref.kind == "pickle":
+        return TaskRef("main", ref.path, "", ref.path, ref.package) if ref.path else None
+    return ref if ref.kind in ("file", "main") else None
 
 
 def _load_module(ref: TaskRef, loading: Loading | None = None) -> ModuleType:

@@ -66,6 +66,24 @@ def test_classes_of_a_script_may_be_inputs_and_values(tmp_path: Path) -> None:
     assert_prints(script(write(tmp_path, source)), "[Point(2), Point(4)] True\n")
 
 
+@pytest.mark.parametrize("task", ["Scale(3).times", "Scale.double", "Scale(3)", "partial(add, 4)"])
+def test_a_task_may_be_whatever_can_be_pickled_by_a_script_s_names(
+    tmp_path: Path, task: str
+) -> None:
+    source = (
+        "import dq\nfrom functools import partial\n"
+        "class Scale:\n"
+        "    def __init__(self, by):\n        self.by = by\n"
+        "    def times(self, x):\n        return self.by * x\n"
+        "    __call__ = times\n"
+        "    @classmethod\n    def double(cls, x):\n        return cls(2).times(x)\n"
+        "def add(x, y):\n    return x + y\n"
+        f"print(dq.run({task}, [2], workers=1))\n"
+    )
+    expected = {"Scale.double": "[4]\n"}.get(task, "[6]\n")
+    assert_prints(script(write(tmp_path, source)), expected)
+
+
 def test_a_script_is_loaded_once_by_each_process(tmp_path: Path) -> None:
     source = (
         "import os, dq\n"
