@@ -21,7 +21,7 @@ import struct
 from collections import deque
 from collections.abc import Callable, Iterable
 
-from dq.light import TYPE_CHECKING
+from dq.light import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
     from typing import Any
@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 Args = tuple[object, ...]
 
 MOST = 2_000_000  # lists, tuples, dicts, sets and objects of one message: up to a GiB of them
-HEAVIEST = 10_000  # values that one key may consist of; as deep as they may be, a MiB of stack does
+# Values that one key may consist of, and deques that may have others in them: as deep as they may
+# be, a MiB of stack does.
+HEAVIEST = 10_000
 HASHED = 10_000_000  # values that all keys of a message may consist of: a fifth of a second's work
 ALIKE = 64  # keys of one hash, of which each new one is compared with all before
 BITS = 65_536  # of an integer that something is called with; Fraction(a, b) takes their square
@@ -226,6 +228,7 @@ class _Checked(_InPython):  # type: ignore[misc]  # of no type that checkers kno
         self._weighed: list[object] = []  # these, kept so that their ids stay theirs
         self._hashed = 0  # weight of all keys so far
         self._alike: dict[int, list[object]] = {}  # these, by their hashes
+        self._links: set[int] = set()  # ids of deques that have others in them
         # How long all that things are called with may be, where the same is used over and over.
         self._left = 4 * file.getbuffer().nbytes + 100_000
 
@@ -252,6 +255,8 @@ class _Checked(_InPython):  # type: ignore[misc]  # of no type that checkers kno
         self.load_reduce()
         if called is frozenset:
             self._weigh_last()
+        elif called is deque:
+            self._link(self.stack[-1], self.stack[-1])
 
     def _newobj(self) -> None:
         called, args = self.stack[-2:]
@@ -266,6 +271,21 @@ class _Checked(_InPython):  # type: ignore[misc]  # of no type that checkers kno
             raise Refused(f"{name} may not be given attributes here that are not its own")
         self._use((state,))
         self.load_build()
+
+    def _append(self) -> None:
+        self._link(self.stack[-2], self.stack[-1:])
+        self.load_append()
+
+    def _appends(self) -> None:
+        self._link(self.metastack[-1][-1], self.stack)
+        self.load_appends()
+
+    def _link(self, found: object, items: Iterable[object]) -> None:
+        """Take note of deques within deques, which C frees one in the other on its stack."""
+        if type(found) is deque and deque in set(map(type, items)):
+            self._links.add(id(found))
+            if len(self._links) > HEAVIEST:
+                raise Refused("so many deques within deques may not be unpickled here")
 
     def _use(self, args: Args) -> None:
         self._left -= sum(len(arg) if isinstance(arg, _SIZED) else 1 for arg in args)
@@ -334,6 +354,8 @@ _Checked.dispatch |= {
     pickle.REDUCE[0]: _Checked._reduce,
     pickle.NEWOBJ[0]: _Checked._newobj,
     pickle.BUILD[0]: _Checked._build,
+    pickle.APPEND[0]: _Checked._append,
+    pickle.APPENDS[0]: _Checked._appends,
     pickle.SETITEM[0]: _Checked._setitem,
     pickle.SETITEMS[0]: _Checked._setitems,
     pickle.DICT[0]: _Checked._dict,
@@ -354,6 +376,8 @@ def _is_exception(name: str) -> bool:
 
 def _check_of(found: object, name: str) -> Callable[[Args], bool]:
     if isinstance(found, type) and issubclass(found, BaseException):
+        if issubclass(found, SyntaxError):
+            return _is_syntax
         return _are_scalars if issubclass(found, OSError) else _are_ready
     return _CALLS.get(name, _are_scalars)
 
@@ -372,6 +396,12 @@ def _is_scalar(value: object) -> bool:
 def _are_ready(args: Args) -> bool:
     """Whether none is more than it looks: what an exception makes a tuple of takes up memory."""
     return all(type(arg) is not range and type(arg).__module__ != "ipaddress" for arg in args)
+
+
+def _is_syntax(args: Args) -> bool:
+    """With the place of the error, which is copied out of what it came in."""
+    place = args[1] if len(args) > 1 else ()
+    return _are_ready(args) and type(place) in (tuple, list) and _are_scalars(cast("Args", place))
 
 
 def _is_never(args: Args) -> bool:
@@ -419,15 +449,24 @@ def _is_state(found: object, state: object) -> bool:
         return False
     if type(found).__name__ == "UUID":
         return set(state) <= {"int", "is_safe"} and _are_scalars(tuple(state.values()))
-    return isinstance(found, BaseException) and all(map(_is_own, state, state.values()))
+    return isinstance(found, BaseException) and all(
+        _is_own(found, name, value) for name, value in state.items()
+    )
 
 
-def _is_own(name: object, value: object) -> bool:
+def _is_own(found: BaseException, name: object, value: object) -> bool:
     """Whether an exception may have such an attribute: none that Python itself looks at; none that
     can be called, in the place of a method; none that makes a chain, whose end C would follow
-    without a look at its stack."""
+    without a look at its stack.
+
+    C frees the fields of its own exceptions (`value`, `msg`, `name`) like that, so nothing but
+    scalars comes into them from here; and what their arguments bring into them does not hang there,
+    as long as nobody takes the arguments away.
+    """
     if type(name) is not str or isinstance(value, (type, BaseException)):
         return False
     if name == "args":
-        return type(value) is tuple
+        return value is found.args  # as AttributeError's own pickles have it, from 3.12 on
+    if hasattr(type(found), name):
+        return _is_scalar(value) and not name.startswith("__")
     return name == "__notes__" or not name.startswith("__")

@@ -133,6 +133,19 @@ def chain(cls: str, attribute: str, length: int) -> Fragment:
 MILLION = 1_000_000
 
 
+def emptied(cls: str, length: int) -> Fragment:
+    """Exceptions each of which has the one before as its argument, and then no arguments: so C's
+    own field is all that holds it."""
+    start = named("builtins", cls) + b"q\x000" + dict_of(args=b")") + b"q\x010N"
+    return start + b"q\x020h\x00h\x02\x85Rh\x01b" * length
+
+
+def in_deques(before: Fragment, after: Fragment, length: int) -> Fragment:
+    """Each in a deque of its own, with more around that."""
+    start = named("collections", "deque") + b"q\x000" + named("builtins", "SyntaxError")
+    return start + b"q\x030N" + (b"q\x020" + before + b"h\x00)Rh\x02a" + after) * length
+
+
 def alike(key: Callable[[int], Fragment]) -> Fragment:
     """Many fragments of numbers that have the same hash: to find one is to look at all."""
     return b"".join(key(n * (2**61 - 1)) for n in range(20_000))
@@ -248,6 +261,28 @@ BOMBS: dict[str, Fragment] = {
     "causes of errors": chain("OSError", "__cause__", 200_000),
     "contexts of errors": chain("OSError", "__context__", 200_000),
     "errors as names of errors": chain("ImportError", "name", 200_000),
+    "syntax errors without arguments": emptied("SyntaxError", 400_000),
+    "system exits without arguments": emptied("SystemExit", 990_000),
+    "ends of iterators without arguments": emptied("StopIteration", 990_000),
+    "failed imports without arguments": emptied("ImportError", 990_000),
+    "deques in deques": in_deques(b"", b"", 400_000),
+    "deques in deques, at once": named("collections", "deque")
+    + b"q\x000N"
+    + b"q\x020h\x00h\x02\x85\x85R" * 400_000,
+    "deques in deques, several": in_deques(b"", b"(NNe", 400_000).replace(b"h\x02a", b"(h\x02Ne"),
+    "fields of errors in deques": in_deques(
+        b"h\x03)R", b"q\x020}" + text("msg") + b"h\x02sb", 200_000
+    ),
+    "a place of an error that has left its deque": named("collections", "deque")
+    + b"q\x000"
+    + named("builtins", "SyntaxError")
+    + b"q\x030N"
+    + (
+        b"q\x020h\x00(h\x02NNNtK\x04\x86R"  # a deque of four
+        b"q\x050h\x03N" + b"h\x05\x86R"  # an error there
+        b"h\x05(NNNNe0"  # and others in its place
+    )
+    * 390_000,
     "a class with another attribute": built(
         named("pathlib", "PurePath"), b"N" + dict_of(hostile=b"N") + b"\x86"
     ),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import collections
 import fractions
 import ipaddress
@@ -92,6 +93,9 @@ WRITE = """if True:
         KeyError("x"), StopIteration(3), SystemExit(2), KeyboardInterrupt(),
         ValueError(TypeError(1)), SyntaxError("x", ("f", 1, 2, "line")),
         UnicodeDecodeError("utf-8", b"x", 0, 1, "no"), ImportError("x"),
+        ImportError("x", name="n", path="p"), IndentationError("x", ["f", 1, 2, "l"]),
+        SystemExit(ValueError("x")), StopIteration({"a": [1]}),
+        collections.deque([collections.deque([1]), [collections.deque()]]),
     ]:
         for protocol in range(3, pickle.HIGHEST_PROTOCOL + 1):
             print(pickle.dumps(value, protocol).hex(), ascii(value))
@@ -124,6 +128,45 @@ def test_standard_values_of_every_python_come_through(python: str) -> None:
 )
 def test_large_data_comes_through(value: object, protocol: int) -> None:
     assert safe_loads(pickle.dumps(value, protocol)) == value
+
+
+def with_ordinary_arguments(kind: type[BaseException]) -> BaseException:
+    if issubclass(kind, (UnicodeDecodeError, UnicodeEncodeError)):
+        text = b"x" if issubclass(kind, UnicodeDecodeError) else "x"
+        return kind("utf-8", text, 0, 1, "no")
+    if issubclass(kind, UnicodeTranslateError):
+        return kind("x", 0, 1, "no")
+    if kind.__name__.endswith("ExceptionGroup"):
+        return kind("x", [ValueError(1), TypeError([2])])
+    return kind(9999, "no") if issubclass(kind, OSError) else kind("x")
+
+
+EXCEPTIONS = [
+    kind
+    for kind in vars(builtins).values()
+    if isinstance(kind, type) and issubclass(kind, BaseException)
+]
+
+
+@pytest.mark.parametrize("kind", EXCEPTIONS)
+def test_every_builtin_exception_comes_through_as_it_is(kind: type[BaseException]) -> None:
+    error = with_ordinary_arguments(kind)
+    error.more = {"a": [1]}  # type: ignore[attr-defined]
+    for protocol in range(3, pickle.HIGHEST_PROTOCOL + 1):
+        loaded = safe_loads(pickle.dumps(error, protocol))
+        assert (type(loaded), repr(loaded)) == (type(error), repr(error))
+        assert vars(loaded) == vars(error)
+
+
+@pytest.mark.parametrize("kind", ["SyntaxError", "StopIteration", "ImportError", "SystemExit"])
+def test_no_exception_loses_the_arguments_that_it_was_made_with(kind: str) -> None:
+    with pytest.raises(Refused, match="may not be given attributes"):
+        safe_loads(pickles.whole(pickles.emptied(kind, 2)))
+
+
+def test_many_deques_with_a_deque_in_each_come_through() -> None:
+    value = [collections.deque([collections.deque([n])]) for n in range(5_000)]
+    assert safe_loads(pickle.dumps(value)) == value
 
 
 def test_deep_data_comes_through() -> None:
