@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import builtins
 import io
+import math
 import pickle
 import struct
 from collections import deque
@@ -33,6 +34,9 @@ MOST = 2_000_000  # lists, tuples, dicts, sets and objects of one message: up to
 # be, a MiB of stack does.
 HEAVIEST = 10_000
 HASHED = 10_000_000  # values that all keys of a message may consist of: a fifth of a second's work
+# Keys of hashes that who sends them can choose, in one dict or set, squared: each can be made to
+# collide with all others without one hash being another's. Half a second's work at the worst.
+WALKED = 20_000**2
 ALIKE = 64  # keys of one hash, of which each new one is compared with all before
 BITS = 65_536  # of an integer that something is called with; Fraction(a, b) takes their square
 
@@ -94,12 +98,17 @@ def safe_loads(data: bytes | bytearray) -> object:
 
 _NONE, _LINE, _PUT, _GLOBAL, _STACK_GLOBAL, _LONG_PUT = 0, -1, -2, -3, -4, -5
 _LEN1, _LEN4, _LEN8, _LONG1, _LONG4, _BUILT, _TUPLE, _KEYS, _FRAME, _STOP = range(-6, -16, -1)
+_AGAIN, _NUMBER = -20, -40  # less how many bytes it takes
 _OPCODES = {
-    1: b"(012Naeb\x88\x89\x94)",
-    2: b"Khq\x80",
-    3: b"M",
-    5: b"Jj",
-    9: b"G",
+    1: b"(01Naeb\x88\x89\x94)",
+    2: b"q\x80",
+    _NUMBER - 2: b"K",
+    _NUMBER - 3: b"M",
+    _NUMBER - 5: b"J",
+    _NUMBER - 9: b"G",
+    _AGAIN - 1: b"2",
+    _AGAIN - 2: b"h",
+    _AGAIN - 5: b"j",
     _LINE: b"FILSVg",
     _PUT: b"p",
     _LONG_PUT: b"r",
@@ -125,14 +134,15 @@ _read4, _read8 = struct.Struct("<I").unpack_from, struct.Struct("<Q").unpack_fro
 
 def _survey(data: bytes | bytearray) -> bool:
     """Whether the unpickler in C can have it: there are no classes, and no keys after anything
-    that could be long to hash, or of a hash that somebody has chosen.
+    that could be long to hash, or of a hash that somebody has chosen; but for numbers, so few that
+    it does not matter which.
 
     Raises:
         Refused: it is not to be unpickled at all.
         IndexError, ValueError, struct.error: it is cut off.
     """
     sizes = _SIZES
-    at = built = 0
+    at = built = numbers = again = 0
     end = len(data)  # of the frame, where there is one
     plain, heavy = True, False
     while True:
@@ -145,6 +155,12 @@ def _survey(data: bytes | bytearray) -> bool:
             at += size
         elif size == _LEN1:
             at += 2 + data[at + 1]
+        elif size < _NUMBER:
+            numbers += 1
+            at += _NUMBER - size
+        elif size < _AGAIN:
+            again += 1
+            at += _AGAIN - size
         elif size == _TUPLE:
             heavy = True
             built += 1
@@ -153,7 +169,7 @@ def _survey(data: bytes | bytearray) -> bool:
             built += 1
             at += 1
         elif size == _KEYS:
-            plain = plain and not heavy
+            plain = plain and not heavy and numbers * (numbers + again) <= WALKED
             if data[at] in b"d\x91":  # a dict, a frozenset
                 heavy = True
                 built += 1
@@ -162,6 +178,7 @@ def _survey(data: bytes | bytearray) -> bool:
             at += 5 + _read4(data, at + 1)[0]
         elif size == _LONG1:
             heavy = heavy or data[at + 1] > 8  # then it can be of the same hash as many others
+            numbers += 1
             at += 2 + data[at + 1]
         elif size == _LONG4:
             heavy = True
@@ -213,6 +230,42 @@ class _Plain(pickle.Unpickler):
         raise Refused(f"{module}.{name} may not be unpickled here")  # the survey has missed it
 
 
+_UNFORESEEN = (str, bytes)  # whose hashes nobody can
+
+
+class _Table:
+    """What is known of the keys of one dict or set, in the order in which they come.
+
+    CPython looks for a key's place from its hash on, and as long as these rise, to no more than 3/2
+    of how many there are, no two have the same: so it is with ``set(range(1_000_000))``.
+    """
+
+    __slots__ = ("chosen", "count", "first", "last", "orderly", "owner")
+
+    def __init__(self, owner: object) -> None:
+        self.owner = owner  # kept so that its id stays its own
+        self.count = self.chosen = self.orderly = self.first = 0
+        self.last = -1
+
+    def add(self, key: object) -> None:
+        if type(key) is tuple and any(part and type(part) in _UNFORESEEN for part in key):
+            return
+        if not self.count:
+            self.first = hash(key)
+        place = hash(key) - self.first
+        self.count += 1
+        if self.last < place < 1.5 * (self.orderly + 1):
+            self.orderly += 1
+            self.last = place
+        else:
+            self.chosen += 1
+        if self.chosen * self.count > WALKED:
+            raise Refused(
+                f"over {math.isqrt(WALKED)} keys that are no texts, nor numbers in a row, may not"
+                " be unpickled here in one dict or set"
+            )
+
+
 _InPython: Any = pickle._Unpickler  # type: ignore[attr-defined, unused-ignore]  # undocumented
 
 
@@ -228,6 +281,7 @@ class _Checked(_InPython):  # type: ignore[misc]  # of no type that checkers kno
         self._weighed: list[object] = []  # these, kept so that their ids stay theirs
         self._hashed = 0  # weight of all keys so far
         self._alike: dict[int, list[object]] = {}  # these, by their hashes
+        self._tables: dict[int, _Table] = {}  # of dicts and sets, by their ids
         self._links: set[int] = set()  # ids of deques that have others in them
         # How long all that things are called with may be, where the same is used over and over.
         self._left = 4 * file.getbuffer().nbytes + 100_000
@@ -305,13 +359,17 @@ class _Checked(_InPython):  # type: ignore[misc]  # of no type that checkers kno
         self._weights[id(made)] = min(1 + sum(map(self._weigh, made)), HEAVIEST + 1)
         self._weighed.append(made)
 
-    def _hash(self, keys: Iterable[object]) -> None:
+    def _hash(self, keys: Iterable[object], found: object = None) -> None:
+        """Let keys come into a dict or a set that was there before, or into a new one."""
+        table = _Table(found) if found is None else self._tables.get(id(found))
         for key in keys:
             weight = self._weigh(key)
             self._hashed += weight
             if weight > HEAVIEST or self._hashed > HASHED:
                 raise Refused("keys of so many values may not be unpickled here")
-            if type(key) not in (str, bytes):  # whose hashes nobody can foresee
+            if type(key) not in _UNFORESEEN:
+                table = table or self._tables.setdefault(id(found), _Table(found))
+                table.add(key)
                 alike = self._alike.setdefault(hash(key), [])
                 if key not in alike:
                     alike.append(key)
@@ -319,11 +377,11 @@ class _Checked(_InPython):  # type: ignore[misc]  # of no type that checkers kno
                     raise Refused("so many keys of one hash may not be unpickled here")
 
     def _setitem(self) -> None:
-        self._hash(self.stack[-2:-1])
+        self._hash(self.stack[-2:-1], self.stack[-3])
         self.load_setitem()
 
     def _setitems(self) -> None:
-        self._hash(self.stack[::2])
+        self._hash(self.stack[::2], self.metastack[-1][-1])
         self.load_setitems()
 
     def _dict(self) -> None:
@@ -331,7 +389,7 @@ class _Checked(_InPython):  # type: ignore[misc]  # of no type that checkers kno
         self.load_dict()
 
     def _additems(self) -> None:
-        self._hash(self.stack)
+        self._hash(self.stack, self.metastack[-1][-1])
         self.load_additems()
 
     def _frozenset(self) -> None:

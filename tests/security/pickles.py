@@ -151,6 +151,21 @@ def alike(key: Callable[[int], Fragment]) -> Fragment:
     return b"".join(key(n * (2**61 - 1)) for n in range(20_000))
 
 
+def walk(bits: int) -> list[int]:
+    """Keys for a dict with room for 2^bits, no two of one hash, each of the last third of which
+    CPython looks for in the places of nearly all others."""
+    mask = (1 << bits) - 1
+    places = [12345 & mask]
+    while len(places) < 0.42 * mask:
+        places.append(5 * places[-1] + 1 & mask)
+    some = places[: len(places) // 4]
+    return places + [place + (turn << bits) for turn in (1, 2) for place in some]
+
+
+def short(value: int) -> Fragment:
+    return b"J" + struct.pack("<i", value)
+
+
 #: What would take the memory, the time or the process of who unpickles it.
 BOMBS: dict[str, Fragment] = {
     "a memo entry of a high number": b"Nr" + struct.pack("<I", 2**31),
@@ -177,6 +192,26 @@ BOMBS: dict[str, Fragment] = {
     "numbers of one hash, one by one": b"}" + alike(lambda n: number(n) + b"Ns"),
     "texts of numbers of one hash": b"}(" + alike(lambda n: b"L%dL\nN" % n) + b"u",
     "tuples of one hash": b"}(" + alike(lambda n: number(n) + b"\x85N") + b"u",
+    "numbers that walk": b"}(" + b"".join(short(n) + b"N" for n in walk(17)) + b"u",
+    "numbers that walk, one by one": b"}" + b"".join(short(n) + b"Ns" for n in walk(17)),
+    "numbers that walk, in a set": b"\x8f(" + b"".join(map(short, walk(17))) + b"\x90",
+    "numbers that walk, in a set's call": called(
+        named("builtins", "set"), b"](" + b"".join(map(short, walk(17))) + b"e"
+    ),
+    "numbers that walk, in a frozenset": b"(" + b"".join(map(short, walk(17))) + b"\x91",
+    "numbers that walk, after the others": b"}("
+    + b"".join(short(n) + b"N" for n in [*range(130_000), *walk(17)])
+    + b"u",
+    "one that walks, over and over": b"}("
+    + b"".join(short(n) + b"N" for n in walk(14))
+    + b"q\x00"
+    + short(12345 + (3 << 14))
+    + b"q\x01N"
+    + b"h\x01N" * 400_000
+    + b"u",
+    "floats that walk": b"}("
+    + b"".join(b"G" + struct.pack(">d", n) + b"N" for n in walk(17))
+    + b"u",
     "decimals of one hash": named("decimal", "Decimal")
     + b"q\x000}("
     + alike(lambda n: b"h\x00" + text(str(n)) + b"\x85RN")

@@ -8,6 +8,7 @@ import fractions
 import ipaddress
 import pathlib
 import pickle
+import random
 import sys
 import uuid
 from pathlib import Path
@@ -123,8 +124,27 @@ def test_standard_values_of_every_python_come_through(python: str) -> None:
         {2**100 * i: 2**9000 + i for i in range(100)},
         [b"x" * 100_000, {"y" * 100_000: [1, 2.5]}, (b"z" * 300_000, uuid.UUID(int=1))],
         [{"n": i, "at": uuid.UUID(int=i)} for i in range(1_000)],
+        set(range(100_000)),
+        {i: None for i in range(-5, 100_000) if i % 5},
+        {i: i for i in range(10**12, 10**12 + 100_000)},
+        [{i**7: None for i in range(1_000)} for _ in range(100)],
+        frozenset(random.Random(1).getrandbits(60) for _ in range(19_000)),
+        {(i, str(i)): 0.5 for i in range(50_000)},
     ],
-    ids=["tuples", "keys of tuples", "values of tuples", "long numbers", "long pieces", "objects"],
+    ids=[
+        "tuples",
+        "keys of tuples",
+        "values of tuples",
+        "long numbers",
+        "long pieces",
+        "objects",
+        "a set of a row",
+        "numbers in a row with holes",
+        "long numbers in a row",
+        "many dicts of any numbers",
+        "any numbers",
+        "keys with texts",
+    ],
 )
 def test_large_data_comes_through(value: object, protocol: int) -> None:
     assert safe_loads(pickle.dumps(value, protocol)) == value
@@ -167,6 +187,11 @@ def test_no_exception_loses_the_arguments_that_it_was_made_with(kind: str) -> No
 def test_many_deques_with_a_deque_in_each_come_through() -> None:
     value = [collections.deque([collections.deque([n])]) for n in range(5_000)]
     assert safe_loads(pickle.dumps(value)) == value
+
+
+def test_too_many_keys_are_refused_with_their_number() -> None:
+    with pytest.raises(Refused, match="over 20000 keys that are no texts, nor numbers in a row"):
+        safe_loads(pickle.dumps(dict.fromkeys(pickles.walk(16))))
 
 
 def test_deep_data_comes_through() -> None:
