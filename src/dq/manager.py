@@ -343,6 +343,10 @@ class Server(mpm.Server):
         """The one request by which a connection says what it is for."""
         conn.loads = self._loads
         conn.on_too_large = lambda error: self._say_large(conn.peer(), error)
+        conn.on_silent = lambda: self._say(
+            f"ended a connection from {conn.peer()}: nothing more of a message came for"
+            f" {transport.SILENCE:g} s"
+        )
         try:
             _, name, args, kwds = cast("_Request", conn.recv())
             if name not in self.public:

@@ -53,6 +53,11 @@ PASSED_OVER = 64 * 1024  # bytes read at once of a message that is not taken
 # for a message has room for so many, and 8 KiB for each of ten thousand would be 80 MB.
 PAGE = 448
 JOINED = 64 * 1024  # bytes up to which copying header and body together beats a second write
+ROOM = 1024 * 1024  # bytes that room is made for at once, where a message is said to be longer
+GROWTH = 4  # how much more of it once that is full: by fewer, large ones would be slower
+# Seconds in which something more of a message has to come. One of up to JOINED bytes takes no more
+# than a peer that says nothing between two, and is waited for as long.
+SILENCE = 60.0
 PATIENCE = 0.05  # seconds that a master waits for a client to begin with TLS
 ATTEMPTS = 3  # times that a client begins with TLS, where the master may have lost patience
 HELLO = 0x16  # the first byte of a TLS client
@@ -92,6 +97,7 @@ class Channel:
         self.on_received: Callable[[], None] = _nothing
         self.on_sent: Callable[[], None] = _nothing
         self.on_too_large: Callable[[MessageTooLarge], None] = _nothing
+        self.on_silent: Callable[[], None] = _nothing
         self.asked = False  # whether a message has been received and nothing sent since
 
     def __del__(self) -> None:
@@ -303,15 +309,37 @@ class Channel:
 
     def _filled(self, start: bytes, size: int) -> bytearray:
         """A message that goes on beyond what was received with its start."""
-        buffer = bytearray(size)
+        limited = size > JOINED and self._deadline is None
+        if limited:
+            self._sock.settimeout(SILENCE)
+        try:
+            return self._grown(start, size)
+        except TimeoutError:
+            if limited:
+                self.on_silent()
+                self.hang_up()
+                raise TimeoutError(f"nothing more of a message came for {SILENCE:g} s") from None
+            raise
+        finally:
+            if limited:
+                self._sock.settimeout(None)
+
+    def _grown(self, start: bytes, size: int) -> bytearray:
+        # As its bytes come: to announce many costs nothing, and room for them would be memory.
+        buffer = bytearray(min(size, ROOM))
         buffer[: len(start)] = start
-        view = memoryview(buffer)[len(start) :]
-        while len(view):
-            self._tick()
-            count = self._sock.recv_into(view)
+        have = len(start)
+        while have < size:
+            if have == len(buffer):
+                larger = bytearray(min(GROWTH * have, size))
+                larger[:have] = buffer
+                buffer = larger
+            with memoryview(buffer)[have:] as view:
+                self._tick()
+                count = self._sock.recv_into(view)
             if not count:
                 raise OSError("cut off")
-            view = view[count:]
+            have += count
         return buffer
 
     def _tick(self) -> None:

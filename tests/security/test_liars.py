@@ -9,22 +9,23 @@ import json
 import multiprocessing.connection as mpc
 import pickle
 import re
+import struct
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from dq import inputs
+from dq import inputs, transport
 from dq.transport import MARGIN, MAX_MESSAGE
 from interop.plain import ENV, KEY, Wire, master_here
 from security import lies, pickles
 from security.liar import Liar, scene
 from security.lies import Lie
 from security.test_strangers import Peaks
-from support import DQ, Running, run, serving, wait_until
+from support import DQ, Running, run, serving, threads, wait_until
 
 MB = 1_000_000
 OK = "#RETURN"
@@ -268,6 +269,32 @@ def test_a_message_over_the_limit_is_refused_by_the_limits_name(ident: str, tmp_
             assert liar.ask("dq", "ping", b"", 1) == (OK, b"\0")  # nor is it ended for that
         master.wait_for(r"refused a message of \d+ bytes .*; the limit is \d+ \(--max-message\)")
         assert peaks.most[2] < peaks.before[2] + 16 * MB  # none of it was taken
+
+
+def test_a_message_that_is_only_announced_takes_no_memory(tmp_path: Path) -> None:
+    with attacked(tmp_path) as (master, port), Peaks(master.pid) as peaks, ExitStack() as stack:
+        before = threads(master.pid)
+        for _ in range(15):
+            liar = stack.enter_context(Liar(port))
+            liar.channel._sock.sendall(struct.pack("!i", MAX_MESSAGE) + b"x" * 500)
+        watch = stack.enter_context(Liar(port))
+        for _ in range(100):  # all have been read by then
+            assert watch.ask("dq", "ping", b"", 1) == (OK, b"\0")
+        assert threads(master.pid) >= before + 15
+        assert peaks.now()[2] < peaks.before[2] + 50 * MB
+
+
+def test_who_stops_within_a_message_is_ended_and_the_master_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(transport, "SILENCE", 0.2)
+    lines: list[str] = []
+    with master_here(report=lines.append) as port, Liar(port) as liar:
+        liar.channel._sock.sendall(struct.pack("!i", MAX_MESSAGE) + b"x" * 500)
+        assert liar.ends()
+        assert lines == [
+            "ended a connection from 127.0.0.1: nothing more of a message came for 0.2 s"
+        ]
 
 
 # --- all at once

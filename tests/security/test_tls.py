@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import stat
+import struct
 import subprocess
 import sys
 import threading
@@ -501,6 +502,23 @@ def test_a_stranger_who_stops_half_way_is_ended(ours: Path, how: str) -> None:
         stranger.settimeout(transport.HANDSHAKE + 10)
         stranger.sendall(b"\x16\x03\x01\x02\x00\x01\x00")  # a hello, but not the whole
         assert stranger.recv(100) == b""
+
+
+@pytest.mark.parametrize("how", WAYS)
+def test_who_stops_within_a_message_is_ended(
+    ours: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transport, "SILENCE", 0.2)
+    with (
+        serving_here(**master_options(how, ours)) as address,
+        transport.connect(address, KEY.encode(), tls=worker_tls(how, ours)) as channel,
+    ):
+        channel.send((None, "accept_connection", ("x",), {}))
+        channel.recv()
+        channel._sock.sendall(struct.pack("!i", 2**26) + b"x" * 500)
+        assert channel.poll(10)
+        with pytest.raises((EOFError, OSError)):
+            channel.recv()
 
 
 @pytest.mark.parametrize("how", WAYS)

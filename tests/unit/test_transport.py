@@ -18,6 +18,7 @@ import os
 import pathlib
 import pickle
 import queue
+import random
 import socket
 import struct
 import subprocess
@@ -34,7 +35,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dq import errors, transport
-from dq.transport import MARGIN, Channel, Listener, MessageTooLarge
+from dq.transport import JOINED, MARGIN, ROOM, Channel, Listener, MessageTooLarge
 from dq.unpickling import SAFE, Refused, safe_loads
 
 KEY = b"0123456789abcdef"
@@ -262,6 +263,37 @@ def test_a_peer_that_does_not_read_cannot_hold_a_sender_beyond_its_deadline(
     channel.set_deadline(0.2)
     with pytest.raises(TimeoutError):
         channel.send_bytes(b"x" * 50_000_000)
+
+
+def test_who_stops_within_a_long_message_is_ended(
+    ends: tuple[Channel, socket.socket], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, theirs = ends
+    monkeypatch.setattr(transport, "SILENCE", 0.2)
+    theirs.sendall(struct.pack("!i", 2**26) + b"x" * 500)
+    with pytest.raises(TimeoutError, match=r"nothing more of a message came for 0\.2 s"):
+        channel.recv()
+    assert theirs.recv(1) == b""
+
+
+def test_a_deadline_counts_within_a_long_message_as_ever(
+    ends: tuple[Channel, socket.socket],
+) -> None:
+    channel, theirs = ends
+    channel.set_deadline(0.2)
+    theirs.sendall(struct.pack("!i", 2**26) + b"x" * 500)
+    with pytest.raises(TimeoutError):
+        channel.recv()
+
+
+@pytest.mark.parametrize("size", [JOINED + 1, ROOM, ROOM + 1, 4 * ROOM, 9 * ROOM + 5])
+def test_a_long_message_comes_whole_and_the_next_is_waited_for(stdlib: Pair, size: int) -> None:
+    channel, connection = stdlib
+    data = random.Random(1).randbytes(size)
+    sender = in_thread(lambda: connection.send_bytes(data))
+    assert channel.recv_bytes() == data
+    sender.join()
+    assert channel._sock.gettimeout() is None
 
 
 def test_without_a_deadline_a_channel_waits(ends: tuple[Channel, socket.socket]) -> None:
