@@ -295,6 +295,12 @@ class Board:
             self._lose(self.leases[id])
         del self.held[holder.id]
 
+    def forgive(self, group: str) -> None:
+        """Forget which jobs a machine could not load, once none of its connections is left."""
+        if not any(holder.group == group for holder in self.holders.values()):
+            for job in self.jobs.values():
+                job.refused.pop(group, None)
+
     # Giving out
 
     def wanted(

@@ -12,11 +12,14 @@ from dq.board import Holder, Lease, Report
 from dq.errors import ProtocolError
 from dq.inputs import Bad
 from dq.lines import encode_value
-from dq.queues import PLAIN, SLICE, Answered, Peer, Queues
+from dq.queues import PLAIN, PROMPT, SLICE, Answered, Peer, Queues
 from dq.records import Done, Failed, Failure, Outcome
 from dq.transport import PROTOCOL
 
 Wire = tuple[object, ...]
+LARGEST_PING = 1 << 30  # bytes
+LONGEST_TEXT = 20_000  # characters of a reason that are kept, as workers send them of failures
+LONGEST_NAME = 1_000  # characters of a worker's or a group's name
 ANSWERED: Wire = ("answered",)  # in place of an answer that has been sent already
 
 
@@ -236,7 +239,10 @@ class LeaseFace:
             raise ValueError("this connection has said hello before")
         with q.lock:
             peer.holder = Holder(
-                peer.holder.id, _str(info["group"]), _str(info["name"]), info["role"] == "slot"
+                peer.holder.id,
+                _str(info["group"])[:LONGEST_NAME],
+                _str(info["name"])[:LONGEST_NAME],
+                info["role"] == "slot",
             )
             peer.has_default = bool(info["default"])
             q.join(peer)
@@ -249,9 +255,13 @@ class LeaseFace:
             "busy": q.busy,
         }
 
-    def ping(self, data: bytes, size: int) -> bytes:
+    def ping(self, data: bytes, size: int) -> bytes | Wire:
         """Take bytes, give `size` of them back: what ``dq bench`` measures the way with."""
-        return bytes(min(_int(size), self._q.max_message))
+        size = min(_int(size), self._q.max_message, LARGEST_PING)
+        if size <= PROMPT:
+            return bytes(size)
+        self._q.peer.channel.send_zeros(size)
+        return ANSWERED
 
     def exchange(self, report: Wire | None, most: int, wait: float) -> Wire:
         """Hand in outcomes, get the next batch.
@@ -316,7 +326,8 @@ class LeaseFace:
         q = self._q
         if run != q.run:
             return
-        lease, index, span, detail = _int(lease), _int(index), _int(span), _str(detail)
+        lease, index, span = _int(lease), _int(index), _int(span)
+        detail = _str(detail)[:LONGEST_TEXT]
         with q.lock:
             board, now = q.board, q.clock()
             if what == "timeout":
@@ -358,7 +369,7 @@ def _read_report(wire: Wire) -> tuple[str, Report, str]:
             raise TypeError("not a list of outcomes")
         taken = tuple(_outcome(item) for item in outcomes)
         report = Report(_int(lease), _int(first), taken, _int(handed_back), _float(busy))
-        run, refusal = _str(run), _str(refusal)
+        run, refusal = _str(run), _str(refusal)[:LONGEST_TEXT]
     except (TypeError, ValueError):
         raise ProtocolError("a report that is none") from None
     return run, report, refusal

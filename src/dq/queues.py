@@ -402,6 +402,8 @@ class Queues:
                 )
             self._hear_of(peer.holder)
             self.board.leave(peer.holder)
+            if self.picky and peer.holder.group != self.own:  # of which the master has yet to hear
+                self.board.forgive(peer.holder.group)
             self.changed.notify_all()
             self.announce()
 

@@ -22,7 +22,7 @@ from dq import inputs, transport
 from dq.transport import MARGIN, MAX_MESSAGE
 from interop.plain import ENV, KEY, Wire, master_here
 from security import lies, pickles
-from security.liar import Liar, scene
+from security.liar import PATIENCE, Liar, scene
 from security.lies import Lie
 from security.test_strangers import Peaks
 from support import DQ, Running, run, serving, threads, wait_until
@@ -282,6 +282,35 @@ def test_a_message_that_is_only_announced_takes_no_memory(tmp_path: Path) -> Non
             assert watch.ask("dq", "ping", b"", 1) == (OK, b"\0")
         assert threads(master.pid) >= before + 15
         assert peaks.now()[2] < peaks.before[2] + 50 * MB
+
+
+def test_answers_that_nobody_reads_take_no_memory(tmp_path: Path) -> None:
+    with attacked(tmp_path) as (master, port), Peaks(master.pid) as peaks, ExitStack() as stack:
+        for _ in range(15):
+            liar = stack.enter_context(Liar(port))
+            liar.channel.send(("dq", "ping", (b"", MAX_MESSAGE), {}))
+            assert liar.channel.poll(PATIENCE)  # it has begun to answer
+        with Liar(port) as reader:
+            kind, data = reader.ask("dq", "ping", b"", 3 * MB)
+            assert (kind, data) == (OK, bytes(3 * MB))
+            assert reader.ask("dq", "ping", b"", 1) == (OK, b"\0")
+        assert peaks.now()[2] < peaks.before[2] + 50 * MB
+
+
+def test_the_reasons_of_refusals_do_not_add_up() -> None:
+    with scene() as run:
+        jobs = run.job.line.job
+        for n in range(3):
+            with Liar(run.port) as liar:
+                info = {"role": "slot", "group": f"g{n}", "name": "x", "default": True}
+                assert liar.ask("dq", "hello", transport.PROTOCOL, info)[0] == OK
+                own = liar.take()
+                report = (run.honest.run, own.lease, own.start, [], 0, 0.0, "r" * MB)
+                assert liar.ask("dq", "exchange", report, 0, 0.0)[0] == OK
+                assert max(map(len, jobs.refused.values())) == 20_000
+            wait_until(lambda: not jobs.refused)
+        run.finish(None)
+        run.check()
 
 
 def test_who_stops_within_a_message_is_ended_and_the_master_says_so(

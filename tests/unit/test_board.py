@@ -804,6 +804,18 @@ def test_a_job_that_a_machine_cannot_load_goes_to_others_uncharged() -> None:
     assert job.refused == {"here": "no module named app"}
 
 
+def test_a_refusal_is_forgotten_with_the_last_connection_of_its_machine() -> None:
+    supervisor = Holder(3, ME.group, counts=False)
+    board, job = board_of(2, None, ME, supervisor)
+    board.refuse(ME, lease(board).id, "no module named app")
+    board.leave(ME)
+    board.forgive(ME.group)
+    assert job.refused  # its processes may come back
+    board.leave(supervisor)
+    board.forgive(ME.group)
+    assert not job.refused
+
+
 def test_a_job_stops_at_its_number_of_failures() -> None:
     board, job = board_of(9, Rules(batch=1, max_failures=2))
     fail(board, lease(board))
