@@ -419,14 +419,15 @@ class Board:
         self, sizer: BatchSizer, lease: Lease, report: Report, count: int, now: float
     ) -> None:
         nbytes = sum(len(done.blob) for done in report.outcomes if isinstance(done, Done))
+        busy = min(report.busy, now - lease.given)  # it may say what it likes
         if lease.next < lease.stop:
-            sizer.part(count, report.busy, nbytes)
+            sizer.part(count, busy, nbytes)
         else:
             # What was reported on the way was handed over while the worker went on.
             elapsed = now - lease.given - lease.busy
-            sizer.observe(count, report.busy, elapsed, nbytes)
+            sizer.observe(count, busy, elapsed, nbytes)
         lease.granted = now
-        lease.busy += report.busy
+        lease.busy += busy
 
     def refuse(self, holder: Holder, lease_id: int, reason: str) -> bool:
         """Take a lease back, uncharged, whose task this holder's machine cannot load; whether

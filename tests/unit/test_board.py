@@ -804,6 +804,16 @@ def test_a_job_that_a_machine_cannot_load_goes_to_others_uncharged() -> None:
     assert job.refused == {"here": "no module named app"}
 
 
+def test_no_worker_has_been_busier_than_it_has_had_its_tasks() -> None:
+    board, job = board_of(9, Rules(batch=2))
+    for now in (1.0, 2.0):
+        mine = lease(board, now=now)
+        first = mine.batch.start
+        board.report(ME, Report(mine.id, first, (Done(1, b""),), busy=1.7e308), now=now + 0.5)
+        board.report(ME, Report(mine.id, first + 1, (Done(1, b""),), busy=1.7e308), now=now + 0.5)
+    assert job.sizer.seconds <= 0.5
+
+
 def test_a_refusal_is_forgotten_with_the_last_connection_of_its_machine() -> None:
     supervisor = Holder(3, ME.group, counts=False)
     board, job = board_of(2, None, ME, supervisor)
