@@ -13,7 +13,7 @@ from dq.errors import ProtocolError
 from dq.inputs import Bad
 from dq.lines import encode_value
 from dq.queues import PLAIN, PROMPT, SLICE, Answered, Peer, Queues
-from dq.records import Done, Failed, Failure, Outcome
+from dq.records import Done, Failed, Failure, Outcome, printable
 from dq.transport import PROTOCOL
 
 Wire = tuple[object, ...]
@@ -350,7 +350,7 @@ class LeaseFace:
                 q.picky = True
                 news = q.board.refuse(peer.holder, report.lease, refusal)
                 if news and peer.holder.group != q.own:
-                    q.log(refusal)
+                    q.log(printable(refusal))
                 q.wake_readers()
                 q.announce()
             else:

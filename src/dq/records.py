@@ -10,6 +10,18 @@ Loads = Callable[[bytes | bytearray], object]  # unpickles
 T = TypeVar("T")
 
 
+def printable(text: str) -> str:
+    """A text without what would move a terminal's cursor or change its colours: anybody who has the
+    key may have written it.
+
+    >>> printable("one \x1b[31m")
+    'one \\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 @frozen
 class Failure:
     """Why a task failed, in words only: nothing here needs the task's own classes.

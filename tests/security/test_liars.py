@@ -164,6 +164,28 @@ def attacked(folder: Path, attempts: int = 1) -> Iterator[tuple[Running, int]]:
         assert "Traceback" not in master.stderr_text
 
 
+def test_no_words_of_a_worker_end_a_run_or_reach_the_terminal_as_they_are(tmp_path: Path) -> None:
+    job = ("operator:neg", "1", "2", "3", "-f", "jsonl", "--batch", "1", "--host", "127.0.0.1")
+    with serving(*job, cwd=tmp_path, env=ENV) as (master, port):
+        for outcomes, refusal in (
+            ([], "\x1b[2Jno such module\ndq: done"),
+            ([("BadInput", "\x1b]0;owned\x07", "", 0.0, False)], ""),
+        ):
+            with Liar(port) as liar:
+                id = liar.hello()
+                own = liar.take()
+                report = (id, own.lease, own.start, outcomes, 0, 0.0, refusal)
+                assert liar.ask("dq", "exchange", report, 0, 0.0)[0] == OK
+        worker = run(*DQ, "worker", "-s", f"127.0.0.1:{port}", "-p", "1", "-q", env=ENV)
+        assert worker.returncode == 0, worker.stderr
+        assert master.wait() == 1, master.printed  # a task that failed, as any can
+        lines = master.stderr_text.splitlines()
+        assert r"dq: \x1b[2Jno such module\ndq: done" in lines
+        assert r"dq: input 1 failed: BadInput: \x1b]0;owned\x07" in lines
+        assert "\x1b" not in master.stderr_text
+        assert '"result": -3' in master.stdout_text
+
+
 def test_no_pickle_has_the_master_do_anything(tmp_path: Path) -> None:
     made = tmp_path / "made"
     with attacked(tmp_path) as (_, port):

@@ -20,7 +20,7 @@ from dq.lines import result_of
 from dq.master import Job, Master, checked
 from dq.outputs import Writer, jsonl
 from dq.processes import Child
-from dq.records import Done, Failed, Failure, Recorded
+from dq.records import Done, Failed, Failure, Recorded, printable
 
 SHOWN = 10  # failures that are shown one by one
 
@@ -85,7 +85,7 @@ def _quietly() -> Iterator[None]:
 def say(line: str) -> None:
     """One line for people."""
     with contextlib.suppress(OSError):
-        print(f"dq: {line}", file=sys.stderr, flush=True)
+        print(f"dq: {printable(line)}", file=sys.stderr, flush=True)
 
 
 def find_key(given: dict[str, Any]) -> bytes:
@@ -236,13 +236,12 @@ def _serve_job(master: Master, ref: Any, given: dict[str, Any]) -> None:
 
 
 def plain(failure: Failure) -> str:
-    """A failure on one line, without what would move a terminal's cursor or change its colours.
+    """A failure on one line.
 
-    >>> plain(Failure("ValueError", "one\\ntwo \\x1b[31m"))
-    'ValueError: one two \\\\x1b[31m'
+    >>> plain(Failure("ValueError", "one\\ntwo"))
+    'ValueError: one two'
     """
-    line = " ".join(str(failure).split())
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+    return " ".join(str(failure).split())
 
 
 class Printer:
@@ -289,14 +288,22 @@ class Printer:
         outcome = record.outcome
         if isinstance(outcome, Done):
             self._writer.write(outcome.blob)
-        elif outcome.failure.type == "BadInput" and not outcome.retry:
-            self._take_bad(record.batch.start, outcome)
+        elif not outcome.retry and (bad := self._why_bad(record, outcome)):
+            self._take_bad(record.batch.start, bad)
         else:
             self._take_failure(record, outcome)
         self._progress.advance(record.batch.count, self._job.line.job)
 
-    def _take_bad(self, index: int, failed: Failed) -> None:
-        text = f"{self._source.place(index)} {failed.failure.message}"
+    def _why_bad(self, record: Recorded, failed: Failed) -> Failure | None:
+        """Why an input cannot be read, where that is so: a worker may say it of any, and it ends
+        the run."""
+        if failed.failure.type != "BadInput":
+            return None
+        [value] = self._job.line.values(record.batch)
+        return value.failure if isinstance(value, inputs.Bad) else None
+
+    def _take_bad(self, index: int, failure: Failure) -> None:
+        text = f"{self._source.place(index)} {failure.message}"
         if not self._skip_bad:
             raise BadInput(f"{text}; --skip-bad goes on without such lines")
         self._bad += 1
