@@ -1,4 +1,4 @@
-"""``python -m dq``."""
+"""``python -m dq``, and the script ``dq``."""
 
 import os
 import sys
@@ -8,7 +8,18 @@ import sys
 if sys.path[:1] == [os.getcwd()]:
     del sys.path[0]
 
-from dq.cli import main  # after the above, which it is about
+
+def main() -> None:
+    """Run the command line; an interrupt while it is imported is one line too."""
+    try:
+        from dq.cli import main as run  # here, for the above
+
+        run()
+    except KeyboardInterrupt:
+        print("dq: interrupted", file=sys.stderr)
+        exec("")  # see `dq.cli.main`
+        sys.exit(130)
+
 
 if __name__ == "__main__":
     main()

@@ -158,7 +158,7 @@ class Writer:
 
     def _failure(self, error: OSError) -> OutputError:
         if self._path is None:
-            _close_stdout()
+            close_stdout()
             if error.errno == errno.EPIPE:
                 return OutputError("standard output was closed by its reader; stopped there")
             return OutputError(f"cannot write to standard output: {error.strerror}")
@@ -172,7 +172,7 @@ def _is_special(path: str) -> bool:
     return os.path.exists(path) and not os.path.isfile(path)
 
 
-def _close_stdout() -> None:
+def close_stdout() -> None:
     """Keep the interpreter from flushing what cannot be written, and failing again, at exit."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())

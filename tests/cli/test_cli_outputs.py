@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from support import DQ, Running, dq, run, wait_until
+from support import DQ, Running, dq, python, run, wait_until
 
 # A task that waits for a file named after its input.
 GATES = """
@@ -114,7 +114,8 @@ def test_an_output_file_is_left_alone_by_a_run_that_stops(project: Path, old: st
     if old is not None:
         out.write_text(old)
     before = sorted(os.listdir(project))
-    done = dq("run", "app:fail", "1", "2", "--fail-fast", "-o", "out.txt", cwd=project)
+    argv = ("run", "app:fail", "1", "2", "--fail-fast", "-w", "1", "--batch", "1")
+    done = dq(*argv, "-o", "out.txt", cwd=project)
     assert done.returncode == 4
     assert (out.read_text() if out.exists() else None) == old
     assert sorted(set(os.listdir(project)) - {"__pycache__"}) == before
@@ -153,6 +154,40 @@ def test_a_full_disk_is_one_line_and_not_a_traceback(project: Path, how: str) ->
     assert done.stderr.startswith("dq: cannot write")
     assert "No space left on device" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
+@pytest.mark.parametrize("buffered", ["", "1"])
+@pytest.mark.parametrize("args", ["--help", "--version", "run --help", "keygen k", "bench -w 1"])
+def test_what_other_commands_print_may_be_refused_too(
+    project: Path, args: str, buffered: str
+) -> None:
+    command = f"{sys.executable} -m dq {args} > /dev/full"
+    done = run("sh", "-c", command, cwd=project, env={"PYTHONUNBUFFERED": buffered})
+    assert done.returncode == 4
+    assert done.stderr == "dq: cannot write to standard output: No space left on device\n"
+
+
+def test_an_interrupt_during_the_imports_is_one_line(project: Path) -> None:
+    """`click` is what takes longest."""
+    source = "import os, signal\nos.kill(os.getpid(), signal.SIGINT)\nimport time; time.sleep(60)\n"
+    (project / "click.py").write_text(source)
+    done = dq("--help", cwd=project, env={"PYTHONPATH": str(project)})
+    assert (done.returncode, done.stderr) == (130, "dq: interrupted\n")
+
+
+def test_a_run_that_can_start_no_thread_is_one_line(project: Path) -> None:
+    code = (
+        "import sys, threading\n"
+        'def start(thread): raise RuntimeError("can\'t start new thread")\n'
+        "from dq.cli import main\n"
+        "threading.Thread.start = start\n"
+        "sys.argv = ['dq', 'run', 'app:square', '1']\n"
+        "main()\n"
+    )
+    done = python(code, cwd=project)
+    said = "dq: no room for dq itself: can't start new thread (ulimit -a)\n"
+    assert (done.returncode, done.stderr) == (1, said)
 
 
 def test_closed_standard_output_is_refused(project: Path) -> None:

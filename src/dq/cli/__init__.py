@@ -54,6 +54,12 @@ def main() -> None:
         exec("")
     except dq.DqError as error:
         code = _say(str(error), error.exit_code, debug)
+    except OSError as error:
+        code = _say_unwritable(error, debug)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "new thread" not in str(error):
+            raise
+        code = _say(f"no room for dq itself: {error or 'out of memory'} (ulimit -a)", 1, debug)
     gc.freeze()  # nothing more is worth looking for: that would take 8 ms, twice
     sys.exit(code)
 
@@ -64,6 +70,21 @@ def _usage(error: click.ClickException) -> str:
         message += " Put -- before inputs that begin with a dash"
     context = getattr(error, "ctx", None)
     return f"{message} (see {context.command_path} --help)" if context else message
+
+
+def _say_unwritable(error: OSError, debug: bool) -> int:
+    """Say that standard output takes no more, where `click.echo` found out; raise anything else,
+    which is dq's own mistake."""
+    place = error.__traceback__
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    if place is None or place.tb_frame.f_globals.get("__name__") != click.echo.__module__:
+        raise error
+    from dq.outputs import close_stdout  # here, since few runs need it
+
+    close_stdout()
+    message = f"cannot write to standard output: {error.strerror}"
+    return _say(message, dq.OutputError.exit_code, debug)
 
 
 def _say(message: str, code: int, debug: bool) -> int:
