@@ -29,9 +29,9 @@ EXIT_CODES = {
     1: "a task failed, or dq could not do what it was asked",
     2: "usage: an argument, option, task, input or key that cannot be used",
     3: "cannot connect, bind or authenticate",
-    4: "stopped before the end: `--fail-fast`, `--max-failures`, SIGTERM, a master lost for good,"
-    " results that cannot be written",
-    130: "interrupted with Ctrl-C",
+    4: "stopped before the end: `--fail-fast`, `--max-failures`, SIGTERM, a terminal that was"
+    " closed (SIGHUP), a master lost for good, results that cannot be written",
+    130: "interrupted with Ctrl-C, a master or worker that waits for work too",
 }
 
 # Public in the source, but for the modules of dq rather than for people.

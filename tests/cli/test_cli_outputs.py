@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -126,6 +127,29 @@ def test_an_output_file_holds_the_failures_too(project: Path) -> None:
     assert dq(*argv, cwd=project).returncode == 1
     records = [json.loads(line) for line in (project / "out.jsonl").read_text().splitlines()]
     assert ["error" in record for record in records] == [True, False]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP here")
+def test_a_terminal_that_is_closed_leaves_no_file(gates: Path, tmp_path: Path) -> None:
+    temporary = tmp_path / "tmp"
+    temporary.mkdir()
+    argv = (*DQ, "run", "gates:wait", "1", "-o", "out")
+    with Running(*argv, cwd=gates, env={"TMPDIR": str(temporary)}) as running:
+        wait_until((gates / "1.started").exists)
+        running.send_signal(signal.SIGHUP)
+        assert running.wait() == 4, running.printed
+    assert not list(gates.glob("out*"))
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="there is no SIGHUP here")
+def test_nohup_has_a_closed_terminal_ignored(gates: Path) -> None:
+    argv = ("sh", "-c", 'trap \'\' HUP; exec "$0" "$@"', *DQ, "run", "gates:wait", "1")
+    with Running(*argv, cwd=gates) as running:
+        wait_until((gates / "1.started").exists)
+        running.send_signal(signal.SIGHUP)
+        (gates / "1.go").touch()
+        assert (running.wait(), running.stdout_text) == (0, "1\n"), running.printed
 
 
 def test_an_input_file_may_be_replaced_by_its_own_output(project: Path) -> None:

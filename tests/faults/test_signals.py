@@ -224,5 +224,6 @@ def test_a_terminal_that_is_closed_leaves_no_process(hazards: Hazards) -> None:
     with hazards.running("gated", INPUTS, "-w", "2") as run:
         pids = [entry["pid"] for entry in hazards.wait_for_executions(2)]
         run.signal_group(signal.SIGHUP)
-        run.wait()
+        run.signal_group(signal.SIGHUP)
+        assert run.wait() == 4
         gone(*pids, timeout=5)

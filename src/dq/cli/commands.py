@@ -59,6 +59,9 @@ def run(**given: Any) -> None:
     if given["port"] is None and options.is_typed("host"):
         raise click.UsageError("--host goes with --port PORT (0 for a free one)")
     signal.signal(signal.SIGTERM, _stop_early)  # until there is something to finish
+    hangup = getattr(signal, "SIGHUP", None)  # missing on Windows, and ignored under nohup
+    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
+        signal.signal(hangup, _stop_early)
     cpus = units.cpus()
     workers = _needed(given, cpus)
     # While they import what they need, so does this process: that is half of what a short run

@@ -1,5 +1,6 @@
 """The two stages of Ctrl-C: the first lets running tasks finish, the second leaves now; a third
-does not even say so."""
+does not even say so. A terminal that is closed (SIGHUP) means the second: nobody is there to wait.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +14,15 @@ from types import FrameType
 from dq.errors import Interrupted, Stopped
 
 
+HANGUP: int | None = getattr(signal, "SIGHUP", None)  # missing on Windows
+
+
 def _nothing() -> None:
     pass
 
 
 class Stages:
-    """Counts SIGINT and SIGTERM while entered; what they do is set by whoever runs.
+    """Counts SIGINT, SIGTERM and SIGHUP while entered; what they do is set by whoever runs.
 
     `on_first` and `on_second` run outside the handler, in a thread, so that they may take locks.
     """
@@ -32,7 +36,10 @@ class Stages:
 
     def __enter__(self) -> Stages:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
+            if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:  # nohup
+                numbers.append(HANGUP)
+            for number in numbers:
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
@@ -48,6 +55,10 @@ class Stages:
             time.sleep(min(0.05, seconds))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
+        if number == HANGUP:
+            if self.count >= 2:  # the kernel sends one, and the shell another
+                return
+            self.count = 1
         self.count += 1
         self.interrupted = number == signal.SIGINT
         if self.count > 2:  # something does not let go, a reader of the results perhaps
