@@ -229,16 +229,18 @@ def run_worker(
 
 
 def address(server: str, port: int | None = None) -> tuple[str, int]:
-    """Read ``HOST``, ``HOST:PORT``, ``[IPv6]:PORT`` or ``IPv6``.
+    """Read ``HOST``, ``HOST:PORT``, ``[IPv6]:PORT``, ``[IPv6]`` or ``IPv6``.
 
     Raises:
         UsageError: it is none of them.
 
-    >>> address("10.0.0.2"), address("here:81"), address("::1"), address("[::1]:81")
-    (('10.0.0.2', 5000), ('here', 81), ('::1', 5000), ('::1', 81))
+    >>> address("10.0.0.2"), address("here:81"), address("[::1]:81")
+    (('10.0.0.2', 5000), ('here', 81), ('::1', 81))
+    >>> address("::1"), address("[::1]")
+    (('::1', 5000), ('::1', 5000))
     """
     host, colon, number = server.rpartition(":")
-    if not colon or (":" in host and not host.startswith("[")):
+    if not colon or server.endswith("]") or (":" in host and not host.startswith("[")):
         host, number = server, ""
     elif not number.isdecimal():
         raise UsageError(f"{server!r} is not HOST or HOST:PORT")

@@ -321,11 +321,13 @@ class Text:
         file: binary; may be a pipe that is slow.
         kind: "lines", "raw", "jsonl" or "csv".
         name: what to call it in errors.
+        skips_blank: whether empty lines are no inputs.
     """
 
-    def __init__(self, file: BinaryIO, kind: str, name: str) -> None:
+    def __init__(self, file: BinaryIO, kind: str, name: str, skips_blank: bool = False) -> None:
         self._file = file
         self.kind = kind
+        self._skips_blank = skips_blank or kind == "jsonl"
         self._name = name
         self._skipped: list[int] = []  # for each skipped blank line, how many inputs came before
         self._header = 0
@@ -334,7 +336,7 @@ class Text:
     def __iter__(self) -> Iterator[bytes]:
         if self.kind == "csv":
             return self._rows()
-        return self._unblanked() if self.kind == "jsonl" else self._lines()
+        return self._unblanked() if self._skips_blank else self._lines()
 
     def _lines(self) -> Iterator[bytes]:
         """The file's lines, at its own speed but for the first; then the file is closed."""
@@ -371,15 +373,19 @@ class Text:
                 yield record
 
     def _read_fields(self) -> list[str]:
-        record, more = next(_records(self._file), (b"", 0))
-        self._header = 1 + more
-        fields = _header(record, self._name)
+        record, more = b"", 0
+        for record, more in _records(self._file):
+            self._header += 1 + more
+            if record.removeprefix(BOM).strip():
+                break
+        place = f"{self._name} line {self._header - more}"
+        fields = _header(record, place)
         if not fields:
             raise BadInput(f"{self._name} has no header line that names its columns")
         double = {field for field in fields if fields.count(field) > 1}
         if double:
             names = ", ".join(sorted(double))
-            raise BadInput(f"{self._name} line 1 names more than one column {names}")
+            raise BadInput(f"{place} names more than one column {names}")
         return fields
 
 
@@ -404,11 +410,11 @@ def _records(file: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
         yield b"".join(lines), len(lines) - 1
 
 
-def _header(record: bytes, name: str) -> list[str]:
+def _header(record: bytes, place: str) -> list[str]:
     try:
         return _cells(_text(record.removeprefix(BOM)))
     except BadInput as error:
-        raise BadInput(f"{name} line 1 {error}") from None
+        raise BadInput(f"{place} {error}") from None
 
 
 def open_text(path: str, kind: str | None = None, *, raw: bool = False) -> Text:
@@ -425,14 +431,15 @@ def open_text(path: str, kind: str | None = None, *, raw: bool = False) -> Text:
     if kind is None:
         suffix = os.path.splitext(path)[1].lower()
         kind = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(suffix, "lines")
+    skips_blank = kind == "jsonl"
     if raw and kind != "csv":
         kind = "raw"
     if path == "-":
         if sys.stdin is None:
             raise BadInput("standard input is closed")
         # Not sys.stdin.buffer: the interpreter aborts at its end where a thread still waits in it.
-        return Text(open(sys.stdin.fileno(), "rb", closefd=False), kind, STDIN)
+        return Text(open(sys.stdin.fileno(), "rb", closefd=False), kind, STDIN, skips_blank)
     try:
-        return Text(open(path, "rb"), kind, path)
+        return Text(open(path, "rb"), kind, path, skips_blank)
     except OSError as error:
         raise BadInput(f"cannot read {path}: {error.strerror}") from None

@@ -183,6 +183,9 @@ class Master:
         units.whole(0, 65535, **units.given(port=port))
         units.seconds(retry_delay=retry_delay, **units.given(timeout=timeout))
         units.text(host=host)
+        if host.count(":") == 1 or "]:" in host:
+            raise UsageError(f"host {host!r} has a port in it: leave that out (--port has it)")
+        host = host.removeprefix("[").removesuffix("]")
         check_mode(tls)
         if pickle not in LOADS:
             raise UsageError(f"pickle must be 'safe' or 'any', not {pickle!r}")

@@ -238,3 +238,26 @@ def test_a_line_without_its_end_waits_for_the_rest(project: Path) -> None:
         running.wait_for("^23$", stream="stdout")
         running.close_stdin()
         assert running.wait() == 0
+
+
+def test_empty_lines_of_jsonl_are_skipped_with_raw_too(project: Path) -> None:
+    (project / "in.jsonl").write_text("1\n\n2\n")
+    done = dq("run", "app:echo", "-i", "in.jsonl", "--raw", cwd=project)
+    assert (done.returncode, done.stdout) == (0, "1\n2\n")
+
+
+def test_empty_lines_before_a_header_are_skipped(project: Path) -> None:
+    (project / "in.csv").write_text("\n\nx\n7\n8,9\n")
+    done = dq("run", "app:echo", "-i", "in.csv", "--skip-bad", cwd=project)
+    assert (done.returncode, done.stdout) == (0, "{'x': 7}\n")
+    assert "in.csv line 5 has 2 cells" in done.stderr
+
+
+def test_a_file_named_by_a_variable_may_have_a_space(project: Path) -> None:
+    (project / "an input").write_text("3\n")
+    done = dq("run", "app:square", cwd=project, env={"DQ_RUN_INPUT": "an input"})
+    assert (done.returncode, done.stdout) == (0, "9\n"), done.stderr
+
+
+def test_a_keepalive_is_a_duration_like_others(project: Path) -> None:
+    assert dq("run", "app:square", "3", "--keepalive", "1d", cwd=project).stdout == "9\n"

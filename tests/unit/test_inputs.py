@@ -252,7 +252,8 @@ def test_a_bad_row_spoils_only_itself(row: bytes, message: str) -> None:
     ("header", "message"),
     [
         (b"", "a file has no header line"),
-        (b"\n1\n", "a file has no header line"),
+        (b"\n\n", "a file has no header line"),
+        (b"\n\na,a\n", "a file line 3 names more than one column a"),
         (b"a,\xff\n", "a file line 1 is not UTF-8"),
         (b"a,b,a\n", "a file line 1 names more than one column a"),
     ],

@@ -33,7 +33,7 @@ from dq.errors import Stopped
 @options.keepalive
 @click.option("--host", default="", help="With --port: the address to listen on.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), metavar="PORT",
+    "--port", type=options.PORT, metavar="PORT",
     help="Listen, so that `dq worker` on other machines can join in; 0 for a free port.",
 )  # fmt: skip
 @options.authkey
@@ -91,7 +91,7 @@ def _stop_early(*_: object) -> NoReturn:
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
 @click.option("--host", default="", help="Address to listen on; by default all of them.")
 @click.option(
-    "--port", type=click.IntRange(0, 65535), default=5000, show_default=True, metavar="PORT",
+    "--port", type=options.PORT, default=5000, show_default=True, metavar="PORT",
     help="TCP port to listen on; 0 for a free one.",
 )  # fmt: skip
 @options.authkey

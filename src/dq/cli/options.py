@@ -74,14 +74,57 @@ class Parsed(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
             self.fail(str(error), param, ctx)
 
 
+class Whole(click.IntRange):
+    """A whole number in a range, of which click says "integer range" where it is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            int(value)
+        except ValueError:
+            self.fail(f"{value!r} is not a whole number", param, ctx)
+        return super().convert(value, param, ctx)
+
+
+class OneFile(click.Option):
+    """A file's name, which is refused where it is empty or there are two: click would take the
+    last and say nothing."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs | {"multiple": True})
+
+    def value_from_envvar(self, ctx: click.Context) -> Any:
+        value = self.resolve_envvar_value(ctx)
+        return None if value is None else (value,)  # not split at its spaces
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        names = super().process_value(ctx, value)
+        if not names:
+            return None
+        if len(names) > 1:
+            raise click.BadParameter(f"given {len(names)} times: name one file", ctx, self)
+        if not names[0]:
+            raise click.BadParameter("it is empty: name a file", ctx, self)
+        return names[0]
+
+
+def _keepalive(text: str) -> int:
+    seconds = units.duration(text)
+    least, most = units.KEEPALIVE
+    if not least <= seconds <= most:
+        raise ValueError(f"{text!r} is not from {least} to {most} seconds")
+    return round(seconds)
+
+
 SECONDS = Parsed("seconds", units.duration)
 MESSAGE = Parsed("size", lambda text: units.size(text, 1))
 MEMORY = Parsed("size", lambda text: units.size(text, units.LEAST_MEMORY))
 PROCESSES = Parsed("n", lambda text: units.processes(text, units.cpus()))
 
-COUNT = click.IntRange(min=0)
-POSITIVE = click.IntRange(min=1)
-THREADS = click.IntRange(1, units.MOST_THREADS)
+COUNT = Whole(min=0)
+POSITIVE = Whole(min=1)
+THREADS = Whole(1, units.MOST_THREADS)
+PORT = Whole(0, 65535)
+KEEPALIVE = Parsed("seconds", _keepalive)
 
 
 def is_typed(name: str) -> bool:
@@ -150,7 +193,7 @@ limits = stacked(
 
 inputs = stacked(
     click.option(
-        "-i", "--input", metavar="FILE",
+        "-i", "--input", cls=OneFile, metavar="FILE",
         help="One input a line; `-` is standard input. .csv gives a mapping for each row, .jsonl"
         " (.ndjson) a value for each line.",
     ),
@@ -171,8 +214,9 @@ outputs = stacked(
         show_default=True, help="Values as `print` shows them, or a JSON record for each task.",
     ),
     click.option(
-        "-o", "--output", metavar="FILE",
-        help="Write results to FILE, complete or not at all, rather than to standard output.",
+        "-o", "--output", cls=OneFile, metavar="FILE",
+        help="Write results to FILE, complete or not at all, rather than to standard output,"
+        " which is `-`.",
     ),
     click.option("--unordered", is_flag=True, help="Results as they come, not in input order."),
 )  # fmt: skip
@@ -183,13 +227,13 @@ max_message = click.option(
 )  # fmt: skip
 
 keepalive = click.option(
-    "--keepalive", type=click.IntRange(5, 86400), default=25, show_default=True, metavar="SECONDS",
+    "--keepalive", type=KEEPALIVE, default="25", show_default=True, metavar="SECONDS",
     help="A machine that is silent for so long counts as gone, to the master and to its workers.",
 )  # fmt: skip
 
 journal = stacked(
     click.option(
-        "--journal", metavar="FILE",
+        "--journal", cls=OneFile, metavar="FILE",
         help="Write every outcome to FILE before it is shown; the same command again goes on"
         " where this one stopped, however it did.",
     ),

@@ -13,7 +13,6 @@ from types import FrameType
 
 from dq.errors import Interrupted, Stopped
 
-
 HANGUP: int | None = getattr(signal, "SIGHUP", None)  # missing on Windows
 
 
