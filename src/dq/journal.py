@@ -365,7 +365,7 @@ class Journal:
                     return
                 deliver(entries)
         except Exception as error:  # whatever it is: who waits for the records must hear of it
-            self.error = OutputError(f"cannot write the journal {self.path}: {error}")
+            self.error = OutputError(f"cannot write the journal {self.path}: {_reason(error)}")
             deliver([])
 
     def _gathered(self) -> Iterator[list[Entry]]:
@@ -567,8 +567,22 @@ def explained(path: str, error: sqlite3.Error | UnicodeDecodeError) -> DqError:
     if isinstance(error, sqlite3.OperationalError) and any(
         word in text for word in ("disk I/O", "unable to open", "locked", "readonly")
     ):
-        return OutputError(f"cannot use the journal {path}: {text}")
+        return OutputError(f"cannot use the journal {path}: {_reason(error)}")
     return BadJournal(damaged(path, text))
+
+
+def _reason(error: Exception) -> str:
+    """What SQLite says; with the limit that it may have run into, of which it says nothing."""
+    text = str(error)
+    if "disk I/O" in text:
+        try:
+            import resource  # missing on Windows
+        except ImportError:
+            return text
+        limit, _ = resource.getrlimit(resource.RLIMIT_FSIZE)
+        if limit != resource.RLIM_INFINITY:
+            text += f" (no file may be larger than {limit} bytes here: ulimit -f)"
+    return text
 
 
 def damaged(path: str, what: str) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from support import DQ, Running, dq
+from support import run as sh
 
 SWITCH = """
 import os
@@ -117,6 +119,15 @@ def test_a_journal_is_not_read_as_inputs(folder: Path) -> None:
     (folder / "j").touch()
     assert "give another --input" in run(folder, "-i", "j", code=2).stderr
     assert (folder / "j").read_bytes() == b""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there is no ulimit there")
+def test_a_limit_on_the_size_of_files_is_named(folder: Path) -> None:
+    command = f"ulimit -f 8; exec {sys.executable} -m dq run app:square 1 --journal j -w 1"
+    done = sh("sh", "-c", command, cwd=folder)
+    assert done.returncode == 4
+    assert done.stderr.startswith("dq: cannot use the journal j: disk I/O error (no file may be ")
+    assert done.stderr.endswith("here: ulimit -f)\n")
 
 
 def test_jsonl_comes_again_as_it_was(folder: Path) -> None:
