@@ -14,8 +14,8 @@ def printable(text: str) -> str:
     """A text without what would move a terminal's cursor or change its colours: anybody who has the
     key may have written it.
 
-    >>> printable("one \x1b[31m")
-    'one \\x1b[31m'
+    >>> printable("one \\x1b[31m")
+    'one \\\\x1b[31m'
     """
     if text.isprintable():
         return text
