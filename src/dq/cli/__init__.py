@@ -11,6 +11,7 @@ import click
 import dq
 from dq import system
 from dq.cli.options import Group
+from dq.records import printable
 
 
 @click.group(
@@ -93,5 +94,5 @@ def _say(message: str, code: int, debug: bool) -> int:
 
         traceback.print_exc()
     lines = " ".join(line.strip() for line in message.splitlines() if line.strip())
-    print(f"dq: {lines}", file=sys.stderr)
+    print(f"dq: {printable(lines)}", file=sys.stderr)
     return code
