@@ -11,7 +11,6 @@ import click
 import dq
 from dq import system
 from dq.cli.options import Group
-from dq.records import printable
 
 
 @click.group(
@@ -93,6 +92,8 @@ def _say(message: str, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
+    from dq.records import printable  # here to keep start-up fast
+
     lines = " ".join(line.strip() for line in message.splitlines() if line.strip())
     print(f"dq: {printable(lines)}", file=sys.stderr)
     return code
