@@ -268,7 +268,7 @@ class Journal:
         self.left = 0  # index after the last task on record when it was opened
         self._log = log
         self._file = os.path.realpath(path)
-        self._queue: queue.SimpleQueue[Entry | None] = queue.SimpleQueue()
+        self._queue: queue.Queue[Entry | None] = queue.Queue()  # no SimpleQueue: see `Supervisor`
         self._writer: threading.Thread | None = None
         self._closing = threading.Event()
         self._ends = threading.Lock()  # guards the end: whoever comes first closes

@@ -141,7 +141,9 @@ class Supervisor:
         self._ahead = [] if ahead is None else ahead
         self.group = os.urandom(8).hex()
         self._log = log
-        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()  # may be put to by a signal
+        # Not a SimpleQueue, whose get() waits for ever when its time is up while it takes its lock
+        # (CPython 3.10 to 3.13; on 3.10 with a timeout of 0 nearly always).
+        self._events: queue.Queue[Event] = queue.Queue()
         self._children: set[Child] = set()
         self._client: Client | None = None
         self._plain = False
