@@ -133,23 +133,24 @@ class _Calls:
     def fail(self, error: BaseException) -> None:
         """Let no future wait for what will not come."""
         while self._futures:
-            # Another thread may have it, with its result; or it has been cancelled.
-            with suppress(KeyError, concurrent.futures.InvalidStateError):
-                self._futures.popitem()[1].set_exception(error)
+            with suppress(KeyError):  # another thread has it, with its result
+                _settle(self._futures.popitem()[1], error=error)
 
     def resolve(self, record: Recorded) -> None:
         start = record.batch.start
         for place, value in enumerate(values_or_errors(self._line, record)):
             future = self._futures.pop(start + place, None)
             if future is not None:
-                _settle(future, value)
+                _settle(future, value, value if isinstance(value, TaskError) else None)
         self._master.queues.consumed(self._line, [record])
 
 
-def _settle(future: Future[object], value: object) -> None:
+def _settle(
+    future: Future[object], value: object = None, error: BaseException | None = None
+) -> None:
     try:
-        if isinstance(value, TaskError):
-            future.set_exception(value)
+        if error is not None:
+            future.set_exception(error)
         else:
             future.set_result(value)
     except concurrent.futures.InvalidStateError:

@@ -193,9 +193,11 @@ pool.shutdown(wait=False)
 def test_calls_raise_when_their_master_is_closed() -> None:
     with dq.Master(workers=0) as master:
         pool = dq.Executor(master=master)
-        call = pool.submit(abs, -1)
+        call, cancelled = pool.submit(abs, -1), pool.submit(abs, -2)
+        assert cancelled.cancel()
     with pytest.raises(dq.Stopped, match="the master was closed"):
         call.result(PATIENCE)
+    assert not wait([cancelled], PATIENCE).not_done
     with pytest.raises(RuntimeError, match="after shutdown"):
         pool.submit(abs, -1)
     pool.shutdown()
