@@ -13,13 +13,11 @@ from dq.errors import ProtocolError
 from dq.inputs import Bad
 from dq.lines import encode_value
 from dq.queues import PLAIN, PROMPT, SLICE, Answered, Peer, Queues
-from dq.records import Done, Failed, Failure, Outcome, printable
+from dq.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome, printable
 from dq.transport import PROTOCOL
 
 Wire = tuple[object, ...]
 LARGEST_PING = 1 << 30  # bytes
-LONGEST_TEXT = 20_000  # characters of a reason that are kept, as workers send them of failures
-LONGEST_NAME = 1_000  # characters of a worker's or a group's name
 ANSWERED: Wire = ("answered",)  # in place of an answer that has been sent already
 
 

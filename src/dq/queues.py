@@ -23,7 +23,7 @@ from dq import inputs
 from dq.board import Board, Holder, Job, Lease, Rules
 from dq.errors import BadInput
 from dq.lines import Line
-from dq.records import Batch, Failed, Failure, Loads, Recorded
+from dq.records import Batch, Failed, Failure, Loads, Recorded, as_error
 from dq.tasks import JobSpec
 from dq.transport import KEEPALIVE, MAX_MESSAGE, Channel
 from dq.unpickling import safe_loads
@@ -673,18 +673,16 @@ class Queues:
         any Python can unpickle."""
         outcome = record.outcome
         if isinstance(outcome, Failed):
-            values: list[object] = [_as_error(outcome.failure)]
+            values: list[object] = [as_error(outcome.failure)]
         else:
             try:
                 values = inputs.load(outcome.blob, self._loads)
                 if len(values) != outcome.count:
                     raise ValueError("there is not one result for each task")
             except Exception as error:
-                values = [_as_error(Failure(type(error).__name__, str(error)))] * outcome.count
+                values = [as_error(Failure(type(error).__name__, str(error)))] * outcome.count
         for value in values:
-            self.results.append(
-                _as_error(value.failure) if isinstance(value, inputs.Bad) else value
-            )
+            self.results.append(as_error(value.failure) if isinstance(value, inputs.Bad) else value)
         self.board.consumed(PLAIN, 1, record.nbytes)
         self.arrived.notify(len(values))
         self.finish(record.batch.count)
@@ -711,7 +709,3 @@ class Queues:
 
 def _least(a: int | None, b: int | None) -> int | None:
     return b if a is None else a if b is None else min(a, b)
-
-
-def _as_error(failure: Failure) -> RuntimeError:
-    return RuntimeError(failure.type, failure.message, failure.traceback)

@@ -22,6 +22,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
+LONGEST_TEXT = 20_000  # characters of a message, a traceback or a reason that are kept
+LONGEST_NAME = 1_000  # characters of a name: of an exception's class, a worker, a group
+
+
 @frozen
 class Failure:
     """Why a task failed, in words only: nothing here needs the task's own classes.
@@ -42,6 +46,15 @@ class Failure:
 
     def __str__(self) -> str:
         return f"{self.type}: {self.message}" if self.message else self.type
+
+
+def as_error(failure: Failure) -> RuntimeError:
+    """A failure as a plain client or master gets it: an exception that any Python can unpickle.
+
+    >>> as_error(Failure("ValueError", "no such day"))
+    RuntimeError('ValueError', 'no such day', '')
+    """
+    return RuntimeError(failure.type, failure.message, failure.traceback)
 
 
 @frozen

@@ -31,7 +31,16 @@ from dq.client import Client, Grant, Outcomes, PlainClient, backoff
 from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError, Unreadable
 from dq.light import TYPE_CHECKING, cast, frozen
 from dq.processes import CELLS
-from dq.records import Done, Failed, Failure, Loads, Outcome
+from dq.records import (
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    Done,
+    Failed,
+    Failure,
+    Loads,
+    Outcome,
+    as_error,
+)
 from dq.tasks import JobSpec, TaskRef
 from dq.tls import PLAIN, Tls
 from dq.transport import MAX_MESSAGE, Address
@@ -63,8 +72,6 @@ BRIEF = 1e-6  # seconds; of tasks shorter than this only each SPAN_OF_BRIEF-th i
 SPAN_OF_BRIEF = 64
 IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
 FAREWELL = 4.0  # seconds for what a task has registered with atexit; less than a master waits
-LONGEST_TEXT = 20_000  # characters of a message or traceback that are kept
-LONGEST_NAME = 1_000  # characters of the name of an exception's class
 TO_ENCODE = 5.0  # seconds that a task with a time limit has besides, for its results to be encoded
 
 
@@ -859,7 +866,7 @@ class Process:
             except queue.Empty:
                 continue
             except Unreadable as error:
-                value: object = _as_error(describe(error.__cause__ or error))
+                value: object = as_error(describe(error.__cause__ or error))
             else:
                 value = _answer(call, item)
             _put(client, value)
@@ -912,7 +919,7 @@ def _answer(call: Callable[[object], object], item: object) -> object:
     try:
         return call(item)
     except BaseException as error:  # SystemExit too: it is the task's
-        return _as_error(describe(error))
+        return as_error(describe(error))
 
 
 def _put(client: PlainClient, value: object) -> None:
@@ -921,16 +928,12 @@ def _put(client: PlainClient, value: object) -> None:
         client.put(value)
     except ProtocolError as error:  # the master cannot unpickle it, say
         text = str(error).rstrip()[-LONGEST_TEXT:]  # a traceback, of a plain BaseManager
-        client.put(_as_error(Failure("ResultRefused", text.rpartition("\n")[2], text)))
+        client.put(as_error(Failure("ResultRefused", text.rpartition("\n")[2], text)))
     except ConnectError:
         raise
     except Exception as error:
         failure = describe(error)
-        client.put(_as_error(Failure(failure.type, f"cannot be sent: {failure.message}")))
-
-
-def _as_error(failure: Failure) -> RuntimeError:
-    return RuntimeError(failure.type, failure.message, failure.traceback)
+        client.put(as_error(Failure(failure.type, f"cannot be sent: {failure.message}")))
 
 
 def main() -> None:
