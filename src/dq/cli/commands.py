@@ -12,6 +12,7 @@ import click
 
 from dq import processes, units
 from dq.cli import options
+from dq.cli.signals import endings
 from dq.errors import Stopped
 
 
@@ -58,10 +59,8 @@ def run(**given: Any) -> None:
         )
     if given["port"] is None and options.is_typed("host"):
         raise click.UsageError("--host goes with --port PORT (0 for a free one)")
-    signal.signal(signal.SIGTERM, _stop_early)  # until there is something to finish
-    hangup = getattr(signal, "SIGHUP", None)  # missing on Windows, and ignored under nohup
-    if hangup is not None and signal.getsignal(hangup) is not signal.SIG_IGN:
-        signal.signal(hangup, _stop_early)
+    for number in endings():
+        signal.signal(number, _stop_early)  # until there is something to finish
     cpus = units.cpus()
     workers = _needed(given, cpus)
     # While they import what they need, so does this process: that is half of what a short run

@@ -16,6 +16,13 @@ from dq.errors import Interrupted, Stopped
 HANGUP: int | None = getattr(signal, "SIGHUP", None)  # missing on Windows
 
 
+def endings() -> list[int]:
+    """The signals besides Ctrl-C's that end a run."""
+    if HANGUP is None or signal.getsignal(HANGUP) is signal.SIG_IGN:  # as under nohup
+        return [signal.SIGTERM]
+    return [signal.SIGTERM, HANGUP]
+
+
 def _nothing() -> None:
     pass
 
@@ -35,10 +42,7 @@ class Stages:
 
     def __enter__(self) -> Stages:
         if threading.current_thread() is threading.main_thread():
-            numbers: list[int] = [signal.SIGINT, signal.SIGTERM]
-            if HANGUP is not None and signal.getsignal(HANGUP) is not signal.SIG_IGN:  # nohup
-                numbers.append(HANGUP)
-            for number in numbers:
+            for number in (signal.SIGINT, *endings()):
                 self._before[number] = signal.signal(number, self._handle)
         return self
 
