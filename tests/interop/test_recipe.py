@@ -108,6 +108,18 @@ def test_plain_workers_values_are_the_outputs_of_a_masters_own_inputs(
         assert master.stdout_text.splitlines() == [f"{n} squared is {n * n}" for n in NUMBERS]
 
 
+def worked(project: Path, task: str, *given: str) -> tuple[Running, Running]:
+    """A plain master that has had all its results from a dq worker, which was then stopped."""
+    with Running(sys.executable, OWN_MASTER, KEY, *given) as master:
+        port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
+        argv = ("--server", f"127.0.0.1:{port}", "--task", task, "-p", "1")
+        with Running(*DQ, "worker", *argv, cwd=project, env=ENV) as worker:
+            assert master.wait() == 0, master.printed
+            worker.send_signal(signal.SIGTERM)
+            assert worker.wait() == 0, worker.printed
+    return master, worker
+
+
 def test_dq_worker_serves_a_plain_master_until_it_is_stopped(project: Path) -> None:
     with Running(sys.executable, OWN_MASTER, KEY, "10") as master:
         port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
@@ -142,13 +154,7 @@ def test_failure_of_a_dq_workers_task_reaches_a_plain_master_as_runtime_error(
 
 
 def test_an_item_that_a_dq_worker_cannot_unpickle_has_a_result_too(project: Path) -> None:
-    with Running(sys.executable, OWN_MASTER, KEY, "4", "own") as master:
-        port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
-        argv = ("--server", f"127.0.0.1:{port}", "--task", "app:square", "-p", "1")
-        with Running(*DQ, "worker", *argv, cwd=project, env=ENV) as worker:
-            assert master.wait() == 0, master.printed
-            worker.send_signal(signal.SIGTERM)
-            assert worker.wait() == 0, worker.printed
+    master, worker = worked(project, "app:square", "4", "own")
     results = [line for line in master.stdout_text.splitlines() if line.startswith("result")]
     failed = [line for line in results if "('AttributeError', \"Can't get attribute 'Job'" in line]
     assert sorted(set(results) - set(failed)) == ["result 0", "result 4"]
@@ -171,13 +177,7 @@ def test_a_result_that_a_plain_master_cannot_have_is_a_failure(
         "def lambdas(x):\n    return lambda: x\n"
         "def own(x):\n    return Own()\n"
     )
-    with Running(sys.executable, OWN_MASTER, KEY, "2") as master:
-        port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
-        argv = ("--server", f"127.0.0.1:{port}", "--task", f"odd:{task}", "-p", "1")
-        with Running(*DQ, "worker", *argv, cwd=project, env=ENV) as worker:
-            assert master.wait() == 0, master.printed
-            worker.send_signal(signal.SIGTERM)
-            assert worker.wait() == 0, worker.printed
+    master, _ = worked(project, f"odd:{task}", "2")
     results = [line for line in master.stdout_text.splitlines() if line.startswith("result")]
     assert len(results) == 2
     assert all(re.search(found, line) for line in results), results
