@@ -13,7 +13,10 @@ import time
 from dq import keys, system
 from dq.errors import DqError
 
-CELLS = 8  # of each slot, after the process's own; `dq.worker` says what they hold
+# Cells that a task process shares with its supervisor: the process's own, then so many of each
+# slot. `dq.worker` says what they hold.
+OWN = 2
+CELLS = 8
 
 
 class Child:
@@ -32,14 +35,24 @@ class Child:
         self.timed_out = False
 
     def slots(self, threads: int) -> list[memoryview]:
-        view = self.cells.view
-        return [view[1 + CELLS * n : 1 + CELLS * (n + 1)] for n in range(threads)]
+        return slots(self.cells, threads)
 
     def close(self) -> None:
         """Give back what it had of this process; it has ended."""
         self.cells.close()
         if self.popen.stdin is not None:
             self.popen.stdin.close()
+
+
+def count(threads: int) -> int:
+    """How many cells a process of so many slots has."""
+    return OWN + CELLS * threads
+
+
+def slots(cells: system.Cells, threads: int) -> list[memoryview]:
+    """Each slot's own cells."""
+    starts = range(OWN, count(threads), CELLS)
+    return [cells.view[start : start + CELLS] for start in starts]
 
 
 def start(threads: int) -> Child:
@@ -50,7 +63,7 @@ def start(threads: int) -> Child:
     """
     cells = None
     try:
-        cells = system.shared_cells(1 + CELLS * threads)
+        cells = system.shared_cells(count(threads))
         popen = subprocess.Popen(
             _command(),
             stdin=subprocess.PIPE,

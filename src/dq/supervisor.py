@@ -110,7 +110,9 @@ class Lost:
 
 @frozen
 class Drain:
-    """Finish what is running, and leave."""
+    """Finish what is running, and leave; `told` is called once every process knows."""
+
+    told: Callable[[], None]
 
 
 @frozen
@@ -161,9 +163,9 @@ class Supervisor:
 
     # From any thread, or a signal's handler
 
-    def drain(self) -> None:
-        """Finish what is running, report, leave."""
-        self._events.put(Drain())
+    def drain(self, told: Callable[[], None]) -> None:
+        """Finish what is running, report, leave; `told` is called once no more will be started."""
+        self._events.put(Drain(told))
 
     def quit(self) -> None:
         """Leave now; the master gives the work to others."""
@@ -255,8 +257,9 @@ class Supervisor:
                 self._reap(child)
             case Lost(client):
                 self._on_lost(client)
-            case Drain():
+            case Drain(told):
                 self._leave()
+                told()
             case Quit():
                 self._leave()
                 self._end_all()
@@ -265,6 +268,7 @@ class Supervisor:
         self._leaving = True
         self._replace_at.clear()
         for child in self._children:
+            child.cells.view[worker.LEAVING] = 1
             with contextlib.suppress(OSError):
                 os.write(child.popen.stdin.fileno(), worker.DRAIN)  # type: ignore[union-attr]  # a pipe
 

@@ -26,11 +26,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import length_hint
 
-from dq import inputs, outputs, system, tasks
+from dq import inputs, outputs, processes, system, tasks
 from dq.client import Client, Grant, Outcomes, PlainClient, backoff
 from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError, Unreadable
 from dq.light import TYPE_CHECKING, cast, frozen
-from dq.processes import CELLS
+from dq.processes import CELLS, OWN
 from dq.records import (
     LONGEST_NAME,
     LONGEST_TEXT,
@@ -55,9 +55,10 @@ if TYPE_CHECKING:
 # and of the results that are being encoded, which may run a task's code too: the first one's index,
 # how many (0 when none is), and when that has to be over.
 LEASE, INDEX, DEADLINE, LAST, SPAN, ENCODED, ENCODING, ENCODED_BY = range(CELLS)
-# The process's own cell: 0 at first, then one of these, then how it ends; a task's own os._exit
-# with the same number is not taken for that. The slots' cells follow.
-STATE = 0
+# The process's own: 0 at first, then one of these, then how it ends, so that a task's own os._exit
+# with the same number is not taken for that; and whether it is to leave, which a slot sees here at
+# once, while the thread that hears of it on the pipe waits for its turn.
+STATE, LEAVING = range(OWN)
 CONNECTED, LOADING, LOADED = 1, 2, 3
 
 # How a task process ends, for its supervisor.
@@ -393,9 +394,9 @@ class Slot:
             most = process.most()
             self.waiting = True
             try:
-                if not most or process.draining.is_set():
+                if not most or process.leaving:
                     self._send(client, outcomes, 0)
-                    raise Leave(RECYCLE if not process.draining.is_set() else DRAINED)
+                    raise Leave(DRAINED if process.leaving else RECYCLE)
                 state, grant, spec = self._send(client, outcomes, most)
             finally:
                 self.waiting = False
@@ -730,8 +731,7 @@ class Process:
         self._codes: list[int] = []  # of slots that have left
         self._left = config.max_tasks
         self._depth = sys.getrecursionlimit()
-        views = [cells.view[1 + CELLS * n : 1 + CELLS * (n + 1)] for n in range(config.threads)]
-        self.slots = [Slot(self, view) for view in views]
+        self.slots = [Slot(self, view) for view in processes.slots(cells, config.threads)]
 
     def connect(self) -> Client:
         config = self.config
@@ -781,6 +781,11 @@ class Process:
     def note(self, state: int) -> None:
         """Let the supervisor know how far this process has come."""
         self.cells.view[STATE] = state
+
+    @property
+    def leaving(self) -> bool:
+        """Whether it is to take no more tasks."""
+        return self.cells.view[LEAVING] != 0
 
     def most(self) -> int:
         """How many tasks the next batch may have, -1 for any number."""
@@ -858,7 +863,7 @@ class Process:
                 return leave.code
 
     def _serve_plain(self, client: PlainClient, call: Callable[[object], object]) -> None:
-        while not self.draining.is_set():
+        while not self.leaving:
             if self.most() == 0:
                 raise Leave(RECYCLE)
             try:
@@ -953,7 +958,7 @@ def main() -> None:
     sys.path[:] = config.path
     if config.argv is not None:
         sys.argv[:] = config.argv
-    cells = system.Cells.open(config.cells, 1 + CELLS * config.threads)
+    cells = system.Cells.open(config.cells, processes.count(config.threads))
     tasks.strays.watched = True
     process = Process(config, cells)
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the supervisor's to understand

@@ -56,6 +56,21 @@ def gated(x: Any) -> Any:
     return value
 
 
+def gated_in_a_crowd(x: Any) -> Any:
+    """As `gated`, among threads that leave the others little of the interpreter for a while."""
+    ends = []
+
+    def spin() -> None:
+        while not ends or time.monotonic() < ends[0]:
+            pass
+
+    for _ in range(10):
+        threading.Thread(target=spin, daemon=True).start()
+    value = gated(x)
+    ends.append(time.monotonic() + 0.5)
+    return value
+
+
 def tells_time(x: Any) -> Any:
     """What the wall clock says, in seconds; fails the first time that it has input 3."""
     value = witness(x)

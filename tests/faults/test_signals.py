@@ -105,6 +105,28 @@ def test_the_first_signal_lets_a_worker_finish_and_others_do_the_rest(
     assert hazards.history(INPUTS, master.stdout_text).check().extra == 0
 
 
+def test_a_worker_that_says_it_finishes_starts_no_other_task(hazards: Hazards) -> None:
+    """However late its processes hear of it: here they are stopped, and then have no time."""
+    inputs = list(range(5))
+    with (
+        hazards.serving("gated_in_a_crowd", inputs) as (master, port),
+        hazards.worker(port, "-p", "4") as leaving,
+    ):
+        pids = [entry["pid"] for entry in hazards.wait_for_executions(4)]
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        leaving.send_signal(signal.SIGTERM)
+        leaving.wait_for(FINISHING)
+        hazards.open_gate()
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+        assert leaving.wait() == 0, leaving.printed
+        assert len(hazards.executions) == 4
+        with hazards.worker(port, "-p", "1") as other:
+            assert [master.wait(), other.wait()] == [0, 0], master.printed
+    assert hazards.history(inputs, master.stdout_text).check().extra == 0
+
+
 def test_the_second_signal_ends_a_worker_at_once_and_its_tasks_go_to_others(
     hazards: Hazards, number: signal.Signals
 ) -> None:

@@ -193,11 +193,11 @@ def _serve_queues(master: Master) -> None:
     """Serve until stopped; the first signal lets running tasks finish."""
     with Stages() as stages, master:
         say(f"serving on {transport.show(master.address)}")
-        stages.on_first = lambda: say("finishing running tasks; once more to leave now")
         while not stages.count:
             stages.wait(1.0)
             master.check_workers()
-        master.queues.drain()
+        master.queues.drain()  # first: whoever reads the line can rely on it
+        say("finishing running tasks; once more to leave now")
         while master.queues.busy and stages.count < 2:
             stages.wait(0.1)
         if stages.interrupted:

@@ -73,7 +73,9 @@ def worker(**given: Any) -> None:
     )
     supervisor = Supervisor(plan, say)
     with Stages() as stages:
-        stages.on_first = lambda: _drain(supervisor)
+        stages.on_first = lambda: supervisor.drain(
+            told=lambda: say("finishing running tasks; once more to leave now")
+        )
         stages.on_second = supervisor.quit
         _work(supervisor, stages, given)
         if stages.interrupted:
@@ -92,11 +94,6 @@ def _work(supervisor: Supervisor, stages: Stages, given: dict[str, Any]) -> None
         slots = plan.processes * plan.threads
         say(f"connected to {given['server']}, working on {slots} task(s) at a time")
     supervisor.run()
-
-
-def _drain(supervisor: Supervisor) -> None:
-    supervisor.drain()
-    say("finishing running tasks; once more to leave now")
 
 
 @click.command()
