@@ -82,9 +82,9 @@ class BatchSizer:
         self._results.add(count, nbytes)
         self._largest = max(self._largest, count)
 
-    def size(self, remaining: int | None, slots: int) -> int:
+    def size(self, remaining: int | None, slots: int, room: float = math.inf) -> int:
         """Tasks in the next batch, where `remaining` inputs are left (None: nobody knows) for
-        `slots` workers."""
+        `slots` workers, of `room` bytes at the most."""
         if self._fixed is not None:
             return self._fixed
         if not self._largest or self.seconds > ALONE:
@@ -93,7 +93,8 @@ class BatchSizer:
         grown = GROWTH * self._largest
         if self._is_far:  # seven steps of 20 ms are a third of a short run
             grown = max(grown, self._worth)
-        size = min(grown, int(self.work / seconds), int(self.limit / max(self.nbytes, 1)))
+        limit = min(self.limit, room)
+        size = min(grown, int(self.work / seconds), int(limit / max(self.nbytes, 1)))
         if remaining is not None:
             size = min(size, self._share(remaining, max(slots, 1)))
         return max(size, 1)

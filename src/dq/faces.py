@@ -363,9 +363,10 @@ def _read_report(wire: Wire) -> tuple[str, Report, str]:
     """
     try:
         run, lease, first, outcomes, handed_back, busy, refusal = wire
-        if not isinstance(outcomes, list | tuple):
+        if type(outcomes) is not list:
             raise TypeError("not a list of outcomes")
         taken = tuple(_outcome(item) for item in outcomes)
+        outcomes.clear()  # which the call has until it returns, with the next batch perhaps
         report = Report(_int(lease), _int(first), taken, _int(handed_back), _float(busy))
         run, refusal = _str(run), _str(refusal)[:LONGEST_TEXT]
     except (TypeError, ValueError):

@@ -15,7 +15,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+import traceback
+from collections.abc import Callable, Collection
 from multiprocessing import AuthenticationError
 from multiprocessing.managers import BaseManager, BaseProxy
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -57,7 +58,8 @@ mpm.listener_client[transport.SERIALIZER] = (  # type: ignore[attr-defined]  # u
 LOADS: dict[str, Loads] = {"safe": unpickling.safe_loads, "any": pickle.loads}
 
 
-_Request = tuple[object, str, tuple[object, ...], dict[str, object]]  # ident, method, arguments
+_Request = tuple[str, str, tuple[object, ...], dict[str, object]]  # ident, method, arguments
+_Served = tuple[object, Collection[str], dict[str, str] | None]  # methods, typeids of their results
 
 
 class QueueProxy(BaseProxy):
@@ -384,24 +386,55 @@ class Server(mpm.Server):
         super().accept_connection(c, name)  # type: ignore[arg-type]  # a Channel serves as a Connection
 
     def serve_client(self, conn: Channel) -> None:  # type: ignore[override]
-        # When CPython's returns because of `stop_event`, its caller sends None as the answer to
-        # a request that was never carried out. What it says of a request that fails has the
-        # server's paths and code in it.
-        send = conn.send
-
-        def answer(message: object) -> None:
-            brief = _brief(message)
-            if brief[1] is not ANSWERED:
-                send(brief)
-
-        conn.send = answer  # type: ignore[assignment, method-assign]
+        # CPython's keeps hold of a request and of its answer, be they of 50 MiB, until the client
+        # asks again; says of a request that fails what paths and code the server has; and has
+        # its caller, where it returns because of `stop_event`, send None as the answer to a request
+        # that was never carried out.
         with self.queues.connection(conn):
-            super().serve_client(conn)  # type: ignore[arg-type]  # a Channel serves as a Connection
+            while not self.stop_event.is_set():
+                self._serve_request(conn)
         raise SystemExit
+
+    def _serve_request(self, conn: Channel) -> None:
+        try:
+            answer = self._carry_out(conn, cast("_Request", conn.recv()))
+        except EOFError:
+            raise SystemExit from None
+        except Exception as error:
+            answer = "#TRACEBACK", _last_line(error)
+        if answer[1] is ANSWERED:
+            return
+        try:
+            try:
+                conn.send(answer)
+            except Exception as error:
+                conn.send(("#UNSERIALIZABLE", _last_line(error)))
+        except Exception:
+            conn.close()
+            raise SystemExit from None
+
+    def _carry_out(self, conn: Channel, request: _Request) -> tuple[str, object]:
+        ident, name, args, kwds = request
+        served: _Served | None = self.id_to_obj.get(ident)
+        obj, exposed, to_typeid = served or self.id_to_local_proxy_obj[ident]  # type: ignore[attr-defined]  # missing from typeshed
+        if name not in exposed:
+            fallback: Callable[..., object] = self.fallback_mapping[name]
+            return "#RETURN", fallback(self, conn, ident, obj, *args, **kwds)
+        try:
+            result = getattr(obj, name)(*args, **kwds)
+        except Exception as error:
+            return "#ERROR", error
+        typeid = to_typeid and to_typeid.get(name)
+        if not typeid:
+            return "#RETURN", result
+        rident, rexposed = self.create(conn, typeid, result)
+        return "#PROXY", (rexposed, mpm.Token(typeid, self.address, rident))
 
     # Objects
 
-    def create(self, c: Channel, typeid: str, /, *args: object, **kwds: object) -> object:  # type: ignore[override]
+    def create(  # type: ignore[override]
+        self, c: Channel, typeid: str, /, *args: object, **kwds: object
+    ) -> tuple[str, tuple[str, ...]]:
         if not self._is_brought(typeid):
             return self._pinned[typeid]
         return super().create(c, typeid, *args, **kwds)  # type: ignore[arg-type]  # a Channel serves as a Connection
@@ -482,12 +515,9 @@ def _check(method: str, args: tuple[object, ...], kwds: dict[str, object]) -> No
         raise TypeError(f"{method}() takes no such argument")
 
 
-def _brief(message: object) -> tuple[str, object]:
-    """An answer; of a traceback, its last line."""
-    kind, what = cast("tuple[str, object]", message)
-    if kind in ("#TRACEBACK", "#UNSERIALIZABLE"):
-        return kind, str(what).rstrip().rpartition("\n")[2]
-    return kind, what
+def _last_line(error: Exception) -> str:
+    """What a traceback of it would end with."""
+    return "".join(traceback.format_exception_only(error)).rstrip().rpartition("\n")[2]
 
 
 class _State(Protocol):

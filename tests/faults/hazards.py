@@ -56,6 +56,11 @@ def gated(x: Any) -> Any:
     return value
 
 
+def gated_and_large(x: Any) -> Any:
+    """As `gated`, and returns 8 MiB."""
+    return {**gated(x), "ballast": "x" * 2**23}
+
+
 def gated_in_a_crowd(x: Any) -> Any:
     """As `gated`, among threads that leave the others little of the interpreter for a while."""
     ends = []

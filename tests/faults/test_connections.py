@@ -205,6 +205,60 @@ def pass_by(pid: int, port: int, passing: Callable[[int], None], count: int) -> 
     assert rss(pid) <= warm + MORE_OF_PASSING
 
 
+# What they have sent and been given
+
+LARGE = 2**23
+#: So that memory which is free is the system's again: else glibc keeps some for each few threads.
+LEAN = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072"}
+
+
+def test_what_an_idle_slot_has_reported_is_not_kept(hazards: Hazards) -> None:
+    place = {"cwd": hazards.folder, "env": {**hazards.env, **LEAN}, "stdin": subprocess.PIPE}
+    with (
+        serving("hazards:gated_and_large", *FED, "--output", "out.txt", **place) as (master, port),
+        hazards.worker(port, "-p", "1", "-t", "16") as worker,
+    ):
+        master.write("".join(f"{x}\n" for x in range(16)))
+        hazards.wait_for_executions(16)
+        before = rss(master.pid)
+        hazards.open_gate()
+        wait_until(lambda: written(hazards.folder) > 16 * LARGE)
+        # Well before they ask again.
+        wait_until(lambda: rss(master.pid) < before + 4 * LARGE, 10, message=lambda: f"{before}")
+        master.close_stdin()
+        assert [master.wait(), worker.wait()] == [0, 0], master.printed
+
+
+def written(folder: Path) -> int:
+    """Bytes of an output that is on its way."""
+    return sum(path.stat().st_size for path in folder.glob("out.txt*"))
+
+
+def test_what_an_idle_plain_client_has_put_is_not_kept(hazards: Hazards) -> None:
+    with ExitStack() as stack:
+        place = {"cwd": hazards.folder, "env": {**hazards.env, **LEAN}}
+        master, port = stack.enter_context(serving(**place))
+        before = rss(master.pid)
+        items = [bytes([number]) * LARGE for number in range(16)]
+        for item in items:
+            plain_call(stack, port, "put", item)
+        for item in items:
+            assert plain_call(stack, port, "get", then="qsize") == item
+        wait_until(lambda: rss(master.pid) < before + 4 * LARGE, message=lambda: f"{before}")
+
+
+def plain_call(stack: ExitStack, port: int, name: str, *args: object, then: str = "") -> object:
+    """Call the task queue's method, `then` another, by a client that stays."""
+    with Client(("127.0.0.1", port), authkey=KEY.encode()) as client:
+        ident, _ = dispatch(client, None, "create", ("get_task_queue",))
+    client = stack.enter_context(Client(("127.0.0.1", port), authkey=KEY.encode()))
+    dispatch(client, None, "accept_connection", ("idle",))
+    result: object = dispatch(client, ident, name, args)
+    if then:
+        dispatch(client, ident, then)
+    return result
+
+
 def test_a_plain_client_is_not_kept_by_a_delayed_acknowledgement(hazards: Hazards) -> None:
     """It sends two messages in a row at the end of the handshake, the second by Nagle's rule."""
 

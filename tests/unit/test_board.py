@@ -464,7 +464,8 @@ class AnyOrder(RuleBasedStateMachine):
             assert job.leases == len(leases)
             assert job.out == sum(not task.over for task in known.tasks)
             assert job.unread == len(unread)
-            out = sum(len(lease.batch.blob) + RECORD_BYTES for lease in leases)
+            assert all(lease.weight >= len(lease.batch.blob) + RECORD_BYTES for lease in leases)
+            out = sum(lease.weight for lease in leases)
             assert job.held == out + sum(record.nbytes for record in unread)
             assert job.loose == {i for i, task in enumerate(known.tasks) if task.loose}
 
@@ -867,6 +868,25 @@ def test_nothing_new_goes_out_while_the_window_is_full_of_unread_results() -> No
     board.consumed("j", 2, sum(record.nbytes for record in records))
     assert (job.unread, job.held) == (0, 0)
     assert board.wanted(ME, 0.0) == "j"
+
+
+@pytest.mark.parametrize("slots", [1, 2, 16, 100, 1000])
+@pytest.mark.parametrize(("given", "taken"), [(1000, 1), (1, 1000), (10, 10)])
+def test_however_many_slots_a_slow_link_has_the_window_holds(
+    slots: int, given: int, taken: int
+) -> None:
+    """And what two batches of one task for each come to."""
+    board, job = board_of(10**9, Rules())
+    holders = [Holder(10 + number) for number in range(slots)]
+    for holder in holders:
+        board.join(holder)
+    job.sizer.sent(1000, 1000 * given)
+    job.sizer.observe(1000, busy=1e-4, elapsed=0.5, nbytes=1000 * taken)
+    for holder in holders:
+        start, count = board.cut("j")
+        board.grant(holder, Batch("j", start, count, b"x" * (count * given)), 0.0)
+    least = slots * (max(given, taken) + RECORD_BYTES)
+    assert 2**20 < job.held <= 1.5 * job.rules.window + least
 
 
 def test_what_came_back_goes_out_whatever_the_window() -> None:
