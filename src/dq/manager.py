@@ -503,7 +503,7 @@ def _is_request(value: object) -> bool:
         and type(method) is str
         and type(args) in (tuple, list)
         and type(kwds) is dict
-        and all(type(name) is str for name in kwds)
+        and (not kwds or all(type(name) is str for name in kwds))
     )
 
 

@@ -10,7 +10,7 @@ connection; so to one that waits, whoever has a task for it may send that withou
 from __future__ import annotations
 
 import os
-import random
+import struct
 import threading
 import time
 from collections import deque
@@ -115,8 +115,7 @@ class Queues:
         self._loads = loads
         self.clock = clock
         self.log = log
-        lease_ids = random.SystemRandom()
-        self.board = Board(iter(lambda: lease_ids.getrandbits(63), 0))
+        self.board = Board(_lease_ids())
         self.lock = threading.RLock()  # guards everything below, and the board
         self._waiting: dict[Waiter, None] = {}  # for something to lease; the newest last
         self.room = threading.Condition(self.lock)  # the plain task queue has shrunk
@@ -705,6 +704,14 @@ class Queues:
             self.announce()
             if line.replay is not None and line.job.uncut >= line.replay.missing(line.job.next):
                 line.news.notify()  # who reads takes them past the journal
+
+
+def _lease_ids() -> Iterator[int]:
+    """Numbers of 63 bits, many at a time: each look at the system's randomness is a call."""
+    while True:
+        for number in struct.unpack("64Q", os.urandom(512)):
+            if number >> 1:
+                yield number >> 1
 
 
 def _least(a: int | None, b: int | None) -> int | None:

@@ -122,6 +122,8 @@ class Batch:
         >>> Batch("j", 10, 5, b"...").part(12, 14)
         Batch(job='j', start=12, count=2, blob=b'...', skip=2, loose=False)
         """
+        if start == self.start and stop == self.stop and loose in (None, self.loose):
+            return self
         if not self.start <= start <= stop <= self.stop:
             raise ValueError(f"{start}..{stop} is not within {self.start}..{self.stop}")
         return Batch(
