@@ -524,10 +524,10 @@ class Board:
         return job.held < job.rules.window or job.leases + job.unread < 2 * max(self.slots, 1)
 
     def _room(self, job: Job) -> float:
-        """Bytes that the next batch may have: half of what the window has left, so that it holds
-        however many slots on slow links ask for large ones; or half of a slot's share of it."""
+        """Bytes that the next batch may have: what the window has left, so that it holds however
+        many slots on slow links ask for large ones; or a slot's share of it."""
         share = job.rules.window / max(self.slots, 1)
-        return min(max(job.rules.window - job.held, share) / 2, SHARES * share)
+        return min(max(job.rules.window - job.held, share), SHARES * share)
 
     def _forget(self, lease: Lease) -> None:
         del self.leases[lease.id]

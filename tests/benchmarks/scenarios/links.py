@@ -27,7 +27,8 @@ with FaultProxy(("127.0.0.1", int(sys.argv[1]))) as proxy:
 
 def measure(options: Options) -> Iterator[Table]:
     kinds = {
-        "no-op": ("math:sqrt", range(options.pick(2_000, 4_000_000, 10_000_000))),
+        "no-op": ("math:sqrt", range(options.pick(2_000, 20_000_000))),
+        "no-op, a short run": ("math:sqrt", range(options.pick(1_000, 4_000_000))),
         "1 ms": ("time:sleep", [0.001] * options.pick(50, 10_000)),
     }
     contenders = {
