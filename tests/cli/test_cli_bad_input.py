@@ -84,7 +84,7 @@ def test_run_without_input_says_how_to_give_some(project: Path) -> None:
         (["run", "app:echo", "1", "-w", "0"], "at least 1"),
         (["run", "app:echo", "1", "-w", "many"], "not a number of processes"),
         (["run", "app:echo", "1", "-w", "10001"], "'10001' is more than 10000 processes"),
-        (["worker", "-p", "1000000%"], "is more than 10000 processes: give fewer"),
+        (["worker", "-p", "2000000%"], "is more than 10000 processes: give fewer"),
         (["run", "app:echo", "1", "-t", "1001"], "1001 is not in the range 1<=x<=1000"),
         (["run", "app:echo", "1", "-t", "0"], "0 is not in the range"),
         (["run", "app:echo", "1", "--timeout", "soon"], "not a duration"),
