@@ -270,6 +270,12 @@ def is_tls(error: BaseException) -> bool:
     return module is not None and isinstance(error, module.SSLError)
 
 
+def was_cut(error: OSError) -> bool:
+    """Whether it is OpenSSL's word for a connection that was cut: it may go better another time."""
+    module = sys.modules.get("ssl")
+    return module is not None and isinstance(error, module.SSLEOFError)
+
+
 def answered_in_plain(error: OSError) -> bool:
     """Whether what came back from a server was no TLS: a challenge, say, whose first bytes are
     a length, where TLS has its version."""

@@ -24,7 +24,7 @@ from dq import system
 from dq.errors import AuthenticationFailed, ConnectError, TlsError, UnknownHost
 from dq.light import TYPE_CHECKING
 from dq.records import Loads
-from dq.tls import CERTS, ONLY, PLAIN, SpeaksPlain, Tls, answered_in_plain, explain, is_tls
+from dq.tls import CERTS, ONLY, PLAIN, SpeaksPlain, Tls, answered_in_plain, explain, is_tls, was_cut
 
 if TYPE_CHECKING:
     import ssl  # which plain connections do without
@@ -59,6 +59,7 @@ GROWTH = 4  # times as much room once that is full: with less, large messages wo
 # than a peer that says nothing between two, and is waited for as long.
 SILENCE = 60.0
 PATIENCE = 0.05  # seconds that a master waits for a client to begin with TLS
+CLOSED = "the connection was closed during the handshake"
 ATTEMPTS = 3  # times that a client begins with TLS, where the master may have lost patience
 HELLO = 0x16  # the first byte of a TLS client
 
@@ -555,9 +556,10 @@ def connect(
             f"cannot connect to {where}: nothing there answers as a dq master"
         ) from None
     except (EOFError, ConnectionError) as error:
-        why = str(error) or "the connection was closed during the handshake"
-        raise ConnectError(f"cannot connect to {where}: {why}") from None
+        raise ConnectError(f"cannot connect to {where}: {str(error) or CLOSED}") from None
     except OSError as error:
+        if was_cut(error):
+            raise ConnectError(f"cannot connect to {where}: {CLOSED}") from None
         if is_tls(error):
             raise explain(error, tls, where) from None
         raise ConnectError(f"cannot connect to {where}: {error.strerror or error}") from None

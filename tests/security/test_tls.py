@@ -24,6 +24,7 @@ from dq.client import Connection
 from dq.tls import PLAIN, Tls, can_psk, settings
 from security.relay import Relay
 from support import DQ, FaultProxy, Running, dq, other_pythons, python, run, serving, wait_until
+from support.proxy import Direction
 
 KEY = "0123456789abcdef0123456789abcdef"
 ENV = {"DQ_AUTHKEY": KEY}
@@ -213,6 +214,24 @@ def test_a_worker_killed_over_tls_loses_nothing(project: Path, ours: Path, how: 
         assert master.wait() == 1
         assert master.stdout_text.split() == ["1", "2"]
         assert "WorkerDied" in master.stderr_text
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+@pytest.mark.parametrize("nbytes", [0, 100, 300, 500, 800])
+@pytest.mark.parametrize("how", WAYS)
+def test_a_worker_whose_handshake_is_cut_off_tries_again(
+    project: Path, ours: Path, how: str, nbytes: int, direction: Direction
+) -> None:
+    for_master, for_worker = ways(how, ours)
+    with (
+        serving("app:square", "3", *for_master, cwd=project, env=ENV) as (master, port),
+        FaultProxy(("127.0.0.1", port)) as proxy,
+    ):
+        proxy.cut_after(nbytes, direction)
+        where = f"127.0.0.1:{proxy.port}"
+        worker = dq("worker", "--server", where, *for_worker, cwd=project, env=ENV)
+        assert (worker.returncode, master.wait()) == (0, 0), worker.stderr
+        assert master.stdout_text == "9\n"
 
 
 # --- who is refused: each end says why, in one line
