@@ -42,6 +42,7 @@ class BatchSizer:
         self._largest = 0
         self._seconds = _Mean()
         self._exchange = _Mean()
+        self._nearest = math.inf  # seconds of the shortest exchange
         self._inputs = _Mean()
         self._results = _Mean()
 
@@ -74,7 +75,9 @@ class BatchSizer:
         """Take in that `count` tasks kept a worker busy for `busy` of the `elapsed` seconds
         between handing them out and having their outcomes, which were `nbytes` long."""
         self.part(count, busy, nbytes)
-        self._exchange.add(1, max(elapsed - busy, 0.0))
+        exchange = max(elapsed - busy, 0.0)
+        self._exchange.add(1, exchange)
+        self._nearest = min(self._nearest, exchange)
 
     def part(self, count: int, busy: float, nbytes: int = 0) -> None:
         """Take in the same of the first of a batch's tasks, whose rest is still running."""
@@ -101,7 +104,8 @@ class BatchSizer:
 
     @property
     def _is_far(self) -> bool:
-        return self._exchange.value > FAR
+        # By the shortest: where many slots wait for a master nearby, all others are long.
+        return FAR < self._nearest < math.inf
 
     @property
     def _worth(self) -> int:
@@ -110,13 +114,13 @@ class BatchSizer:
 
     def _share(self, remaining: int, slots: int) -> int:
         """What the end of the inputs lets a batch have: half of a slot's share of what remains;
-        more, up to all of that share, where running it takes less time than handing it over, and
-        beyond it over a slow link; and more where there are more slots than one master can make
-        use of: n batches take it n x COST, and the slots work / n, which together is least at
-        n = sqrt(work / COST). Less than runs while the master hands out a batch is no
-        gain either, where as many have been seen to be so short."""
+        more, up to all of that share, where running it takes less time than handing it over, and up
+        to two of them over a slow link; and more where there are more slots than one master can
+        make use of: n batches take it n x COST, and the slots work / n, which together is least at
+        n = sqrt(work / COST). Less than runs while the master hands out a batch is no gain either,
+        where as many have been seen to be so short."""
         seconds = max(self.seconds, 1e-9)
-        own = remaining if self._is_far else -(-remaining // slots)
+        own = -(-remaining // (max(slots // 2, 1) if self._is_far else slots))
         least = int(math.sqrt(remaining * COST / seconds))
         return max(
             -(-remaining // (2 * slots)),

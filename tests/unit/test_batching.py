@@ -57,7 +57,21 @@ def test_over_a_slow_link_a_batch_grows_at_once_to_what_runs_as_long_as_handing_
     worth = wait / task
     assert sizer.size(None, 2) >= int(0.99 * worth)
     assert sizer.size(None, 2) <= max(8, 1.01 * worth)
-    assert sizer.size(remaining, 1000) >= min(remaining, int(0.99 * worth))
+    assert sizer.size(remaining, 2) >= min(remaining, int(0.99 * worth))
+
+
+@given(st.integers(1, 10**7), st.integers(65, 1000))
+def test_over_a_slow_link_one_of_many_slots_does_not_get_all(remaining: int, slots: int) -> None:
+    size = fed([(1, 1e-7, 1.0, 0)]).size(remaining, slots)
+    assert size <= max(-(-remaining // (slots // 2)), -(-remaining // 64))
+
+
+@given(st.lists(st.floats(0.0001, 10), min_size=1), st.integers(1, 10**7), st.integers(65, 1000))
+def test_many_slots_that_wait_for_a_master_nearby_are_no_slow_link(
+    waits: list[float], remaining: int, slots: int
+) -> None:
+    sizer = fed([(1, 1e-7, wait, 0) for wait in [0.0003, *waits]])
+    assert sizer.size(remaining, slots) <= max(-(-remaining // 64), 8)
 
 
 @given(observations_nearby, st.integers(1, 10**7), st.integers(1, 1000))

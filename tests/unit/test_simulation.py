@@ -83,6 +83,14 @@ def test_short_tasks_are_not_held_back_half_a_second_by_long_ones(slots: int) ->
         assert found.stretch <= 1.1
 
 
+@pytest.mark.parametrize(("slots", "delay"), [(16, 0.1), (128, 0.0003), (128, 0.01), (128, 0.1)])
+def test_no_slot_gets_all_of_what_may_hide_long_tasks(slots: int, delay: float) -> None:
+    """It would come back from one after the other, a long task shorter each time."""
+    for seed in SEEDS[:3]:
+        found = simulate(mixed(100_000, 10 * slots, 2.0, seed), World(slots, delay), seed)
+        assert found.stretch <= 1.4
+
+
 @pytest.mark.parametrize("delay", [0.0003, 0.01, 0.1])
 def test_no_result_is_held_back_half_a_second_whatever_the_others_take(delay: float) -> None:
     for seed in SEEDS[:4]:
