@@ -25,7 +25,8 @@ REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/make_reference.py; what stands here is written in the source. -->\n"
 
 EXIT_CODES = {
-    0: "every task succeeded, or a master that only serves queues was told to stop",
+    0: "every task succeeded; a worker, or a master that only serves queues, was told to stop"
+    " (SIGTERM, SIGHUP)",
     1: "a task failed, or dq could not do what it was asked",
     2: "usage: an argument, option, task, input or key that cannot be used",
     3: "cannot connect, bind or authenticate",

@@ -681,7 +681,8 @@ class Board:
                 return
 
     def _may_retry(self, job: Job, index: int, failed: Failed) -> bool:
-        if not failed.retry or job.stopped is not None or self.draining:
+        # Of a job that was stopped too: with attempts left it is not done, and others follow.
+        if not failed.retry or self.draining:
             return False
         return job.fails.get(index, 0) < job.rules.retries
 

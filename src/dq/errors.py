@@ -29,8 +29,7 @@ class BadInput(UsageError):
 
 
 class InputChanged(BadInput):
-    """Raised when an input is not what it was when the journal was written; `index` is its
-    position."""
+    """Raised when an input, number `index`, is not what it was when the journal was written."""
 
     def __init__(self, index: int) -> None:
         super().__init__(index)
@@ -95,7 +94,7 @@ class OutputError(Stopped):
 
 
 class Interrupted(Stopped):
-    """Raised when the user interrupted a run."""
+    """Raised by an interrupted command. In Python, Ctrl-C is a KeyboardInterrupt."""
 
     exit_code = 130
 

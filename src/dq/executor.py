@@ -46,7 +46,8 @@ class Executor(concurrent.futures.Executor):
     ) -> None:
         self._owned = None
         if master is None:
-            master = self._owned = Master(workers=max_workers or units.cpus(), **options)
+            workers = units.cpus() if max_workers is None else max_workers
+            master = self._owned = Master(workers=workers, **options)
             master.start()
         self._master = master
         self._lock = threading.Lock()  # guards the two below

@@ -423,7 +423,8 @@ class Server(mpm.Server):
         try:
             result = getattr(obj, name)(*args, **kwds)
         except Exception as error:
-            return "#ERROR", error
+            # Without what it came through, whose frames hold on to the request.
+            return "#ERROR", error.with_traceback(None)
         typeid = to_typeid and to_typeid.get(name)
         if not typeid:
             return "#RETURN", result

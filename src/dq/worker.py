@@ -391,22 +391,24 @@ class Slot:
         another connection, by a slot that then wants nothing more: reporting twice does no harm."""
         process = self.process
         while True:
-            most = process.most()
-            self.waiting = True
+            most, answer = process.most(), None
+            self.waiting = True  # before it looks: who tells it to leave looks at this afterwards
             try:
-                if not most or process.leaving:
-                    self._send(client, outcomes, 0)
-                    raise Leave(DRAINED if process.leaving else RECYCLE)
-                state, grant, spec = self._send(client, outcomes, most)
+                if most and not process.leaving:
+                    answer = self._send(client, outcomes, most)
             finally:
                 self.waiting = False
+            if answer is None:
+                self._send(client, outcomes, 0)
+                raise Leave(DRAINED if process.leaving else RECYCLE)
+            state, grant, spec = answer
             if spec is not None:
                 process.specs[spec.id] = spec
-            if grant is not None:
+            if grant is not None and not process.leaving:
                 return grant
             if state == "stop":
                 raise Leave(FINISHED)
-            outcomes = None
+            outcomes = None if grant is None else _given_back(client, grant)
 
     def _send(
         self, client: Client, outcomes: Outcomes | None, most: int
@@ -433,6 +435,9 @@ class Slot:
                 print(f"dq: cannot load this job: {error}", file=sys.stderr, flush=True)
             self.view[LEASE] = 0
             return Outcomes(client.run, grant.lease, grant.start, refusal=text[:LONGEST_TEXT])
+        if process.leaving:  # to load it has taken its time
+            self.view[LEASE] = 0
+            return _given_back(client, grant)
         self._prepare(program, grant)
         self._execute()
         return self._finish(client.run)
@@ -617,6 +622,11 @@ class Slot:
         client = self.client
         if self.waiting and client is not None:
             client.channel.hang_up()
+
+
+def _given_back(client: Client, grant: Grant) -> Outcomes:
+    """A batch of which nothing was started."""
+    return Outcomes(client.run, grant.lease, grant.start, handed_back=grant.count)
 
 
 def _end_fork(error: BaseException | None) -> None:
@@ -909,7 +919,10 @@ class Process:
         while True:
             time.sleep(TICK)
             for slot in self.slots:
-                slot.look()
+                if self.leaving:
+                    slot.hand_back()  # again: it may have been reporting when it was told to
+                else:
+                    slot.look()
 
     def drain(self) -> None:
         """Finish what is running, report, leave."""

@@ -247,6 +247,17 @@ def test_what_an_idle_plain_client_has_put_is_not_kept(hazards: Hazards) -> None
         wait_until(lambda: rss(master.pid) < before + 4 * LARGE, message=lambda: f"{before}")
 
 
+def test_what_a_call_had_that_failed_is_not_kept(hazards: Hazards) -> None:
+    with ExitStack() as stack:
+        place = {"cwd": hazards.folder, "env": {**hazards.env, **LEAN}}
+        master, port = stack.enter_context(serving(**place))
+        before = rss(master.pid)
+        for _ in range(16):
+            with pytest.raises(TypeError):
+                plain_call(stack, port, "put", bytes(LARGE), True, "no number of seconds")
+        wait_until(lambda: rss(master.pid) < before + 4 * LARGE, message=lambda: f"{before}")
+
+
 def plain_call(stack: ExitStack, port: int, name: str, *args: object, then: str = "") -> object:
     """Call the task queue's method, `then` another, by a client that stays."""
     with Client(("127.0.0.1", port), authkey=KEY.encode()) as client:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from faults.scene import Hazards, gone, task_processes
-from support import DQ, Running, descendants, environment, serving, wait_until
+from support import DQ, Running, descendants, dq, environment, serving, wait_until
 
 INPUTS = list(range(6))
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 4}
@@ -125,6 +125,64 @@ def test_a_worker_that_says_it_finishes_starts_no_other_task(hazards: Hazards) -
         with hazards.worker(port, "-p", "1") as other:
             assert [master.wait(), other.wait()] == [0, 0], master.printed
     assert hazards.history(inputs, master.stdout_text).check().extra == 0
+
+
+SLOW = """\
+import os, sys, time
+from hazards import short
+if "click" not in sys.modules:  # in a task process
+    open("loading", "w").close()
+    while not os.path.exists("loaded"):
+        time.sleep(0.01)
+"""
+
+
+def test_a_worker_that_is_loading_the_task_when_it_is_told_to_leave_starts_none(
+    hazards: Hazards,
+) -> None:
+    (hazards.folder / "slow.py").write_text(SLOW)
+    inputs = [str(x) for x in range(8)]
+    argv = ("slow:short", *inputs, "--batch", "8", "--format", "jsonl")
+    with (
+        serving(*argv, cwd=hazards.folder, env=hazards.env) as (master, port),
+        hazards.worker(port, "-p", "1") as leaving,
+    ):
+        wait_until((hazards.folder / "loading").exists)
+        leaving.send_signal(signal.SIGTERM)
+        leaving.wait_for(FINISHING)
+        (hazards.folder / "loaded").touch()
+        assert leaving.wait() == 0, leaving.printed
+        assert hazards.executions == []
+        with hazards.worker(port, "-p", "1") as other:
+            assert [master.wait(), other.wait()] == [0, 0], master.printed
+    assert len(hazards.executions) == 8
+
+
+NOT_YET = """\
+import os, time
+def task(x):
+    with open("began", "a") as file:
+        file.write("x")
+    time.sleep(0.2)
+    if not os.path.exists("ok"):
+        raise ValueError("not yet")
+    return x
+"""
+
+
+def test_attempts_that_are_left_at_an_interrupt_are_made_by_the_next_run(
+    hazards: Hazards, number: signal.Signals
+) -> None:
+    (hazards.folder / "notyet.py").write_text(NOT_YET)
+    began, place = hazards.folder / "began", {"cwd": hazards.folder, "env": hazards.env}
+    argv = ("run", "notyet:task", "5", "-w", "1", "--retries", "1000", "--journal", "j")
+    with Running(*DQ, *argv, **place) as run:
+        wait_until(lambda: began.exists() and began.stat().st_size >= 2)
+        run.send_signal(number)
+        assert run.wait() == CODES[number], run.printed
+    (hazards.folder / "ok").touch()
+    again = dq(*argv, **place)
+    assert (again.returncode, again.stdout) == (0, "5\n"), again.stderr
 
 
 def test_the_second_signal_ends_a_worker_at_once_and_its_tasks_go_to_others(

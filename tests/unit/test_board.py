@@ -305,7 +305,7 @@ class AnyOrder(RuleBasedStateMachine):
         rules = known.job.rules
         assert not any(task.over for task in tasks)
         if isinstance(outcome, Failed):
-            allowed = outcome.retry and not known.stopped and not self.board.draining
+            allowed = outcome.retry and not self.board.draining
             if allowed and tasks[0].fails < rules.retries:
                 tasks[0].fails += 1
                 return []

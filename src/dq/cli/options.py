@@ -174,7 +174,7 @@ tls = stacked(
 )  # fmt: skip
 
 debug = click.option("--debug", is_flag=True, help="Show the traceback of dq's own errors.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, only errors.")
+quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, only what has to be known.")
 
 threads = click.option(
     "-t", "--threads", type=THREADS, default=1, show_default=True, metavar="N",
