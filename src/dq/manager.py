@@ -402,16 +402,20 @@ class Server(mpm.Server):
             raise SystemExit from None
         except Exception as error:
             answer = "#TRACEBACK", _last_line(error)
-        if answer[1] is ANSWERED:
-            return
         try:
-            try:
-                conn.send(answer)
-            except Exception as error:
-                conn.send(("#UNSERIALIZABLE", _last_line(error)))
+            if answer[1] is not ANSWERED:
+                self._send_answer(conn, answer)
         except Exception:
             conn.close()
             raise SystemExit from None
+        finally:
+            del answer  # an exception's frames lead here, and would keep the request by it
+
+    def _send_answer(self, conn: Channel, answer: tuple[str, object]) -> None:
+        try:
+            conn.send(answer)
+        except Exception as error:
+            conn.send(("#UNSERIALIZABLE", _last_line(error)))
 
     def _carry_out(self, conn: Channel, request: _Request) -> tuple[str, object]:
         ident, name, args, kwds = request
@@ -423,8 +427,7 @@ class Server(mpm.Server):
         try:
             result = getattr(obj, name)(*args, **kwds)
         except Exception as error:
-            # Without what it came through, whose frames hold on to the request.
-            return "#ERROR", error.with_traceback(None)
+            return "#ERROR", error
         typeid = to_typeid and to_typeid.get(name)
         if not typeid:
             return "#RETURN", result

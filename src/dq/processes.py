@@ -34,9 +34,6 @@ class Child:
         self.ended = ""
         self.timed_out = False
 
-    def slots(self, threads: int) -> list[memoryview]:
-        return slots(self.cells, threads)
-
     def close(self) -> None:
         """Give back what it had of this process; it has ended."""
         self.cells.close()

@@ -359,7 +359,7 @@ class Supervisor:
         self._replace_at.append(time.monotonic() + delay)
 
     def _charge_dead(self, child: Child, code: int) -> None:
-        for view in child.slots(self.plan.threads):
+        for view in processes.slots(child.cells, self.plan.threads):
             # A process that has grown too large may have done so over what it has yet to report.
             lease = view[LAST] if child.ended else view[LEASE]
             if lease and not child.timed_out:
@@ -377,7 +377,7 @@ class Supervisor:
                 continue
             if child.cells.view[STATE] == worker.LOADED:
                 self._failures = 0
-            for view in child.slots(self.plan.threads):
+            for view in processes.slots(child.cells, self.plan.threads):
                 lease, index, span = view[LEASE], *_under_way(view)
                 if lease and (_is_over(view, DEADLINE, now) or _is_over(view, ENCODED_BY, now)):
                     child.ended = "ran a task for too long"

@@ -13,7 +13,7 @@ import click
 from dq import inputs, keys, processes, transport
 from dq.cli.options import is_typed
 from dq.cli.progress import Progress
-from dq.cli.signals import Stages
+from dq.cli.signals import FINISHING, Stages
 from dq.errors import BadInput, BadKey, InputChanged, Interrupted, Stopped, UsageError
 from dq.light import frozen
 from dq.lines import result_of
@@ -197,7 +197,7 @@ def _serve_queues(master: Master) -> None:
             stages.wait(1.0)
             master.check_workers()
         master.queues.drain()  # first: whoever reads the line can rely on it
-        say("finishing running tasks; once more to leave now")
+        say(FINISHING)
         while master.queues.busy and stages.count < 2:
             stages.wait(0.1)
         if stages.interrupted:
@@ -262,7 +262,7 @@ class Printer:
 
     def drain(self) -> None:
         self._job.halt("interrupted")  # first: whoever reads the line can rely on it
-        say("finishing running tasks; once more to leave now")
+        say(FINISHING)
 
     def leave(self) -> None:
         self._job.abort(Interrupted("interrupted; left without waiting for running tasks"))

@@ -13,6 +13,7 @@ from types import FrameType
 
 from dq.errors import Interrupted, Stopped
 
+FINISHING = "finishing running tasks; once more to leave now"
 HANGUP: int | None = getattr(signal, "SIGHUP", None)  # missing on Windows
 
 

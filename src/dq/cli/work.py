@@ -11,7 +11,7 @@ from dq import allow, keys, units
 from dq.api import address
 from dq.cli import options
 from dq.cli.runs import _enter, _quietly, find_key, say
-from dq.cli.signals import Stages
+from dq.cli.signals import FINISHING, Stages
 from dq.errors import ConnectError, Interrupted
 from dq.master import checked
 from dq.supervisor import Plan, Supervisor
@@ -73,9 +73,7 @@ def worker(**given: Any) -> None:
     )
     supervisor = Supervisor(plan, say)
     with Stages() as stages:
-        stages.on_first = lambda: supervisor.drain(
-            told=lambda: say("finishing running tasks; once more to leave now")
-        )
+        stages.on_first = lambda: supervisor.drain(told=lambda: say(FINISHING))
         stages.on_second = supervisor.quit
         _work(supervisor, stages, given)
         if stages.interrupted:
