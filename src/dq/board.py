@@ -657,7 +657,7 @@ class Board:
             if waiting and job.rules.retry_delay > 0:
                 self._remove(job, batch.start)
                 waiting = False
-            if not waiting:
+            if not waiting and job.stopped is None:
                 job.push(batch, now, job.rules.retry_delay)
             return []
         return self._record(job, batch, outcome, worker)
@@ -681,7 +681,7 @@ class Board:
                 return
 
     def _may_retry(self, job: Job, index: int, failed: Failed) -> bool:
-        # Of a job that was stopped too: with attempts left it is not done, and others follow.
+        # In a job that was stopped too: with attempts left it is not done, another run has them.
         if not failed.retry or self.draining:
             return False
         return job.fails.get(index, 0) < job.rules.retries

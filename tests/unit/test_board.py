@@ -861,6 +861,19 @@ def test_a_draining_board_gives_nothing_out_and_takes_in() -> None:
     assert len(fail(board, mine)) == 1
 
 
+@pytest.mark.parametrize("delay", [0.0, 5.0])
+def test_a_task_of_a_stopped_job_with_attempts_left_is_neither_recorded_nor_waits(
+    delay: float,
+) -> None:
+    board, job = board_of(2, Rules(batch=1, retries=1, retry_delay=delay))
+    mine = lease(board)
+    board.stop("j", "interrupted")
+    assert fail(board, mine) == []
+    assert job.finished
+    assert not job.waiting
+    assert board.due() is None  # else whoever waits would look every millisecond
+
+
 def test_nothing_new_goes_out_while_the_window_is_full_of_unread_results() -> None:
     board, job = board_of(9, Rules(batch=1, window=1), ME)
     records = [done(board, lease(board))[0] for _ in range(2)]
