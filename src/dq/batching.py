@@ -15,6 +15,7 @@ COST = 0.0001  # seconds that a batch costs the master, which has one for all sl
 FEW = 64  # batches, for which no master is too slow
 GROWTH = 8  # how much larger than the largest one seen the next may be
 FAR = 0.005  # seconds of an exchange from which on each that can be saved is
+LEAP = 512  # what GROWTH may be there: the first task can be far shorter than all others
 MEMORY = 0.8  # weight of what was known before against what was just seen
 
 
@@ -95,7 +96,7 @@ class BatchSizer:
         seconds = max(self.seconds, 1e-9)
         grown = GROWTH * self._largest
         if self._is_far:  # seven steps of 20 ms are a third of a short run
-            grown = max(grown, self._worth)
+            grown = max(grown, min(self._worth, LEAP * self._largest))
         limit = min(self.limit, room)
         size = min(grown, int(self.work / seconds), int(limit / max(self.nbytes, 1)))
         if remaining is not None:

@@ -91,6 +91,13 @@ def test_no_slot_gets_all_of_what_may_hide_long_tasks(slots: int, delay: float) 
         assert found.stretch <= 1.4
 
 
+def test_a_first_task_that_is_far_shorter_than_others_does_not_make_a_batch_of_half_of_them() -> (
+    None
+):
+    tasks = [1e-6, *constant(16_000, 0.01)]
+    assert simulate(tasks, World(16, delay=0.2)).stretch <= 1.3
+
+
 @pytest.mark.parametrize("delay", [0.0003, 0.01, 0.1])
 def test_no_result_is_held_back_half_a_second_whatever_the_others_take(delay: float) -> None:
     for seed in SEEDS[:4]:
