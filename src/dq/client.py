@@ -104,6 +104,7 @@ class Connection:
         self.channel: Channel = transport.connect(address, authkey, tls=tls)
         # Whole messages have been read by then: what cannot be unpickled leaves no mess.
         self.channel.loads = lambda message: _loaded(message, loads)
+        self.sent = False  # whether a call has been, and its answer has not come
         self.call(None, "accept_connection", name)
 
     def close(self) -> None:
@@ -121,7 +122,9 @@ class Connection:
         message = pickle.dumps((ident, method, args, {}))
         try:
             self.channel.send_bytes(message)
+            self.sent = True
             kind, result = cast("_Answer", self.channel.recv())
+            self.sent = False
         except (OSError, EOFError) as error:
             self.close()
             raise ConnectError(f"lost the master: {error or 'connection closed'}") from None

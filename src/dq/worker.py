@@ -618,9 +618,10 @@ class Slot:
     # The listener's thread
 
     def interrupt(self) -> None:
-        """Let a slot that only waits for a batch wait no longer."""
+        """Let a slot that only waits for a batch wait no longer; one that still reports is not cut
+        off, its tasks would be run again."""
         client = self.client
-        if self.waiting and client is not None:
+        if self.waiting and client is not None and client.sent:
             client.channel.hang_up()
 
 
@@ -919,8 +920,9 @@ class Process:
         while True:
             time.sleep(TICK)
             for slot in self.slots:
-                if self.leaving:
-                    slot.hand_back()  # again: it may have been reporting when it was told to
+                if self.leaving:  # again: it may have been reporting when it was told to
+                    slot.hand_back()
+                    slot.interrupt()
                 else:
                     slot.look()
 

@@ -61,6 +61,11 @@ def gated_and_large(x: Any) -> Any:
     return {**gated(x), "ballast": "x" * 2**23}
 
 
+def gated_and_too_large_for_a_buffer(x: Any) -> Any:
+    """As `gated`, and where x is 0 returns more than a connection holds that nobody reads from."""
+    return {**gated(x), "ballast": "x" * (0 if x else 2**25)}
+
+
 def gated_in_a_crowd(x: Any) -> Any:
     """As `gated`, among threads that leave the others little of the interpreter for a while."""
     ends = []

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from faults.scene import Hazards, gone, task_processes
-from support import DQ, Running, descendants, dq, environment, serving, wait_until
+from support import DQ, FaultProxy, Running, descendants, dq, environment, serving, wait_until
 
 INPUTS = list(range(6))
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 4}
@@ -125,6 +125,29 @@ def test_a_worker_that_says_it_finishes_starts_no_other_task(hazards: Hazards) -
         with hazards.worker(port, "-p", "1") as other:
             assert [master.wait(), other.wait()] == [0, 0], master.printed
     assert hazards.history(inputs, master.stdout_text).check().extra == 0
+
+
+def test_a_report_on_its_way_is_not_cut_off_by_a_signal(hazards: Hazards) -> None:
+    """A report of megabytes over a link that stands still in the midst of it, and somebody idle
+    who would have its task at once."""
+    with (
+        hazards.serving("gated_and_too_large_for_a_buffer", [0, 1]) as (master, port),
+        FaultProxy(("127.0.0.1", port)) as proxy,
+        hazards.worker(proxy.port, "-p", "1") as leaving,
+    ):
+        hazards.wait_for_executions()
+        with hazards.worker(port, "-p", "1") as other:
+            hazards.wait_for_executions(2)
+            before = proxy.passed["up"]
+            proxy.limit(1_000_000, "up")
+            hazards.open_gate()
+            wait_until(lambda: proxy.passed["up"] > before + 10_000)
+            proxy.freeze()
+            leaving.send_signal(signal.SIGTERM)
+            leaving.wait_for(FINISHING)
+            proxy.heal()
+            assert [run.wait() for run in (leaving, master, other)] == [0, 0, 0], master.printed
+    assert hazards.history([0, 1], master.stdout_text).check().extra == 0
 
 
 SLOW = """\
