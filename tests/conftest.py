@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from support import command, descendants, wait_until
 from support.procfs import HAS_PROC, table
@@ -20,6 +21,10 @@ from support.procfs import HAS_PROC, table
 #: How long what a test started may take to end after it, in seconds.
 GRACE = 5.0
 PR_SET_CHILD_SUBREAPER = 36
+
+# However busy the machine is: how long an example takes says nothing of dq.
+settings.register_profile("dq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("dq")
 
 
 def pytest_configure() -> None:

@@ -32,7 +32,6 @@ worlds = st.builds(
 # -- the simulator
 
 
-@settings(deadline=None)
 @given(durations, worlds, st.integers(0, 9))
 def test_no_simulation_beats_the_bound(tasks: Sequence[float], world: World, seed: int) -> None:
     found = simulate(tasks, world, seed)
@@ -106,7 +105,7 @@ def test_no_result_is_held_back_half_a_second_whatever_the_others_take(delay: fl
             assert found.held <= 0.5
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.floats(1e-6, 0.2), st.integers(1, 32), st.integers(0, 9))
 def test_equal_tasks_nearby_end_within_a_twentieth_of_the_bound(
     task: float, slots: int, seed: int
