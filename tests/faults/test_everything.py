@@ -395,7 +395,14 @@ from support import alive, wait_until
 from faults.scene import kill, task_processes
 
 chance = random.Random(int(sys.argv[1]))
-told, killed, cancelled = [], 0, set()
+told, killed, cancelled, seen = [], 0, set(), []
+
+
+def both():
+    seen[:] = [pid for pid in task_processes(os.getpid()) if alive(pid)]
+    return len(seen) == 2
+
+
 with dq.Executor(2, max_deaths=1000, report=lambda line: None) as pool:
     futures = []
     for n in range(250):
@@ -406,8 +413,8 @@ with dq.Executor(2, max_deaths=1000, report=lambda line: None) as pool:
             if futures[victim].cancel():
                 cancelled.add(victim)
         if n % 60 == 30:
-            wait_until(lambda: len([p for p in task_processes(os.getpid()) if alive(p)]) == 2)
-            killed += kill(chance.choice(task_processes(os.getpid())))
+            wait_until(both)
+            killed += kill(chance.choice(seen))
     values = {n: f.result(60) for n, f in enumerate(futures) if n not in cancelled}
 assert sorted(told) == list(range(250)), told
 assert cancelled == {n for n, future in enumerate(futures) if future.cancelled()}
