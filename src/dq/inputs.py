@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from typing import Any, BinaryIO
 
 
-# Types whose values unpickle anywhere and cannot fail: a batch of them is pickled as one list,
-# which is five times as fast as each by itself.
+# Types whose values unpickle anywhere and cannot fail: a batch of them, or of containers of them,
+# is pickled as one list, which is five times as fast as each by itself.
 SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
+LARGEST_ROW = 1000  # keys of a dict that goes with others: a huge one may be refused where it goes
 
 STDIN = "standard input"
 LONGEST_RECORD = 1 << 20  # bytes of a CSV record over several lines
@@ -40,12 +41,40 @@ def dump(values: Sequence[object]) -> bytes:
     >>> load(dump([1, "two", (3,)]))
     [1, 'two', (3,)]
     """
-    if SCALARS.issuperset(set(map(type, values))):  # 12 ns a value; without the set, 20 up to 3.12
+    if _is_flat(values):
         return pickle.dumps((True, values))
-    return pickle.dumps((False, [_dump_one(value) for value in values]))
+    return pickle.dumps((False, [dump_one(value) for value in values]))
 
 
-def _dump_one(value: object) -> bytes:
+def _is_flat(values: Sequence[object]) -> bool:
+    """Whether these are scalars, or tuples, lists or dicts of scalars: what can always be
+    unpickled, and shares nothing that a task could change under another. One by one they would
+    take 0.4 µs each to pickle, five times as long as what is looked at here."""
+    types = set(map(type, values))  # 12 ns a value; SCALARS.issuperset without, 20 up to 3.12
+    if SCALARS.issuperset(types):
+        return True
+    if types == {tuple}:
+        return _are_scalars(itertools.chain.from_iterable(cast("Sequence[tuple[object]]", values)))
+    if len(set(map(id, values))) < len(values):
+        return False
+    if types == {list}:
+        return _are_scalars(itertools.chain.from_iterable(cast("Sequence[list[object]]", values)))
+    if types == {dict}:
+        rows = cast("Sequence[dict[object, object]]", values)
+        return max(map(len, rows)) <= LARGEST_ROW and _are_scalars(
+            itertools.chain(
+                itertools.chain.from_iterable(rows),
+                itertools.chain.from_iterable(map(dict.values, rows)),
+            )
+        )
+    return False
+
+
+def _are_scalars(parts: Iterable[object]) -> bool:
+    return SCALARS.issuperset(set(map(type, parts)))
+
+
+def dump_one(value: object) -> bytes:
     """Pickle a value; by value, where it is of a class that the other end could not import."""
     try:
         data = pickle.dumps(value)

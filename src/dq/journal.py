@@ -184,8 +184,7 @@ def part_of(item: object, lines: bool) -> bytes:
     try:
         if type(item) in SCALARS:
             return repr(item).encode()
-        [piece] = _pieces(inputs.dump([item]))
-        return cast("bytes", piece)
+        return inputs.dump_one(item)
     except Exception:
         return b""  # it cannot be pickled, so never went out
 
@@ -198,10 +197,6 @@ def parts_in(batch: Batch, lines: bool) -> list[bytes]:
     if whole:
         return [part_of(item, lines) for item in items]
     return [_part_of_piece(cast("bytes", piece)) for piece in items]
-
-
-def _pieces(blob: bytes) -> list[object]:
-    return cast("tuple[bool, list[object]]", pickle.loads(blob))[1]
 
 
 def _part_of_piece(piece: bytes) -> bytes:

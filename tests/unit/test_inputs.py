@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import itertools
+import pickle
+import random
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 from dq import inputs
 from dq.errors import BadInput
 from dq.inputs import Bad, Decoder, Source, Text
+from dq.unpickling import safe_loads
 
 
 def decoded(kind: str, *items: object, **options: object) -> list[object]:
@@ -45,6 +48,56 @@ class Fragile:
 @given(st.lists(st.one_of(st.integers(), st.text(), st.binary(), st.tuples(st.floats(0, 1)))))
 def test_a_batch_comes_back_as_it_was(values: list[object]) -> None:
     assert inputs.load(inputs.dump(values)) == values
+
+
+scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.binary())
+containers = st.one_of(
+    st.lists(st.tuples(scalars, scalars)),
+    st.lists(st.lists(scalars)),
+    st.lists(st.dictionaries(scalars, scalars)),
+    st.lists(st.lists(st.lists(scalars))),
+)
+
+
+@given(containers)
+def test_a_batch_of_containers_comes_back_as_it_was(values: list[object]) -> None:
+    assert inputs.load(inputs.dump(values)) == values
+    assert inputs.load(inputs.dump(values), safe_loads) == values
+
+
+@pytest.mark.parametrize("shared", [[1], {"a": 1}, [[1]], {"a": [1]}])
+@pytest.mark.parametrize(
+    "around", [lambda x: x, lambda x: (0, x), lambda x: [x], lambda x: {"k": x}]
+)
+def test_what_inputs_share_tasks_do_not(around: Callable[[object], object], shared: object) -> None:
+    """Else what one task changes in its input would be another's, if it was in the same batch."""
+    values = inputs.load(inputs.dump([around(shared), around(shared)]))
+    assert values == [around(shared)] * 2
+    first, second = (pickle.loads(pickle.dumps(value)) for value in values)
+    _spoil(values[0])
+    assert values[0] != first
+    assert values[1] == second
+
+
+def _spoil(value: object) -> None:
+    """Change the first list or dict in it."""
+    if isinstance(value, tuple):
+        _spoil(value[-1])
+    elif isinstance(value, list):
+        value.append("spoilt")
+    else:
+        assert isinstance(value, dict)
+        value["spoilt"] = True
+
+
+def test_a_dict_that_is_refused_spoils_no_other() -> None:
+    rng = random.Random(1)
+    huge = {rng.getrandbits(50): None for _ in range(21_000)}
+    bad, good = inputs.load(inputs.dump([huge, {"a": 1}]), safe_loads)
+    assert isinstance(bad, Bad)
+    assert good == {"a": 1}
+    many = [{rng.getrandbits(50): None} for _ in range(30_000)]
+    assert inputs.load(inputs.dump(many), safe_loads) == many
 
 
 def test_a_value_that_cannot_be_unpickled_spoils_only_itself() -> None:

@@ -207,6 +207,9 @@ def test_the_last_line_may_get_its_end(tmp_path: Path) -> None:
     assert read(tmp_path / "j", [b"1\n", b"2\n"])
 
 
+WORD = "".join(["a", " ", "word"])  # one object, in several of the inputs below
+
+
 class Point:
     def __init__(self, x: Any) -> None:
         self.x = x
@@ -220,8 +223,10 @@ class Point:
         [{"name": "a", "list": ["name", "".join(["na", "me"])]}],
         [10**5000, "\udcff"],
         [Point("x"), Point(["x"]), 7],
+        [("".join(["na", "me"]), WORD, WORD, 1.0), (WORD, "na" + "me"), ("", b"", "n", b"n")],
+        [{WORD: WORD, "".join(["na", "me", "d"]): 1}, {1: WORD}],
     ],
-    ids=["scalars", "mixed", "shared", "huge", "objects"],
+    ids=["scalars", "mixed", "shared", "huge", "objects", "rows", "dicts"],
 )
 def test_values_are_known_again(tmp_path: Path, items: list[object]) -> None:
     write(tmp_path / "j", [record(0, items)], VALUES)
