@@ -15,6 +15,15 @@ def square(x: Any) -> Any:
     return x * x
 
 
+def same(x: Any) -> Any:
+    """A no-op whose results are as large as its inputs."""
+    return x
+
+
+def nothing(x: Any) -> None:
+    """A no-op without a result."""
+
+
 def square_line(line: str) -> str:
     """What ``dq run`` makes of a line of its input: parse, call, print."""
     return f"{square(json.loads(line))}\n"

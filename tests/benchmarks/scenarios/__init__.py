@@ -11,6 +11,7 @@ from benchmarks.report import Table
 
 NAMES = (
     "throughput",
+    "values",
     "command",
     "latency",
     "ideal",
