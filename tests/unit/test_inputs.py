@@ -65,7 +65,34 @@ def test_a_batch_of_containers_comes_back_as_it_was(values: list[object]) -> Non
     assert inputs.load(inputs.dump(values), safe_loads) == values
 
 
-@pytest.mark.parametrize("shared", [[1], {"a": 1}, [[1]], {"a": [1]}])
+@pytest.mark.parametrize(
+    "values",
+    [
+        [(1, lambda: 1)],
+        [(1, Fragile())],
+        [{"a": Fragile()}],
+        [[int]],
+        [bytearray(b"x")],
+        [(bytearray(b"x"),)],
+        [(1j, range(3))],
+        [{1}, {2}],
+        [[b"]\x94"], ["x"]],
+        [(0x945D, 0x947D)],
+    ],
+    ids=repr,
+)
+def test_a_batch_is_one_pickle_only_where_that_is_the_same(values: list[object]) -> None:
+    try:
+        alone = [inputs.load(inputs.dump([value]))[0] for value in values]
+    except Exception as error:
+        with pytest.raises(type(error)):
+            inputs.dump(values)
+        return
+    for one, other in zip(inputs.load(inputs.dump(values)), alone, strict=True):
+        assert isinstance(one, Bad) if isinstance(other, Bad) else one == other
+
+
+@pytest.mark.parametrize("shared", [[1], {"a": 1}, [[1]], {"a": [1]}, {1}, bytearray(b"1")])
 @pytest.mark.parametrize(
     "around", [lambda x: x, lambda x: (0, x), lambda x: [x], lambda x: {"k": x}]
 )
@@ -80,14 +107,18 @@ def test_what_inputs_share_tasks_do_not(around: Callable[[object], object], shar
 
 
 def _spoil(value: object) -> None:
-    """Change the first list or dict in it."""
+    """Change the first thing in it that can be."""
     if isinstance(value, tuple):
         _spoil(value[-1])
     elif isinstance(value, list):
         value.append("spoilt")
-    else:
-        assert isinstance(value, dict)
+    elif isinstance(value, dict):
         value["spoilt"] = True
+    elif isinstance(value, set):
+        value.add("spoilt")
+    else:
+        assert isinstance(value, bytearray)
+        value.extend(b"spoilt")
 
 
 def test_a_dict_that_is_refused_spoils_no_other() -> None:
