@@ -53,21 +53,19 @@ def _is_flat(values: Sequence[object]) -> bool:
     types = set(map(type, values))  # 12 ns a value; SCALARS.issuperset without, 20 up to 3.12
     if SCALARS.issuperset(types):
         return True
-    if types == {tuple}:
-        return _are_scalars(itertools.chain.from_iterable(cast("Sequence[tuple[object]]", values)))
-    if len(set(map(id, values))) < len(values):
+    if types not in ({tuple}, {list}, {dict}):
         return False
-    if types == {list}:
-        return _are_scalars(itertools.chain.from_iterable(cast("Sequence[list[object]]", values)))
-    if types == {dict}:
-        rows = cast("Sequence[dict[object, object]]", values)
-        return max(map(len, rows)) <= LARGEST_ROW and _are_scalars(
-            itertools.chain(
-                itertools.chain.from_iterable(rows),
-                itertools.chain.from_iterable(map(dict.values, rows)),
-            )
-        )
-    return False
+    if types != {tuple} and len(set(map(id, values))) < len(values):
+        return False
+    rows = cast("Sequence[Iterable[object]]", values)
+    if not _are_scalars(itertools.chain.from_iterable(rows)):  # of dicts, the keys
+        return False
+    if types != {dict}:
+        return True
+    dicts = cast("Sequence[dict[object, object]]", values)
+    return max(map(len, dicts)) <= LARGEST_ROW and _are_scalars(
+        itertools.chain.from_iterable(map(dict.values, dicts))
+    )
 
 
 def _are_scalars(parts: Iterable[object]) -> bool:

@@ -36,12 +36,16 @@ def measure(options: Options) -> Iterator[Table]:
     )
     rows, goals = [], []
     for kind in KINDS:
-        ours = samples.median(f"{kind} {dq_.MAP.name}", "rate")
+        name, what = f"{kind} {dq_.MAP.name}", f"dq (map): {kind}"
+        if name in samples.reasons:
+            rows.append([what, samples.reasons[name]])
+            continue
+        ours = samples.median(name, "rate")
         best = samples.best((f"{kind} {one.name}" for one in pools), "rate")
         share = stats.ratio(ours, best)
         rows.append(
             [
-                f"dq (map): {kind}",
+                what,
                 stats.show_count(ours),
                 stats.show_count(best),
                 stats.show_ratio(share),
