@@ -19,7 +19,6 @@ import contextlib
 import hashlib
 import json
 import os
-import pickle
 import queue
 import shutil
 import sqlite3
@@ -192,14 +191,16 @@ def part_of(item: object, lines: bool) -> bytes:
 def parts_in(batch: Batch, lines: bool) -> list[bytes]:
     """The same for inputs that went out, as they did: pickled again, an unpickled value may come
     out otherwise."""
-    whole, items = cast("tuple[bool, list[object]]", pickle.loads(batch.blob))  # see inputs.dump
-    items = items[batch.skip : batch.skip + batch.count]
-    if whole:
-        return [part_of(item, lines) for item in items]
-    return [_part_of_piece(cast("bytes", piece)) for piece in items]
+    parts: list[bytes] = []
+    for whole, items in inputs.pieces(batch.blob, skip=batch.skip, count=batch.count):
+        if whole:
+            parts += [part_of(item, lines) for item in items]
+        else:
+            parts += map(_part_of_pickle, items)
+    return parts
 
 
-def _part_of_piece(piece: bytes) -> bytes:
+def _part_of_pickle(piece: bytes) -> bytes:
     """A scalar among other values is pickled, in a batch of scalars it is not."""
     try:
         value = safe_loads(piece)

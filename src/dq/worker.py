@@ -317,8 +317,9 @@ class Slot:
         self._grant: Grant | None = None
         self._program: Program | None = None
         self._left: Iterator[object] = iter(())
-        self._items: list[object] = []
-        self._bad = False  # whether one of them could not be had
+        self._items: list[object] = []  # of the batch, as many as are in memory at a time
+        self._base = 0  # index of the first of them
+        self._rest = 0  # how many are not there yet
         self._results: list[object] = []
         self._outcomes: list[Outcome] = []
         self._first = 0  # index of the first task that is not reported
@@ -438,24 +439,29 @@ class Slot:
         if process.leaving:  # to load it has taken its time
             self.view[LEASE] = 0
             return _given_back(client, grant)
-        self._prepare(program, grant)
-        self._execute()
+        for items, bad in _chunks(program.decoder, grant):
+            if not self._open(program, grant, items):
+                break
+            self._execute(bad)
         return self._finish(client.run)
 
-    def _prepare(self, program: Program, grant: Grant) -> None:
-        decode = program.decoder.decode_checked
-        try:
-            self._items, self._bad = decode(grant.blob, grant.skip, grant.count)
-        except Exception as error:
-            self._items, self._bad = [inputs.Bad(describe(error))] * grant.count, True
+    def _open(self, program: Program, grant: Grant, items: list[object]) -> bool:
+        """Go on to these items of a batch; False where they have been handed back."""
         with self.lock:
-            self._grant, self._program = grant, program
-            self._left = iter(self._items)
+            if self._grant is None:
+                self._grant, self._program = grant, program
+                self._rest = grant.count
+                self._outcomes = []
+                self._first = self._done = grant.start
+                self._handed_back = 0
+                self._started = time.monotonic()
+            if not self._rest:
+                return False
+            self._items, self._left = items, iter(items)
             self._results = []
-            self._outcomes = []
-            self._first = self._done = grant.start
-            self._handed_back = 0
-            self._started = time.monotonic()
+            self._base = self._done
+            self._rest -= len(items)
+            return True
 
     def _tell(self, lease: int, index: int, span: int) -> None:
         """Let the supervisor know which tasks this slot may be in."""
@@ -463,17 +469,17 @@ class Slot:
         view[INDEX], view[SPAN] = index, span
         view[LEASE] = view[LAST] = lease
 
-    def _execute(self) -> None:
+    def _execute(self, bad: bool) -> None:
         grant, program = self._grant, self._program
         assert grant is not None
         assert program is not None
-        call = program.caller(self, self._bad)
-        brief = program.brief and grant.count > SPAN_OF_BRIEF
+        call = program.caller(self, bad)
+        brief = program.brief and len(self._items) > SPAN_OF_BRIEF
         run = self._run_brief if brief else self._run_each
-        self._tell(grant.lease, grant.start, 1)
+        self._tell(grant.lease, self._base, 1)
         while True:
             try:
-                run(call, grant.start + grant.count)
+                run(call, self._base + len(self._items))
                 break
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's
                 if self.process.forked:
@@ -483,6 +489,11 @@ class Slot:
         if self.process.forked:
             _end_fork(None)
         self.process.restore_depth()
+        with self.lock:
+            if self._rest:
+                self._flush()
+                # To unpickle them may run anything.
+                self._tell(grant.lease, self._done, self._rest)
 
     def _run_each(self, call: Callable[[object], object], stop: int) -> None:
         """Call with each input, and tell the supervisor which it is, in 25 ns."""
@@ -499,8 +510,10 @@ class Slot:
             extend(map(call, islice(left, SPAN_OF_BRIEF)))
 
     def _finish(self, run: str) -> Outcomes:
-        program, count = self._program, len(self._items) - self._handed_back
+        program, grant = self._program, self._grant
         assert program is not None
+        assert grant is not None
+        count = grant.count - self._handed_back
         if count >= SPAN_OF_BRIEF:
             each = (time.monotonic() - self._started) / count
             program.brief = each < BRIEF and not program.timed and program.spec.timeout is None
@@ -532,14 +545,17 @@ class Slot:
         count = len(self._results)
         if not count:
             return
-        results = self._results[:count]
-        del self._results[:count]
         assert self._program is not None
         assert self._grant is not None
         start = self._done
         self._done += count
-        place = start - self._grant.start
-        items = self._items[place : place + count]
+        if count == len(self._items):  # nothing will be added: no copies, a tenth of a short task
+            items, results, self._results = self._items, self._results, []
+        else:
+            place = start - self._base
+            items = self._items[place : place + count]
+            results = self._results[:count]
+            del self._results[:count]
         limit, timeout, view = self.process.max_result, self._program.spec.timeout, self.view
         if timeout is not None:
             view[ENCODED_BY] = time.monotonic_ns() + int((timeout + TO_ENCODE) * 1e9)
@@ -590,13 +606,15 @@ class Slot:
             if self.client is None or self._grant is None:
                 return
             # All at once: no other thread runs meanwhile.
-            tail = [] if keep else list(self._left)
-            report = self._report(self.client.run, len(tail))
+            tail = 0 if keep else len(list(self._left)) + self._rest
+            report = self._report(self.client.run, tail)
             if not report.outcomes and not tail:
                 return
             if report.outcomes:
                 self._started += report.busy
-            self._handed_back += len(tail)
+            if tail:
+                self._rest = 0
+                self._handed_back += tail
             sent = time.monotonic()
             self._send(self.client, report, 0)
             self._late = max(LATE, PAUSE * (time.monotonic() - sent))
@@ -613,6 +631,7 @@ class Slot:
         """In a process that a task has forked: neither go on with the batch, nor touch what the
         supervisor sees."""
         list(self._left)
+        self._rest = 0
         self.view = memoryview(bytearray(8 * CELLS)).cast("Q")
 
     # The listener's thread
@@ -623,6 +642,20 @@ class Slot:
         client = self.client
         if self.waiting and client is not None and client.sent:
             client.channel.hang_up()
+
+
+def _chunks(decoder: inputs.Decoder, grant: Grant) -> Iterator[tuple[list[object], bool]]:
+    """The inputs of a batch, some at a time, and whether one of these could not be had."""
+    missing = grant.count
+    failure = Failure("UnpicklingError", "this input is missing")
+    try:
+        for items, bad in decoder.chunks(grant.blob, grant.skip, grant.count):
+            missing -= len(items)
+            yield items, bad
+    except Exception as error:
+        failure = describe(error)
+    if missing:
+        yield [inputs.Bad(failure)] * missing, True
 
 
 def _given_back(client: Client, grant: Grant) -> Outcomes:
@@ -712,7 +745,7 @@ def _blob(
     form: str, start: int, items: list[object], results: list[object], attempt: int, worker: str
 ) -> tuple[bytes, float]:
     if form == "values":
-        return inputs.dump(results), 0.0
+        return inputs.dump(results, apart=False), 0.0
     if form == "text":
         return "".join([f"{value}\n" for value in results]).encode(errors="backslashreplace"), 0.0
     pairs = cast("list[tuple[object, float]]", results)  # as timed slots have them

@@ -7,7 +7,16 @@ import os
 import socket
 import subprocess
 import time
+from dataclasses import dataclass
 from typing import Any
+
+
+@dataclass
+class Point:
+    """An object as programs have them."""
+
+    x: int
+    y: int
 
 
 def square(x: Any) -> Any:

@@ -114,7 +114,35 @@ def test_the_text_of_an_exception_may_be_of_any_class(hazards: Hazards) -> None:
     assert history.extra == 0
 
 
-def test_an_input_that_takes_its_process_along_is_charged(hazards: Hazards) -> None:
+@pytest.mark.parametrize("batch", [1, 3])
+def test_an_input_that_takes_its_process_along_is_charged(hazards: Hazards, batch: int) -> None:
+    _write_parcel(hazards)
+    code = f"""
+import dq, parcel
+inputs = [1, parcel.Parcel(), 2]
+values = dq.run("builtins:str", inputs, workers=1, batch={batch}, return_exceptions=True)
+print(values[0], values[1].result.error.type, values[1].result.attempts, values[2])
+"""
+    done = python(code, cwd=hazards.folder, env=hazards.env)
+    assert done.stdout == "1 WorkerDied 3 2\n", done.stderr
+
+
+def test_an_input_late_in_a_long_batch_is_charged_and_none_before_it(hazards: Hazards) -> None:
+    """A worker unpickles a batch like this in parts."""
+    _write_parcel(hazards)
+    code = """
+import dq, parcel
+inputs = [*range(21_000), parcel.Parcel(), *range(100)]
+with dq.Master(workers=2, batch=len(inputs)) as master:
+    results = list(master.stream("builtins:id", inputs))
+print([(one.id, one.error.type) for one in results if not one.ok])
+print({one.attempts for one in results if one.id < 20_000}, len(results) == len(inputs))
+"""
+    done = python(code, cwd=hazards.folder, env=hazards.env)
+    assert done.stdout == "[(21000, 'WorkerDied')]\n{1} True\n", done.stderr
+
+
+def _write_parcel(hazards: Hazards) -> None:
     (hazards.folder / "parcel.py").write_text(
         "import os, sys\n"
         "class Parcel:\n"
@@ -123,13 +151,6 @@ def test_an_input_that_takes_its_process_along_is_charged(hazards: Hazards) -> N
         "    if 'dq.worker' in ' '.join(sys.orig_argv):\n        os.abort()\n"
         "    return Parcel()\n"
     )
-    code = """
-import dq, parcel
-values = dq.run("builtins:str", [1, parcel.Parcel(), 2], workers=1, batch=1, return_exceptions=True)
-print(values[0], values[1].result.error.type, values[1].result.attempts, values[2])
-"""
-    done = python(code, cwd=hazards.folder, env=hazards.env)
-    assert done.stdout == "1 WorkerDied 3 2\n", done.stderr
 
 
 def test_a_function_whose_import_takes_the_process_along_ends_the_run(hazards: Hazards) -> None:

@@ -18,6 +18,7 @@ import click
 import pytest
 
 import dq as api
+from dq.transport import PROTOCOL
 from faults.history import lines
 from faults.scene import KEY, Hazards
 from interop.plain import pythons
@@ -25,6 +26,7 @@ from support import DQ, FaultProxy, Running, run, serving
 from support.process import SERVING
 
 INPUTS = list(range(30))
+OURS, OTHER = PROTOCOL, PROTOCOL + 1
 
 
 # Another dq
@@ -49,7 +51,9 @@ def newer(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def foreign(tmp_path: Path) -> dict[str, str]:
     """A dq that speaks another protocol."""
-    return altered(tmp_path / "foreign", "transport.py", "PROTOCOL = 1 ", "PROTOCOL = 2 ")
+    return altered(
+        tmp_path / "foreign", "transport.py", f"PROTOCOL = {OURS} ", f"PROTOCOL = {OTHER} "
+    )
 
 
 def worker_of(port: int, command: tuple[str, ...] = DQ) -> list[str]:
@@ -85,7 +89,9 @@ def test_another_version_with_the_same_protocol_works(
 SENTENCE = "dq: this master speaks dq protocol {}, the worker {}; install the same dq on both\n"
 
 
-@pytest.mark.parametrize(("which", "spoken"), [("master", (2, 1)), ("worker", (1, 2))])
+@pytest.mark.parametrize(
+    ("which", "spoken"), [("master", (OTHER, OURS)), ("worker", (OURS, OTHER))]
+)
 def test_another_protocol_is_refused_with_a_sentence(
     hazards: Hazards, foreign: dict[str, str], which: str, spoken: tuple[int, int]
 ) -> None:
@@ -127,7 +133,7 @@ def test_a_worker_says_that_its_master_has_come_back_as_another_dq(
         before.kill_group()
         hazards.open_gate()
         assert worker.wait() == 4, worker.printed
-    assert worker.stderr_text.count(SENTENCE.format(2, 1)) == 1
+    assert worker.stderr_text.count(SENTENCE.format(OTHER, OURS)) == 1
 
 
 # Another Python

@@ -60,7 +60,7 @@ VALUES = [
     ipaddress.ip_network("10.0.0.0/8"), pathlib.PurePosixPath("/a"), int, KeyError, ...,
     ("tasks", "put", ({"a": [1, 2]}, True, None), {}), ("tasks", "get", (True, 1.5), {}),
     (None, "accept_connection", ("name",), {}), (None, "create", ("get_task_queue",), {}),
-    ("dq", "hello", (1, {"role": "slot", "group": "g", "name": "n", "default": True}), {}),
+    ("dq", "hello", (2, {"role": "slot", "group": "g", "name": "n", "default": True}), {}),
     ("dq", "exchange", (("a" * 16, 2**62, 0, [(1, b"blob", 0.5)], 0, 0.5, ""), -1, 30.0), {}),
     ("dq", "charge", ("a" * 16, "died", 2**62, 0, 1, "killed"), {}),
 ]  # fmt: skip

@@ -105,13 +105,16 @@ def test_attempts_are_not_the_liars_to_say() -> None:
         pickle.dumps((True, 5)),
         pickle.dumps((True, [1, 2])),
         pickle.dumps((True, [])),
+        pickle.dumps((500, [pickle.dumps((True, [1, 2]))])),
+        pickle.dumps((0, [pickle.dumps((True, [1]))])),
+        pickle.dumps((500, [pickle.dumps((500, [pickle.dumps((True, [1]))]))])),
         pickle.dumps(5),
         pickles.whole(pickles.BOMBS["list(range())"]),
         pickles.whole(pickles.calls(Path("/nonexistent/x"))["os.mkdir"]),
         b"",
         b"\x80\x04garbage",
     ],
-    ids=["range", "items", "number", "too many", "none", "no pair", "bomb", "call", "empty", "bad"],
+    ids=range(13),
 )
 def test_results_that_are_none_are_a_failed_task(blob: bytes) -> None:
     with master_here(task="operator:neg") as port, Wire(port) as wire, Liar(port) as liar:
@@ -128,6 +131,13 @@ def test_what_is_no_list_of_values_is_not_gone_through() -> None:
     for whole in (True, False):
         with pytest.raises(TypeError, match="not a batch"):
             inputs.load(pickle.dumps((whole, range(3))))
+
+
+@pytest.mark.parametrize("size", [False, 500])
+def test_one_pickle_many_times_over_is_not_unpickled(size: int) -> None:
+    piece = pickle.dumps((True, [[[]] * 1000]))
+    with pytest.raises(TypeError, match="more pickles"):
+        inputs.load(pickle.dumps((size, [piece] * 10**6)))
 
 
 @pytest.mark.parametrize("form", ["text", "jsonl"])

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks import stats
-from benchmarks.functions import nothing, same
+from benchmarks.functions import Point, nothing, same
 from benchmarks.measure import WORKERS, Contender, Function, Options, Sample, collect, timed
 from benchmarks.peers import dq_, pool
 from benchmarks.report import Goal, Table
@@ -20,6 +20,7 @@ KINDS: dict[str, tuple[Function, Callable[[int], Any]]] = {
     "lists": (same, lambda n: [n, "text"]),
     "dicts": (same, lambda n: {"id": n, "name": "text"}),
     "dicts with lists": (same, lambda n: {"id": n, "tags": ["text"]}),
+    "objects of a class": (same, lambda n: Point(n, n + 1)),
 }
 
 
