@@ -131,10 +131,10 @@ def dump_one(value: object) -> bytes:
         if "__main__" not in str(error):
             raise
         return _dump_by_value(value, error)
-    main = sys.modules.get("__main__")
-    if b"__main__" not in data or getattr(main, "__file__", None) is not None:
+    if b"__main__" not in data:
         return data
-    return _dump_by_value(value)
+    main = sys.modules.get("__main__")
+    return data if getattr(main, "__file__", None) is not None else _dump_by_value(value)
 
 
 def _dump_by_value(value: object, error: Exception | None = None) -> bytes:

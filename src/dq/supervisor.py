@@ -44,9 +44,9 @@ from dq.tasks import TaskRef
 from dq.tls import PLAIN, Tls
 from dq.transport import Address, show
 from dq.worker import (
+    CODED_BY,
     DEADLINE,
     ENCODED,
-    ENCODED_BY,
     ENCODING,
     INDEX,
     LAST,
@@ -379,7 +379,7 @@ class Supervisor:
                 self._failures = 0
             for view in processes.slots(child.cells, self.plan.threads):
                 lease, index, span = view[LEASE], *_under_way(view)
-                if lease and (_is_over(view, DEADLINE, now) or _is_over(view, ENCODED_BY, now)):
+                if lease and (_is_over(view, DEADLINE, now) or _is_over(view, CODED_BY, now)):
                     child.ended = "ran a task for too long"
                     child.timed_out = True
                     # Of several, it is not known which: each is tried by itself then.

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 # the last lease it had, which it may not have reported yet; how many tasks the index stands for;
 # and of the results that are being encoded, which may run a task's code too: the first one's index,
 # how many (0 when none is), and when that has to be over.
-LEASE, INDEX, DEADLINE, LAST, SPAN, ENCODED, ENCODING, ENCODED_BY = range(CELLS)
+LEASE, INDEX, DEADLINE, LAST, SPAN, ENCODED, ENCODING, CODED_BY = range(CELLS)
 # The process's own: 0 at first, then one of these, then how it ends, so that a task's own os._exit
 # with the same number is not taken for that; and whether it is to leave, which a slot sees here at
 # once, while the thread that hears of it on the pipe waits for its turn.
@@ -73,7 +73,7 @@ BRIEF = 1e-6  # seconds; of tasks shorter than this only each SPAN_OF_BRIEF-th i
 SPAN_OF_BRIEF = 64
 IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
 FAREWELL = 4.0  # seconds for what a task has registered with atexit; less than a master waits
-TO_ENCODE = 5.0  # seconds that a task with a time limit has besides, for its results to be encoded
+TO_CODE = 5.0  # seconds that a task with a time limit has besides: to unpickle, to encode results
 
 
 @frozen
@@ -439,10 +439,13 @@ class Slot:
         if process.leaving:  # to load it has taken its time
             self.view[LEASE] = 0
             return _given_back(client, grant)
+        self._limit_coding(program.spec)
         for items, bad in _chunks(program.decoder, grant):
             if not self._open(program, grant, items):
                 break
             self._execute(bad)
+            if not self._rest:  # else what has been handed back would be unpickled for nothing
+                break
         return self._finish(client.run)
 
     def _open(self, program: Program, grant: Grant, items: list[object]) -> bool:
@@ -455,6 +458,7 @@ class Slot:
                 self._first = self._done = grant.start
                 self._handed_back = 0
                 self._started = time.monotonic()
+            self.view[CODED_BY] = 0
             if not self._rest:
                 return False
             self._items, self._left = items, iter(items)
@@ -494,6 +498,11 @@ class Slot:
                 self._flush()
                 # To unpickle them may run anything.
                 self._tell(grant.lease, self._done, self._rest)
+                self._limit_coding(program.spec)
+
+    def _limit_coding(self, spec: JobSpec) -> None:
+        if spec.timeout is not None:
+            self.view[CODED_BY] = time.monotonic_ns() + int((spec.timeout + TO_CODE) * 1e9)
 
     def _run_each(self, call: Callable[[object], object], stop: int) -> None:
         """Call with each input, and tell the supervisor which it is, in 25 ns."""
@@ -556,9 +565,8 @@ class Slot:
             items = self._items[place : place + count]
             results = self._results[:count]
             del self._results[:count]
-        limit, timeout, view = self.process.max_result, self._program.spec.timeout, self.view
-        if timeout is not None:
-            view[ENCODED_BY] = time.monotonic_ns() + int((timeout + TO_ENCODE) * 1e9)
+        limit, view = self.process.max_result, self.view
+        self._limit_coding(self._program.spec)
         view[ENCODED], view[ENCODING] = start, count
         self._outcomes += encode(
             self._program.spec.output,
@@ -569,7 +577,7 @@ class Slot:
             self.process.name,
             limit,
         )
-        view[ENCODING] = view[ENCODED_BY] = 0
+        view[ENCODING] = view[CODED_BY] = 0
 
     def _report(self, run: str, handed_back: int) -> Outcomes:
         self._flush()

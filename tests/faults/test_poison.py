@@ -142,13 +142,27 @@ print({one.attempts for one in results if one.id < 20_000}, len(results) == len(
     assert done.stdout == "[(21000, 'WorkerDied')]\n{1} True\n", done.stderr
 
 
-def _write_parcel(hazards: Hazards) -> None:
+def test_a_time_limit_is_also_one_for_unpickling_an_input(hazards: Hazards) -> None:
+    _write_parcel(hazards, "time.sleep(600)")
+    code = """
+import dq, parcel
+values = dq.run(
+    "builtins:str", [1, parcel.Parcel(), 2], workers=1, batch=1, timeout=0.2, return_exceptions=True
+)
+print(values[0], values[1].result.error.type, values[1].result.attempts, values[2])
+"""
+    done = python(code, cwd=hazards.folder, env=hazards.env)
+    assert done.stdout == "1 TimeoutError 1 2\n", done.stderr
+
+
+def _write_parcel(hazards: Hazards, deed: str = "os.abort()") -> None:
+    """A module with a class that does this to the process that unpickles one."""
     (hazards.folder / "parcel.py").write_text(
-        "import os, sys\n"
+        "import os, sys, time\n"
         "class Parcel:\n"
         "    def __reduce__(self):\n        return opened, ()\n"
         "def opened():\n"
-        "    if 'dq.worker' in ' '.join(sys.orig_argv):\n        os.abort()\n"
+        f"    if 'dq.worker' in ' '.join(sys.orig_argv):\n        {deed}\n"
         "    return Parcel()\n"
     )
 
