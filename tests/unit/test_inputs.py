@@ -57,11 +57,13 @@ def test_a_batch_comes_back_as_it_was(values: list[object]) -> None:
 
 
 scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.binary())
-containers = st.one_of(
-    st.lists(st.tuples(scalars, scalars)),
-    st.lists(st.lists(scalars)),
-    st.lists(st.dictionaries(scalars, scalars)),
-    st.lists(st.lists(st.lists(scalars))),
+containers = st.lists(
+    st.recursive(
+        scalars,
+        lambda item: st.one_of(
+            st.tuples(item, item), st.lists(item), st.dictionaries(scalars, item)
+        ),
+    )
 )
 
 
