@@ -61,15 +61,11 @@ def dump(values: Sequence[object], *, apart: bool = True) -> bytes:
 
 
 def _dump_piece(values: Sequence[object], apart: bool) -> bytes:
-    types = set(map(type, values))
-    if types <= SCALARS:
-        return pickle.dumps((True, values))
-    if types <= SCALARS | CONTAINERS:
-        blob = None if apart else _dump_data(values)
-        if blob is not None and len(blob) <= SMALL:
+    blob = _dump_data(values)
+    if blob is not None:
+        alone = not apart or len(values) == 1 or _are_numbers(values)
+        if (alone and len(blob) <= SMALL) or _are_apart(values):
             return blob
-        if _are_apart(values, types):
-            return blob or pickle.dumps((True, values))
     return pickle.dumps((False, [dump_one(value) for value in values]))
 
 
@@ -90,9 +86,19 @@ def _dump_data(values: Sequence[object]) -> bytes | None:
     return file.getvalue()
 
 
-def _are_apart(values: Sequence[object], types: set[type]) -> bool:
-    """Whether these, of these types, are scalars or containers of such, down to the last, and no
-    list or dict is there twice.
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Whether built-in data are nothing but numbers. To add them up takes 4 ns each, where to look
+    at their types takes 18."""
+    try:
+        sum(values)
+    except (TypeError, OverflowError):
+        return False
+    return True
+
+
+def _are_apart(values: Sequence[object]) -> bool:
+    """Whether these are scalars, or containers of such, down to the last, and no list or dict is
+    there twice.
 
     `gc.get_referents` has the items of all containers at once, at 12 ns each, where iterating over
     them takes three times as long. It leaves out a dict's keys where all are of type `str`.
@@ -100,6 +106,11 @@ def _are_apart(values: Sequence[object], types: set[type]) -> bool:
     seen: set[int] = set()
     parts: Sequence[Any] = values
     for _ in range(DEEPEST):
+        types = set(map(type, parts))
+        if types <= SCALARS:
+            return True
+        if not types <= SCALARS | CONTAINERS:
+            return False
         inner = types - SCALARS
         containers = parts if inner == types else _of(inner, parts)
         sizes = list(map(len, containers))
@@ -111,11 +122,6 @@ def _are_apart(values: Sequence[object], types: set[type]) -> bool:
         if len(seen) - before < len(mutable):
             return False
         parts = gc.get_referents(*containers)
-        types = set(map(type, parts))
-        if types <= SCALARS:
-            return True
-        if not types <= SCALARS | CONTAINERS:
-            return False
     return False
 
 
