@@ -122,6 +122,14 @@ def _seconds(do: Callable[[int, str], None], port: int, tls: str) -> float:
     return time.monotonic() - started
 
 
+def _slowness() -> float:
+    """How many seconds a second of computing takes, beside what else the machine does."""
+    started, computed = time.monotonic(), time.process_time()
+    while time.process_time() - computed < 0.3:
+        pass
+    return max((time.monotonic() - started) / 0.3, 1.0)
+
+
 class Peaks:
     """The most threads, descriptors and memory that a process has had."""
 
@@ -160,15 +168,17 @@ def test_a_thousand_strangers_keep_nobody_out_and_cost_and_learn_little(
             put(port, tls)  # so that there is work even where putting it fails
         quiet = seconds(put, port, tls), seconds(work, port, tls)
         busy: list[float] = []
+        slower = _slowness()
 
         def are_served() -> bool:
             busy[:] = seconds(put, port, tls), seconds(work, port, tls)
-            return max(busy) < 1 + 5 * max(quiet)
+            return max(busy) < slower + 5 * max(quiet)
 
         with Peaks(master.pid) as peaks, flooded(port, kind, says) as found:
             # A second, and what a machine that is busy with other things takes for it anyway; the
             # flood and its victim share the CPUs with other tests, so that is looked at again.
-            wait_until(are_served, 60, message=lambda: f"served within a second: {busy}, {quiet}")
+            words = f"served within {slower:.1f} s"
+            wait_until(are_served, 60, message=lambda: f"{words}: {busy}, {quiet}")
         print(kind, found[0], "strangers", peaks.before, peaks.most)
         before, most = peaks.before, peaks.most
         # And as many again that have been ended, and are still leaving where the machine is busy.
