@@ -441,6 +441,7 @@ class Slot:
             return _given_back(client, grant)
         self._limit_coding(program.spec)
         for items, bad in _chunks(program.decoder, grant):
+            self._check_fork()
             if not self._open(program, grant, items):
                 break
             self._execute(bad)
@@ -490,15 +491,20 @@ class Slot:
                     _end_fork(error)
                 self.process.restore_depth()
                 self._fail(error)
-        if self.process.forked:
-            _end_fork(None)
+        self._check_fork()
         self.process.restore_depth()
         with self.lock:
             if self._rest:
                 self._flush()
+                self._check_fork()
                 # To unpickle them may run anything.
                 self._tell(grant.lease, self._done, self._rest)
                 self._limit_coding(program.spec)
+
+    def _check_fork(self) -> None:
+        """End a copy of the process, which a task, an input or a result has made."""
+        if self.process.forked:
+            _end_fork(None)
 
     def _limit_coding(self, spec: JobSpec) -> None:
         if spec.timeout is not None:
@@ -529,7 +535,9 @@ class Slot:
         with self.lock:
             self.process.finished(count)
             report = self._report(run, 0)
+            self._check_fork()
             self._grant = None
+            self.view[CODED_BY] = 0
         # What is on its way now: whose results they are that take a process beyond its memory.
         self._tell(report.lease, report.first, sum(one.count for one in report.outcomes))
         self.view[LEASE] = 0

@@ -142,6 +142,27 @@ print({one.attempts for one in results if one.id < 20_000}, len(results) == len(
     assert done.stdout == "[(21000, 'WorkerDied')]\n{1} True\n", done.stderr
 
 
+@pytest.mark.parametrize(("count", "place"), [(100, 50), (30_000, 25_000)])
+def test_a_copy_that_an_input_makes_of_its_process_runs_nothing(
+    hazards: Hazards, count: int, place: int
+) -> None:
+    _write_parcel(hazards, "pid = os.fork(); pid and os.waitpid(pid, 0)")
+    (hazards.folder / "tally.py").write_text(
+        "def tally(x):\n"
+        "    if isinstance(x, int) and x % 50 == 1:\n"
+        "        with open('tally', 'a') as file:\n            file.write(f'{x}\\n')\n"
+    )
+    code = f"""
+import dq, parcel
+inputs = list(range({count}))
+inputs[{place}] = parcel.Parcel()
+assert dq.run("tally:tally", inputs, workers=1, batch={count}) == [None] * {count}
+"""
+    done = python(code, cwd=hazards.folder, env=hazards.env)
+    assert done.returncode == 0, done.stderr
+    assert len((hazards.folder / "tally").read_text().splitlines()) == count // 50
+
+
 def test_a_time_limit_is_also_one_for_unpickling_an_input(hazards: Hazards) -> None:
     _write_parcel(hazards, "time.sleep(600)")
     code = """

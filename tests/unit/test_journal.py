@@ -225,8 +225,11 @@ class Point:
         [Point("x"), Point(["x"]), 7],
         [("".join(["na", "me"]), WORD, WORD, 1.0), (WORD, "na" + "me"), ("", b"", "n", b"n")],
         [{WORD: WORD, "".join(["na", "me", "d"]): 1}, {1: WORD}],
+        [(str(n), str(n)) for n in range(10)],  # each a string of its own, until it is unpickled
+        [[n, [str(n), str(n), {str(n): (str(n),)}]] for n in range(10)],
+        [{"tags": set(range(100)) - {0, *range(2, 64), *range(65, 100)}}],
     ],
-    ids=["scalars", "mixed", "shared", "huge", "objects", "rows", "dicts"],
+    ids=range(10),
 )
 def test_values_are_known_again(tmp_path: Path, items: list[object]) -> None:
     write(tmp_path / "j", [record(0, items)], VALUES)
@@ -234,7 +237,18 @@ def test_values_are_known_again(tmp_path: Path, items: list[object]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("then", "now"), [(1, b"1"), (1, "1"), (1, 1.0), (1, True), ("x", b"x"), (b"x", b"x\n")]
+    ("then", "now"),
+    [
+        (1, b"1"),
+        (1, "1"),
+        (1, 1.0),
+        (1, True),
+        ("x", b"x"),
+        (b"x", b"x\n"),
+        (10**5000, 10**5001),
+        (["x", "y"], ["x", "x"]),
+    ],
+    ids=range(8),
 )
 def test_values_that_look_alike_are_not_the_same(tmp_path: Path, then: object, now: object) -> None:
     write(tmp_path / "j", [record(0, [then])], VALUES)
