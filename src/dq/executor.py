@@ -45,6 +45,8 @@ class Executor(concurrent.futures.Executor):
         **options: Unpack[Options],
     ) -> None:
         self._owned = None
+        if "workers" in options:
+            raise TypeError("an Executor's task processes are max_workers, not workers")
         if master is None:
             workers = units.cpus() if max_workers is None else max_workers
             master = self._owned = Master(workers=workers, **options)

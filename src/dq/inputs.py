@@ -61,9 +61,9 @@ def dump(values: Sequence[object], *, apart: bool = True) -> bytes:
 
 
 def _dump_piece(values: Sequence[object], apart: bool) -> bytes:
-    # One row by itself has nothing to share, and is as fast this way as that.
-    several = len(values) != 1 or not apart or type(values[0]) in SCALARS
-    blob = _dump_data(values) if several else None
+    if len(values) == 1 and type(values[0]) in SCALARS:
+        return pickle.dumps((True, values))
+    blob = _dump_data(values) if len(values) > 1 else None  # it pays from the second on
     if blob is not None:
         sure = not apart or _are_numbers(values)
         if (sure and len(blob) <= SMALL) or _are_apart(values):

@@ -206,3 +206,8 @@ def test_calls_raise_when_their_master_is_closed() -> None:
 def _slowly(x: int) -> int:
     time.sleep(0.1)
     return x
+
+
+def test_what_a_master_calls_workers_is_said_to_be_max_workers_here() -> None:
+    with pytest.raises(TypeError, match="are max_workers, not workers"):
+        dq.Executor(workers=2)
