@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 # Types whose values unpickle anywhere and cannot fail. A batch of these, in containers or not, is
 # pickled as one list, which is up to ten times as fast as each by itself.
 SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
-CONTAINERS = frozenset({tuple, list, dict})
+DATA = SCALARS | {tuple, list, dict}
 LARGEST_ROW = 1000  # items of a container that goes with others: a huge dict may be refused there
 DEEPEST = 8  # containers in one another that are looked at
 MOST_PARTS = 100_000  # at one depth: tuples may have the same one very many times over
@@ -107,7 +107,7 @@ def _are_apart(values: Sequence[object]) -> bool:
         types = set(map(type, parts))
         if types <= SCALARS:
             return True
-        if not types <= SCALARS | CONTAINERS:
+        if not types <= DATA:
             return False
         inner = types - SCALARS
         containers = parts if inner == types else _of(inner, parts)
@@ -193,10 +193,9 @@ def load_chunks(
         count: how many to load from there on; None for all.
     """
     parts = pieces(blob, loads, skip, count)
-    more = True
-    while more:
+    while True:
         values: list[object] = []
-        bad = more = False
+        bad = False
         with _Uncollected():
             for whole, items in parts:
                 if not whole:
@@ -204,10 +203,10 @@ def load_chunks(
                     bad = bad or Bad in set(map(type, items))
                 values += items
                 if len(values) >= CHUNK:
-                    more = True
                     break
-        if values:
-            yield values, bad
+        if not values:
+            return
+        yield values, bad
 
 
 def pieces(
@@ -216,8 +215,6 @@ def pieces(
     """The pieces of a batch, or of a part of it: whether its items are the values themselves, or a
     pickle for each."""
     size, items = _pair(blob, loads)
-    if size < 0:
-        raise TypeError("not a batch of values")
     stop = sys.maxsize if count is None else skip + count
     if isinstance(size, bool):
         yield size, items[skip:stop]
@@ -235,7 +232,7 @@ def _pair(blob: bytes, loads: Loads) -> tuple[int, list[Any]]:
     """What `dump` made, or who made up something else: a range, say, that has no end, or one
     pickle many times over."""
     size, items = cast("tuple[int, list[Any]]", loads(blob))
-    if not isinstance(items, list | tuple) or not isinstance(size, int):
+    if not isinstance(items, list | tuple) or not isinstance(size, int) or size < 0:
         raise TypeError("not a batch of values")
     if size is not True and sum(map(len, items)) > len(blob):
         raise TypeError("more pickles than there are bytes of them")

@@ -196,12 +196,14 @@ def _text_of(scalar: object) -> bytes:
         return pickle.dumps(scalar)
 
 
-def _part_again(item: object, lines: bool) -> bytes:
+def _part_again(value: object) -> bytes:
     """The same for a value that has been pickled and unpickled, as what went out may have been: two
     equal strings of one character are then the same, and make another pickle."""
-    with contextlib.suppress(Exception):
-        return part_of(item if lines else pickle.loads(inputs.dump_one(item)), lines)
-    return b""
+    try:
+        value = pickle.loads(inputs.dump_one(value))
+    except Exception:
+        return b""
+    return part_of(value, False)
 
 
 def parts_in(batch: Batch, lines: bool) -> list[bytes]:
@@ -730,11 +732,10 @@ class Replay:
             return None
         parts = [part_of(item, self.journal.lines) for item in self._items]
         index = changed(parts, row)
-        if index is not None:
-            then = array("I", row.sums)
+        if index is not None and not self.journal.lines:
             parts = [
-                part if zlib.crc32(part) == sum_ else _part_again(item, self.journal.lines)
-                for part, sum_, item in zip(parts, then, self._items, strict=True)
+                part if zlib.crc32(part) == then else _part_again(item)
+                for part, then, item in zip(parts, array("I", row.sums), self._items, strict=True)
             ]
             index = changed(parts, row)
         if index is not None:

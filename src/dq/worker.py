@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 # index of the task it is in, and when that has to be over, in nanoseconds of the monotonic clock;
 # the last lease it had, which it may not have reported yet; how many tasks the index stands for;
 # and of the results that are being encoded, which may run a task's code too: the first one's index,
-# how many (0 when none is), and when that has to be over.
+# how many (0 when none is), and when that, or to unpickle inputs, has to be over.
 LEASE, INDEX, DEADLINE, LAST, SPAN, ENCODED, ENCODING, CODED_BY = range(CELLS)
 # The process's own: 0 at first, then one of these, then how it ends, so that a task's own os._exit
 # with the same number is not taken for that; and whether it is to leave, which a slot sees here at

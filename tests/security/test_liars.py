@@ -114,7 +114,19 @@ def test_attempts_are_not_the_liars_to_say() -> None:
         b"",
         b"\x80\x04garbage",
     ],
-    ids=range(13),
+    ids=[
+        *(
+            "range",
+            "items",
+            "number",
+            "too many",
+            "none",
+            "too many in a piece",
+            "no size",
+            "nested",
+        ),
+        *("no pair", "bomb", "call", "empty", "bad"),
+    ],
 )
 def test_results_that_are_none_are_a_failed_task(blob: bytes) -> None:
     with master_here(task="operator:neg") as port, Wire(port) as wire, Liar(port) as liar:

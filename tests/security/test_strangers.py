@@ -192,7 +192,7 @@ def test_a_thousand_strangers_keep_nobody_out_and_cost_and_learn_little(
         assert waiting.count(0) <= 1  # what was recorded, and not what was replayed
         assert not (tmp_path / flood.BOMBED).exists()
         # Nothing is said again within ten seconds, and there are four things to say.
-        lines = 4 * (1 + (time.monotonic() - started) / manager.SAID_AGAIN)
+        lines = 4 * (1 + (time.monotonic() - started) // manager.SAID_AGAIN)
         assert len(master.stderr_text.splitlines()) <= lines, master.stderr_text
 
 

@@ -98,12 +98,14 @@ def test_a_batch_of_containers_comes_back_as_it_was(values: list[object]) -> Non
         [(bytearray(b"x"),)],
         [(1j, range(3))],
         [{1}, {2}],
+        [[b"]\x94"], ["x"]],
+        [(0x945D, 0x947D)],
         [((1, Fragile()),)],
         [{"a": {"b": [bytearray(b"x")]}}],
         [{Words("a"): 1}],
         [1, (2,), [3], None],
     ],
-    ids=range(12),
+    ids=range(14),
 )
 def test_a_batch_is_one_pickle_only_where_that_is_the_same(values: list[object]) -> None:
     try:
@@ -197,7 +199,7 @@ def test_any_part_of_a_large_batch_can_be_had(kind: Callable[[int], object], apa
 
 def test_no_part_of_a_batch_is_more_than_was_asked_for() -> None:
     """Whatever somebody has made up."""
-    blob = pickle.dumps((1, [inputs.dump(list(range(500)))] * 1))
+    blob = pickle.dumps((1, [inputs.dump(list(range(500)))]))
     assert Decoder("values").decode(blob, 0, 100) == [0]
     with pytest.raises(TypeError, match="not a batch"):
         inputs.load(pickle.dumps((-1, [])))

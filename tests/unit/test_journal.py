@@ -229,7 +229,10 @@ class Point:
         [[n, [str(n), str(n), {str(n): (str(n),)}]] for n in range(10)],
         [{"tags": set(range(100)) - {0, *range(2, 64), *range(65, 100)}}],
     ],
-    ids=range(10),
+    ids=[
+        *("scalars", "mixed", "shared", "huge", "objects", "rows", "dicts"),
+        *("digits", "digits in rows", "set"),
+    ],
 )
 def test_values_are_known_again(tmp_path: Path, items: list[object]) -> None:
     write(tmp_path / "j", [record(0, items)], VALUES)
