@@ -7,6 +7,7 @@ the bytes it was read as.
 from __future__ import annotations
 
 import bisect
+import copyreg
 import csv
 import gc
 import io
@@ -24,19 +25,33 @@ from dq.light import TYPE_CHECKING, cast
 from dq.records import Failure, Loads
 
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO, NoReturn
+    from typing import Any, BinaryIO
 
 
 # Types whose values unpickle anywhere and cannot fail. A batch of these, in containers or not, is
 # pickled as one list, which is up to ten times as fast as each by itself.
 SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
-DATA = SCALARS | {tuple, list, dict}
+DATA = SCALARS | {tuple, list, dict, set, frozenset}
+# And others such, by name, since few programs import them all.
+LEAVES = {
+    "builtins": {"complex"},
+    "datetime": {"date", "datetime", "time", "timedelta", "timezone"},
+    "decimal": {"Decimal"},
+    "fractions": {"Fraction"},
+    "uuid": {"UUID"},
+}
 LARGEST_ROW = 1000  # items of a container that goes with others: a huge dict may be refused there
 DEEPEST = 8  # containers in one another that are looked at
 MOST_PARTS = 100_000  # at one depth: tuples may have the same one very many times over
 PIECE = 500  # values of a batch in one pickle: what pickling and looking at them needs is cached
-SMALL = 40_000  # bytes of a pickle in which no dict has so many keys that it is refused
+FEWEST = 20  # the same, of large ones
+SMALL = 70_000  # bytes of a pickle in which no dict has so many keys that it is refused
 CHUNK = 20_000  # values in memory at a time: of a million in one list each takes twice as long
+ALONE = max(map(sys.getrefcount, [object()]))  # references to what only its list has
+
+# What a piece of a batch is: a pickle for each value; the values as they are; the values, which may
+# share what one task could change under another.
+EACH, AS_IS, LOOK = False, True, None
 
 STDIN = "standard input"
 LONGEST_RECORD = 1 << 20  # bytes of a CSV record over several lines
@@ -48,68 +63,122 @@ def dump(values: Sequence[object], *, apart: bool = True) -> bytes:
 
     Args:
         values: the batch.
-        apart: whether each must have a copy of its own of what two of them share, so that no task
-            can change it under another. Results may come out sharing it, as in one process.
+        apart: whether who loads it is to look for what two of them share, where tasks get them, so
+            that none can change it under another. Results may share it, as in one process.
 
     >>> load(dump([1, "two", (3,)]))
     [1, 'two', (3,)]
     """
-    if len(values) <= PIECE:
+    size = _piece_size(values)
+    if len(values) <= size:
         return _dump_piece(values, apart)
-    starts = range(0, len(values), PIECE)
-    return pickle.dumps((PIECE, [_dump_piece(values[at : at + PIECE], apart) for at in starts]))
+    starts = range(0, len(values), size)
+    return pickle.dumps((size, [_dump_piece(values[at : at + size], apart) for at in starts]))
+
+
+def _piece_size(values: Sequence[object]) -> int:
+    """How many values go into a pickle, by what the first one takes: so many that it is small."""
+    if len(values) < FEWEST or type(values[0]) in SCALARS:
+        return PIECE
+    return max(FEWEST, min(PIECE, SMALL // 2 // len(dump_one(values[0]))))
 
 
 def _dump_piece(values: Sequence[object], apart: bool) -> bytes:
     if len(values) == 1 and type(values[0]) in SCALARS:
-        return pickle.dumps((True, values))
-    blob = _dump_data(values) if len(values) > 1 else None  # it pays from the second on
-    if blob is not None:
-        sure = not apart or _are_numbers(values)
-        if (sure and len(blob) <= SMALL) or _are_apart(values):
-            return blob
-    return pickle.dumps((False, [dump_one(value) for value in values]))
+        return pickle.dumps((AS_IS, values))
+    blob = _dump_whole(values, apart) if len(values) > 1 else None  # it pays from the second on
+    return blob or pickle.dumps((EACH, [dump_one(value) for value in values]))
+
+
+def _dump_whole(values: Sequence[object], apart: bool) -> bytes | None:
+    """The values as one pickle; None where one could spoil others, or change what is theirs."""
+    file = io.BytesIO()
+    pickler = _DataPickler(file)
+    try:
+        pickler.dump((LOOK if apart else AS_IS, values))
+    except Exception:
+        return None
+    blob = file.getvalue()
+    if pickler.module == "__main__" and _main_is_nowhere():
+        return None
+    if len(blob) > SMALL and not _are_apart(values):
+        return None
+    return pickle.dumps((-len(values), [blob])) if pickler.known else blob
 
 
 class _DataPickler(pickle.Pickler):
-    """Pickles built-in data, down to the last; what it does not know by itself it refuses. This
-    costs nothing, where a look at the types of a row's items takes half as long as pickling it."""
+    """Pickles built-in data, `LEAVES` and objects of one module's plain classes, down to the last;
+    anything else it refuses. For built-in data this costs nothing, where a look at the types of a
+    row's items takes half as long as pickling it."""
 
-    def reducer_override(self, item: object) -> NoReturn:
-        raise pickle.PicklingError(f"{type(item).__name__} is no data")
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, 4)  # in which a bytearray is an object: it may be there twice
+        self.known: set[type] = set()
+        self.module: str | None = None  # of the classes: one may be missing at the other end
+
+    def reducer_override(self, item: object) -> Any:
+        if type(item) in self.known:
+            return NotImplemented
+        kind = item if isinstance(item, type) else type(item)
+        if kind in self.known or self._admits(kind):
+            return NotImplemented
+        raise pickle.PicklingError(f"{kind.__name__} is no data")
+
+    def _admits(self, kind: type) -> bool:
+        if not _is_leaf(kind):
+            if self.module not in (None, kind.__module__) or not _is_plain(kind):
+                return False
+            self.module = kind.__module__
+        self.known.add(kind)
+        return True
 
 
-def _dump_data(values: Sequence[object]) -> bytes | None:
-    file = io.BytesIO()
-    try:
-        _DataPickler(file).dump((True, values))
-    except Exception:
-        return None
-    return file.getvalue()
+def _is_leaf(kind: type) -> bool:
+    return kind.__qualname__ in LEAVES.get(kind.__module__, ())
 
 
-def _are_numbers(values: Sequence[Any]) -> bool:
-    """Whether built-in data are nothing but numbers. To add them up takes 4 ns each, where to look
-    at their types takes 18."""
-    try:
-        sum(values)
-    except (TypeError, OverflowError):
-        return False
-    return True
+# What a class, or an object of it, would have where unpickling runs code of its own.
+_OWN_WAYS = ("__setstate__", "__getnewargs__", "__getnewargs_ex__", "__getattr__")
+_PLAIN_WAYS = ("__new__", "__reduce__", "__reduce_ex__", "__getattribute__", "__getstate__")
+
+
+def _is_plain(kind: type) -> bool:
+    """Whether objects of a class are no more than attributes in a `__dict__`, so that to unpickle
+    them runs no code but the import of its module."""
+    return (
+        type(kind) is type
+        and kind.__dictoffset__ != 0
+        and not any(vars(base).get("__slots__") for base in kind.__mro__)
+        and not any(hasattr(kind, name) for name in _OWN_WAYS)
+        and all(getattr(kind, way, 0) is getattr(object, way, 0) for way in _PLAIN_WAYS)
+        and kind not in copyreg.dispatch_table
+        and _hashes_plainly(kind)
+    )
+
+
+def _hashes_plainly(kind: type) -> bool:
+    """Whether an object can be a key without code of its own: its hash is the usual one, or that of
+    a frozen dataclass, or it has none."""
+    own: object = kind.__hash__
+    if own is None or own is object.__hash__:
+        return True
+    file = getattr(getattr(own, "__code__", None), "co_filename", "")
+    return "__dataclass_params__" in vars(kind) and file == "<string>"
 
 
 def _are_apart(values: Sequence[object]) -> bool:
-    """Whether these are scalars, or containers of such, down to the last, and no list or dict is
-    there twice."""
+    """Whether these are scalars, or containers and plain objects of such, down to the last, and no
+    list, dict or object is there twice. What else there is, a `_DataPickler` has refused."""
     seen: set[int] = set()
     parts: Sequence[Any] = values
     for _ in range(DEEPEST):
-        types = set(map(type, parts))
-        if types <= SCALARS:
-            return True
+        types = _types_in(parts)
         if not types <= DATA:
-            return False
+            parts = [_inside(part) for part in parts]
+            types = _types_in(parts)
         inner = types - SCALARS
+        if not inner:
+            return True
         containers = parts if inner == types else _of(inner, parts)
         sizes = list(map(len, containers))
         if max(sizes) > LARGEST_ROW or sum(sizes) > MOST_PARTS:
@@ -121,6 +190,15 @@ def _are_apart(values: Sequence[object]) -> bool:
             return False
         parts = _parts_of(containers, inner)
     return False
+
+
+def _types_in(parts: Sequence[object]) -> set[type]:
+    return {kind for kind in set(map(type, parts)) if not _is_leaf(kind)}
+
+
+def _inside(part: object) -> object:
+    """An object is its attributes."""
+    return part if type(part) in DATA or _is_leaf(type(part)) else part.__dict__
 
 
 def _parts_of(containers: Sequence[Any], types: set[type]) -> Sequence[Any]:
@@ -148,10 +226,16 @@ def dump_one(value: object) -> bytes:
         if "__main__" not in str(error):
             raise
         return _dump_by_value(value, error)
-    if b"__main__" not in data:
-        return data
-    main = sys.modules.get("__main__")
-    return data if getattr(main, "__file__", None) is not None else _dump_by_value(value)
+    return _dump_by_value(value) if _is_of_main(data) and _main_is_nowhere() else data
+
+
+def _is_of_main(data: bytes) -> bool:
+    return b"__main__" in data
+
+
+def _main_is_nowhere() -> bool:
+    """Whether what `__main__` defines is nowhere to be imported from."""
+    return getattr(sys.modules.get("__main__"), "__file__", None) is None
 
 
 def _dump_by_value(value: object, error: Exception | None = None) -> bytes:
@@ -182,7 +266,12 @@ def load_checked(blob: bytes, loads: Loads = pickle.loads) -> tuple[list[object]
 
 
 def load_chunks(
-    blob: bytes, loads: Loads = pickle.loads, skip: int = 0, count: int | None = None
+    blob: bytes,
+    loads: Loads = pickle.loads,
+    skip: int = 0,
+    count: int | None = None,
+    *,
+    apart: bool = False,
 ) -> Iterator[tuple[list[object], bool]]:
     """The values of a batch, some at a time, and whether one of these is a `Bad`.
 
@@ -191,16 +280,20 @@ def load_chunks(
         loads: what unpickles it.
         skip: how many to leave out.
         count: how many to load from there on; None for all.
+        apart: whether each is to have a copy of its own of what two of them share.
     """
     parts = pieces(blob, loads, skip, count)
     while True:
         values: list[object] = []
         bad = False
         with _Uncollected():
-            for whole, items in parts:
-                if not whole:
+            for kind, items in parts:
+                if kind is EACH:
                     items = [_load_one(item, loads) for item in items]
-                    bad = bad or Bad in set(map(type, items))
+                elif kind is LOOK and apart:
+                    items = _set_apart(items)
+                # Of a whole piece all are, or none.
+                bad = bad or Bad in set(map(type, items if kind is EACH else items[:1]))
                 values += items
                 if len(values) >= CHUNK:
                     break
@@ -209,32 +302,79 @@ def load_chunks(
         yield values, bad
 
 
+def _set_apart(values: list[Any]) -> list[Any]:
+    """The same values, of which none has anything in common with another that can be changed. To
+    look for it here is cheaper than before pickling them, and the master has less to do."""
+    if len(values) < 2 or _are_alone(values) or _are_apart(values):
+        return values
+    return [pickle.loads(pickle.dumps(value)) for value in values]
+
+
+def _are_alone(values: list[Any]) -> bool:
+    """Whether values fresh from a pickle are nothing but numbers; or tuples and dicts of scalars,
+    each there once. Of these the garbage collector knows that they are in no cycle, of tuples once
+    it has come by. That is a third of what it takes to look into them; to add up numbers, a fifth.
+    """
+    first = type(values[0])
+    if first in SCALARS:
+        try:
+            sum(values)
+        except (TypeError, OverflowError):
+            return False
+        return True
+    if first is tuple:
+        gc.collect(0)
+    return not any(map(gc.is_tracked, values)) and max(map(sys.getrefcount, values)) <= ALONE
+
+
 def pieces(
     blob: bytes, loads: Loads = pickle.loads, skip: int = 0, count: int | None = None
-) -> Iterator[tuple[bool, list[Any]]]:
-    """The pieces of a batch, or of a part of it: whether its items are the values themselves, or a
-    pickle for each."""
+) -> Iterator[tuple[bool | None, list[Any]]]:
+    """The pieces of a batch, or of a part of it: what each is, and its values or their pickles."""
     size, items = _pair(blob, loads)
     stop = sys.maxsize if count is None else skip + count
-    if isinstance(size, bool):
-        yield size, items[skip:stop]
+    if size is None or isinstance(size, bool) or size < 0:
+        kind, values = _opened(size, items, loads)
+        yield kind, _cut(values, skip, stop)
         return
     first = skip // size
     for start, data in enumerate(items[first : -(-stop // size)], first):
-        whole, part = _pair(data, loads)
-        if not isinstance(whole, bool):
-            raise TypeError("a batch in a batch")
+        kind, values = _opened(*_pair(data, loads), loads)
         at = start * size
-        yield whole, part[max(skip - at, 0) : min(stop - at, size)]
+        yield kind, _cut(values, max(skip - at, 0), min(stop - at, size))
 
 
-def _pair(blob: bytes, loads: Loads) -> tuple[int, list[Any]]:
+def _cut(values: list[Any], start: int, stop: int) -> list[Any]:
+    """A part; all of it as it is, so that the values are in no other list, see `_are_alone`."""
+    return values[start:stop] if start or stop < len(values) else values
+
+
+def _opened(size: int | None, items: list[Any], loads: Loads) -> tuple[bool | None, list[Any]]:
+    """A piece: as it is, or of values that may need what is not there. Then none of them is."""
+    if size is None or isinstance(size, bool):
+        return size, items
+    if size >= 0:
+        raise TypeError("a batch in a batch")
+    try:
+        kind, values = _pair(items[0], loads)
+        if len(values) != -size:
+            raise TypeError(f"{len(values)} values, not {-size}")
+    except Exception as error:
+        return AS_IS, [_bad(error)] * -size
+    return None if kind is None else bool(kind), values
+
+
+def _pair(blob: bytes, loads: Loads) -> tuple[int | None, list[Any]]:
     """What `dump` made, or who made up something else: a range, say, that has no end, or one
     pickle many times over."""
-    size, items = cast("tuple[int, list[Any]]", loads(blob))
-    if not isinstance(items, list | tuple) or not isinstance(size, int) or size < 0:
+    size, items = cast("tuple[int | None, list[Any]]", loads(blob))
+    if not isinstance(items, list | tuple) or not isinstance(size, int | None):
         raise TypeError("not a batch of values")
-    if size is not True and sum(map(len, items)) > len(blob):
+    if size is None or size is True:
+        return size, items
+    if size < 0 and (len(items) != 1 or -size > len(items[0])):
+        raise TypeError("not a batch of so many values")
+    if sum(map(len, items)) > len(blob):
         raise TypeError("more pickles than there are bytes of them")
     return size, items
 
@@ -256,9 +396,12 @@ def _load_one(data: bytes, loads: Loads) -> object:
     try:
         return loads(data)
     except Exception as error:
-        return Bad(
-            Failure("UnpicklingError", f"cannot be unpickled: {type(error).__name__}: {error}")
-        )
+        return _bad(error)
+
+
+def _bad(error: Exception) -> Bad:
+    text = f"cannot be unpickled: {type(error).__name__}: {error}"
+    return Bad(Failure("UnpicklingError", text))
 
 
 class Bad:
@@ -333,17 +476,20 @@ class Decoder:
 
     def decode(self, blob: bytes, skip: int, count: int) -> list[object]:
         """`count` values from the one after `skip` on; a `Bad` where there is no value."""
-        return [value for values, _ in self.chunks(blob, skip, count) for value in values]
+        chunks = load_chunks(blob, self._loads, skip, count)
+        items = [item for some, _ in chunks for item in some]
+        return items if self._parse is None else self._parse_all(items)
 
     def chunks(self, blob: bytes, skip: int, count: int) -> Iterator[tuple[list[object], bool]]:
-        """The same some at a time, and whether one of these is a `Bad`."""
-        for items, bad in load_chunks(blob, self._loads, skip, count):
-            if self._parse is None:
-                yield items, bad
-            else:
-                with _Uncollected():
-                    values = self._parse_all(items)
-                yield values, Bad in set(map(type, values))
+        """The same for tasks, which change what they are given: some at a time, none with anything
+        in common with another, and whether one of these is a `Bad`."""
+        if self._parse is None:
+            yield from load_chunks(blob, self._loads, skip, count, apart=True)
+            return
+        for lines, _ in load_chunks(blob, self._loads, skip, count):
+            with _Uncollected():
+                values = self._parse_all(lines)
+            yield values, Bad in set(map(type, values))
 
     def _parse_all(self, items: list[object]) -> list[object]:
         assert self._parse is not None

@@ -210,11 +210,11 @@ def parts_in(batch: Batch, lines: bool) -> list[bytes]:
     """The same for inputs that went out, as they did: pickled again, an unpickled value may come
     out otherwise."""
     parts: list[bytes] = []
-    for whole, items in inputs.pieces(batch.blob, skip=batch.skip, count=batch.count):
-        if whole:
-            parts += [part_of(item, lines) for item in items]
-        else:
+    for kind, items in inputs.pieces(batch.blob, skip=batch.skip, count=batch.count):
+        if kind is inputs.EACH:
             parts += map(_part_of_pickle, items)
+        else:
+            parts += [part_of(item, lines) for item in items]
     return parts
 
 

@@ -768,7 +768,7 @@ def _blob(
     seconds = [took for _, took in pairs]
     if form == "jsonl":
         return outputs.encode(form, start, items, pairs, attempt, worker), sum(seconds)
-    values = inputs.dump([value for value, _ in pairs])
+    values = inputs.dump([value for value, _ in pairs], apart=False)
     return pickle.dumps((values, seconds)), sum(seconds)
 
 

@@ -9,6 +9,8 @@ import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -228,10 +230,13 @@ class Point:
         [(str(n), str(n)) for n in range(10)],  # each a string of its own, until it is unpickled
         [[n, [str(n), str(n), {str(n): (str(n),)}]] for n in range(10)],
         [{"tags": set(range(100)) - {0, *range(2, 64), *range(65, 100)}}],
+        [set(range(100)) - {0, *range(2, n), *range(65, 100)} for n in range(60, 64)],
+        [Point("x"), Point(WORD), Point({WORD: [WORD, "x"], "x": {"x"}}), Point(Point(WORD))],
+        [(date(2000, 1, 1 + n), Decimal(n), str(n)) for n in range(9)],
     ],
     ids=[
         *("scalars", "mixed", "shared", "huge", "objects", "rows", "dicts"),
-        *("digits", "digits in rows", "set"),
+        *("digits", "digits in rows", "set", "sets", "plain objects", "dates"),
     ],
 )
 def test_values_are_known_again(tmp_path: Path, items: list[object]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from benchmarks.measure import WORKERS, Contender, Function, Options, Sample, co
 from benchmarks.peers import dq_, pool
 from benchmarks.report import Goal, Table
 
+START = datetime.datetime(2000, 1, 1)
 KINDS: dict[str, tuple[Function, Callable[[int], Any]]] = {
     "numbers, no result": (nothing, lambda n: n),
     "fractions": (same, lambda n: n / 7),
@@ -20,6 +22,8 @@ KINDS: dict[str, tuple[Function, Callable[[int], Any]]] = {
     "lists": (same, lambda n: [n, "text"]),
     "dicts": (same, lambda n: {"id": n, "name": "text"}),
     "dicts with lists": (same, lambda n: {"id": n, "tags": ["text"]}),
+    "dicts of ten fields": (same, lambda n: {f"field {k}": f"text {n + k}" for k in range(10)}),
+    "tuples with dates": (same, lambda n: (n, START + datetime.timedelta(n))),
     "objects of a class": (same, lambda n: Point(n, n + 1)),
 }
 
