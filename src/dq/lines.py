@@ -5,8 +5,9 @@ from __future__ import annotations
 import pickle
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import repeat, starmap
 from typing import TYPE_CHECKING
 
 from dq import inputs, outputs
@@ -116,26 +117,20 @@ def _own_length(value: object) -> int:
     return len(pickle.dumps(value))
 
 
-def result_of(line: Line, record: Recorded) -> Iterator[Result[object]]:
+def results_of(line: Line, record: Recorded) -> Iterator[Result[object]]:
     """The results of a record, for a job whose output is "results" or one task that failed."""
     batch, outcome = record.batch, record.outcome
     items = line.values(batch)
     if isinstance(outcome, Failed):
-        yield outputs.failed(
-            batch.start, items[0], outcome.failure, record.attempts, outcome.seconds, record.worker
-        )
-        return
+        args = outcome.failure, record.attempts, outcome.seconds, record.worker
+        return iter([outputs.failed(batch.start, items[0], *args)])
     blob, seconds = pickle.loads(outcome.blob)
-    for place, (item, value, took) in enumerate(
-        zip(items, inputs.load(blob), seconds, strict=True)
-    ):
-        error = value.failure if isinstance(value, inputs.Bad) else None
-        yield Result(
-            batch.start + place,
-            item,
-            None if error else value,
-            error,
-            record.attempts,
-            took,
-            record.worker,
-        )
+    values, bad = inputs.load_checked(blob)
+    errors: Iterable[Failure | None] = repeat(None, batch.count)
+    if bad:
+        errors = [value.failure if isinstance(value, inputs.Bad) else None for value in values]
+        values = [None if isinstance(value, inputs.Bad) else value for value in values]
+    attempts, workers = repeat(record.attempts, batch.count), repeat(record.worker, batch.count)
+    # No loop in Python: it takes as long as all else that the master does for a short task.
+    ids = range(batch.start, batch.stop)
+    return starmap(Result, zip(ids, items, values, errors, attempts, seconds, workers, strict=True))

@@ -30,7 +30,7 @@ from dq import inputs, keys, system, tasks, transport, units
 from dq.board import Rules
 from dq.errors import BadTask, ConnectError, Stopped, TaskError, UsageError
 from dq.light import frozen
-from dq.lines import Line, result_of
+from dq.lines import Line, results_of
 from dq.manager import LOADS, Registry, Server
 from dq.processes import Child
 from dq.queues import Queues
@@ -360,16 +360,19 @@ class Master:
         task: str | Callable[..., T],
         inputs: Iterable[object],
         *,
+        ordered: bool = True,
         journal: StrPath | None = None,
         retry_failed: bool = False,
     ) -> Iterator[T]:
-        """Call a function with each input; the values come in the inputs' order.
+        """Call a function with each input; the values come in the inputs' order, or as they are
+        there.
 
         Lazy: inputs are read, and values kept, only as far ahead as a window of some megabytes.
 
         Args:
             task: import path or function.
             inputs: any iterable.
+            ordered: whether in the inputs' order.
             journal: a file that has each outcome before you see it; the same call again goes on
                 where this one stopped, however it did.
             retry_failed: run the tasks again that failed according to the journal.
@@ -382,7 +385,7 @@ class Master:
             OutputError: the journal cannot be written.
         """
         job = self.open_call(task, inputs, "values", journal, retry_failed)
-        return _chained(job, cast("Batches[T]", lambda: _values(job)))
+        return _chained(job, cast("Batches[T]", lambda: _values(job, ordered)))
 
     def stream(
         self,
@@ -393,7 +396,8 @@ class Master:
         retry_failed: bool = False,
     ) -> Iterator[Result[T]]:
         """Call a function with each input; a `Result` for each comes as soon as it is there, or
-        on disk in the journal. Arguments and errors as for `map`, but that no failure is raised."""
+        on disk in the journal. Arguments and errors as for `map`, but that no failure is raised.
+        (A record takes the master half a microsecond, a value by `map` a tenth.)"""
         job = self.open_call(task, inputs, "results", journal, retry_failed)
         return _chained(job, cast("Batches[Result[T]]", lambda: _results(job)))
 
@@ -645,12 +649,12 @@ def _chained(job: Job, batches: Batches[T]) -> Iterator[T]:
 
 
 def _results(job: Job) -> Iterator[Iterator[Result[object]]]:
-    return (result_of(job.line, record) for record in job.unordered())
+    return (results_of(job.line, record) for record in job.unordered())
 
 
-def _values(job: Job) -> Iterator[list[object]]:
+def _values(job: Job, ordered: bool) -> Iterator[list[object]]:
     """The values of each batch, up to the first task that failed."""
-    for record in job.ordered():
+    for record in job.ordered() if ordered else job.unordered():
         values, bad = _values_or_errors(job.line, record)
         if not bad:
             yield values
@@ -669,7 +673,7 @@ def values_or_errors(line: Line, record: Recorded) -> list[object]:
 def _values_or_errors(line: Line, record: Recorded) -> tuple[list[object], bool]:
     """The same, and whether one of them failed."""
     if isinstance(record.outcome, Failed):
-        return [TaskError(result) for result in result_of(line, record)], True
+        return [TaskError(result) for result in results_of(line, record)], True
     values, bad = inputs.load_checked(record.outcome.blob)
     if not bad:
         return values, False

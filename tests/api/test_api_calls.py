@@ -44,6 +44,11 @@ def touch(path: str) -> str:
     return path
 
 
+def wait_for(path: str | None) -> str | None:
+    wait_until(lambda: path is None or Path(path).exists(), 30)
+    return path
+
+
 def pid(x: object) -> int:
     return os.getpid()
 
@@ -267,6 +272,22 @@ def test_stream_gives_a_result_for_each_as_they_finish(master: dq.Master) -> Non
     assert results[0].seconds >= 0
     assert results[0].attempts == 1
     assert results[0].worker.count(":") == 1
+
+
+def test_values_come_as_they_are_there_where_order_does_not_matter(
+    master: dq.Master, tmp_path: Path
+) -> None:
+    told = str(tmp_path / "told")
+    values = master.map(wait_for, [told, *[None] * 40], ordered=False)
+    first = next(values)
+    assert first is None
+    touch(told)
+    assert [first, *values].count(None) == 40
+
+
+def test_a_failure_is_raised_where_values_come_as_they_are_there(master: dq.Master) -> None:
+    with pytest.raises(dq.TaskError, match="three"):
+        list(master.map(fail_at_3, [2, 3, 4], ordered=False))
 
 
 def test_two_maps_may_be_interleaved(master: dq.Master) -> None:

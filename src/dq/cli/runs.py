@@ -16,7 +16,7 @@ from dq.cli.progress import Progress
 from dq.cli.signals import FINISHING, Stages
 from dq.errors import BadInput, BadKey, InputChanged, Interrupted, Stopped, UsageError
 from dq.light import frozen
-from dq.lines import result_of
+from dq.lines import results_of
 from dq.master import Job, Master, checked
 from dq.outputs import Writer, jsonl
 from dq.processes import Child
@@ -313,7 +313,7 @@ class Printer:
 
     def _take_failure(self, record: Recorded, failed: Failed) -> None:
         self.failed += 1
-        [result] = result_of(self._job.line, record)
+        [result] = results_of(self._job.line, record)
         if self._form == "jsonl":
             self._writer.write(jsonl(result).encode())
         if self.failed <= SHOWN:

@@ -32,6 +32,12 @@ def streaming(function: Function, workers: int) -> Iterator[Run]:
 
 
 @contextmanager
+def as_they_come(function: Function, workers: int) -> Iterator[Run]:
+    with dq.Master(workers=workers) as master:
+        yield lambda inputs: master.map(function, inputs, ordered=False)
+
+
+@contextmanager
 def generated(function: Function, workers: int) -> Iterator[Run]:
     with dq.Master(workers=workers) as master:
         yield lambda inputs: master.map(function, (item for item in inputs))
@@ -42,6 +48,7 @@ def run(function: Function, inputs: Iterable[Any], workers: int) -> list[Any]:
 
 
 MAP = Contender("dq (map; run)", mapping, whole=run, default=True)
+UNORDERED = Contender("dq (map, as they come)", as_they_come)
 STREAM = Contender("dq (stream)", streaming)
 GENERATED = Contender("dq (map of a generator)", generated)
-CONTENDERS = [MAP, GENERATED, STREAM]
+CONTENDERS = [MAP, UNORDERED, GENERATED, STREAM]
