@@ -41,11 +41,10 @@ LEAVES = {
     "uuid": {"UUID"},
 }
 LARGEST_ROW = 1000  # items of a container that goes with others: a huge dict may be refused there
-DEEPEST = 8  # containers in one another that are looked at
-MOST_PARTS = 100_000  # at one depth: tuples may have the same one very many times over
+MOST_PARTS = 100_000  # that are looked at: tuples may have the same one very many times over
 PIECE = 500  # values of a batch in one pickle: what pickling and looking at them needs is cached
-FEWEST = 20  # the same, of large ones
-SMALL = 70_000  # bytes of a pickle in which no dict has so many keys that it is refused
+FEWEST = 10  # the same; larger ones gain nothing by it
+SMALL = 50_000  # bytes of a pickle in which no dict or set has so many keys that it is refused
 CHUNK = 20_000  # values in memory at a time: of a million in one list each takes twice as long
 ALONE = max(map(sys.getrefcount, [object()]))  # references to what only its list has
 
@@ -69,18 +68,20 @@ def dump(values: Sequence[object], *, apart: bool = True) -> bytes:
     >>> load(dump([1, "two", (3,)]))
     [1, 'two', (3,)]
     """
-    size = _piece_size(values)
+    if len(values) < 2 or type(values[0]) in SCALARS:
+        return _dump_pieces(values, PIECE, apart)
+    first = dump_one(values[0])
+    size = min(SMALL // 2 // len(first), PIECE)
+    if size < FEWEST:
+        return pickle.dumps((EACH, [first, *map(dump_one, values[1:])]))
+    return _dump_pieces(values, size, apart)
+
+
+def _dump_pieces(values: Sequence[object], size: int, apart: bool) -> bytes:
     if len(values) <= size:
         return _dump_piece(values, apart)
     starts = range(0, len(values), size)
     return pickle.dumps((size, [_dump_piece(values[at : at + size], apart) for at in starts]))
-
-
-def _piece_size(values: Sequence[object]) -> int:
-    """How many values go into a pickle, by what the first one takes: so many that it is small."""
-    if len(values) < FEWEST or type(values[0]) in SCALARS:
-        return PIECE
-    return max(FEWEST, min(PIECE, SMALL // 2 // len(dump_one(values[0]))))
 
 
 def _dump_piece(values: Sequence[object], apart: bool) -> bytes:
@@ -99,22 +100,23 @@ def _dump_whole(values: Sequence[object], apart: bool) -> bytes | None:
     except Exception:
         return None
     blob = file.getvalue()
-    if pickler.module == "__main__" and _main_is_nowhere():
-        return None
+    kind = pickler.kind
+    if kind and (set(map(type, values)) != {kind} or (_is_main(kind) and _main_is_nowhere())):
+        return None  # without the class, others would be lost, or all
     if len(blob) > SMALL and not _are_apart(values):
         return None
     return pickle.dumps((-len(values), [blob])) if pickler.known else blob
 
 
 class _DataPickler(pickle.Pickler):
-    """Pickles built-in data, `LEAVES` and objects of one module's plain classes, down to the last;
-    anything else it refuses. For built-in data this costs nothing, where a look at the types of a
-    row's items takes half as long as pickling it."""
+    """Pickles built-in data, `LEAVES` and objects of one plain class, down to the last; anything
+    else it refuses. For built-in data this costs nothing, where a look at the types of a row's
+    items takes half as long as pickling it."""
 
     def __init__(self, file: io.BytesIO) -> None:
         super().__init__(file, 4)  # in which a bytearray is an object: it may be there twice
         self.known: set[type] = set()
-        self.module: str | None = None  # of the classes: one may be missing at the other end
+        self.kind: type | None = None  # the class
 
     def reducer_override(self, item: object) -> Any:
         if type(item) in self.known:
@@ -126,9 +128,9 @@ class _DataPickler(pickle.Pickler):
 
     def _admits(self, kind: type) -> bool:
         if not _is_leaf(kind):
-            if self.module not in (None, kind.__module__) or not _is_plain(kind):
+            if self.kind or not _is_plain(kind):
                 return False
-            self.module = kind.__module__
+            self.kind = kind
         self.known.add(kind)
         return True
 
@@ -137,51 +139,56 @@ def _is_leaf(kind: type) -> bool:
     return kind.__qualname__ in LEAVES.get(kind.__module__, ())
 
 
-# What a class, or an object of it, would have where unpickling runs code of its own.
-_OWN_WAYS = ("__setstate__", "__getnewargs__", "__getnewargs_ex__", "__getattr__")
+# What a class, or an object of it, would have where pickles run code of its own.
+_OWN_WAYS = ("__setstate__", "__getnewargs__", "__getnewargs_ex__", "__getattr__", "__del__")
 _PLAIN_WAYS = ("__new__", "__reduce__", "__reduce_ex__", "__getattribute__", "__getstate__")
 
 
 def _is_plain(kind: type) -> bool:
     """Whether objects of a class are no more than attributes in a `__dict__`, so that to unpickle
-    them runs no code but the import of its module."""
+    them runs no code but the import of its module, and to copy them none either."""
+    own_hash: object = kind.__hash__
     return (
         type(kind) is type
         and kind.__dictoffset__ != 0
-        and not any(vars(base).get("__slots__") for base in kind.__mro__)
+        and (own_hash is None or own_hash is object.__hash__)
         and not any(hasattr(kind, name) for name in _OWN_WAYS)
         and all(getattr(kind, way, 0) is getattr(object, way, 0) for way in _PLAIN_WAYS)
+        and all(map(_has_plain_attributes, kind.__mro__))
         and kind not in copyreg.dispatch_table
-        and _hashes_plainly(kind)
     )
 
 
-def _hashes_plainly(kind: type) -> bool:
-    """Whether an object can be a key without code of its own: its hash is the usual one, or that of
-    a frozen dataclass, or it has none."""
-    own: object = kind.__hash__
-    if own is None or own is object.__hash__:
-        return True
-    file = getattr(getattr(own, "__code__", None), "co_filename", "")
-    return "__dataclass_params__" in vars(kind) and file == "<string>"
+def _has_plain_attributes(kind: type) -> bool:
+    own = vars(kind)
+    slots = own.get("__slots__") or own.get("__slotnames__")
+    return not slots and type(own.get("__dict__", _GETSET)) is type(_GETSET)
+
+
+_GETSET = vars(type)["__dict__"]  # what gives an object its `__dict__`, where nothing else does
 
 
 def _are_apart(values: Sequence[object]) -> bool:
     """Whether these are scalars, or containers and plain objects of such, down to the last, and no
     list, dict or object is there twice. What else there is, a `_DataPickler` has refused."""
     seen: set[int] = set()
+    left = MOST_PARTS
     parts: Sequence[Any] = values
-    for _ in range(DEEPEST):
-        types = _types_in(parts)
-        if not types <= DATA:
+    while True:
+        types = set(map(type, parts))
+        inner = _containers_of(types)
+        if not inner <= DATA:
             parts = [_inside(part) for part in parts]
-            types = _types_in(parts)
-        inner = types - SCALARS
+            types = set(map(type, parts))
+            inner = _containers_of(types)
+            if not inner <= DATA:  # a class, as a value
+                return False
         if not inner:
             return True
         containers = parts if inner == types else _of(inner, parts)
         sizes = list(map(len, containers))
-        if max(sizes) > LARGEST_ROW or sum(sizes) > MOST_PARTS:
+        left -= sum(sizes) + 1
+        if max(sizes) > LARGEST_ROW or left < 0:
             return False
         mutable = _of(inner - {tuple}, parts) if tuple in inner else containers
         before = len(seen)
@@ -189,16 +196,15 @@ def _are_apart(values: Sequence[object]) -> bool:
         if len(seen) - before < len(mutable):
             return False
         parts = _parts_of(containers, inner)
-    return False
 
 
-def _types_in(parts: Sequence[object]) -> set[type]:
-    return {kind for kind in set(map(type, parts)) if not _is_leaf(kind)}
+def _containers_of(types: set[type]) -> set[type]:
+    return {kind for kind in types - SCALARS if not _is_leaf(kind)}
 
 
 def _inside(part: object) -> object:
     """An object is its attributes."""
-    return part if type(part) in DATA or _is_leaf(type(part)) else part.__dict__
+    return part if type(part) in DATA or _is_leaf(type(part)) else vars(part)
 
 
 def _parts_of(containers: Sequence[Any], types: set[type]) -> Sequence[Any]:
@@ -226,11 +232,11 @@ def dump_one(value: object) -> bytes:
         if "__main__" not in str(error):
             raise
         return _dump_by_value(value, error)
-    return _dump_by_value(value) if _is_of_main(data) and _main_is_nowhere() else data
+    return _dump_by_value(value) if b"__main__" in data and _main_is_nowhere() else data
 
 
-def _is_of_main(data: bytes) -> bool:
-    return b"__main__" in data
+def _is_main(kind: type) -> bool:
+    return kind.__module__ == "__main__"
 
 
 def _main_is_nowhere() -> bool:
@@ -288,49 +294,64 @@ def load_chunks(
         bad = False
         with _Uncollected():
             for kind, items in parts:
+                each = copied = False
                 if kind is EACH:
-                    items = [_load_one(item, loads) for item in items]
-                elif kind is LOOK and apart:
-                    items = _set_apart(items)
+                    each, items = True, [_load_one(item, loads) for item in items]
+                elif apart and kind is not AS_IS and not _share_nothing(items, kind is LOOK):
+                    each = copied = True
+                    items = [_copied(item) for item in items]
                 # Of a whole piece all are, or none.
-                bad = bad or Bad in set(map(type, items if kind is EACH else items[:1]))
+                bad = bad or Bad in set(map(type, items if each else items[:1]))
                 values += items
-                if len(values) >= CHUNK:
+                if copied or len(values) >= CHUNK:  # copies may be larger than their pickle by far
                     break
         if not values:
             return
         yield values, bad
 
 
-def _set_apart(values: list[Any]) -> list[Any]:
-    """The same values, of which none has anything in common with another that can be changed. To
-    look for it here is cheaper than before pickling them, and the master has less to do."""
-    if len(values) < 2 or _are_alone(values) or _are_apart(values):
-        return values
-    return [pickle.loads(pickle.dumps(value)) for value in values]
+def _share_nothing(values: list[Any], built_in: bool) -> bool:
+    """Whether values fresh from a pickle have nothing in common that a task could change. To look
+    for it here is cheaper than before pickling them, and the master has less to do."""
+    return (
+        len(values) < 2
+        or (built_in and _are_numbers(values))
+        or _are_alone(values)
+        or _are_apart(values)
+    )
+
+
+def _are_numbers(values: list[Any]) -> bool:
+    """Whether built-in data are nothing but numbers. To add them up takes 4 ns each, where to look
+    at their types takes 18; with others there it would be their own code."""
+    try:
+        sum(values)
+    except (TypeError, OverflowError):
+        return False
+    return True
 
 
 def _are_alone(values: list[Any]) -> bool:
-    """Whether values fresh from a pickle are nothing but numbers; or tuples and dicts of scalars,
-    each there once. Of these the garbage collector knows that they are in no cycle, of tuples once
-    it has come by. That is a third of what it takes to look into them; to add up numbers, a fifth.
-    """
-    first = type(values[0])
-    if first in SCALARS:
-        try:
-            sum(values)
-        except (TypeError, OverflowError):
-            return False
-        return True
-    if first is tuple:
+    """Whether these are tuples and dicts of scalars, each there once. The garbage collector knows
+    that they are in no cycle, of tuples once it has come by: that is a third of what it takes to
+    look into them."""
+    if type(values[0]) is tuple:
         gc.collect(0)
     return not any(map(gc.is_tracked, values)) and max(map(sys.getrefcount, values)) <= ALONE
 
 
+def _copied(value: object) -> object:
+    try:
+        return pickle.loads(pickle.dumps(value))
+    except Exception as error:  # deeper than the stack, say, which the master may have made larger
+        return _bad(error)
+
+
 def pieces(
     blob: bytes, loads: Loads = pickle.loads, skip: int = 0, count: int | None = None
-) -> Iterator[tuple[bool | None, list[Any]]]:
-    """The pieces of a batch, or of a part of it: what each is, and its values or their pickles."""
+) -> Iterator[tuple[int | None, list[Any]]]:
+    """The pieces of a batch, or of a part of it: what each is, and its values or their pickles; of
+    those with more than built-in data, how many less than none they are, in place of `LOOK`."""
     size, items = _pair(blob, loads)
     stop = sys.maxsize if count is None else skip + count
     if size is None or isinstance(size, bool) or size < 0:
@@ -349,7 +370,7 @@ def _cut(values: list[Any], start: int, stop: int) -> list[Any]:
     return values[start:stop] if start or stop < len(values) else values
 
 
-def _opened(size: int | None, items: list[Any], loads: Loads) -> tuple[bool | None, list[Any]]:
+def _opened(size: int | None, items: list[Any], loads: Loads) -> tuple[int | None, list[Any]]:
     """A piece: as it is, or of values that may need what is not there. Then none of them is."""
     if size is None or isinstance(size, bool):
         return size, items
@@ -361,7 +382,7 @@ def _opened(size: int | None, items: list[Any], loads: Loads) -> tuple[bool | No
             raise TypeError(f"{len(values)} values, not {-size}")
     except Exception as error:
         return AS_IS, [_bad(error)] * -size
-    return None if kind is None else bool(kind), values
+    return size if kind is LOOK else AS_IS, values
 
 
 def _pair(blob: bytes, loads: Loads) -> tuple[int | None, list[Any]]:
@@ -476,13 +497,11 @@ class Decoder:
 
     def decode(self, blob: bytes, skip: int, count: int) -> list[object]:
         """`count` values from the one after `skip` on; a `Bad` where there is no value."""
-        chunks = load_chunks(blob, self._loads, skip, count)
-        items = [item for some, _ in chunks for item in some]
-        return items if self._parse is None else self._parse_all(items)
+        return [value for values, _ in self.chunks(blob, skip, count) for value in values]
 
     def chunks(self, blob: bytes, skip: int, count: int) -> Iterator[tuple[list[object], bool]]:
-        """The same for tasks, which change what they are given: some at a time, none with anything
-        in common with another, and whether one of these is a `Bad`."""
+        """The same some at a time, and whether one of these is a `Bad`. What a task can change in
+        one of them it has not in common with another."""
         if self._parse is None:
             yield from load_chunks(blob, self._loads, skip, count, apart=True)
             return

@@ -677,15 +677,17 @@ def _values_or_errors(line: Line, record: Recorded) -> tuple[list[object], bool]
     values, bad = inputs.load_checked(record.outcome.blob)
     if not bad:
         return values, False
+    items = line.values(record.batch)
     return [
-        TaskError(bad_result(line, record, place, value)) if type(value) is inputs.Bad else value
+        TaskError(_bad_result(record, place, items[place], value))
+        if type(value) is inputs.Bad
+        else value
         for place, value in enumerate(values)
     ], True
 
 
-def bad_result(line: Line, record: Recorded, place: int, bad: inputs.Bad) -> Result[object]:
+def _bad_result(record: Recorded, place: int, item: object, bad: inputs.Bad) -> Result[object]:
     """The record of a task whose value cannot be unpickled here."""
-    item = line.values(record.batch)[place]
     index = record.batch.start + place
     return Result(index, item, None, bad.failure, record.attempts, 0.0, record.worker)
 

@@ -12,7 +12,7 @@ import sys
 import uuid
 from argparse import Namespace
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -82,12 +82,25 @@ def test_a_batch_comes_back_as_it_was(values: list[object]) -> None:
     assert inputs.load(inputs.dump(values)) == values
 
 
-scalars = st.one_of(st.none(), st.booleans(), st.integers(), st.text(), st.binary())
+scalars = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(),
+    st.text(),
+    st.binary(),
+    st.datetimes(timezones=st.sampled_from([None, datetime.timezone.utc])),
+    st.decimals(allow_nan=False),
+    st.fractions(),
+    st.uuids(),
+)
 containers = st.lists(
     st.recursive(
         scalars,
         lambda item: st.one_of(
-            st.tuples(item, item), st.lists(item), st.dictionaries(scalars, item)
+            st.tuples(item, item),
+            st.lists(item),
+            st.dictionaries(scalars, item),
+            st.frozensets(scalars),
         ),
     )
 )
@@ -97,6 +110,7 @@ containers = st.lists(
 def test_a_batch_of_containers_comes_back_as_it_was(values: list[object]) -> None:
     assert inputs.load(inputs.dump(values)) == values
     assert inputs.load(inputs.dump(values), safe_loads) == values
+    assert as_tasks_get_them(values) == values
 
 
 @pytest.mark.parametrize(
@@ -244,9 +258,10 @@ class Plain:
 
 @dataclass(frozen=True)
 class Frozen:
-    """The same, with a hash."""
+    """The same, with a hash, which it cannot have before it has what it holds."""
 
     held: object
+    others: set[object] = field(default_factory=set, compare=False)
 
 
 class Raises(Plain):
@@ -302,14 +317,154 @@ def test_a_class_that_is_missing_spoils_only_its_own_objects(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     plain: list[object] = [Plain(n) for n in range(600)]
-    blob = inputs.dump([*plain, *([1] * 500), *plain[:300], Words("text")], apart=False)
+    values = [*plain, *([1] * 500), *plain[:300], Words("text")]
+    blob = inputs.dump(values, apart=False)
+    lost = [type(value) is Plain for value in values]
     monkeypatch.delattr(sys.modules[__name__], "Plain")
     got = inputs.load(blob)
-    bad = [isinstance(value, Bad) for value in got]
-    assert bad[:600] == [True] * 600
-    assert not any(bad[1000:1100])
-    assert not bad[-1]
+    assert [type(value) is Bad for value in got] == lost
     assert "Plain" in got[0].failure.message  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [1, "two", (3,), Plain(4), {"a": 5}],
+        [(1, Plain(2)), (3, None)],
+        [Plain(Namespace(a=1)), Plain(2)],
+        [[Plain(1)], [Raises(0)]],
+    ],
+    ids=range(4),
+)
+def test_a_class_that_is_missing_spoils_nothing_that_is_without_it(values: list[object]) -> None:
+    class WithoutPlain(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> object:
+            if name == "Plain":
+                raise AttributeError(name)
+            return super().find_class(module, name)
+
+    got = inputs.load(inputs.dump(values), lambda data: WithoutPlain(io.BytesIO(data)).load())
+    assert [type(value) is Bad for value in got] == ["Plain" in repr(value) for value in values]
+
+
+class Sum:
+    """Can be added to a number, and then is that number."""
+
+    def __init__(self, log: list[int]) -> None:
+        self.log = log
+
+    def __radd__(self, other: object) -> object:
+        return other
+
+
+class Vector(Plain):
+    """Cannot, and says so in its own way."""
+
+    def __radd__(self, other: Vector) -> object:
+        return other.held
+
+
+@dataclass
+class Last:
+    """Counts those that are there no longer."""
+
+    held: object
+    gone: ClassVar[int] = 0
+
+    def __del__(self) -> None:
+        Last.gone += 1
+
+
+INFINITE = [0, 1, Decimal("inf"), Decimal("-inf"), Decimal("9E999999"), Decimal("9E999999")]
+
+
+def test_nothing_is_added_up_that_is_no_number() -> None:
+    log: list[int] = []
+    one, two = as_tasks_get_them([0, Sum(log), Sum(log)])[1:]
+    assert one.log is not two.log  # type: ignore[attr-defined]
+    assert [type(value) for value in as_tasks_get_them([0, Vector(1)])] == [int, Vector]
+    assert as_tasks_get_them(INFINITE) == INFINITE
+
+
+def test_an_object_that_is_a_key_of_itself_spoils_only_itself() -> None:
+    one, other = Frozen("a"), Frozen("b")
+    one.others.add(other)
+    other.others.add(one)
+    got = inputs.load(inputs.dump([0, Frozen("z"), one, 4, 5]))
+    assert [isinstance(value, Bad) for value in got] == [False, False, True, False, False]
+
+
+def test_no_object_that_says_goodbye_is_copied() -> None:
+    shared: list[int] = []
+    values = as_tasks_get_them([*(Last(n) for n in range(9)), Last(shared), Last(shared)])
+    before = Last.gone
+    assert [value.held for value in values[:9]] == [*range(9)]  # type: ignore[attr-defined]
+    assert Last.gone == before
+
+
+def test_copies_are_made_some_at_a_time() -> None:
+    """A table that all inputs have is sent once for many of them, but each task gets its own."""
+    table = list(range(500))
+    blob = inputs.dump([(n, table) for n in range(20_000)])
+    sizes = [len(some) for some, _ in Decoder("values").chunks(blob, 0, 20_000)]
+    assert sum(sizes) == 20_000
+    assert max(sizes) <= inputs.PIECE
+
+
+def test_what_is_larger_when_unfolded_is_not_sent_folded() -> None:
+    """Else a batch could have a thousand times as much in it as its bytes tell."""
+    table = list(range(20_000))
+    blob = inputs.dump([(n, table) for n in range(20)])
+    assert len(blob) > 20 * 2 * len(table)
+
+
+def test_a_large_set_that_is_refused_spoils_no_other() -> None:
+    values = [1, set(range(0, 65_536, 3)), 2, [1]]
+    got = inputs.load(inputs.dump(values), safe_loads)
+    assert [isinstance(value, Bad) for value in got] == [False, True, False, False]
+
+
+def test_values_deeper_than_any_row_are_told_apart_without_copies() -> None:
+    def chain(n: int) -> object:
+        return chain(n - 1) if n > 400 else [n] if n == 0 else Plain(chain(n - 1))
+
+    deep = [chain(300) for _ in range(3)]
+    values = as_tasks_get_them(deep)  # type: ignore[arg-type]
+    assert values == deep
+
+
+class Watched:
+    """Has its attributes in another way."""
+
+    seen: ClassVar[list[object]] = []
+
+    @property
+    def __dict__(self) -> dict[str, object]:  # type: ignore[override]
+        Watched.seen.append(self)
+        return {}
+
+
+class Slotted:
+    __slotnames__: ClassVar[list[str]] = ["held"]
+
+    @property
+    def held(self) -> object:
+        return 1
+
+    @held.setter
+    def held(self, value: object) -> None:
+        raise ValueError("in a setter")
+
+
+@pytest.mark.parametrize("kind", [Watched, Slotted])
+def test_attributes_that_are_had_in_another_way_spoil_no_other(kind: Callable[[], object]) -> None:
+    good, *_ = as_tasks_get_them([Plain(1), kind()])
+    assert good == Plain(1)
+
+
+@pytest.mark.parametrize("values", [[Plain, Plain(1)], [datetime.date, datetime.date(2000, 1, 1)]])
+def test_a_class_among_its_objects_is_a_value_too(values: list[object]) -> None:
+    assert as_tasks_get_them([*values, {"k": values[0]}]) == [*values, {"k": values[0]}]
 
 
 def test_objects_of_two_modules_are_not_in_one_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -325,7 +480,7 @@ def test_plain_objects_and_standard_values_are_one_pickle() -> None:
     """Which is what makes them as fast as in a pool."""
     day = datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)
     leaves = [day, day.date(), day.time(), Decimal("1.5"), Fraction(1, 3), uuid.UUID(int=7), 1j]
-    for values in ([Plain(n) for n in range(9)], [Frozen([n]) for n in range(9)], leaves):
+    for values in ([Plain(n) for n in range(9)], [Plain({n, day}) for n in range(9)], leaves):
         size, pickles = pickle.loads(inputs.dump(values))
         assert (size, len(pickles)) == (-len(values), 1)
         assert inputs.load(inputs.dump(values)) == values
