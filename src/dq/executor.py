@@ -65,10 +65,10 @@ class Executor(concurrent.futures.Executor):
             RuntimeError: after `shutdown`.
 
         The future's exception is a `TaskError`, with the remote traceback as its cause, or what
-        keeps workers from doing calls. To cancel it is possible until it has its result, and drops
-        no more than that: who has begun a call ends it.
+        keeps workers from doing calls. To cancel it is possible until it has its result: a call
+        that no worker has yet is not made then, one that a worker has is, for nothing.
         """
-        future: Future[T] = Future()
+        future: _Call[T] = _Call()
         with self._lock:
             if self._shut or self._master.closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -81,7 +81,7 @@ class Executor(concurrent.futures.Executor):
         Args:
             wait: return when those that there are have ended. They end in any case, and the
                 program does not before.
-            cancel_futures: cancel those that have not.
+            cancel_futures: cancel those that have not, see `submit`.
         """
         with self._lock:
             self._shut = True
@@ -109,6 +109,19 @@ class Executor(concurrent.futures.Executor):
         return calls
 
 
+class _Call(Future[T]):
+    """One call's future."""
+
+    calls: _Calls
+    index: int
+
+    def cancel(self) -> bool:
+        cancelled = super().cancel()
+        if cancelled:
+            self.calls.revoke(self.index)
+        return cancelled
+
+
 class _Calls:
     """The calls of one function: a job whose inputs come one by one, for ever."""
 
@@ -118,10 +131,14 @@ class _Calls:
         self._next = 0
         self._line = master.open_calls(ref, self.resolve, self.fail)
 
-    def add(self, future: Future[Any], call: object) -> None:
+    def add(self, future: _Call[Any], call: object) -> None:
+        future.calls, future.index = self, self._next
         self._futures[self._next] = future
         self._next += 1
         self._master.queues.push(self._line, call)
+
+    def revoke(self, index: int) -> None:
+        self._master.queues.revoke(self._line, index)
 
     def cancel(self) -> None:
         for future in list(self._futures.values()):

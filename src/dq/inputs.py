@@ -25,7 +25,7 @@ from dq.light import TYPE_CHECKING, cast
 from dq.records import Failure, Loads
 
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO
+    from typing import Any, BinaryIO, NoReturn
 
 
 # Types whose values unpickle anywhere and cannot fail. A batch of these, in containers or not, is
@@ -422,6 +422,10 @@ def _load_one(data: bytes, loads: Loads) -> object:
 
 def _bad(error: Exception) -> Bad:
     text = f"cannot be unpickled: {type(error).__name__}: {error}"
+    if "__main__" in text:
+        text += (
+            "; a script's own classes are known to its own functions only: define it in a module"
+        )
     return Bad(Failure("UnpicklingError", text))
 
 
@@ -432,6 +436,16 @@ class Bad:
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
+
+
+class _Revoked:
+    """Stands for an input that nobody is to have any more: it cannot be pickled."""
+
+    def __reduce__(self) -> NoReturn:
+        raise pickle.PicklingError("it was cancelled")
+
+
+REVOKED = _Revoked()
 
 
 def encode(

@@ -104,7 +104,8 @@ class Writer:
     """
 
     def __init__(self, path: str | None) -> None:
-        self._path = path = None if path == "-" else path
+        # That may be a file to which others write too, and is not to be replaced.
+        self._path = path = None if path in ("-", "/dev/stdout") else path
         # The file that a link points to is replaced, and not the link.
         self._target = None if path is None or _is_special(path) else os.path.realpath(path)
         self._temporary = self._target and f"{self._target}.{os.getpid()}.part"
@@ -140,6 +141,8 @@ class Writer:
                 return
             os.fsync(self._file.fileno())
             self._file.close()
+            with contextlib.suppress(FileNotFoundError):  # else as what it replaces
+                os.chmod(self._temporary, os.stat(self._target).st_mode & 0o7777)
             os.replace(self._temporary, self._target)
             self._temporary = None
         except OSError as error:

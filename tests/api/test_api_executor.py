@@ -71,6 +71,30 @@ def test_a_call_that_was_cancelled_before_it_ended_has_no_result(pool: dq.Execut
     wait(busy, PATIENCE)
 
 
+def hold(folder: Path) -> None:
+    (folder / "held").touch()
+    wait_until((folder / "go").exists, PATIENCE)
+
+
+@pytest.mark.parametrize("how", ["each", "all"])
+def test_calls_that_were_cancelled_before_a_worker_had_them_are_not_made(
+    tmp_path: Path, how: str
+) -> None:
+    with dq.Executor(max_workers=1) as pool:
+        first = pool.submit(hold, tmp_path)
+        wait_until((tmp_path / "held").exists, PATIENCE)
+        calls = [pool.submit(Path.touch, tmp_path / str(n)) for n in range(50)]
+        kept = pool.submit(Path.touch, tmp_path / "kept")
+        if how == "each":
+            assert all(call.cancel() for call in calls)
+        else:
+            pool.shutdown(wait=False, cancel_futures=True)
+        (tmp_path / "go").touch()
+        assert not wait([first, kept, *calls], PATIENCE).not_done
+    made = {path.name for path in tmp_path.iterdir()}
+    assert made == {"held", "go"} | ({"kept"} if how == "each" else set())
+
+
 class Hand:
     """A worker's connection, answered by hand."""
 

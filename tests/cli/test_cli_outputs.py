@@ -169,6 +169,22 @@ def test_a_reader_that_leaves_is_one_line_and_not_a_traceback(project: Path) -> 
     assert done.stderr == ("dq: standard output was closed by its reader; stopped there\ncode 4\n")
 
 
+def test_a_file_that_is_replaced_stays_as_private_as_it_was(project: Path) -> None:
+    out = project / "out"
+    out.write_text("before")
+    out.chmod(0o600)
+    assert dq("run", "app:square", "3", "-o", "out", cwd=project).returncode == 0
+    assert (out.read_text(), out.stat().st_mode & 0o777) == ("9\n", 0o600)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/stdout"), reason="there is no /dev/stdout here")
+def test_standard_output_by_its_name_is_not_replaced(project: Path) -> None:
+    args = "run app:square 3 -o /dev/stdout"
+    command = f"(echo before; {sys.executable} -m dq {args}; echo after) > out"
+    assert run("sh", "-c", command, cwd=project).returncode == 0
+    assert (project / "out").read_text() == "before\n9\nafter\n"
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
 @pytest.mark.parametrize("how", ["-o /dev/full", "> /dev/full"])
 def test_a_full_disk_is_one_line_and_not_a_traceback(project: Path, how: str) -> None:
