@@ -40,6 +40,7 @@ INTERNAL = {
     ("Master", "open"),
     ("Master", "open_call"),
     ("Master", "open_calls"),
+    ("Master", "close_calls"),
     ("Master", "open_journal"),
     ("Master", "check_workers"),
 }
