@@ -101,7 +101,9 @@ def _dump_whole(values: Sequence[object], apart: bool) -> bytes | None:
         return None
     blob = file.getvalue()
     kind = pickler.kind
-    if kind and (set(map(type, values)) != {kind} or (_is_main(kind) and _main_is_nowhere())):
+    if kind and (
+        set(map(type, values)) != {kind} or (kind.__module__ == "__main__" and _main_is_nowhere())
+    ):
         return None  # without the class, others would be lost, or all
     if len(blob) > SMALL and not _are_apart(values):
         return None
@@ -235,10 +237,6 @@ def dump_one(value: object) -> bytes:
     return _dump_by_value(value) if b"__main__" in data and _main_is_nowhere() else data
 
 
-def _is_main(kind: type) -> bool:
-    return kind.__module__ == "__main__"
-
-
 def _main_is_nowhere() -> bool:
     """Whether what `__main__` defines is nowhere to be imported from."""
     return getattr(sys.modules.get("__main__"), "__file__", None) is None
@@ -291,17 +289,15 @@ def load_chunks(
     parts = pieces(blob, loads, skip, count)
     while True:
         values: list[object] = []
-        bad = False
+        bad = copied = False
         with _Uncollected():
             for kind, items in parts:
-                each = copied = False
                 if kind is EACH:
-                    each, items = True, [_load_one(item, loads) for item in items]
+                    items = [_load_one(item, loads) for item in items]
                 elif apart and kind is not AS_IS and not _share_nothing(items, kind is LOOK):
-                    each = copied = True
-                    items = [_copied(item) for item in items]
+                    items, copied = [_copied(item) for item in items], True
                 # Of a whole piece all are, or none.
-                bad = bad or Bad in set(map(type, items if each else items[:1]))
+                bad = bad or Bad in set(map(type, items if kind is EACH or copied else items[:1]))
                 values += items
                 if copied or len(values) >= CHUNK:  # copies may be larger than their pickle by far
                     break
@@ -446,6 +442,7 @@ class _Revoked:
 
 
 REVOKED = _Revoked()
+CANCELLED = Failure("CancelledError", "it was cancelled")
 
 
 def encode(
@@ -465,6 +462,9 @@ def encode(
         blob = dump(items)
     except Exception as error:
         if len(items) == 1:
+            if items[0] is REVOKED:
+                yield 1, CANCELLED
+                return
             message = f"this {what} cannot be pickled: {error}"
             yield 1, Failure(type(error).__name__, message)
             return

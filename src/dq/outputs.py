@@ -110,6 +110,9 @@ class Writer:
         self._target = None if path is None or _is_special(path) else os.path.realpath(path)
         self._temporary = self._target and f"{self._target}.{os.getpid()}.part"
         self._file = self._open()
+        if self._temporary is not None and self._target is not None:
+            with contextlib.suppress(OSError):  # nothing is replaced, or modes are not to be had
+                os.chmod(self._temporary, os.stat(self._target).st_mode & 0o7777)
 
     def _open(self) -> BinaryIO:
         if self._path is None:
@@ -141,8 +144,6 @@ class Writer:
                 return
             os.fsync(self._file.fileno())
             self._file.close()
-            with contextlib.suppress(FileNotFoundError):  # else as what it replaces
-                os.chmod(self._temporary, os.stat(self._target).st_mode & 0o7777)
             os.replace(self._temporary, self._target)
             self._temporary = None
         except OSError as error:

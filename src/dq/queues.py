@@ -23,7 +23,7 @@ from dq import inputs
 from dq.board import Board, Holder, Job, Lease, Rules
 from dq.errors import BadInput
 from dq.lines import Line
-from dq.records import Batch, Failed, Failure, Loads, Recorded, as_error
+from dq.records import Batch, Done, Failed, Failure, Loads, Recorded, as_error
 from dq.tasks import JobSpec
 from dq.transport import KEEPALIVE, MAX_MESSAGE, Channel
 from dq.unpickling import safe_loads
@@ -208,7 +208,7 @@ class Queues:
         self.hand_out()
 
     def revoke(self, line: Line, index: int) -> None:
-        """Let no worker have an input that was pushed, if none has it yet; its task then fails."""
+        """Let no worker have an input that was pushed, if none has it yet: its result is None."""
         with self.lock:
             place = index - line.job.next
             if 0 <= place < len(line.source.buffer):
@@ -616,8 +616,10 @@ class Queues:
             return self.board.grant(peer.holder, batch, self.clock())
         for batch, failure in reversed(parts):
             if failure is not None:
-                recorded = self.board.record(batch, Failed(failure, retry=False), "")
-                self.deliver(recorded, ran=False)
+                # What was cancelled has not failed: it does not count towards `max_failures`.
+                cancelled = failure is inputs.CANCELLED
+                outcome = Done(1, batch.blob) if cancelled else Failed(failure, retry=False)
+                self.deliver(self.board.record(batch, outcome, ""), ran=False)
             else:
                 job.sizer.sent(batch.count, len(batch.blob))
                 self.board.put_back(batch)

@@ -95,6 +95,18 @@ def test_calls_that_were_cancelled_before_a_worker_had_them_are_not_made(
     assert made == {"held", "go"} | ({"kept"} if how == "each" else set())
 
 
+def test_a_call_that_was_cancelled_is_none_that_failed(tmp_path: Path) -> None:
+    with dq.Executor(max_workers=1, max_failures=1) as pool:
+        first = pool.submit(hold, tmp_path)
+        wait_until((tmp_path / "held").exists, PATIENCE)
+        cancelled, last = pool.submit(abs, -1), pool.submit(abs, -2)
+        assert cancelled.cancel()
+        (tmp_path / "go").touch()
+        assert not wait([first, cancelled], PATIENCE).not_done
+        assert last.result(PATIENCE) == 2
+        assert pool.submit(abs, -3).result(PATIENCE) == 3
+
+
 class Hand:
     """A worker's connection, answered by hand."""
 
