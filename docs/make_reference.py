@@ -19,7 +19,7 @@ import click
 
 import dq
 from dq import errors
-from dq.cli import cli
+from dq.cli import cli, layout
 
 REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/make_reference.py; what stands here is written in the source. -->\n"
@@ -66,7 +66,8 @@ def commands() -> str:
 
 def cli_options() -> str:
     return (
-        "Each command, and `dq` itself, has `--help` (`-h`); `dq --version` shows the version.\n"
+        "Each command, and `dq` itself, has `--help` (`-h`), which shows the everyday options;"
+        " `--help-all` shows all of a command's; `dq --version` shows the version.\n"
         "[How to](../how-to.md#complete-commands-with-tab) have the shell complete them.\n"
     )
 
@@ -103,19 +104,23 @@ def exit_codes() -> str:
 def of_command(name: str, command: click.Command) -> str:
     arguments = [p for p in command.params if isinstance(p, click.Argument)]
     options = [p for p in command.params if isinstance(p, click.Option)]
+    assert all(isinstance(option, layout.Option) for option in options), "options have a group"
     usage = " ".join(["dq", name, "[OPTIONS]", *map(argument_name, arguments)])
-    rows = [option_row(name, option) for option in options]
+    tables = [option_table(name, title, group) for title, group in layout.grouped(options)]
     return "\n".join(
         [
             f"## dq {name}\n",
             f"```text\n{usage}\n```\n",
             prose(command.help),
-            "| option | what it does | variable |",
-            "|---|---|---|",
-            *rows,
-            "",
+            *tables,
         ]
     )
+
+
+def option_table(command: str, title: str, options: list[click.Option]) -> str:
+    """A group of options as a table."""
+    rows = [option_row(command, option) for option in options]
+    return "\n".join([f"| {title} | what it does | variable |", "|---|---|---|", *rows, ""])
 
 
 def argument_name(argument: click.Argument) -> str:
@@ -127,32 +132,16 @@ def argument_name(argument: click.Argument) -> str:
 
 
 def option_row(command: str, option: click.Option) -> str:
-    value = option_value(option)
-    names = ", ".join(f"`{name}{value}`" for name in option.opts)
+    value = cell(layout.value(option))
+    names = ", ".join(f"`{name} {value}`" if value else f"`{name}`" for name in option.opts)
     if option.secondary_opts:
         names += " / " + ", ".join(f"`{name}`" for name in option.secondary_opts)
-    default = option_default(option)
-    text = (option.help or "") + (f" Default: {default}." if default else "")
+    default = layout.default(option)
+    text = " ".join(part for part in (option.help, getattr(option, "more", "")) if part)
+    text += f" Default: `{default}`." if default else ""
     variable = option.envvar or f"DQ_{command}_{option.name}".upper()
-    return f"| {names} | {cell(text)} | `{variable}` |"
-
-
-def option_value(option: click.Option) -> str:
-    if option.is_flag:
-        return ""
-    if option.metavar:
-        return f" {option.metavar}"
-    if isinstance(option.type, click.Choice):
-        return " " + cell("|".join(map(str, option.type.choices)))
-    return f" {(option.name or '').upper()}"
-
-
-def option_default(option: click.Option) -> str:
-    if option.is_flag:
-        return f"`{option.opts[0]}`" if option.secondary_opts and option.default is True else ""
-    # Some versions of click have a mark of their own for "none".
-    known = isinstance(option.default, (str, int, float)) and option.default != ""
-    return f"`{option.default}`" if known else ""
+    shown = f"`{variable}`" if option.allow_from_autoenv else ""
+    return f"| {names} | {cell(text)} | {shown} |"
 
 
 def cell(text: str) -> str:

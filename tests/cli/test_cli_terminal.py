@@ -124,14 +124,6 @@ def test_help_names_every_command() -> None:
         assert re.search(rf"^  {command} +\S", shown, re.MULTILINE)
 
 
-def test_no_command_at_all_is_a_usage_error() -> None:
-    done = dq()
-    assert done.returncode == 2
-    assert done.stdout == ""
-    assert done.stderr.startswith("dq: Missing command")
-    assert done.stderr.endswith("(see dq --help)\n")
-
-
 @pytest.mark.parametrize(
     "module", ["asyncio", "sqlite3", "multiprocessing", "dq.worker", "dq.master"]
 )

@@ -23,7 +23,6 @@ from dq.cli.options import Group
         "bench": ("dq.cli.bench:bench", "Measure dq on this machine, or the way to a master."),
         "keygen": ("dq.cli.work:keygen", "Write a key file for this user."),
     },
-    no_args_is_help=False,  # click's way of showing it differs from version to version
     context_settings={"help_option_names": ["-h", "--help"], "auto_envvar_prefix": "DQ"},
 )
 @click.version_option(dq.__version__, "--version", prog_name="dq", message="dq %(version)s")
@@ -31,9 +30,11 @@ def cli() -> None:
     """Call a Python function with many inputs, on this machine or on many.
 
     \b
-      dq run app:square 1 2 3                  here, on all CPUs
-      dq master app:square --input numbers.txt on one machine, and on others:
+      dq run app:square 1 2 3                   here, on all CPUs
+      dq master app:square --input numbers.txt  on one machine, and on others:
       dq worker --server 10.0.0.2
+
+    `dq COMMAND --help` shows the options of a command.
     """
 
 

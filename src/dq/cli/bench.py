@@ -11,27 +11,29 @@ import click
 from dq import measure, units
 from dq.api import address
 from dq.cli import options
+from dq.cli.layout import CONNECTION, OUTPUT, WORKERS, Command, option
 from dq.cli.runs import find_key, say
 from dq.measure import Figure
 from dq.tls import settings
 
 
-@click.command()
-@click.option(
-    "-s", "--server", metavar="HOST[:PORT]",
-    help="Measure the way to this master, rather than this machine.",
+@click.command(cls=Command)
+@option(
+    "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text", metavar="FORMAT",
+    group=OUTPUT,
+    help="text, a table; jsonl, a record a figure.",
 )  # fmt: skip
-@click.option(
-    "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N",
-    help="Without --server: processes; N, -N (all CPUs but N), +N (N more than CPUs) or N%; by"
-    " default one for each CPU.",
+@option(
+    "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N", group=WORKERS,
+    help="Processes: N, or N% of the CPUs; by default all.",
+    more="Without --server. -N is all CPUs but N, +N is N more than CPUs.",
+)  # fmt: skip
+@option(
+    "-s", "--server", metavar="HOST[:PORT]", group=CONNECTION,
+    help="Measure the way to this master instead.",
 )  # fmt: skip
 @options.authkey
 @options.tls
-@click.option(
-    "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text", show_default=True,
-    help="A table, or a JSON record for each figure.",
-)  # fmt: skip
 @options.debug
 def bench(**given: Any) -> None:
     """Measure dq on this machine, or the way to a master that is serving.

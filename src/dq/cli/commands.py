@@ -12,31 +12,36 @@ import click
 
 from dq import processes, units
 from dq.cli import options
+from dq.cli.layout import CONNECTION, SECURITY, WORKERS, Command, option
 from dq.cli.signals import endings
 from dq.errors import Stopped
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("task")
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
-@click.option(
-    "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N",
-    help="Processes: N, -N (all CPUs but N), +N (N more than CPUs) or N%; by default one for each"
-    " CPU. No more are started than there are INPUTs.",
-)  # fmt: skip
-@options.threads
 @options.inputs
 @options.outputs
 @options.journal
 @options.failures
+@option(
+    "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N", group=WORKERS,
+    help="Processes: N, or N% of the CPUs; by default all.",
+    more="-N is all CPUs but N, +N is N more than CPUs. No more are started than there are INPUTs.",
+)  # fmt: skip
+@options.threads
 @options.limits
+@option(
+    "--port", type=options.PORT, metavar="PORT", group=CONNECTION,
+    help="Let workers on other machines join in.",
+    more="They connect with `dq worker`. 0 takes a free port.",
+)  # fmt: skip
+@option(
+    "--host", default="", group=CONNECTION, rare=True,
+    help="With --port: the address to listen on.",
+)  # fmt: skip
 @options.max_message
 @options.keepalive
-@click.option("--host", default="", help="With --port: the address to listen on.")
-@click.option(
-    "--port", type=options.PORT, metavar="PORT",
-    help="Listen, so that `dq worker` on other machines can join in; 0 for a free port.",
-)  # fmt: skip
 @options.authkey
 @options.tls
 @options.quiet
@@ -44,9 +49,8 @@ from dq.errors import Stopped
 def run(**given: Any) -> None:
     """Call TASK with each INPUT, in worker processes of this machine.
 
-    TASK is package.module:function or path/to/file.py:function. An INPUT is JSON where it parses
-    as JSON, and a plain string where it does not. Results go to standard output, one line each;
-    everything else, what tasks print included, goes to standard error.
+    TASK is package.module:function or path/to/file.py:function. An INPUT is
+    JSON, or else a string. Only results go to standard output.
 
     \b
       dq run math:sqrt 1 2 3
@@ -85,39 +89,46 @@ def _stop_early(*_: object) -> NoReturn:
     raise Stopped("stopped before the first task")
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("task", required=False)
 @click.argument("inputs", nargs=-1, metavar="[INPUT]...")
-@click.option("--host", default="", help="Address to listen on; by default all of them.")
-@click.option(
-    "--port", type=options.PORT, default=5000, show_default=True, metavar="PORT",
-    help="TCP port to listen on; 0 for a free one.",
-)  # fmt: skip
-@options.authkey
-@options.tls
-@click.option(
-    "-w", "--workers", type=options.PROCESSES, metavar="N", help="Worker processes to start here."
-)
-@options.threads
 @options.inputs
 @options.outputs
 @options.journal
 @options.failures
+@option(
+    "-w", "--workers", "-j", "--jobs", type=options.PROCESSES, metavar="N", group=WORKERS,
+    help="Worker processes to start here; by default none.",
+    more="N, -N (all CPUs but N), +N (N more than CPUs) or N%.",
+)  # fmt: skip
+@options.threads
 @options.limits
+@option(
+    "--host", default="", group=CONNECTION,
+    help="Address to listen on; by default all of them.",
+)  # fmt: skip
+@option(
+    "--port", type=options.PORT, default=5000, show_default=True, metavar="PORT", group=CONNECTION,
+    help="TCP port to listen on; 0 takes a free one.",
+)  # fmt: skip
 @options.max_message
 @options.keepalive
-@click.option(
-    "--maxsize", type=options.COUNT, default=0, metavar="N",
-    help="How many items plain clients may have waiting; 0 for any number.",
+@option(
+    "--maxsize", type=options.COUNT, default=0, metavar="N", group=CONNECTION, rare=True,
+    help="How many items of plain clients may wait.",
+    more="0 is any number. A plain client is one of the standard library's BaseManager.",
 )  # fmt: skip
-@click.option(
-    "--redeliver/--no-redeliver", default=True,
-    help="Give out again what a plain client got when its connection ends.",
+@option(
+    "--redeliver/--no-redeliver", default=True, group=CONNECTION, rare=True,
+    help="Requeue what a plain client got if it disconnects.",
 )  # fmt: skip
-@click.option(
+@options.authkey
+@options.tls
+@option(
     "--pickle", type=click.Choice(["safe", "any"]), default="safe", show_default=True,
-    help="What plain clients may put: standard data types, or anything (which lets whoever has"
-    " the key run code in the master).",
+    group=SECURITY, rare=True,
+    help="What plain clients may put: safe or any.",
+    more="safe: standard data types only. any: lets whoever has the key run code in the master.",
 )  # fmt: skip
 @options.quiet
 @options.debug
@@ -125,8 +136,7 @@ def master(**given: Any) -> None:
     """Serve tasks to workers, here and on other machines.
 
     With TASK and INPUTs: serve until every input has a result, print the results, exit. Without
-    inputs: serve the two queues until stopped; TASK is then what workers call with whatever
-    clients put on the task queue.
+    INPUTs: serve until stopped; workers call TASK with what clients put on the task queue.
 
     \b
       dq master app:square 1 2 3 --authkey abc

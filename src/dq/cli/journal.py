@@ -8,6 +8,7 @@ import click
 
 from dq import salvage
 from dq.cli import options
+from dq.cli.layout import OUTPUT, Command, option
 from dq.errors import UsageError
 from dq.outputs import Writer
 from dq.salvage import Contents, Span
@@ -15,15 +16,18 @@ from dq.salvage import Contents, Span
 SHOWN = 10  # spans of inputs that are listed one by one
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file")
-@click.option(
-    "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text", show_default=True,
-    help="A summary with the failures, or a JSON record for each task that has an outcome.",
+@option(
+    "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text", metavar="FORMAT",
+    group=OUTPUT,
+    help="text, a summary with the failures; jsonl, records.",
+    more="A record is a line of JSON for a task that has an outcome.",
 )  # fmt: skip
-@click.option(
-    "--recover", metavar="NEW",
-    help="Save all that is whole in a damaged FILE to a new journal; FILE is left as it is.",
+@option(
+    "--recover", metavar="NEW", group=OUTPUT,
+    help="Save what is whole in FILE to a new journal.",
+    more="FILE is left as it is.",
 )  # fmt: skip
 @options.debug
 def journal(file: str, format: str, recover: str | None, debug: bool) -> None:

@@ -10,6 +10,17 @@ import click
 from click.core import ParameterSource
 
 from dq import units
+from dq.cli.layout import (
+    CONNECTION,
+    FAILURES,
+    INPUT,
+    OTHER,
+    OUTPUT,
+    SECURITY,
+    WORKERS,
+    Option,
+    option,
+)
 from dq.tls import MODES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -26,6 +37,10 @@ class Group(click.Group):
     def __init__(self, *args: Any, homes: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._homes = dict(homes)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Show the help where nothing is given; click's own way differs from version to version."""
+        return super().parse_args(ctx, args or ctx.help_option_names[-1:])
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._homes)
@@ -85,7 +100,7 @@ class Whole(click.IntRange):
         return super().convert(value, param, ctx)
 
 
-class OneFile(click.Option):
+class OneFile(Option):
     """A file's name, which is refused where it is empty or there are two: click would take the
     last and say nothing."""
 
@@ -134,142 +149,179 @@ def is_typed(name: str) -> bool:
     return source is ParameterSource.COMMANDLINE
 
 
-def stacked(*options: Callable[[F], F]) -> Callable[[F], F]:
+def stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     """Several decorators as one, in the order in which help shows them."""
 
     def decorate(function: F) -> F:
-        for option in reversed(options):
-            function = option(function)
+        for decorator in reversed(decorators):
+            function = decorator(function)
         return function
 
     return decorate
 
 
 authkey = stacked(
-    click.option(
-        "--authkey", metavar="KEY", envvar="DQ_AUTHKEY", show_envvar=False,
-        help="The key that master and workers share. Others on this machine can read it in `ps`;"
-        " DQ_AUTHKEY and --authkey-file they cannot.",
+    option(
+        "--authkey", metavar="KEY", envvar="DQ_AUTHKEY", group=SECURITY,
+        help="The key that master and workers share.",
+        more="Others on this machine can read it in `ps`; DQ_AUTHKEY and --authkey-file they"
+        " cannot.",
     ),
-    click.option(
-        "--authkey-file", metavar="FILE", envvar="DQ_AUTHKEY_FILE", show_envvar=False,
+    option(
+        "--authkey-file", cls=OneFile, metavar="FILE", envvar="DQ_AUTHKEY_FILE", group=SECURITY,
         help="A file that holds the key; `dq keygen` writes one.",
     ),
 )  # fmt: skip
 
 tls = stacked(
-    click.option(
-        "--tls", type=click.Choice(MODES), default="auto", show_default=True,
-        help="Encrypt connections: auto with certificates where they are given, else from the key"
-        " where the Python on both ends can (3.13 and newer), else not; require the same, but"
-        " nothing plain; psk and certs insist on the key or on certificates; off never.",
+    option(
+        "--tls", type=click.Choice(MODES), default="auto", metavar="MODE",
+        group=SECURITY, rare=True,
+        help="Encrypt connections: auto, psk, certs, require or off.",
+        more="auto: with certificates where they are given, else from the key where the Python on"
+        " both ends can (3.13 and newer), else not. require: the same, but never without"
+        " encryption. psk and certs insist on the key or on certificates.",
     ),
-    click.option(
-        "--tls-cert", metavar="FILE", help="The certificate to show; `dq keygen --tls` makes one."
+    option(
+        "--tls-cert", cls=OneFile, metavar="FILE", group=SECURITY, rare=True,
+        help="The certificate to show; `dq keygen --tls` makes one.",
     ),
-    click.option("--tls-key", metavar="FILE", help="Its private key."),
-    click.option(
-        "--tls-ca", metavar="FILE", help="What the other end's certificate is signed by."
+    option(
+        "--tls-key", cls=OneFile, metavar="FILE", group=SECURITY, rare=True,
+        help="Its private key.",
+    ),
+    option(
+        "--tls-ca", cls=OneFile, metavar="FILE", group=SECURITY, rare=True,
+        help="What the other end's certificate is signed by.",
     ),
 )  # fmt: skip
 
-debug = click.option("--debug", is_flag=True, help="Show the traceback of dq's own errors.")
-quiet = click.option("-q", "--quiet", is_flag=True, help="No progress, only what has to be known.")
+debug = option(
+    "--debug", is_flag=True, group=OTHER, rare=True, help="Show the traceback of dq's own errors."
+)
+quiet = option(
+    "-q", "--quiet", is_flag=True, group=OTHER, help="No progress, only what has to be known."
+)
 
-threads = click.option(
-    "-t", "--threads", type=THREADS, default=1, show_default=True, metavar="N",
-    help="Task slots in each process, for tasks that wait rather than compute; as many `async`"
-    " tasks are awaited at once.",
+threads = option(
+    "-t", "--threads", type=THREADS, default=1, show_default=True, metavar="N", group=WORKERS,
+    help="Tasks at once in each process, for I/O.",
+    more="As many `async` tasks are awaited at once.",
 )  # fmt: skip
 limits = stacked(
-    click.option(
-        "--max-tasks", type=POSITIVE, metavar="N", help="Replace a process after so many tasks."
+    option(
+        "--max-tasks", type=POSITIVE, metavar="N", group=WORKERS, rare=True,
+        help="Replace a process after so many tasks.",
     ),
-    click.option(
-        "--max-memory", type=MEMORY, metavar="SIZE",
-        help="End a process that grows past this (512M, 2G), as if its worker had died.",
+    option(
+        "--max-memory", type=MEMORY, metavar="SIZE", group=WORKERS, rare=True,
+        help="End a process that grows past this (512M, 2G).",
+        more="The task that it was in is treated as if its worker had died.",
     ),
 )  # fmt: skip
 
 inputs = stacked(
-    click.option(
-        "-i", "--input", cls=OneFile, metavar="FILE",
-        help="One input a line; `-` is standard input. .csv gives a mapping for each row, .jsonl"
-        " (.ndjson) a value for each line.",
+    option(
+        "-i", "--input", cls=OneFile, metavar="FILE", group=INPUT,
+        help="Read inputs from FILE, one a line; - is a pipe.",
+        more=".csv gives a mapping for each row, .jsonl (.ndjson) a value for each line.",
     ),
-    click.option(
-        "--input-format", type=click.Choice(["lines", "jsonl", "csv"]),
+    option("--raw", is_flag=True, group=INPUT, help="Keep inputs strings, also if they are JSON."),
+    option(
+        "--unpack", is_flag=True, group=INPUT,
+        help="Call f(*input) for lists, f(**input) for mappings.",
+    ),
+    option(
+        "--input-format", type=click.Choice(["lines", "jsonl", "csv"]), metavar="FORMAT",
+        group=INPUT, rare=True,
         help="What --input holds, where its name does not say.",
+        more="lines, jsonl or csv.",
     ),
-    click.option("--raw", is_flag=True, help="Keep inputs strings, also where they are JSON."),
-    click.option(
-        "--unpack", is_flag=True, help="Call f(*input) with a list, f(**input) with a mapping."
+    option(
+        "--skip-bad", is_flag=True, group=INPUT, rare=True,
+        help="Go on without lines that cannot be read.",
     ),
-    click.option("--skip-bad", is_flag=True, help="Go on without lines that cannot be read."),
 )  # fmt: skip
 
 outputs = stacked(
-    click.option(
+    option(
+        "-o", "--output", cls=OneFile, metavar="FILE", group=OUTPUT,
+        help="Write results to FILE, complete or not at all.",
+        more="- is standard output.",
+    ),
+    option(
         "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text",
-        show_default=True, help="Values as `print` shows them, or a JSON record for each task.",
+        metavar="FORMAT", group=OUTPUT,
+        help="text, as `print` shows it; jsonl, a record a task.",
     ),
-    click.option(
-        "-o", "--output", cls=OneFile, metavar="FILE",
-        help="Write results to FILE, complete or not at all, rather than to standard output,"
-        " which is `-`.",
+    option(
+        "--unordered", is_flag=True, group=OUTPUT,
+        help="Results as they come, not in input order.",
     ),
-    click.option("--unordered", is_flag=True, help="Results as they come, not in input order."),
 )  # fmt: skip
 
-max_message = click.option(
+max_message = option(
     "--max-message", type=MESSAGE, default="64M", show_default=True, metavar="SIZE",
-    help="Bytes of the largest input or result that is taken.",
+    group=CONNECTION, rare=True,
+    help="Bytes of the largest input or result.",
 )  # fmt: skip
 
-keepalive = click.option(
+keepalive = option(
     "--keepalive", type=KEEPALIVE, default="25", show_default=True, metavar="SECONDS",
-    help="A machine that is silent for so long counts as gone, to the master and to its workers.",
+    group=CONNECTION, rare=True,
+    help="Drop a machine that is silent so long.",
+    more="The master and its workers keep to the same.",
 )  # fmt: skip
 
 journal = stacked(
-    click.option(
-        "--journal", cls=OneFile, metavar="FILE",
-        help="Write every outcome to FILE before it is shown; the same command again goes on"
-        " where this one stopped, however it did.",
+    option(
+        "--journal", cls=OneFile, metavar="FILE", group=OUTPUT,
+        help="Keep outcomes in FILE; run again to go on there.",
+        more="Every outcome is in FILE before it is shown; the same command again goes on where"
+        " this one stopped, however it did.",
     ),
-    click.option(
-        "--retry-failed", is_flag=True, help="With --journal: run the tasks again that failed."
+    option(
+        "--retry-failed", is_flag=True, group=FAILURES, rare=True,
+        help="With --journal: run the tasks again that failed.",
     ),
 )  # fmt: skip
 
 failures = stacked(
-    click.option(
-        "--retries", type=COUNT, default=0, show_default=True, metavar="N",
-        help="Further attempts at a task that raised or ran out of time.",
+    option(
+        "--retries", type=COUNT, default=0, show_default=True, metavar="N", group=FAILURES,
+        help="Try a task that failed again, up to N times.",
+        more="That is one that raised an exception or ran out of time.",
     ),
-    click.option(
-        "--retry-delay", type=SECONDS, default="0", metavar="SECONDS",
-        help="How long to wait before each of them (500ms, 2s, 5m).",
+    option(
+        "--retry-delay", type=SECONDS, default="0", metavar="SECONDS", group=FAILURES, rare=True,
+        help="Wait before each retry (500ms, 2s, 5m).",
     ),
-    click.option(
-        "--timeout", type=SECONDS, metavar="SECONDS",
-        help="How long a task may run (30, 5m, 2h); its process is ended then.",
+    option(
+        "--timeout", type=SECONDS, metavar="SECONDS", group=FAILURES,
+        help="End a task that takes longer (30, 5m, 2h).",
+        more="Its process is ended.",
     ),
-    click.option(
-        "--max-deaths", type=POSITIVE, default=3, show_default=True, metavar="N",
-        help="Worker processes that a task may take with it before it is failed.",
+    option(
+        "--fail-fast", is_flag=True, group=FAILURES,
+        help="Stop after the first failed task.",
+        more="Others that have begun may end unseen.",
     ),
-    click.option(
-        "--max-failures", type=POSITIVE, metavar="N", help="Stop after so many failed tasks."
+    option(
+        "--max-failures", type=POSITIVE, metavar="N", group=FAILURES, rare=True,
+        help="Stop after N failed tasks.",
     ),
-    click.option(
-        "--fail-fast", is_flag=True,
-        help="Stop after the first failed task; others that have begun may end unseen.",
+    option(
+        "--max-deaths", type=POSITIVE, default=3, show_default=True, metavar="N", group=FAILURES,
+        rare=True,
+        help="Fail a task in which N worker processes died.",
     ),
-    click.option(
-        "--batch", type=POSITIVE, metavar="N",
-        help="Tasks that go out together; by default as many as keep a worker busy for some"
-        " 100 ms.",
+    option(
+        "--batch", type=POSITIVE, metavar="N", group=WORKERS, rare=True,
+        help="Tasks that a worker is sent at a time.",
+        more="By default as many as keep it busy for some 100 ms.",
     ),
-    click.option("--init", metavar="TASK", help="Called once in each worker process first."),
+    option(
+        "--init", metavar="TASK", group=WORKERS,
+        help="Call TASK once in each process, before the rest.",
+    ),
 )  # fmt: skip

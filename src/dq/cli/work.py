@@ -10,6 +10,7 @@ import click
 from dq import allow, keys, units
 from dq.api import address
 from dq.cli import options
+from dq.cli.layout import CONNECTION, OUTPUT, SECURITY, WORKERS, Command, option
 from dq.cli.runs import _enter, _quietly, find_key, say
 from dq.cli.signals import FINISHING, Stages
 from dq.errors import ConnectError, Interrupted
@@ -18,33 +19,36 @@ from dq.supervisor import Plan, Supervisor
 from dq.tls import settings
 
 
-@click.command()
-@click.option(
-    "-s", "--server", default="127.0.0.1:5000", show_default=True, metavar="HOST[:PORT]",
-    help="Where the master is.",
-)  # fmt: skip
-@click.option(
-    "-p", "--processes", "-j", "--jobs", type=options.PROCESSES, metavar="N",
-    help="Processes: N, -N (all CPUs but N), +N (N more than CPUs) or N%; by"
-    " default one for each CPU.",
+@click.command(cls=Command)
+@option(
+    "-p", "--processes", "-j", "--jobs", type=options.PROCESSES, metavar="N", group=WORKERS,
+    help="Processes: N, or N% of the CPUs; by default all.",
+    more="-N is all CPUs but N, +N is N more than CPUs.",
 )  # fmt: skip
 @options.threads
-@options.authkey
-@options.tls
-@click.option(
-    "--task", metavar="TASK",
-    help="What to call with the items of plain clients, or of a plain BaseManager.",
-)  # fmt: skip
-@click.option(
-    "--allow", multiple=True, metavar="PATTERN",
-    help="Do only what the master names like this (app:*, jobs.*:run), and take standard data"
-    " types only as inputs; may be given several times.",
-)  # fmt: skip
-@click.option(
-    "--reconnect", type=options.SECONDS, default="60", show_default=True, metavar="SECONDS",
-    help="How long to look for a master that is not there, or has gone.",
+@option(
+    "--task", metavar="TASK", group=WORKERS,
+    help="What to call where the master names no TASK.",
+    more="That is for the items of plain clients, or of a plain BaseManager.",
 )  # fmt: skip
 @options.limits
+@option(
+    "-s", "--server", default="127.0.0.1:5000", metavar="HOST[:PORT]", group=CONNECTION,
+    help="Where the master is; by default this machine.",
+)  # fmt: skip
+@option(
+    "--reconnect", type=options.SECONDS, default="60", show_default=True, metavar="SECONDS",
+    group=CONNECTION,
+    help="How long to look for a master.",
+    more="That is for one that is not there yet, or has gone.",
+)  # fmt: skip
+@options.authkey
+@options.tls
+@option(
+    "--allow", multiple=True, metavar="PATTERN", group=SECURITY, rare=True,
+    help="Do only what is named like this (app:*, jobs.*:run).",
+    more="Only standard data types are taken as inputs then. May be given several times.",
+)  # fmt: skip
 @options.quiet
 @options.debug
 def worker(**given: Any) -> None:
@@ -94,18 +98,20 @@ def _work(supervisor: Supervisor, stages: Stages, given: dict[str, Any]) -> None
     supervisor.run()
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", required=False)
-@click.option("--force", is_flag=True, help="Replace files that are there.")
-@click.option(
-    "--tls", metavar="DIR",
-    help="Write certificates for TLS to DIR instead: a small CA, one for the master, one for the"
-    " workers, good for a year; and show the two commands that use them.",
+@option("--force", is_flag=True, group=OUTPUT, help="Replace files that are there.")
+@option(
+    "--tls", metavar="DIR", group=OUTPUT,
+    help="Write certificates for TLS to DIR instead.",
+    more="A small CA, one certificate for the master and one for the workers, good for a year. The"
+    " two commands that use them are shown.",
 )  # fmt: skip
-@click.option(
-    "--host", multiple=True, metavar="NAME",
-    help="With --tls: a name or address by which workers know the master; by default this"
-    " machine's name. May be given several times.",
+@option(
+    "--host", multiple=True, metavar="NAME", group=OUTPUT,
+    help="With --tls: a name or address of the master.",
+    more="It is the one that workers are given; by default this machine's name. May be given"
+    " several times.",
 )  # fmt: skip
 @options.debug
 def keygen(
