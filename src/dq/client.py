@@ -192,6 +192,7 @@ class Client(Connection):
             self.close()
             raise ProtocolError(str(error)) from None
         assert isinstance(answer, dict)
+        self.channel.peer_delays = False
         self.run: str = answer["run"]
         self.max_message: int = answer["max_message"]
         self.channel.keep_alive(answer.get("keepalive", KEEPALIVE))

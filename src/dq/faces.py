@@ -243,6 +243,7 @@ class LeaseFace:
                 info["role"] == "slot",
             )
             peer.has_default = bool(info["default"])
+            peer.channel.peer_delays = False
             q.join(peer)
         return {
             "run": q.run,

@@ -100,6 +100,9 @@ class Channel:
         self.on_too_large: Callable[[MessageTooLarge], None] = _nothing
         self.on_silent: Callable[[], None] = _nothing
         self.asked = False  # whether a message has been received and nothing sent since
+        # CPython sends the header of 16 KiB and more by itself, and by Nagle's rule the body no
+        # sooner than that has been acknowledged. dq's own connections send at once.
+        self.peer_delays = True
 
     def __del__(self) -> None:
         # As Connection's: the standard library's proxies leave closing to the collector.
@@ -323,6 +326,9 @@ class Channel:
 
     def _filled(self, start: bytes, size: int) -> bytearray:
         """A message that goes on beyond what was received with its start."""
+        if self.peer_delays:
+            # For each message: the system goes back to acknowledging late by itself.
+            self.acknowledge()
         limited = size > JOINED and self._deadline is None
         if limited:
             self._sock.settimeout(SILENCE)

@@ -144,6 +144,25 @@ def test_join_waits_for_what_is_not_done(python: str) -> None:
         assert plain(port, code, python=python).splitlines() == ["True", "1"]
 
 
+def test_items_of_16_to_64_kib_are_not_kept_by_a_delayed_acknowledgement(python: str) -> None:
+    """A client sends their header by itself, and by Nagle's rule the body after the master's
+    acknowledgement: 40 ms late for each item, by the kernel's clock, on any machine."""
+    code = """
+        import statistics
+        def seconds(queue_, size):
+            started = time.perf_counter()
+            queue_.put(b"x" * size)
+            return time.perf_counter() - started
+        for queue_ in (tasks, results):
+            for size in (16385, 30000, 65000):
+                print(statistics.median(seconds(queue_, size) for _ in range(9)))
+    """
+    with master_here() as port:
+        medians = [float(line) for line in plain(port, code, python=python).split()]
+    assert len(medians) == 6
+    assert max(medians) < 0.03, medians
+
+
 def test_the_wrong_key_is_an_authentication_error(python: str) -> None:
     with master_here() as port:
         said = unconnected(port, "print(raised(connect))", python=python, key="another key")
