@@ -12,7 +12,7 @@ from dq.board import Holder, Lease, Report
 from dq.errors import ProtocolError
 from dq.inputs import Bad
 from dq.lines import encode_value
-from dq.queues import PLAIN, PROMPT, SLICE, Answered, Peer, Queues
+from dq.queues import PLAIN, PROMPT, SLICE, Answered, Peer, Queues, Unfinished
 from dq.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome, printable
 from dq.transport import PROTOCOL
 
@@ -48,7 +48,7 @@ class TaskQueue:
                 if not _wait(q, q.room, deadline):
                     raise queue.Full
             line.source.buffer.append(item)
-            q.unfinished += 1
+            q.unfinished_tasks.add(1)
             q.board.supply(PLAIN, 1)
         q.hand_out()
 
@@ -106,15 +106,11 @@ class TaskQueue:
             if peer.inputs_held:
                 _answer(q, peer.inputs_held.popleft(), None)
                 return
-            if not q.unfinished:
-                raise ValueError("task_done() called too many times")
-            q.finish(1)
+            _done(q.unfinished_tasks)
 
     def join(self) -> None:
-        q = self._q
-        with q.lock:
-            while q.unfinished:
-                _wait(q, q.settled, None)
+        """Wait until all that was put is done: by a worker of dq's, or as `task_done()` says."""
+        _join(self._q, self._q.unfinished_tasks)
 
 
 class ResultQueue:
@@ -134,8 +130,7 @@ class ResultQueue:
             if peer.inputs_held:
                 _answer(q, peer.inputs_held.popleft(), item)
                 return
-            q.results.append(item)
-            q.arrived.notify()
+            q.put_results([item])
 
     def put_nowait(self, item: object) -> None:
         self.put(item)
@@ -162,13 +157,17 @@ class ResultQueue:
         return not self._q.results
 
     def full(self) -> bool:
+        """Never: `maxsize` is the task queue's."""
         return False
 
     def task_done(self) -> None:
-        """Nothing keeps count of results."""
+        """Say that what somebody got from it has been dealt with."""
+        with self._q.lock:
+            _done(self._q.unfinished_results)
 
     def join(self) -> None:
-        """Nothing keeps count of results."""
+        """Wait until `task_done()` has been called for each result."""
+        _join(self._q, self._q.unfinished_results)
 
 
 def _deadline(q: Queues, block: bool, timeout: float | None) -> float | None:
@@ -189,6 +188,18 @@ def _wait(q: Queues, condition: threading.Condition, deadline: float | None) -> 
         condition.notify()
         raise EOFError
     return True
+
+
+def _done(unfinished: Unfinished) -> None:
+    if not unfinished.count:
+        raise ValueError("task_done() called too many times")
+    unfinished.done(1)
+
+
+def _join(q: Queues, unfinished: Unfinished) -> None:
+    with q.lock:
+        while unfinished.count:
+            _wait(q, unfinished.none_left, None)
 
 
 def _answer(q: Queues, lease: Lease, value: object) -> None:

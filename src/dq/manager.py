@@ -536,7 +536,7 @@ class QueueManager(BaseManager):
         address: host and port ('' for all interfaces, port 0 for a free one), or the path of a
             Unix socket.
         authkey: the shared key; not empty.
-        maxsize: how many tasks may wait; 0 for any number.
+        maxsize: how many tasks may wait; 0 for any number. Results are not bounded.
         redeliver: give out again what a client got when its connection ends.
         pickle: "safe" for built-in and standard data types only, "any" for everything.
 

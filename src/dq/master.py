@@ -116,7 +116,8 @@ class Master:
         initializer: called once in each worker process first.
         unpack: call ``f(*list)`` or ``f(**mapping)``.
         batch: tasks that go out together; None to adapt.
-        maxsize: how many items plain clients may have waiting; 0 for any number.
+        maxsize: how many tasks plain clients may have waiting; 0 for any number. Results are not
+            bounded.
         redeliver: give out again what a plain client got when its connection ends.
         pickle: "safe", or "any" to unpickle whatever plain clients put.
         max_message: bytes of the largest input or result.

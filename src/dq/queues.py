@@ -77,6 +77,28 @@ class Waiter:
         self.answered = False
 
 
+class Unfinished:
+    """How many items of a queue nobody has called done, as `queue.Queue` counts them.
+
+    Args:
+        lock: guards it.
+    """
+
+    def __init__(self, lock: threading.RLock) -> None:
+        self.count = 0
+        self.none_left = threading.Condition(lock)
+
+    def add(self, count: int) -> None:
+        """So many more were put."""
+        self.count += count
+
+    def done(self, count: int) -> None:
+        """So many are done."""
+        self.count = max(self.count - count, 0)
+        if not self.count:
+            self.none_left.notify_all()
+
+
 class Answered(Exception):
     """Raised in a thread whose connection has had its answer from another one."""
 
@@ -86,7 +108,7 @@ class Queues:
 
     Args:
         default: the function for what plain clients put; None leaves that to workers' ``--task``.
-        maxsize: how many items plain clients may have waiting; 0 for any number.
+        maxsize: how many tasks plain clients may have waiting; 0 for any number.
         redeliver: give out again what a plain client got when its connection ends.
         max_message: bytes of the largest input or result.
         keepalive: seconds after which a machine that says nothing counts as gone.
@@ -120,7 +142,6 @@ class Queues:
         self._waiting: dict[Waiter, None] = {}  # for something to lease; the newest last
         self.room = threading.Condition(self.lock)  # the plain task queue has shrunk
         self.arrived = threading.Condition(self.lock)  # a plain result has come
-        self.settled = threading.Condition(self.lock)  # nothing that was put is unfinished
         self.changed = threading.Condition(self.lock)  # a holder came or went
         self._news = 0  # how often somebody was told that there may be something to lease
         # Held while inputs are taken and pickled: the GIL lets one thread at a time do that anyway,
@@ -130,7 +151,8 @@ class Queues:
         self._holder_ids = iter(range(1, 2**63))
         self.told: set[int] = set()  # leases of processes that have ended in no task
         self.stopping = False
-        self.unfinished = 0
+        self.unfinished_tasks = Unfinished(self.lock)
+        self.unfinished_results = Unfinished(self.lock)
         self.results: deque[object] = deque()
         self._abandoned: deque[Line] = deque()
         self._closing = threading.Lock()  # held while what was abandoned is closed
@@ -355,7 +377,8 @@ class Queues:
                 line.closed = True
                 line.hungry.notify_all()
             self._wake_all()
-            for condition in (self.room, self.arrived, self.settled, self.changed):
+            joins = self.unfinished_tasks.none_left, self.unfinished_results.none_left
+            for condition in (self.room, self.arrived, self.changed, *joins):
                 condition.notify_all()
 
     def wake_readers(self) -> None:
@@ -689,16 +712,17 @@ class Queues:
                     raise ValueError("there is not one result for each task")
             except Exception as error:
                 values = [as_error(Failure(type(error).__name__, str(error)))] * outcome.count
-        for value in values:
-            self.results.append(as_error(value.failure) if isinstance(value, inputs.Bad) else value)
+        bad = inputs.Bad
+        self.put_results([as_error(v.failure) if isinstance(v, bad) else v for v in values])
         self.board.consumed(PLAIN, 1, record.nbytes)
-        self.arrived.notify(len(values))
-        self.finish(record.batch.count)
+        self.unfinished_tasks.done(record.batch.count)
 
-    def finish(self, count: int) -> None:
-        self.unfinished = max(self.unfinished - count, 0)
-        if not self.unfinished:
-            self.settled.notify_all()
+    def put_results(self, values: list[object]) -> None:
+        """Let plain clients have these. There is always room: with a bound, workers would wait
+        for a client that puts all of its tasks before it gets the first result."""
+        self.results.extend(values)
+        self.unfinished_results.add(len(values))
+        self.arrived.notify(len(values))
 
     # Sources
 

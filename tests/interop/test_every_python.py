@@ -115,33 +115,67 @@ def test_get_waits_for_what_another_client_puts(python: str) -> None:
             assert getter.stdout_text.split() == ["here", "task", "result"]
 
 
-def test_join_returns_once_everything_is_done(python: str) -> None:
-    code = """
-        tasks.put(1); tasks.put(2)
-        joiner = threading.Thread(target=lambda: (connect()[0].join(), say("joined")))
+@pytest.mark.parametrize("queue_", ["tasks", "results"])
+def test_join_returns_once_everything_is_done(queue_: str, python: str) -> None:
+    code = f"""
+        which = {["tasks", "results"].index(queue_)}
+        {queue_}.put(1); {queue_}.put(2)
+        joiner = threading.Thread(target=lambda: (connect()[which].join(), say("joined")))
         joiner.start()
         for _ in range(2):
-            say("done", tasks.get())
-            tasks.task_done()
+            say("done", {queue_}.get())
+            {queue_}.task_done()
         joiner.join()
-        say(raised(tasks.task_done))
+        say(raised({queue_}.task_done))
     """
     with master_here() as port:
         said = plain(port, code, python=python).splitlines()
     assert said == ["done 1", "done 2", "joined", "ValueError"]
 
 
-def test_join_waits_for_what_is_not_done(python: str) -> None:
-    code = """
-        tasks.put(1)
-        joiner = threading.Thread(target=lambda: connect()[0].join(), daemon=True)
+@pytest.mark.parametrize("queue_", ["tasks", "results"])
+def test_join_waits_for_what_is_not_done(queue_: str, python: str) -> None:
+    code = f"""
+        which = {["tasks", "results"].index(queue_)}
+        {queue_}.put(1)
+        joiner = threading.Thread(target=lambda: connect()[which].join(), daemon=True)
         joiner.start()
         joiner.join(0.3)
         print(joiner.is_alive())
-        print(tasks.get())
+        print({queue_}.get())
     """
     with master_here() as port:
         assert plain(port, code, python=python).splitlines() == ["True", "1"]
+
+
+def test_join_waits_for_the_results_of_dq_workers(python: str, project: Path) -> None:
+    code = """
+        tasks.put(2); tasks.put(3)
+        got = [results.get(timeout=30), results.get(timeout=30)]
+        joiner = threading.Thread(target=lambda: (connect()[1].join(), say("joined")), daemon=True)
+        joiner.start()
+        results.task_done()
+        joiner.join(0.3)
+        say(sorted(got), joiner.is_alive())
+        results.task_done()
+        joiner.join()
+        say(raised(results.task_done))
+    """
+    with serving("app:square", "-w", "1", cwd=project, env=ENV) as (_, port):
+        said = plain(port, code, python=python).splitlines()
+    assert said == ["[4, 9] True", "joined", "ValueError"]
+
+
+def test_results_that_nobody_gets_hold_nobody_up(python: str, project: Path) -> None:
+    """A client that puts all of its tasks first, as the recipe's does, would wait for ever where
+    `maxsize` was the result queue's too."""
+    code = """
+        for n in range(20): tasks.put(n, timeout=30)
+        tasks.join()
+        print(results.qsize(), results.full(), sum(results.get() for _ in range(20)))
+    """
+    with serving("app:square", "-w", "1", "--maxsize", "2", cwd=project, env=ENV) as (_, port):
+        assert plain(port, code, python=python) == f"20 False {sum(n * n for n in range(20))}"
 
 
 def test_items_of_16_to_64_kib_are_not_kept_by_a_delayed_acknowledgement(python: str) -> None:

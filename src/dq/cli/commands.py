@@ -115,8 +115,9 @@ def _stop_early(*_: object) -> NoReturn:
 @options.keepalive
 @option(
     "--maxsize", type=options.COUNT, default=0, metavar="N", group=CONNECTION, rare=True,
-    help="How many items of plain clients may wait.",
-    more="0 is any number. A plain client is one of the standard library's BaseManager.",
+    help="How many tasks of plain clients may wait.",
+    more="0 is any number; results have no bound. A plain"
+    " client is one of the standard library's BaseManager.",
 )  # fmt: skip
 @option(
     "--redeliver/--no-redeliver", default=True, group=CONNECTION, rare=True,
