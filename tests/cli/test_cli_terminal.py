@@ -132,39 +132,3 @@ def test_help_loads_only_what_it_needs(module: str) -> None:
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert "dq.cli" in loaded
     assert module not in loaded
-
-
-# -- completion, as click gives it
-
-
-@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
-def test_there_is_a_completion_script_for(shell: str) -> None:
-    if shell == "bash" and run("bash", "-c", "exit $((BASH_VERSINFO[0] < 5))").returncode:
-        pytest.skip("click wants a newer bash")
-    done = dq(env={"_DQ_COMPLETE": f"{shell}_source"})
-    assert done.returncode == 0, done.stderr
-    assert "_DQ_COMPLETE" in done.stdout
-
-
-def completions(words: str) -> list[str]:
-    env = {
-        "_DQ_COMPLETE": "bash_complete",
-        "COMP_WORDS": words,
-        "COMP_CWORD": str(words.count(" ")),
-    }
-    return [line.split(",", 1)[1] for line in dq(env=env).stdout.splitlines()]
-
-
-@pytest.mark.parametrize(
-    ("words", "expected"),
-    [
-        ("dq ", {"run", "master", "worker", "keygen"}),
-        ("dq ma", {"master"}),
-        ("dq run --retr", {"--retries", "--retry-delay"}),
-        ("dq worker --ser", {"--server"}),
-        ("dq run --format ", {"text", "jsonl"}),
-        ("dq master --pickle s", {"safe"}),
-    ],
-)
-def test_commands_options_and_choices_are_completed(words: str, expected: set[str]) -> None:
-    assert expected <= set(completions(words))

@@ -11,15 +11,15 @@ from typing import Any, NoReturn
 import click
 
 from dq import processes, units
-from dq.cli import options
+from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, SECURITY, WORKERS, Command, option
 from dq.cli.signals import endings
 from dq.errors import Stopped
 
 
 @click.command(cls=Command)
-@click.argument("task")
-@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
+@click.argument("task", type=completion.TASK)
+@click.argument("inputs", type=completion.INPUT, nargs=-1, metavar="[INPUT]...")
 @options.inputs
 @options.outputs
 @options.journal
@@ -90,8 +90,8 @@ def _stop_early(*_: object) -> NoReturn:
 
 
 @click.command(cls=Command)
-@click.argument("task", required=False)
-@click.argument("inputs", nargs=-1, metavar="[INPUT]...")
+@click.argument("task", type=completion.TASK, required=False)
+@click.argument("inputs", type=completion.INPUT, nargs=-1, metavar="[INPUT]...")
 @options.inputs
 @options.outputs
 @options.journal

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import click
 
 from dq import salvage
-from dq.cli import options
+from dq.cli import completion, options
 from dq.cli.layout import OUTPUT, Command, option
 from dq.errors import UsageError
 from dq.outputs import Writer
@@ -17,7 +17,7 @@ SHOWN = 10  # spans of inputs that are listed one by one
 
 
 @click.command(cls=Command)
-@click.argument("file")
+@click.argument("file", type=completion.FILE)
 @option(
     "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text", metavar="FORMAT",
     group=OUTPUT,
@@ -25,7 +25,7 @@ SHOWN = 10  # spans of inputs that are listed one by one
     more="A record is a line of JSON for a task that has an outcome.",
 )  # fmt: skip
 @option(
-    "--recover", metavar="NEW", group=OUTPUT,
+    "--recover", type=completion.FILE, metavar="NEW", group=OUTPUT,
     help="Save what is whole in FILE to a new journal.",
     more="FILE is left as it is.",
 )  # fmt: skip

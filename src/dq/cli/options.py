@@ -10,6 +10,7 @@ import click
 from click.core import ParameterSource
 
 from dq import units
+from dq.cli import completion
 from dq.cli.layout import (
     CONNECTION,
     FAILURES,
@@ -105,7 +106,7 @@ class OneFile(Option):
     last and say nothing."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs | {"multiple": True})
+        super().__init__(*args, **{"type": completion.FILE, **kwargs, "multiple": True})
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
         value = self.resolve_envvar_value(ctx)
@@ -321,7 +322,7 @@ failures = stacked(
         more="By default as many as keep it busy for some 100 ms.",
     ),
     option(
-        "--init", metavar="TASK", group=WORKERS,
+        "--init", type=completion.TASK, metavar="TASK", group=WORKERS,
         help="Call TASK once in each process, before the rest.",
     ),
 )  # fmt: skip

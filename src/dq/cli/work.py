@@ -9,7 +9,7 @@ import click
 
 from dq import allow, keys, units
 from dq.api import address
-from dq.cli import options
+from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, OUTPUT, SECURITY, WORKERS, Command, option
 from dq.cli.runs import _enter, _quietly, find_key, say
 from dq.cli.signals import FINISHING, Stages
@@ -27,7 +27,7 @@ from dq.tls import settings
 )  # fmt: skip
 @options.threads
 @option(
-    "--task", metavar="TASK", group=WORKERS,
+    "--task", type=completion.TASK, metavar="TASK", group=WORKERS,
     help="What to call where the master names no TASK.",
     more="That is for the items of plain clients, or of a plain BaseManager.",
 )  # fmt: skip
@@ -99,10 +99,10 @@ def _work(supervisor: Supervisor, stages: Stages, given: dict[str, Any]) -> None
 
 
 @click.command(cls=Command)
-@click.argument("file", required=False)
+@click.argument("file", type=completion.FILE, required=False)
 @option("--force", is_flag=True, group=OUTPUT, help="Replace files that are there.")
 @option(
-    "--tls", metavar="DIR", group=OUTPUT,
+    "--tls", type=completion.FOLDER, metavar="DIR", group=OUTPUT,
     help="Write certificates for TLS to DIR instead.",
     more="A small CA, one certificate for the master and one for the workers, good for a year. The"
     " two commands that use them are shown.",
