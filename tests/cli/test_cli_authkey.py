@@ -200,6 +200,45 @@ def test_a_variable_is_checked_as_its_option_is(project: Path) -> None:
     assert_refused(done, 2, "at least 1")
 
 
+KUBERNETES = {
+    "{}_SERVICE_HOST": "10.96.0.5",
+    "{}_SERVICE_PORT": "5000",
+    "{}_PORT": "tcp://10.96.0.5:5000",
+    "{}_PORT_5000_TCP": "tcp://10.96.0.5:5000",
+    "{}_PORT_5000_TCP_PROTO": "tcp",
+    "{}_PORT_5000_TCP_PORT": "5000",
+    "{}_PORT_5000_TCP_ADDR": "10.96.0.5",
+}
+
+
+def beside_services(*services: str) -> dict[str, str]:
+    """What Kubernetes sets in a pod beside services of these names; and Docker for its links."""
+    return {
+        name.format(service): value for service in services for name, value in KUBERNETES.items()
+    }
+
+
+def test_a_variable_that_a_kubernetes_service_sets_is_no_option(project: Path) -> None:
+    env = {"DQ_AUTHKEY": "only for this test", **beside_services("DQ_MASTER", "DQ_RUN", "DQ")}
+    done = dq("run", "app:square", "3", "-w", "1", cwd=project, env=env)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "9\n", "")
+    where = ("--host", "127.0.0.1")  # the port is the default's, or in use by another test
+    done = dq("master", "app:square", "3", "-w", "1", *where, cwd=project, env=env)
+    assert "tcp:" not in done.stderr
+    assert (done.returncode, done.stdout) == (0, "9\n") or "port 5000 is in use" in done.stderr
+
+
+@pytest.mark.parametrize("value", ["udp://[fd00::5]:5000", "sctp://10.96.0.5:5000"])
+def test_no_protocol_of_a_service_is_a_port(value: str, project: Path) -> None:
+    done = dq("run", "app:square", "3", "-w", "1", cwd=project, env={"DQ_RUN_PORT": value})
+    assert (done.returncode, done.stdout, done.stderr) == (0, "9\n", "")
+
+
+def test_a_port_in_a_variable_that_is_none_is_refused(project: Path) -> None:
+    done = dq("run", "app:square", "3", cwd=project, env={"DQ_RUN_PORT": "http"})
+    assert_refused(done, 2, "'http' is not a whole number")
+
+
 @pytest.mark.parametrize("command", ["run", "master", "worker", "keygen"])
 def test_every_option_has_its_variable(command: str) -> None:
     import click

@@ -15,6 +15,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 INPUT, OUTPUT, FAILURES, WORKERS = "Input", "Output", "Failures", "Workers"
 CONNECTION, SECURITY, OTHER = "Connection", "Security", "Other"
 GROUPS = (INPUT, OUTPUT, FAILURES, WORKERS, CONNECTION, SECURITY, OTHER)
+SERVICE_PORTS = ("tcp://", "udp://", "sctp://")  # how a service's port begins, and none of ours
 NAMES_WIDTH = 26  # at most: longer names have their text on the next line
 
 EXIT_CODES = {
@@ -44,6 +45,13 @@ class Option(click.Option):
         self.group = group
         self.rare = rare
         self.more = more
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        """Its variable, unless Kubernetes has set that: for a service `dq-master` it sets
+        DQ_MASTER_PORT=tcp://10.96.0.5:5000 in every pod beside it."""
+        value = super().resolve_envvar_value(ctx)
+        is_port = self.name is not None and self.name.endswith("port")
+        return None if value and is_port and value.startswith(SERVICE_PORTS) else value
 
 
 def option(
