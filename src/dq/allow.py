@@ -56,9 +56,9 @@ def load(ref: TaskRef, patterns: tuple[str, ...]) -> Function:
 
 def _matches(ref: TaskRef, pattern: str) -> bool:
     where, _, name = pattern.rpartition(":")
-    if ref.kind == "pickle":
+    if ref.kind == "value":
         return False  # code, whatever it says of itself
-    home = ref.where if ref.kind == "module" else tasks.script_path(ref)
+    home = ref.where if ref.kind == "module" else tasks.file_path(ref)
     parts, wanted = ref.name.split("."), name.split(".")
     return (
         fnmatchcase(home, where)
@@ -76,4 +76,4 @@ def _is_at_home(function: Function, ref: TaskRef) -> bool:
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     if ref.kind == "module":
         return module is sys.modules.get(ref.where)
-    return getattr(module, "__file__", None) == tasks.script_path(ref)
+    return getattr(module, "__file__", None) == tasks.file_path(ref)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeVar, overload
 from dq import allow as patterns
 from dq import keys, tasks, transport, units
 from dq.errors import UsageError
-from dq.master import Master, Options, StrPath, checked, values_or_errors
+from dq.master import Master, Options, StrPath, checked, values_of, values_or_errors
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function
 from dq.tls import settings
@@ -39,7 +39,7 @@ def run(
 
     Args:
         task: import path or function.
-        inputs: any iterable.
+        inputs: any iterable; read in the calling thread.
         workers: how many processes; None for one for each CPU.
         return_exceptions: let a `TaskError` stand in the place of a failed task's value, rather
             than raise the first.
@@ -57,7 +57,7 @@ def run(
     >>> run("math:factorial", [3, 4, 5], workers=1)
     [6, 24, 120]
     """
-    tasks.stop_loading()
+    tasks.refuse_while_importing()
     with Master(workers=_count(workers=workers), **options) as master:
         return _collect(master, task, inputs, return_exceptions, journal, retry_failed)
 
@@ -121,7 +121,8 @@ def run_master(
     Args:
         task: import path or function. Without inputs, what workers call with the items that
             others put on the task queue.
-        inputs: any iterable; without it the two queues are served until interrupted.
+        inputs: any iterable, read in the calling thread; without it the two queues are served
+            until interrupted.
         host: address to listen on; '' for all interfaces.
         port: TCP port; 0 for a free one, which is logged.
         authkey: the shared key; None to look where ``dq`` does.
@@ -136,7 +137,7 @@ def run_master(
         TaskError: a task failed.
         ConnectError: the port cannot be had.
     """
-    tasks.stop_loading()
+    tasks.refuse_while_importing()
     if inputs is not None and task is None:
         raise UsageError("inputs without a task: give the function to call with them")
     if inputs is None and journal is not None:
@@ -204,7 +205,7 @@ def run_worker(
         TlsError: the connection cannot be encrypted as it has to be.
         MasterLost: it has gone and did not come back.
     """
-    tasks.stop_loading()
+    tasks.refuse_while_importing()
     units.text(server=server)
     units.whole(1, 65535, **units.given(port=port))
     units.whole(1, units.MOST_THREADS, threads=threads)
@@ -268,10 +269,12 @@ def _collect(
     journal: StrPath | None,
     retry_failed: bool,
 ) -> list[T]:
-    if not return_exceptions:
-        return list(master.map(task, inputs, journal=journal, retry_failed=retry_failed))
-    job = master.open_call(task, inputs, "values", journal, retry_failed)
+    job = master.open_call(task, inputs, "values", journal, retry_failed, reader_feeds=True)
     values: list[object] = []
-    for record in job.ordered():
-        values += values_or_errors(job.line, record)
+    if not return_exceptions:
+        for some in values_of(job, ordered=True):
+            values += some
+    else:
+        for record in job.ordered():
+            values += values_or_errors(job.line, record)
     return values  # type: ignore[return-value]  # the function's

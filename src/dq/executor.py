@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dq import tasks, units
+from dq import units
 from dq.errors import TaskError
 from dq.master import Master, Options, values_or_errors
 from dq.records import Recorded
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     P = ParamSpec("P")
 
 T = TypeVar("T")
+Refs = tuple[TaskRef, TaskRef | None]  # a function and the initializer
 
 Future = concurrent.futures.Future
 
@@ -53,7 +54,7 @@ class Executor(concurrent.futures.Executor):
             master.start()
         self._master = master
         self._lock = threading.Lock()  # guards the two below
-        self._calls: dict[TaskRef, _Calls] = {}
+        self._calls: dict[Refs, _Calls] = {}
         self._shut = False
         self._finishing = threading.Lock()  # held by who waits for the calls, and then closes
 
@@ -72,7 +73,7 @@ class Executor(concurrent.futures.Executor):
         with self._lock:
             if self._shut or self._master.closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._calls_of(tasks.refer(fn)).add(future, (args, kwargs))
+            self._calls_of(self._master.refer(fn)).add(future, (args, kwargs))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -102,10 +103,10 @@ class Executor(concurrent.futures.Executor):
             if self._owned is not None:
                 self._owned.close()
 
-    def _calls_of(self, ref: TaskRef) -> _Calls:
-        calls = self._calls.get(ref)
+    def _calls_of(self, refs: Refs) -> _Calls:
+        calls = self._calls.get(refs)
         if calls is None:
-            calls = self._calls[ref] = _Calls(self._master, ref)
+            calls = self._calls[refs] = _Calls(self._master, refs)
         return calls
 
 
@@ -125,11 +126,11 @@ class _Call(Future[T]):
 class _Calls:
     """The calls of one function: a job whose inputs come one by one, for ever."""
 
-    def __init__(self, master: Master, ref: TaskRef) -> None:
+    def __init__(self, master: Master, refs: Refs) -> None:
         self._master = master
         self._futures: dict[int, Future[Any]] = {}  # of whatever the function returns
         self._next = 0
-        self._line = master.open_calls(ref, self.resolve, self.fail)
+        self._line = master.open_calls(refs, self.resolve, self.fail)
 
     def add(self, future: _Call[Any], call: object) -> None:
         future.calls, future.index = self, self._next

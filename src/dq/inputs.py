@@ -20,6 +20,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from dq import references
 from dq.errors import BadInput
 from dq.light import TYPE_CHECKING, cast
 from dq.records import Failure, Loads
@@ -27,6 +28,7 @@ from dq.records import Failure, Loads
 if TYPE_CHECKING:
     from typing import Any, BinaryIO, NoReturn
 
+Found = dict[str, type]  # classes that go by value, by their names on the wire
 
 # Types whose values unpickle anywhere and cannot fail. A batch of these, in containers or not, is
 # pickled as one list, which is up to ten times as fast as each by itself.
@@ -51,6 +53,8 @@ ALONE = max(map(sys.getrefcount, [object()]))  # references to what only its lis
 # What a piece of a batch is: a pickle for each value; the values as they are; the values, which may
 # share what one task could change under another.
 EACH, AS_IS, LOOK = False, True, None
+# In place of a piece's size, which is larger: definitions of classes, and the blob that needs them.
+CLASSES = 2
 
 STDIN = "standard input"
 LONGEST_RECORD = 1 << 20  # bytes of a CSV record over several lines
@@ -68,43 +72,51 @@ def dump(values: Sequence[object], *, apart: bool = True) -> bytes:
     >>> load(dump([1, "two", (3,)]))
     [1, 'two', (3,)]
     """
+    found: dict[str, type] = {}
+    blob = _dump(values, apart, found)
+    definitions = _definitions(found) if found else b""
+    return pickle.dumps((CLASSES, [definitions, blob])) if definitions else blob
+
+
+def _dump(values: Sequence[object], apart: bool, found: Found) -> bytes:
     if len(values) < 2 or type(values[0]) in SCALARS:
-        return _dump_pieces(values, PIECE, apart)
-    first = dump_one(values[0])
+        return _dump_pieces(values, PIECE, apart, found)
+    first = dump_one(values[0], found)
     size = min(SMALL // 2 // len(first), PIECE)
     if size < FEWEST:
-        return pickle.dumps((EACH, [first, *map(dump_one, values[1:])]))
-    return _dump_pieces(values, size, apart)
+        rest = [dump_one(value, found) for value in values[1:]]
+        return pickle.dumps((EACH, [first, *rest]))
+    return _dump_pieces(values, size, apart, found)
 
 
-def _dump_pieces(values: Sequence[object], size: int, apart: bool) -> bytes:
+def _dump_pieces(values: Sequence[object], size: int, apart: bool, found: Found) -> bytes:
     if len(values) <= size:
-        return _dump_piece(values, apart)
+        return _dump_piece(values, apart, found)
     starts = range(0, len(values), size)
-    return pickle.dumps((size, [_dump_piece(values[at : at + size], apart) for at in starts]))
+    return pickle.dumps(
+        (size, [_dump_piece(values[at : at + size], apart, found) for at in starts])
+    )
 
 
-def _dump_piece(values: Sequence[object], apart: bool) -> bytes:
+def _dump_piece(values: Sequence[object], apart: bool, found: Found) -> bytes:
     if len(values) == 1 and type(values[0]) in SCALARS:
         return pickle.dumps((AS_IS, values))
-    blob = _dump_whole(values, apart) if len(values) > 1 else None  # it pays from the second on
-    return blob or pickle.dumps((EACH, [dump_one(value) for value in values]))
+    # It pays from the second on.
+    blob = _dump_whole(values, apart, found) if len(values) > 1 else None
+    return blob or pickle.dumps((EACH, [dump_one(value, found) for value in values]))
 
 
-def _dump_whole(values: Sequence[object], apart: bool) -> bytes | None:
+def _dump_whole(values: Sequence[object], apart: bool, found: Found) -> bytes | None:
     """The values as one pickle; None where one could spoil others, or change what is theirs."""
     file = io.BytesIO()
-    pickler = _DataPickler(file)
+    pickler = _DataPickler(file, found)
     try:
         pickler.dump((LOOK if apart else AS_IS, values))
     except Exception:
         return None
     blob = file.getvalue()
-    kind = pickler.kind
-    if kind and (
-        set(map(type, values)) != {kind} or (kind.__module__ == "__main__" and _main_is_nowhere())
-    ):
-        return None  # without the class, others would be lost, or all
+    if pickler.kind and set(map(type, values)) != {pickler.kind}:
+        return None  # without the class, others would be lost
     if len(blob) > SMALL and not _are_apart(values):
         return None
     return pickle.dumps((-len(values), [blob])) if pickler.known else blob
@@ -115,8 +127,9 @@ class _DataPickler(pickle.Pickler):
     else it refuses. For built-in data this costs nothing, where a look at the types of a row's
     items takes half as long as pickling it."""
 
-    def __init__(self, file: io.BytesIO) -> None:
+    def __init__(self, file: io.BytesIO, found: Found) -> None:
         super().__init__(file, 4)  # in which a bytearray is an object: it may be there twice
+        self.found = found
         self.known: set[type] = set()
         self.kind: type | None = None  # the class
 
@@ -125,7 +138,7 @@ class _DataPickler(pickle.Pickler):
             return NotImplemented
         kind = item if isinstance(item, type) else type(item)
         if kind in self.known or self._admits(kind):
-            return NotImplemented
+            return _reduced(item, self.found) if kind is item else NotImplemented
         raise pickle.PicklingError(f"{kind.__name__} is no data")
 
     def _admits(self, kind: type) -> bool:
@@ -226,32 +239,41 @@ def _of(types: set[type], parts: Sequence[Any]) -> Sequence[Any]:
     return [part for part in parts if type(part) in types] if types else ()
 
 
-def dump_one(value: object) -> bytes:
-    """Pickle a value; by value, where it is of a class that the other end could not import."""
-    try:
-        data = pickle.dumps(value)
-    except Exception as error:
-        if "__main__" not in str(error):
-            raise
-        return _dump_by_value(value, error)
-    return _dump_by_value(value) if b"__main__" in data and _main_is_nowhere() else data
+class _Pickler(pickle.Pickler):
+    """Pickles anything; by value what the other end could not import."""
+
+    def __init__(self, file: io.BytesIO, found: Found) -> None:
+        super().__init__(file)
+        self.found = found
+
+    def reducer_override(self, item: object) -> Any:
+        return _reduced(item, self.found)
 
 
-def _main_is_nowhere() -> bool:
-    """Whether what `__main__` defines is nowhere to be imported from."""
-    return getattr(sys.modules.get("__main__"), "__file__", None) is None
+def _reduced(item: object, found: Found) -> Any:
+    if references.is_by_reference(item):
+        return NotImplemented
+    from dq import by_value  # here, since few values need it
+
+    return by_value.reduce_reference(item, found)
 
 
-def _dump_by_value(value: object, error: Exception | None = None) -> bytes:
-    try:
-        import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # an extra without types
-    except ImportError:
-        raise pickle.PicklingError(
-            f"{error or 'its class is defined in a REPL or python -c'}; pip install"
-            " 'dq-toolkit[closures]' to send it by value"
-        ) from None
-    data: bytes = cloudpickle.dumps(value)
-    return data
+def _definitions(found: Found) -> bytes:
+    from dq import by_value
+
+    return by_value.definitions_of(found.values())
+
+
+def dump_one(value: object, found: Found | None = None) -> bytes:
+    """Pickle a value.
+
+    Args:
+        value: the value.
+        found: takes the classes in it that the other end could not import.
+    """
+    file = io.BytesIO()
+    _Pickler(file, {} if found is None else found).dump(value)
+    return file.getvalue()
 
 
 def load(blob: bytes, loads: Loads = pickle.loads) -> list[object]:
@@ -349,6 +371,10 @@ def pieces(
     """The pieces of a batch, or of a part of it: what each is, and its values or their pickles; of
     those with more than built-in data, how many less than none they are, in place of `LOOK`."""
     size, items = _pair(blob, loads)
+    if size == CLASSES:
+        definitions, blob = items
+        _define(definitions, loads)
+        size, items = _pair(blob, loads)
     stop = sys.maxsize if count is None else skip + count
     if size is None or isinstance(size, bool) or size < 0:
         kind, values = _opened(size, items, loads)
@@ -359,6 +385,14 @@ def pieces(
         kind, values = _opened(*_pair(data, loads), loads)
         at = start * size
         yield kind, _cut(values, max(skip - at, 0), min(stop - at, size))
+
+
+def _define(definitions: bytes, loads: Loads) -> None:
+    if loads is not pickle.loads:
+        raise pickle.UnpicklingError("it has classes by value, which are code")
+    from dq import by_value
+
+    by_value.define(definitions)
 
 
 def _cut(values: list[Any], start: int, stop: int) -> list[Any]:
@@ -418,10 +452,6 @@ def _load_one(data: bytes, loads: Loads) -> object:
 
 def _bad(error: Exception) -> Bad:
     text = f"cannot be unpickled: {type(error).__name__}: {error}"
-    if "__main__" in text:
-        text += (
-            "; a script's own classes are known to its own functions only: define it in a module"
-        )
     return Bad(Failure("UnpicklingError", text))
 
 
@@ -620,6 +650,9 @@ def _json(text: str) -> object:
         raise BadInput(f"is not JSON: {error}") from None
 
 
+AT_HAND = (list, tuple, range)
+
+
 class Source:
     """Inputs on their way from an iterable to batches.
 
@@ -628,12 +661,13 @@ class Source:
     appends and others that pop).
 
     Args:
-        inputs: a sequence, whose length is known and whose items are at hand, or any iterable.
+        inputs: a list, tuple or range, whose length is known and whose items are at hand, or any
+            iterable. Another kind of sequence may compute its items, or read them from somewhere.
     """
 
     def __init__(self, inputs: Iterable[object]) -> None:
         self._items = iter(inputs)
-        self.length = len(inputs) if isinstance(inputs, Sequence) else None
+        self.length = len(inputs) if type(inputs) in AT_HAND else None  # type: ignore[arg-type]
         self.buffer: deque[object] = deque()
 
     def take(self, count: int) -> list[object]:

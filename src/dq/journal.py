@@ -162,6 +162,7 @@ def _checksum(columns: Columns) -> bytes:
 
 def facts(
     task: object,
+    code: str = "",
     *,
     kind: str,
     output: str,
@@ -169,8 +170,11 @@ def facts(
     fields: Sequence[str] = (),
     raw: bool = False,
 ) -> Facts:
-    """What a run is, as far as it decides what its results are."""
+    """What a run is, as far as it decides what its results are. A task without an import path has
+    a digest of its `code`."""
     about = {"task": str(task), "inputs": kind, "output": output, "unpack": str(unpack)}
+    if code:
+        about["code"] = code
     if kind == "csv":
         about |= {"columns": ", ".join(map(repr, fields)), "raw": str(raw)}
     return about
@@ -547,12 +551,17 @@ def compare(path: str, then: Facts, now: Facts) -> None:
     Raises:
         BadJournal: it is not.
     """
-    for key in now.keys() | then.keys():
+    for key in (now.keys() | then.keys()) - {"code"}:
         if then.get(key) != now.get(key):
             raise BadJournal(
                 f"{path} is the journal of another run, with {key} {then.get(key)} where this one"
                 f" has {now.get(key)}; give another --journal"
             )
+    if then.get("code") != now.get("code"):
+        raise BadJournal(
+            f"{path} was made with another {now['task']}: its code, its constants or what it refers"
+            " to have changed since; give another --journal"
+        )
 
 
 def check(path: str, db: sqlite3.Connection) -> int:

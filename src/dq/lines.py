@@ -14,9 +14,14 @@ from dq import inputs, outputs
 from dq.board import Job, Lease
 from dq.records import Batch, Done, Failed, Failure, Outcome, Recorded, Result
 from dq.tasks import JobSpec
+from dq.unpickling import safe_loads
 
 if TYPE_CHECKING:
     from dq.journal import Replay  # SQLite, which few runs need
+
+
+# How tasks fail that may have come no further than to unpickle their input.
+UNOPENED = {"WorkerDied", "TimeoutError", "UnpicklingError"}
 
 
 @dataclass(slots=True)
@@ -31,7 +36,9 @@ class Line:
     hungry: threading.Condition
     records: deque[Recorded] = field(default_factory=deque)
     closed: bool = False
-    reads_ahead: bool = False  # whether a thread does, for a source to be waited for
+    reads_ahead: bool = False  # whether somebody does, for a source to be waited for
+    is_slow: bool = True  # its source, until it shows that it need not be waited for
+    step: int = 1  # how many inputs were read at once
     sink: Callable[[Recorded], None] | None = None  # takes records in place of `records`
     replay: Replay | None = None
     unwritten: int = 0  # records on their way to the journal
@@ -61,6 +68,16 @@ class Line:
     def values(self, batch: Batch) -> list[object]:
         """The inputs of a batch."""
         return self.decoder.decode(batch.blob, batch.skip, batch.count)
+
+    def input_of(self, batch: Batch, failure: Failure) -> object:
+        """The input of one task that failed; a `Bad` where unpickling it is what may have ended a
+        worker's process, and could end this one too."""
+        decoder = self.decoder
+        if failure.type in UNOPENED:
+            spec = self.spec
+            decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, safe_loads)
+        [value] = decoder.decode(batch.blob, batch.skip, batch.count)
+        return value
 
 
 def encode_value(line: Line, lease: Lease, value: object, seconds: float, most: int) -> Outcome:
@@ -120,10 +137,11 @@ def _own_length(value: object) -> int:
 def results_of(line: Line, record: Recorded) -> Iterator[Result[object]]:
     """The results of a record, for a job whose output is "results" or one task that failed."""
     batch, outcome = record.batch, record.outcome
-    items = line.values(batch)
     if isinstance(outcome, Failed):
+        item = line.input_of(batch, outcome.failure)
         args = outcome.failure, record.attempts, outcome.seconds, record.worker
-        return iter([outputs.failed(batch.start, items[0], *args)])
+        return iter([outputs.failed(batch.start, item, *args)])
+    items = line.values(batch)
     blob, seconds = pickle.loads(outcome.blob)
     values, bad = inputs.load_checked(blob)
     errors: Iterable[Failure | None] = repeat(None, batch.count)

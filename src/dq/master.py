@@ -17,6 +17,7 @@ workers of its own.
 
 from __future__ import annotations
 
+import contextvars
 import itertools
 import logging
 import os
@@ -172,7 +173,7 @@ class Master:
         tls_ca: str | os.PathLike[str] | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
-        tasks.stop_loading()
+        tasks.refuse_while_importing()
         units.whole(0, units.MOST_PROCESSES, workers=workers)
         units.whole(1, units.MOST_THREADS, threads=threads)
         units.whole(0, retries=retries, maxsize=maxsize)
@@ -195,7 +196,9 @@ class Master:
         self._rules = Rules(retries, retry_delay, timeout, max_deaths, max_failures, batch)
         self._local = Local(workers, threads, max_tasks, max_memory)
         self.unpack = unpack
-        self._initializer = initial(initializer) if initializer is not None else None
+        self._initializer = initializer
+        if initializer is not None:
+            initial(initializer)
         self._report = report or log.warning
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._authkey = self._find_key(authkey, port)
@@ -203,7 +206,7 @@ class Master:
         self._wanted: Address | None = None if port is None else (host, port)
         # What only this user's processes can reach needs none.
         self._tls = settings(tls, tls_cert, tls_key, tls_ca) if self._listens else PLAIN
-        default = self._spec(checked(task, unpack=unpack), id="plain") if task is not None else None
+        default = self._default_spec(task) if task is not None else None
         loads = LOADS[pickle]
         self.queues = Queues(
             default=default,
@@ -386,7 +389,7 @@ class Master:
             OutputError: the journal cannot be written.
         """
         job = self.open_call(task, inputs, "values", journal, retry_failed)
-        return _chained(job, cast("Batches[T]", lambda: _values(job, ordered)))
+        return _chained(job, cast("Batches[T]", lambda: values_of(job, ordered)))
 
     def stream(
         self,
@@ -409,14 +412,19 @@ class Master:
         output: str,
         journal: StrPath | None,
         retry_failed: bool,
+        *,
+        reader_feeds: bool = False,
     ) -> Job:
         """Start a job with values for inputs; arguments as for `map` and `open`."""
-        ref = checked(task, unpack=self.unpack)
+        check(task, unpack=self.unpack)
+        ref, init = tasks.refer_both(task, self._initializer)
         opened = self.open_journal(
-            journal, ref, kind="values", output=output, retry_failed=retry_failed
+            journal, ref, kind="values", output=output, retry_failed=retry_failed, function=task
         )
         try:
-            return self.open(ref, source, output=output, journal=opened)
+            return self.open(
+                ref, source, init=init, output=output, journal=opened, reader_feeds=reader_feeds
+            )
         except BaseException:
             if opened is not None:
                 opened.close()
@@ -432,16 +440,22 @@ class Master:
         fields: Sequence[str] = (),
         raw: bool = False,
         retry_failed: bool = False,
+        function: str | Function = "",
     ) -> Journal | None:
-        """Open what a job with these arguments is to be continued from; None without a path."""
+        """Open what a job with these arguments is to be continued from; None without a path. A
+        `function` that goes by value is known there by what it does."""
         if path is None:
             if retry_failed:
                 raise UsageError("retry_failed without a journal")
             return None
+        from dq.digests import digest_of_function
         from dq.journal import Journal, facts  # SQLite, which few runs need
 
         self.queues.close_abandoned()  # it may be that of an iterator that nobody keeps any more
-        about = facts(ref, kind=kind, output=output, unpack=self.unpack, fields=fields, raw=raw)
+        code = digest_of_function(function, str(ref)) if ref.kind == "value" else ""
+        about = facts(
+            ref, code, kind=kind, output=output, unpack=self.unpack, fields=fields, raw=raw
+        )
         return Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
 
     def open(
@@ -449,36 +463,49 @@ class Master:
         ref: TaskRef,
         source: Iterable[object],
         *,
+        init: TaskRef | None = None,
         output: str,
         kind: str = "values",
         fields: tuple[str, ...] = (),
         raw: bool = False,
         journal: Journal | None = None,
+        reader_feeds: bool = False,
     ) -> Job:
         """Start a job; what `map`, `stream` and the command line are made of.
 
         Args:
             ref: the function.
             source: the inputs: values, or lines of bytes.
+            init: the initializer, where it was referred to together with the function.
             output: what results become: "values", "results", "text" or "jsonl".
             kind: what inputs are: "values", "lines", "raw", "jsonl" or "csv".
             fields: names of the columns, for "csv".
             raw: whether cells stay strings, for "csv".
             journal: what to continue from, and to write to; closed with the job or the master.
+            reader_feeds: have the thread that reads the job's records read its inputs too, rather
+                than a thread of their own.
         """
         self.address  # noqa: B018  # raises where it has not started
-        spec = self._spec(ref, output=output, kind=kind, fields=fields, raw=raw)
+        spec = self._spec(ref, init, output=output, kind=kind, fields=fields, raw=raw)
         reader = inputs.Source(source)
         replay = None if journal is None else _replay(journal)
-        line = self.queues.open(spec, self._rules, reader, replay)
-        job = Job(self, line)
-        if reader.length is None:
-            threading.Thread(target=job.feed, name="dq-feeder", daemon=True).start()
+        reader_feeds = reader_feeds and reader.length is None
+        line = self.queues.open(spec, self._rules, reader, replay, reader_feeds=reader_feeds)
+        job = Job(self, line, feeds=reader_feeds)
+        if reader.length is None and not reader_feeds:
+            context = contextvars.copy_context()  # what the inputs' code may look at
+            threading.Thread(
+                target=context.run, args=(job.feed,), name="dq-feeder", daemon=True
+            ).start()
         return job
+
+    def refer(self, task: str | Function) -> tuple[TaskRef, TaskRef | None]:
+        """Where workers find a task, and the initializer, as they are now."""
+        return tasks.refer_both(task, self._initializer)
 
     def open_calls(
         self,
-        ref: TaskRef,
+        refs: tuple[TaskRef, TaskRef | None],
         sink: Callable[[Recorded], None],
         fail: Callable[[BaseException], None],
     ) -> Line:
@@ -486,11 +513,11 @@ class Master:
         one.
 
         Args:
-            ref: what to call.
+            refs: what to call, as `refer` has it.
             sink: given its records, by the threads that took them in.
             fail: told why there are no more to come.
         """
-        spec = replace(self._spec(ref), unpack="call")
+        spec = replace(self._spec(*refs), unpack="call")
         line = self.queues.open(spec, self._rules, inputs.Source(iter(())))
         line.sink = sink
         self._calls[spec.id] = line, fail
@@ -501,9 +528,14 @@ class Master:
         self._calls.pop(line.spec.id, None)
         self.queues.close(line)
 
+    def _default_spec(self, task: str | Function) -> JobSpec:
+        check(task, unpack=self.unpack)
+        return self._spec(*self.refer(task), id="plain")
+
     def _spec(
         self,
         ref: TaskRef,
+        init: TaskRef | None = None,
         *,
         id: str | None = None,
         output: str = "values",
@@ -520,7 +552,7 @@ class Master:
             "items" if self.unpack else "",
             output,
             self._rules.timeout,
-            self._initializer,
+            init or (tasks.refer(self._initializer) if self._initializer is not None else None),
         )
 
     def check_workers(self, line: Line | None = None) -> None:
@@ -537,9 +569,10 @@ class Master:
 class Job:
     """A job on the board, from the side of who reads its records."""
 
-    def __init__(self, master: Master, line: Line) -> None:
+    def __init__(self, master: Master, line: Line, *, feeds: bool = False) -> None:
         self._master = master
         self.line = line
+        self._feeds = feeds  # whether who reads the records reads the inputs
         self._error: BaseException | None = None  # what the inputs raised
         self._aborted: Exception | None = None
         self._halted = False
@@ -558,6 +591,9 @@ class Job:
         Raises:
             Stopped: there are too many failures, or the master is closed.
         """
+        if self._feeds and self._master.queues.is_hungry(self.line):
+            self._master.queues.read_ahead(self.line)
+            timeout = 0.0
         records = self._master.queues.read(self.line, timeout)
         if self._aborted is not None:
             raise self._aborted
@@ -653,7 +689,7 @@ def _results(job: Job) -> Iterator[Iterator[Result[object]]]:
     return (results_of(job.line, record) for record in job.unordered())
 
 
-def _values(job: Job, ordered: bool) -> Iterator[list[object]]:
+def values_of(job: Job, ordered: bool) -> Iterator[list[object]]:
     """The values of each batch, up to the first task that failed."""
     for record in job.ordered() if ordered else job.unordered():
         values, bad = _values_or_errors(job.line, record)
@@ -697,19 +733,30 @@ def checked(task: str | Function, *, unpack: bool = False) -> TaskRef:
     """Where workers find a task, once it has been found here.
 
     Raises:
+        BadTask: it cannot be loaded, called or sent.
+    """
+    check(task, unpack=unpack)
+    return tasks.refer(task)
+
+
+def check(task: str | Function, *, unpack: bool = False) -> None:
+    """Refuse a task that cannot be found here, or not be called with one input.
+
+    Raises:
         BadTask: it cannot be loaded, or called.
     """
-    ref = tasks.refer(task)
-    function = tasks.load(ref) if isinstance(task, str) else task
-    tasks.check_call(function, ref, unpack=unpack)
-    return ref
+    if isinstance(task, str):
+        ref = tasks.parse(task)
+        tasks.check_call(tasks.load(ref), str(ref), unpack=unpack)
+    else:
+        tasks.check_call(task, tasks.label_of(task), unpack=unpack)
 
 
 def initial(task: str | Function) -> TaskRef:
     """Where workers find an initializer, once it has been found here.
 
     Raises:
-        BadTask: it cannot be loaded, or called without arguments.
+        BadTask: it cannot be loaded, called without arguments or sent.
     """
     ref = tasks.refer(task)
     function = tasks.load(ref) if isinstance(task, str) else task

@@ -170,19 +170,18 @@ class Queues:
         rules: Rules,
         source: inputs.Source,
         replay: Replay | None = None,
+        *,
+        reader_feeds: bool = False,
     ) -> Line:
-        """Add a job; its inputs go out from now on, but for those that the journal has."""
+        """Add a job; its inputs go out from now on, but for those that the journal has. With
+        `reader_feeds` whoever reads its records also reads its inputs, and waits for both."""
         with self.lock:
             job = self.board.open_job(spec.id, rules)
             decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw)
-            line = Line(
-                spec,
-                job,
-                source,
-                decoder,
-                threading.Condition(self.lock),
-                threading.Condition(self.lock),
-            )
+            news = threading.Condition(self.lock)
+            hungry = news if reader_feeds else threading.Condition(self.lock)
+            line = Line(spec, job, source, decoder, news, hungry)
+            line.reads_ahead = reader_feeds
             if replay is not None:
                 line.replay = replay
                 replay.journal.start(self._on_disk)
@@ -196,28 +195,39 @@ class Queues:
     def feed(self, line: Line) -> None:
         """Read a job's inputs ahead until they end; runs in a thread of its own."""
         line.reads_ahead = True
-        slow = True  # a source is read one by one until it shows that it need not be waited for
-        count = 1
         while True:
             with self.lock:
                 while not line.closed and self._is_fed(line):
                     line.hungry.wait()
                 if line.closed:
                     return
-                count = 1 if slow else min(8 * count, max(line.appetite(self.board.slots), 1))
-                if line.replay is not None:  # fewer than a record needs are of no use
-                    count = max(count, line.replay.missing(line.job.next))
-            started = self.clock()
-            more = line.source.read(count)
-            took = self.clock() - started
-            slow = took > 0.005 or took > 50e-6 * count
-            with self.lock:
-                self._supply(line)
-                if not more:
-                    self.board.end(line.spec.id)
-                    line.news.notify_all()
-                    self.announce()
-                    return
+            if not self.read_ahead(line):
+                return
+
+    def is_hungry(self, line: Line) -> bool:
+        """Whether more of a job's inputs should be read."""
+        with self.lock:
+            return not (line.closed or line.job.ended or self._is_fed(line))
+
+    def read_ahead(self, line: Line) -> bool:
+        """Read some more inputs, one by one as long as each may have to be waited for; False at
+        their end."""
+        with self.lock:
+            most = max(line.appetite(self.board.slots), 1)
+            count = line.step = 1 if line.is_slow else min(8 * line.step, most)
+            if line.replay is not None:  # fewer than a record needs are of no use
+                count = max(count, line.replay.missing(line.job.next))
+        started = self.clock()
+        more = line.source.read(count)
+        took = self.clock() - started
+        line.is_slow = took > 0.005 or took > 50e-6 * count
+        with self.lock:
+            self._supply(line)
+            if not more:
+                self.board.end(line.spec.id)
+                line.news.notify_all()
+                self.announce()
+        return more
 
     def _is_fed(self, line: Line) -> bool:
         return len(line.source.buffer) >= line.appetite(self.board.slots)

@@ -2,162 +2,35 @@
 
 from __future__ import annotations
 
-import atexit
 import importlib
 import os
-import pickle
 import sys
 import threading
 import traceback
-import weakref
 from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
+from dq import references
 from dq.errors import BadTask
-from dq.light import TYPE_CHECKING, cast, frozen
-
-if TYPE_CHECKING:
-    from typing import NoReturn
+from dq.light import cast, frozen
 
 Function = Callable[..., object]
 
 CO_COROUTINE = 0x80  # as in `inspect`
 
-MAIN = "__mp_main__"  # what multiprocessing calls a worker's copy of the parent's __main__
+_importing = threading.local()  # .what: the module or file that this thread is importing
 
 
-class LoadingStopped(BaseException):
-    """Raised where something that is being loaded for its functions comes to its own `dq.run`."""
+def refuse_while_importing() -> None:
+    """Called first by everything that starts a run: a module that starts one when it is imported
+    would have each of that run's workers, which import it too, start another.
 
-
-_state = threading.local()
-
-
-class Loading:
-    """Something that is being loaded, which may come to a call of dq.
-
-    With `go_on`, as task processes load scripts, that call never returns. What the process has to
-    do goes on from there, in the midst of the script: so no `except:` or `finally:` around the
-    call is run, nor what stands below it. Where it is a thread of the script's that calls, or an
-    event loop runs in this one, it goes on in a thread of its own, and those wait for ever.
-
-    Args:
-        go_on: what to do then; does not return. None raises LoadingStopped.
+    Raises:
+        BadTask: this thread is importing a task's module.
     """
-
-    def __init__(self, go_on: Callable[[], object] | None = None) -> None:
-        self._go_on = go_on
-        self._lock = threading.Lock()  # guards `stopped`
-        self.stopped = False
-        self._before: set[threading.Thread] | None = None
-        self._register = atexit.register
-        self.globals: dict[str, object] = {}  # of the script
-
-    def __enter__(self) -> None:
-        _state.loading = self
-        if self._go_on is not None:
-            atexit.register = self._registered  # type: ignore[assignment]  # with fewer types
-        if strays.watched:
-            self._before = set(threading.enumerate())
-            strays.current = self
-
-    def __exit__(self, *exc: object) -> None:
-        if _state.loading is self:
-            self._leave()
-        if self._go_on is not None and self.stopped:
-            wait_for_ever()  # a thread of the script's was first
-
-    def _leave(self) -> None:
-        _state.loading = None
-        atexit.register = self._register
-        if self._before is not None:
-            strays.add(set(threading.enumerate()) - self._before, self)
-            strays.current = self._before = None
-
-    def _registered(self, function: Function, *args: object, **kwargs: object) -> Function:
-        """In place of `atexit.register`: what a script wants at its end is not wanted at that of
-        each task process; what it imports goes on as it is."""
-        if sys._getframe(1).f_globals is not self.globals:
-            self._register(function, *args, **kwargs)
-        return function
-
-    def is_new(self, thread: threading.Thread) -> bool:
-        """Whether a thread has been started since."""
-        return self._before is not None and thread not in self._before
-
-    def stop(self) -> NoReturn:
-        """Come to a call of dq, in whatever thread."""
-        with self._lock:
-            first, self.stopped = not self.stopped, True
-        if self._go_on is None:
-            raise LoadingStopped
-        if first and _state_loading() is self and not _in_event_loop():
-            self._leave()
-            self._go_on()
-        elif first:
-            threading.Thread(target=self._go_on, daemon=True).start()
-        wait_for_ever()
-
-
-def _state_loading() -> Loading | None:
-    """What this thread is loading."""
-    return getattr(_state, "loading", None)
-
-
-def _in_event_loop() -> bool:
-    asyncio = sys.modules.get("asyncio")
-    return asyncio is not None and asyncio._get_running_loop() is not None
-
-
-def wait_for_ever() -> NoReturn:
-    """Wait, in a thread that has nothing to come back to."""
-    while True:
-        threading.Event().wait()
-
-
-class Strays:
-    """Threads that something starts while a task process loads it: their `dq.run` is the script's.
-
-    Attributes:
-        watched: whether this is a task process; elsewhere a thread may be anybody's.
-        current: what is being loaded.
-    """
-
-    def __init__(self) -> None:
-        self.watched = False
-        self.current: Loading | None = None
-        self._found: weakref.WeakKeyDictionary[threading.Thread, Loading] = (
-            weakref.WeakKeyDictionary()
-        )
-
-    def add(self, threads: set[threading.Thread], loading: Loading) -> None:
-        """Know them from now on."""
-        for thread in threads:
-            self._found[thread] = loading
-
-    def stop(self) -> None:
-        """Go no further in the calling thread, if it is one."""
-        thread, current = threading.current_thread(), self.current
-        if current is not None and current.is_new(thread):
-            current.stop()
-        loading = self._found.get(thread)
-        if loading is None:
-            return
-        if loading.stopped:
-            wait_for_ever()
-        raise SystemExit  # which ends a thread without a traceback
-
-
-strays = Strays()
-
-
-def stop_loading() -> None:
-    """Called first by everything that starts a run: a worker that loads a script wants the
-    functions above that line, not another run. So a script needs no `__main__` guard."""
-    loading = _state_loading()
-    if loading is not None:
-        loading.stop()
-    strays.stop()
+    what = getattr(_importing, "what", None)
+    if what is not None:
+        raise BadTask(f"{what} calls dq when imported; put that under `if __name__ == '__main__':`")
 
 
 @frozen
@@ -165,26 +38,24 @@ class TaskRef:
     """Where a worker finds a function.
 
     Args:
-        kind: "module", "file", "main" (the parent's script) or "pickle".
-        where: the module's name, or the file's path as given.
+        kind: "module", "file" or "value".
+        where: the module's name, the file's path as given, or what to call a function by value.
         name: dotted attribute in it.
-        path: the file's absolute path; for "pickle", of a script whose names are in it.
-        package: `__package__` of a script started with ``python -m``.
-        data: the pickled function.
+        path: the file's absolute path.
+        data: the function by value; empty for an initializer whose task has both in its own.
     """
 
     kind: str
     where: str = ""
     name: str = ""
     path: str = ""
-    package: str = ""
     data: bytes = b""
 
     def __str__(self) -> str:
         return f"{self.where}:{self.name}" if self.name else self.where
 
-    def to_wire(self) -> tuple[str, str, str, str, str, bytes]:
-        return (self.kind, self.where, self.name, self.path, self.package, self.data)
+    def to_wire(self) -> tuple[str, str, str, str, bytes]:
+        return (self.kind, self.where, self.name, self.path, self.data)
 
 
 def parse(text: str) -> TaskRef:
@@ -209,77 +80,60 @@ def parse(text: str) -> TaskRef:
 
 
 def refer(task: str | Function) -> TaskRef:
-    """Where workers find `task`: an import path, or a function to be sent as one.
+    """Where workers find `task`: an import path, or the function itself where there is none.
 
     Raises:
-        BadTask: workers could not find it.
+        BadTask: it cannot be called, or cannot be sent.
 
     >>> import math
     >>> str(refer(math.sqrt))
     'math:sqrt'
     """
+    return _import_path(task) or _by_value(task)
+
+
+def refer_both(
+    task: str | Function, initializer: str | Function | None
+) -> tuple[TaskRef, TaskRef | None]:
+    """The same for a task and its initializer. By value they go together, so that the task sees
+    the globals that its initializer has set."""
+    if initializer is None:
+        return refer(task), None
+    ref, init = _import_path(task), _import_path(initializer)
+    if ref is None and init is None:
+        return _by_value(task, initializer), TaskRef("value", label_of(initializer))
+    return ref or _by_value(task), init or _by_value(initializer)
+
+
+def _import_path(task: str | Function) -> TaskRef | None:
     if isinstance(task, str):
         return parse(task)
     if not callable(task):
         raise BadTask(f"a task must be callable or an import path, not {type(task).__name__}")
-    module = getattr(task, "__module__", None)
-    name = getattr(task, "__qualname__", "")
-    if module and _finds(module, name, task):
-        return (
-            _main_ref(name, task)
-            if module in ("__main__", MAIN)
-            else TaskRef("module", module, name)
-        )
-    return _pickled(task)
-
-
-def _finds(module: str, name: str, task: Function) -> bool:
-    found: object = sys.modules.get(module)
-    for part in name.split("."):
-        found = getattr(found, part, None)
-    return found is task
-
-
-def _main_ref(name: str, task: Function) -> TaskRef:
-    script = main_script()
-    if script is None:
-        return _pickled(task)
-    path, package = script
-    return TaskRef("main", path, name, path, package)
-
-
-def main_script() -> tuple[str, str] | None:
-    """Path and package of the script that this process runs; None in a REPL or ``python -c``."""
-    main = sys.modules.get("__main__")
-    path = getattr(main, "__file__", None)
-    if path is None or not os.path.isfile(path):
+    if not references.can_import(task):
         return None
-    spec = getattr(main, "__spec__", None)
-    return os.path.abspath(path), spec.parent if spec is not None else ""
+    return TaskRef("module", task.__module__, task.__qualname__)
 
 
-def _pickled(task: Function) -> TaskRef:
-    label = getattr(task, "__qualname__", None) or repr(task)
-    try:
-        data = pickle.dumps(task)
-        if b"__main__" not in data:
-            return TaskRef("pickle", label, data=data)
-        if (script := main_script()) is not None:  # a method of an object of its class, say
-            path, package = script
-            return TaskRef("pickle", label, path=path, package=package, data=data)
-    except Exception:
-        pass  # a lambda or closure: by value, or not at all
-    try:
-        import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # the closures extra
-    except ImportError:
-        raise BadTask(
-            f"{label} cannot be found by import, so workers cannot load it; put it into a module,"
-            " or pip install 'dq-toolkit[closures]' to send it by value"
-        ) from None
-    try:
-        return TaskRef("pickle", label, data=cloudpickle.dumps(task))
-    except Exception as error:
-        raise BadTask(f"{label} can be neither imported by workers nor pickled: {error}") from None
+def _by_value(task: str | Function, *more: str | Function) -> TaskRef:
+    from dq import by_value  # here: nothing that can be imported needs it
+
+    label = label_of(task)
+    return TaskRef("value", label, data=by_value.dump_task(label, task, *more))
+
+
+def label_of(task: str | Function) -> str:
+    """What to call a function; the same in each process.
+
+    >>> import functools
+    >>> label_of(functools.partial(print, end="")), label_of("abc".upper)
+    ('partial of print', 'str.upper')
+    """
+    inner = getattr(task, "func", None)
+    if callable(inner):
+        return f"partial of {label_of(inner)}"
+    name = getattr(task, "__qualname__", None)
+    return name if isinstance(name, str) else type(task).__qualname__
 
 
 def load(ref: TaskRef) -> Function:
@@ -288,10 +142,9 @@ def load(ref: TaskRef) -> Function:
     Raises:
         BadTask: one line says what was found instead.
     """
-    if ref.kind == "pickle":
-        return _unpickle(ref)
-    module = _load_module(ref)
-    found: object = module
+    if ref.kind == "value":
+        return load_values(ref)[0]
+    found: object = _load_module(ref)
     for part in ref.name.split("."):
         if not hasattr(found, part):
             raise BadTask(_missing(ref, part, found))
@@ -301,106 +154,65 @@ def load(ref: TaskRef) -> Function:
     return found
 
 
-def _unpickle(ref: TaskRef) -> Function:
-    script = _script_of(ref)
-    if script is not None:
-        _load_module(script)
-    try:
-        function = pickle.loads(ref.data)
-    except Exception as error:
-        raise BadTask(f"{ref} cannot be unpickled: {type(error).__name__}: {error}") from None
-    if not callable(function):
-        raise BadTask(f"{ref} is not callable")
-    return function  # type: ignore[no-any-return]  # callable() is all there is to know
-
-
-def enter(ref: TaskRef, go_on: Callable[[], object]) -> None:
-    """Load the script that a reference names, where it names one; in a task process.
-
-    Args:
-        ref: the reference.
-        go_on: called in place of returning, from where the script calls dq.
+def load_values(ref: TaskRef) -> tuple[Function, ...]:
+    """The functions that a reference brings: a task, and perhaps its initializer.
 
     Raises:
-        BadTask: the script cannot be loaded.
+        BadTask: they cannot be unpickled here.
     """
-    script = _script_of(ref)
-    if script is not None:
-        _load_module(script, Loading(go_on))
+    from dq import by_value  # here: nothing that can be imported needs it
 
-
-def _script_of(ref: TaskRef) -> TaskRef | None:
-    """The script that has to be loaded for a reference."""
-    if ref.kind == "pickle":
-        return TaskRef("main", ref.path, "", ref.path, ref.package) if ref.path else None
-    return ref if ref.kind in ("file", "main") else None
-
-
-def _load_module(ref: TaskRef, loading: Loading | None = None) -> ModuleType:
-    loading = loading or Loading()
     try:
-        with loading:
-            if ref.kind != "module":
-                return run_script(ref, loading)
-            module = importlib.import_module(ref.where)
-        if loading.stopped:
-            raise LoadingStopped
-        return module
+        return by_value.load(ref.data)
+    except Exception as error:
+        what = str(error) if isinstance(error, BadTask) else f"{type(error).__name__}: {error}"
+        raise BadTask(f"{ref} cannot be loaded: {what}") from error
+
+
+def _load_module(ref: TaskRef) -> ModuleType:
+    before = getattr(_importing, "what", None)
+    _importing.what = ref.where
+    try:
+        return importlib.import_module(ref.where) if ref.kind == "module" else _load_file(ref)
     except BadTask:
         raise
-    except LoadingStopped:
-        raise BadTask(
-            f"{ref.where} calls dq when imported; put that under `if __name__ == '__main__':`"
-        ) from None
     except ModuleNotFoundError as error:
         raise BadTask(_no_module(ref, error)) from error
     except BaseException as error:  # SystemExit too: a module may do anything when imported
         raise BadTask(f"cannot import {ref.where}: {_place(error, ref)}") from error
+    finally:
+        _importing.what = before
 
 
-def script_path(ref: TaskRef) -> str:
+def file_path(ref: TaskRef) -> str:
     """The file that a reference means: as given here where there is one, else as it was there."""
-    if ref.kind == "file" and os.path.isfile(ref.where):
-        return os.path.abspath(ref.where)
-    return ref.path
+    return os.path.abspath(ref.where) if os.path.isfile(ref.where) else ref.path
 
 
-def run_script(ref: TaskRef, loading: Loading) -> ModuleType:
-    """Run a file as a module, as far as its own first call of dq."""
-    path = script_path(ref)
+def _load_file(ref: TaskRef) -> ModuleType:
+    """Import a file under its own name, once."""
+    path = file_path(ref)
     if not os.path.isfile(path):
         raise BadTask(f"no file {ref.where} (looked in {os.getcwd()})")
     folder, base = os.path.split(path)
     if folder not in sys.path:
         sys.path.insert(0, folder)  # as python itself does for a script
-    name = MAIN if ref.kind == "main" else base[:-3]
+    name = base[:-3]
     while (known := sys.modules.get(name)) is not None:
         if getattr(known, "__file__", None) == path:
             return known
-        if ref.kind == "main":
-            break  # multiprocessing's name for what runs here, which the script takes the place of
         name = f"dq_task_{name}"
     with open(path, "rb") as file:
         # Else this file's own `from __future__` would hold in it too.
         code = compile(file.read(), path, "exec", dont_inherit=True)
     module = ModuleType(name)
-    module.__dict__.update(__file__=path, __package__=ref.package)
-    loading.globals = module.__dict__
+    module.__dict__.update(__file__=path, __package__="")
     sys.modules[name] = module
-    if ref.kind == "main":
-        sys.modules["__main__"] = module  # so that what the parent pickled as __main__.X is found
     try:
         exec(code, module.__dict__)
-    except LoadingStopped:
-        return module
     except BaseException:
         sys.modules.pop(name, None)
         raise
-    if loading.stopped:
-        raise BadTask(
-            f"{ref.where} went on after its own call of dq: something caught what ends its"
-            " loading; put the call under `if __name__ == '__main__':`"
-        )
     return module
 
 
@@ -412,8 +224,6 @@ def _missing(ref: TaskRef, part: str, found: object) -> str:
     functions = [name for name in names if inspect.isroutine(getattr(found, name, None))]
     close = difflib.get_close_matches(part, names, n=3) or sorted(functions)[:5]
     hint = f"; it has {', '.join(close)}" if close else "; it has no functions"
-    if ref.kind == "main":
-        hint = " above its first call of dq, where workers stop reading it; define it there"
     return f"{ref.where} has no {part!r}{hint}"
 
 
@@ -464,14 +274,16 @@ def check_init(function: Function, ref: TaskRef) -> None:
         raise BadTask(f"--init {ref} is called without arguments, and takes some") from None
 
 
-def check_call(function: Function, ref: TaskRef, *, unpack: bool) -> None:
+def check_call(function: Function, ref: str, *, unpack: bool) -> None:
     """Refuse a function that could not be called with one input.
 
     Raises:
-        BadTask: it takes another number of arguments.
+        BadTask: it takes another number of arguments, or is no function.
     """
     import inspect  # here, since task processes need none of it
 
+    if not callable(function):
+        raise BadTask(f"a task must be callable or an import path, not {type(function).__name__}")
     if inspect.isgeneratorfunction(function) or inspect.isasyncgenfunction(function):
         raise BadTask(f"{ref} is a generator function; return its values as a list")
     if unpack:
@@ -562,7 +374,7 @@ class JobSpec:
         )
 
 
-_WireRef = tuple[str, str, str, str, str, bytes]
+_WireRef = tuple[str, str, str, str, bytes]
 _Wire = tuple[
     str, _WireRef | None, str, tuple[str, ...], bool, str, str, float | None, _WireRef | None
 ]

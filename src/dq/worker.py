@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import length_hint
 
-from dq import inputs, outputs, processes, system, tasks
+from dq import inputs, outputs, processes, references, system, tasks
 from dq.client import Client, Grant, Outcomes, PlainClient, backoff
 from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError, Unreadable
 from dq.light import TYPE_CHECKING, cast, frozen
@@ -122,17 +122,16 @@ class Config:
 
         return allow.load(ref, self.allow)
 
-    def enter(self, ref: TaskRef, go_on: Callable[[], object]) -> None:
-        """Load its script first, where it is in one; see `dq.tasks.enter`.
+    def check(self, ref: TaskRef) -> None:
+        """See that the master may name a function.
 
         Raises:
-            BadTask: it cannot be loaded, or not from here.
+            BadTask: it may not.
         """
         if self.allow:
             from dq import allow
 
             allow.find(ref, self.allow)
-        tasks.enter(ref, go_on)
 
 
 def loads_for(allow: tuple[str, ...]) -> Loads:
@@ -176,13 +175,7 @@ class Program:
 
     def __init__(self, spec: JobSpec, config: Config, loop: Loop) -> None:
         self.spec = spec
-        if spec.init is not None:
-            _call_init(spec.init, config)
-        if spec.ref is not None:
-            function = config.load(spec.ref)
-        else:
-            assert config.task is not None
-            function = tasks.load(config.task)
+        function = _load(spec, config)
         self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, loads_for(config.allow))
         self.call = {"": function, "items": _unpacking(function), "call": _calling(function)}[
             spec.unpack
@@ -203,11 +196,25 @@ class Program:
         return _checking(call) if bad else call
 
 
-def _call_init(ref: TaskRef, config: Config) -> None:
+def _load(spec: JobSpec, config: Config) -> Callable[..., object]:
+    """A job's function, after its initializer has been called."""
+    if spec.init is not None and spec.init.kind == "value" and not spec.init.data:
+        assert spec.ref is not None
+        config.check(spec.ref)
+        function, initializer = tasks.load_values(spec.ref)  # together, so that they share globals
+        _initialize(initializer, spec.init)
+        return function
+    if spec.init is not None:
+        _initialize(config.load(spec.init), spec.init)
+    if spec.ref is not None:
+        return config.load(spec.ref)
+    assert config.task is not None
+    return tasks.load(config.task)
+
+
+def _initialize(initializer: Callable[..., object], ref: TaskRef) -> None:
     try:
-        config.load(ref)()
-    except BadTask:
-        raise
+        initializer()
     except BaseException as error:  # SystemExit too
         raise BadTask(f"--init {ref} failed: {type(error).__name__}: {error}") from error
 
@@ -333,23 +340,18 @@ class Slot:
 
     # The slot's own thread
 
-    def run(self, begun: tuple[Client, Grant] | None = None) -> NoReturn:
+    def run(self) -> NoReturn:
         """Work until there is a reason to leave.
-
-        Args:
-            begun: a lease to go on with.
 
         Raises:
             Leave: its code says which.
         """
         outcomes: Outcomes | None = None
         while True:
-            client, grant = begun or (self.connect(), None)
-            begun = None
+            client = self.connect()
             try:
                 while True:
-                    grant = grant or self._next(client, outcomes)
-                    outcomes, grant = self._work(client, grant), None
+                    outcomes = self._work(client, self._next(client, outcomes))
             except ProtocolError:
                 outcomes = None  # drop: the master will not have it, now or later
                 client.close()
@@ -428,7 +430,7 @@ class Slot:
         self._tell(grant.lease, grant.start, grant.count)
         try:
             process = self.process
-            program = process.program(grant.job, lambda: process.run_slot(self, (client, grant)))
+            program = process.program(grant.job)
         except BadTask as error:
             where = self.process.name
             text = f"worker {where} cannot load this job: {error}; its sys.path is {sys.path}"
@@ -808,35 +810,19 @@ class Process:
         self.max_result = client.max_message
         return client
 
-    def program(self, job: str, go_on: Callable[[], object]) -> Program:
-        """A job's function, loaded once for all slots; `go_on` is called in place of returning
-        where its script calls dq itself, to ask for it again."""
+    def program(self, job: str) -> Program:
+        """A job's function, loaded once for all slots."""
         with self._loading:
             program = self._programs.get(job)
             if program is None:
                 spec = self.specs[job]
                 self.note(LOADING)
                 try:
-                    self._enter(go_on, spec.init, spec.ref or self.config.task)
                     program = Program(spec, self.config, self._loop)
                 finally:
                     self.note(LOADED)
                 self._programs[job] = program
             return program
-
-    def _enter(self, go_on: Callable[[], object], *refs: TaskRef | None) -> None:
-        """Load scripts, with `_loading` held until they have been, or one has come to a call."""
-
-        def released() -> None:
-            self.note(LOADED)
-            self._loading.release()
-            go_on()
-
-        for ref in refs:
-            if ref is not None and ref is self.config.task:
-                tasks.enter(ref, released)
-            elif ref is not None:
-                self.config.enter(ref, released)
 
     def note(self, state: int) -> None:
         """Let the supervisor know how far this process has come."""
@@ -863,14 +849,10 @@ class Process:
             threading.Thread(target=self.run_slot, args=(slot,), daemon=True).start()
         self.run_slot(self.slots[0])
 
-    def run_slot(self, slot: Slot, begun: tuple[Client, Grant] | None = None) -> NoReturn:
+    def run_slot(self, slot: Slot) -> NoReturn:
         """Work in one slot; where it is the last one that leaves, end the process."""
-        self._leave_after(lambda: self._run(slot, begun))
-
-    def _leave_after(self, work: Callable[[], int]) -> NoReturn:
-        # Not by an exception or a return: below there may be a script, which would go on.
         try:
-            code = work()
+            code = self._run(slot)
             with self._lock:
                 self._codes.append(code)
                 left = len(self._codes)
@@ -880,7 +862,8 @@ class Process:
             traceback.print_exc()
             _flush()
             os._exit(1)
-        tasks.wait_for_ever()
+        while True:
+            threading.Event().wait()
 
     def _end(self, code: int) -> NoReturn:
         _leave_in_time(code, self.cells)
@@ -890,9 +873,9 @@ class Process:
         self.note(code)
         os._exit(code)  # a task may have left threads that would keep the process
 
-    def _run(self, slot: Slot, begun: tuple[Client, Grant] | None) -> int:
+    def _run(self, slot: Slot) -> int:
         try:
-            slot.run(begun)
+            slot.run()
         except PlainMaster:
             pass
         except Leave as leave:
@@ -905,7 +888,6 @@ class Process:
             return REFUSED
         with self._loading:
             self.note(LOADING)
-            self._enter(lambda: self._leave_after(self._run_plain), self.config.task)
             function = tasks.load(self.config.task)
         call: Callable[[object], object] = function
         if tasks.is_async(function):
@@ -1023,7 +1005,7 @@ def main() -> None:
     if config.argv is not None:
         sys.argv[:] = config.argv
     cells = system.Cells.open(config.cells, processes.count(config.threads))
-    tasks.strays.watched = True
+    references.name_apart()
     process = Process(config, cells)
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the supervisor's to understand
     if hasattr(os, "register_at_fork"):

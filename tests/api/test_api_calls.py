@@ -7,7 +7,6 @@ import itertools
 import math
 import os
 import re
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -231,15 +230,8 @@ def test_a_bad_task_is_refused_before_anything_is_started(task: object, message:
 
 
 def test_a_lambda_and_a_closure_are_sent_by_value() -> None:
-    pytest.importorskip("cloudpickle")
     factor = 7
     assert dq.run(lambda x: x * factor, [1, 2], workers=1) == [7, 14]
-
-
-def test_a_lambda_without_cloudpickle_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "cloudpickle", None)
-    with pytest.raises(dq.BadTask, match=r"pip install 'dq-toolkit\[closures\]'"):
-        dq.run(lambda x: x, [1], workers=1)
 
 
 def test_nothing_is_left_after_a_run() -> None:

@@ -174,19 +174,19 @@ def test_calls_while_waiting_threads_look_at_their_callers_are_all_done() -> Non
 
 
 def test_a_call_that_no_worker_can_do_raises(tmp_path: Path) -> None:
-    """Its function stands below the pool, where workers stop reading the script."""
+    """Its module is there for the program alone."""
+    (tmp_path / "app.py").write_text("import sys\nassert sys.argv[0] == 'me'\ndef f(x): ...\n")
     source = (
-        "import dq\n"
+        "import sys\nsys.argv[0] = 'me'\nimport app, dq\nsys.argv[0] = 'another'\n"
         "with dq.Executor(1) as pool:\n"
-        "    def later(x):\n        return x + 1\n"
-        "    call = pool.submit(later, 1)\n"
+        "    call = pool.submit(app.f, 1)\n"
         "    try:\n        call.result()\n    except dq.BadTask as error:\n        print(error)\n"
         "    print(pool.submit(abs, -1).result())\n"
     )
     (tmp_path / "work.py").write_text(source)
     done = script(tmp_path / "work.py")
     said, value = done.stdout.splitlines()
-    assert "has no 'later' above its first call of dq" in said
+    assert "cannot load this job: cannot import app: app.py line 2: AssertionError" in said
     assert (value, done.returncode) == ("1", 0), done.stderr
 
 

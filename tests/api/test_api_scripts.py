@@ -12,8 +12,6 @@ import pytest
 
 from support import Running, dq, python, run, script, wait_until
 
-NO_CLOUDPICKLE = "import sys; sys.modules['cloudpickle'] = None\n"
-
 POINTS = """
 class Point:
     def __init__(self, x):
@@ -52,11 +50,6 @@ def test_a_script_with_a_guard_works_as_well(tmp_path: Path) -> None:
     assert_prints(script(write(tmp_path, source)), "[2, 4]\n")
 
 
-def test_a_script_needs_no_cloudpickle(tmp_path: Path) -> None:
-    source = NO_CLOUDPICKLE + "import dq\ndef f(x):\n    return x\nprint(dq.run(f, [1]))\n"
-    assert_prints(script(write(tmp_path, source)), "[1]\n")
-
-
 def test_classes_of_a_script_may_be_inputs_and_values(tmp_path: Path) -> None:
     source = POINTS + (
         "import dq\n"
@@ -84,17 +77,26 @@ def test_a_task_may_be_whatever_can_be_pickled_by_a_script_s_names(
     assert_prints(script(write(tmp_path, source)), expected)
 
 
-def test_a_script_is_loaded_once_by_each_process(tmp_path: Path) -> None:
+def test_nothing_of_a_script_runs_in_its_workers(tmp_path: Path) -> None:
     source = (
         "import os, dq\n"
         "with open('loads', 'a') as file:\n"
         "    file.write(f'{os.getpid()}\\n')\n"
         "def f(x):\n    return x\n"
-        "with dq.Master(workers=1) as master:\n"
+        "with dq.Master(workers=2) as master:\n"
         "    print(*master.map(f, [1]), *master.map(f, [2]), *master.map(f, [3]))\n"
     )
     assert_prints(script(write(tmp_path, source), cwd=tmp_path), "1 2 3\n")
-    assert len((tmp_path / "loads").read_text().splitlines()) == 2
+    assert len((tmp_path / "loads").read_text().splitlines()) == 1
+
+
+def test_a_module_that_calls_dq_when_imported_is_refused(tmp_path: Path) -> None:
+    """Each of its workers would start workers of its own."""
+    write(tmp_path, "import dq\ndef f(x):\n    return x * 2\nprint(dq.run(f, [5], workers=1))\n")
+    for task in ("work.py:f", "work:f"):
+        done = dq("run", task, "1", cwd=tmp_path)
+        assert done.returncode == 2
+        assert "calls dq when imported; put that under `if __name__ == '__main__':`" in done.stderr
 
 
 def test_a_script_may_run_twice_over(tmp_path: Path) -> None:
@@ -229,29 +231,6 @@ def test_what_is_around_a_script_s_run_happens_once(
     assert len(notes) == len(set(notes)), notes
 
 
-def test_a_file_that_calls_dq_is_a_task_s_home_all_the_same(tmp_path: Path) -> None:
-    source = (
-        "import os, dq\ndef f(x):\n    return x * 2\n"
-        "try:\n    dq.run(f, [5], workers=1)\n"
-        "finally:\n    open(f'{os.getpid()}.end', 'x').close()\n"
-    )
-    write(tmp_path, source)
-    done = dq("run", "work.py:f", "1", "2", "-w", "2", cwd=tmp_path)
-    assert (done.returncode, done.stdout) == (0, "2\n4\n"), done.stderr
-    assert len(list(tmp_path.glob("*.end"))) == 1  # the command's own
-
-
-def test_a_file_that_catches_what_ends_its_loading_is_refused(tmp_path: Path) -> None:
-    source = (
-        "import dq\ndef f(x):\n    return x * 2\n"
-        "try:\n    dq.run(f, [5], workers=1)\nexcept BaseException:\n    pass\n"
-    )
-    write(tmp_path, source)
-    done = dq("run", "work.py:f", "1", cwd=tmp_path)
-    assert done.returncode == 2
-    assert "put the call under `if __name__ == '__main__':`" in done.stderr
-
-
 def test_annotations_of_a_script_are_what_they_are_there(tmp_path: Path) -> None:
     source = (
         "import dq\ndef f(x: int) -> str:\n"
@@ -259,17 +238,6 @@ def test_annotations_of_a_script_are_what_they_are_there(tmp_path: Path) -> None
         "print(dq.run(f, [1], workers=1))\n"
     )
     assert_prints(script(write(tmp_path, source)), "[['type', 'type']]\n")
-
-
-def test_a_function_below_the_first_run_is_refused_with_the_reason(tmp_path: Path) -> None:
-    source = (
-        "import dq\ndef f(x):\n    return x\ndq.run(f, [1], workers=1)\n"
-        "def g(x):\n    return x\n"
-        "try:\n    dq.run(g, [1], workers=1)\nexcept dq.BadTask as error:\n    print(error)\n"
-    )
-    done = script(write(tmp_path, source))
-    assert done.returncode == 0, done.stderr
-    assert "has no 'g' above its first call of dq" in done.stdout
 
 
 def test_a_script_started_with_m_may_import_from_its_package(tmp_path: Path) -> None:
@@ -298,20 +266,6 @@ def test_a_script_elsewhere_imports_its_neighbours(tmp_path: Path) -> None:
     assert_prints(script(write(tmp_path, source), cwd="/"), "[-1, -2]\n")
 
 
-@pytest.mark.parametrize("cloudpickle", [True, False])
-def test_a_lambda_in_a_script(tmp_path: Path, cloudpickle: bool) -> None:
-    if cloudpickle:
-        pytest.importorskip("cloudpickle")
-    source = ("" if cloudpickle else NO_CLOUDPICKLE) + (
-        "import dq\n"
-        "try:\n    print(dq.run(lambda x: x + 1, [1], workers=1))\n"
-        "except dq.BadTask as error:\n    print(error)\n"
-    )
-    done = script(write(tmp_path, source))
-    assert done.stderr == ""
-    assert ("[2]" if cloudpickle else "dq-toolkit[closures]") in done.stdout
-
-
 def test_ctrl_c_in_a_script_is_a_keyboard_interrupt_and_leaves_nothing(tmp_path: Path) -> None:
     source = (
         "import dq, time\n"
@@ -329,43 +283,22 @@ def test_ctrl_c_in_a_script_is_a_keyboard_interrupt_and_leaves_nothing(tmp_path:
 
 
 def test_python_c_may_call_functions_of_modules() -> None:
-    code = NO_CLOUDPICKLE + "import dq, math; print(dq.run(math.sqrt, [4, 9], workers=1))"
-    assert_prints(python(code), "[2.0, 3.0]\n")
+    code = (
+        "import sys, dq, math\n"
+        "print(dq.run(math.sqrt, [4, 9], workers=1), 'cloudpickle' in sys.modules)\n"
+    )
+    assert_prints(python(code), "[2.0, 3.0] False\n")
 
 
 def test_python_c_sends_its_own_functions_by_value() -> None:
-    pytest.importorskip("cloudpickle")
     code = POINTS + "import dq\nprint(dq.run(twice, [Point(1)], workers=1))"
     assert_prints(python(code), "[Point(2)]\n")
 
 
-def test_python_c_without_cloudpickle_names_the_extra() -> None:
-    code = NO_CLOUDPICKLE + (
-        "import dq\ndef f(x): ...\n"
-        "try:\n    dq.run(f, [1], workers=1)\nexcept dq.BadTask as error:\n    print(error)\n"
-    )
-    done = python(code)
-    assert done.stderr == ""
-    assert "pip install 'dq-toolkit[closures]'" in done.stdout
-
-
-@pytest.mark.parametrize("cloudpickle", [True, False])
-def test_a_repl(cloudpickle: bool) -> None:
-    if cloudpickle:
-        pytest.importorskip("cloudpickle")
-    typed = ("" if cloudpickle else NO_CLOUDPICKLE) + (
-        "import dq, math\n"
-        "def f(x):\n"
-        "    return x * 2\n"
-        "\n"
-        "dq.run(math.sqrt, [4], workers=1)\n"
-        "dq.run(f, [3], workers=1)\n"
-    )
+def test_a_repl_sends_its_own_functions_by_value() -> None:
+    typed = "import dq\ndef f(x):\n    return x * 2\n\ndq.run(f, [3], workers=1)\n"
     done = run(sys.executable, "-i", "-q", input=typed)
-    first, *more = done.stdout.splitlines()
-    assert first == "[2.0]"
-    assert more == (["[6]"] if cloudpickle else [])
-    assert ("dq-toolkit[closures]" in done.stderr) is not cloudpickle
+    assert done.stdout == "[6]\n", done.stderr
 
 
 # -- start methods and threads

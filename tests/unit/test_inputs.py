@@ -9,6 +9,7 @@ import itertools
 import pickle
 import random
 import sys
+import threading
 import uuid
 from argparse import Namespace
 from collections.abc import Callable
@@ -116,7 +117,7 @@ def test_a_batch_of_containers_comes_back_as_it_was(values: list[object]) -> Non
 @pytest.mark.parametrize(
     "values",
     [
-        [(1, lambda: 1)],
+        [(1, threading.Lock())],
         [(1, Fragile())],
         [{"a": Fragile()}],
         [[int]],
@@ -544,7 +545,7 @@ def test_a_value_that_cannot_be_unpickled_spoils_only_itself() -> None:
 
 
 def test_an_item_that_cannot_be_pickled_is_a_part_by_itself() -> None:
-    parts = list(inputs.encode([1, lambda: 2, 3, 4], 1000))
+    parts = list(inputs.encode([1, threading.Lock(), 3, 4], 1000))
     assert [count for count, _ in parts] == [1, 1, 2]
     assert "cannot be pickled" in parts[1][1].message  # type: ignore[union-attr]
     assert inputs.load(parts[2][1]) == [3, 4]  # type: ignore[arg-type]

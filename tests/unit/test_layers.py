@@ -17,7 +17,9 @@ PACKAGE = Path(dq.__file__).parent
 LAYERS = [
     {"errors", "light"},
     {"records", "units", "system", "batching", "sqlitefile", "unpickling"},
-    {"board", "certs", "inputs", "keys", "tasks", "tls"},
+    {"references"},
+    {"by_value"},
+    {"board", "certs", "digests", "inputs", "keys", "tasks", "tls"},
     {"allow", "outputs", "processes", "transport"},
     {"journal", "lines"},
     {"queues"},
@@ -35,8 +37,7 @@ LAYERS = [
 THIRD_PARTY = {
     "certs": {"cryptography"},
     "cli": {"click"},
-    "inputs": {"cloudpickle"},
-    "tasks": {"cloudpickle"},
+    "by_value": {"cloudpickle"},
 }
 
 

@@ -479,7 +479,7 @@ def test_nobody_says_hello_twice(place: Place) -> None:
 
 def test_an_input_that_cannot_be_pickled_fails_by_itself(place: Place) -> None:
     queues = place.queues()
-    line = own(queues, [lambda: None, 4])
+    line = own(queues, [threading.Lock(), 4])
     worker = place.join(queues)
     worker.hello()
     assert inputs.load(grant_of(worker.exchange())[5]) == [4]
