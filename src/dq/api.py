@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from dq import allow as patterns
-from dq import keys, tasks, transport, units
+from dq import keys, tasks, units
 from dq.errors import UsageError
 from dq.master import Master, Options, StrPath, checked, values_of, values_or_errors
 from dq.supervisor import Plan, Supervisor
@@ -123,7 +123,7 @@ def run_master(
             others put on the task queue.
         inputs: any iterable, read in the calling thread; without it the two queues are served
             until interrupted.
-        host: address to listen on; '' for all interfaces.
+        host: address to listen on; '' for all of this machine's, of IPv4 and IPv6.
         port: TCP port; 0 for a free one, which is logged.
         authkey: the shared key; None to look where ``dq`` does.
         workers: task processes to start here besides.
@@ -153,7 +153,7 @@ def run_master(
         pickle=pickle,
         **options,
     ) as master:
-        log.info("serving on %s", transport.show(master.address))
+        log.info("serving on %s", master.serves_on)
         if inputs is None or task is None:
             master.wait()
             return None

@@ -533,8 +533,8 @@ class QueueManager(BaseManager):
     `get_task_queue` and `get_result_queue` already, and serves both on one port.
 
     Args:
-        address: host and port ('' for all interfaces, port 0 for a free one), or the path of a
-            Unix socket.
+        address: host and port ('' for all addresses of IPv4 and IPv6, port 0 for a free one), or
+            the path of a Unix socket.
         authkey: the shared key; not empty.
         maxsize: how many tasks may wait; 0 for any number. Results are not bounded.
         redeliver: give out again what a client got when its connection ends.

@@ -100,7 +100,7 @@ class Master:
 
     Args:
         task: the function for what plain clients put on the task queue.
-        host: address to listen on; '' for all interfaces.
+        host: address to listen on; '' for all of this machine's, of IPv4 and IPv6.
         port: TCP port, 0 for a free one; None to serve only the workers started here, over a
             Unix socket.
         authkey: the shared key; None to look for it where ``dq`` does, or, without a port, to
@@ -243,10 +243,20 @@ class Master:
 
     @property
     def address(self) -> Address:
-        """Host and port that it serves on, or the path of its Unix socket."""
+        """Host and port that it serves on, or the path of its Unix socket. The host 0.0.0.0 stands
+        for all addresses of this machine, those of IPv6 included."""
+        return self._started.address
+
+    @property
+    def serves_on(self) -> str:
+        """The same, for people."""
+        return str(self._started.listener)  # type: ignore[attr-defined]  # undocumented
+
+    @property
+    def _started(self) -> Server:
         if self._server is None:
             raise UsageError("the master has not started; use it in a with statement")
-        return self._server.address
+        return self._server
 
     def start(self) -> None:
         """Listen, and start the local workers. ``with`` does it."""
@@ -298,8 +308,7 @@ class Master:
         """Where processes on this machine find it."""
         if isinstance(self.address, str):
             return self.address
-        host, port = self.address
-        return ({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port)
+        return transport.reachable(*self.address)
 
     def _supervise(self, supervisor: Supervisor) -> None:
         try:

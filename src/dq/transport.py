@@ -61,6 +61,7 @@ SILENCE = 60.0
 PATIENCE = 0.05  # seconds that a master waits for a client to begin with TLS
 CLOSED = "the connection was closed during the handshake"
 ATTEMPTS = 3  # times that a client begins with TLS, where the master may have lost patience
+LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # for what listens everywhere
 HELLO = 0x16  # the first byte of a TLS client
 
 
@@ -167,7 +168,11 @@ class Channel:
             name = self._sock.getpeername()
         except OSError:
             return "somebody who has left"
-        return name[0] if isinstance(name, tuple) else "this machine"
+        if not isinstance(name, tuple):
+            return "this machine"
+        host: str = name[0]
+        # How a socket of both families shows an IPv4 address.
+        return host.removeprefix("::ffff:") if "." in host else host
 
     def rest(self) -> bytes:
         """What else has come, up to a page of it."""
@@ -391,8 +396,13 @@ class Listener:
     handful of connections, and can be woken.
 
     Args:
-        address: host and port, or the path of a Unix socket.
+        address: host and port, or the path of a Unix socket; the host '' is every address of this
+            machine, of IPv4 and IPv6.
         backlog: ignored; the standard library's 16 drops connections under load.
+
+    Attributes:
+        address: where it listens; where that is both families, the host is IPv4's 0.0.0.0, which a
+            plain `BaseManager` can connect to.
     """
 
     def __init__(self, address: Address, backlog: int = BACKLOG) -> None:
@@ -401,7 +411,14 @@ class Listener:
         self._sock.listen(BACKLOG)
         self._wake, self._woken = socket.socketpair()
         name = self._sock.getsockname()
-        self.address: Address = name if isinstance(name, str) else (name[0], name[1])
+        self._both = address[0] == "" and name[0] == "::" and _has_ipv4()
+        host = "0.0.0.0" if self._both else name[0]
+        self.address: Address = name if isinstance(name, str) else (host, name[1])
+
+    def __str__(self) -> str:
+        """Where it listens, for people."""
+        shown = show(self.address)
+        return f"{shown} and {show(('::', int(self.address[1])))}" if self._both else shown
 
     def accept(self) -> Channel:
         """Wait for a connection.
@@ -432,14 +449,38 @@ def _bound(address: Address) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX)
         return _bind(sock, address)
     host, port = address
-    if host in ("", "0.0.0.0"):
-        return _bind(socket.socket(socket.AF_INET), ("", port))
+    if not host:
+        return _bound_everywhere(port)
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     family, _, _, _, target = infos[0]
     sock = socket.socket(family)
     if family == socket.AF_INET6 and host == "::":
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     return _bind(sock, target)
+
+
+def _bound_everywhere(port: int) -> socket.socket:
+    """One socket for both families; for the one that there is where the other is missing."""
+    try:
+        sock = socket.socket(socket.AF_INET6)
+    except OSError:
+        return _bind(socket.socket(socket.AF_INET), ("", port))
+    try:
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        return _bind(sock, ("::", port))
+    except OSError as error:
+        sock.close()
+        if error.errno in (errno.EADDRINUSE, errno.EACCES):
+            raise
+    return _bind(socket.socket(socket.AF_INET), ("", port))
+
+
+def _has_ipv4() -> bool:
+    try:
+        socket.socket(socket.AF_INET).close()
+    except OSError:
+        return False
+    return True
 
 
 def _bind(sock: socket.socket, address: object) -> socket.socket:
@@ -454,11 +495,19 @@ def _bind(sock: socket.socket, address: object) -> socket.socket:
     return sock
 
 
+def reachable(host: str, port: int) -> tuple[str, int]:
+    """Where this machine finds what listens there.
+
+    >>> reachable("", 5000), reachable("10.0.0.2", 5000)
+    (('127.0.0.1', 5000), ('10.0.0.2', 5000))
+    """
+    return LOOPBACK.get(host, host), port
+
+
 def open_socket(address: Address, timeout: float | None = None) -> socket.socket:
     """A socket connected to an address, within `timeout` seconds for each way to it."""
     if not isinstance(address, str):
-        host, port = address
-        return socket.create_connection((host or "127.0.0.1", port), timeout)
+        return socket.create_connection(reachable(*address), timeout)
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.settimeout(timeout)

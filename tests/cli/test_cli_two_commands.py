@@ -33,7 +33,7 @@ def gates(project: Path) -> Path:
 def test_master_and_worker_work_as_they_are_written(project: Path) -> None:
     port = free_port()
     with Running(*DQ, "master", "--port", f"{port}", "--authkey", "abc", cwd=project) as master:
-        master.wait_for(rf"^dq: serving on 0\.0\.0\.0:{port}$")
+        master.wait_for(rf"^dq: serving on 0\.0\.0\.0:{port}( and \[::\]:{port})?$")
         argv = ("worker", "--server", f"127.0.0.1:{port}", "--authkey", "abc")
         with Running(*DQ, *argv, "--task", "app:square", cwd=project) as worker:
             worker.wait_for(rf"^dq: connected to 127\.0\.0\.1:{port}, working on")

@@ -673,6 +673,36 @@ def test_ipv6_serves_master_and_worker(host: str, server: str, project: Path) ->
         assert master.stdout_text == "9\n"
 
 
+@ipv6_only
+@pytest.mark.parametrize("server", ["[::1]", "127.0.0.1"])
+def test_without_a_host_both_families_are_served(server: str, project: Path) -> None:
+    with Running(*DQ, "master", "app:square", "3", "--port", "0", cwd=project, env=ENV) as master:
+        port = master.wait_for(r"^dq: serving on 0\.0\.0\.0:(\d+) and \[::\]:\1$")[1]
+        where = ("-s", f"{server}:{port}", "-p", "1")
+        with Running(*DQ, "worker", *where, cwd=project, env=ENV) as worker:
+            assert master.wait() == 0, master.printed
+            assert worker.wait() == 0, worker.printed
+        assert master.stdout_text == "9\n"
+
+
+@pytest.mark.parametrize("host", ["", "0.0.0.0"])
+def test_a_plain_manager_connects_to_the_address_of_one_that_listens_everywhere(host: str) -> None:
+    code = f"""if True:
+        from multiprocessing.managers import BaseManager
+        from dq import QueueManager
+        class Plain(BaseManager): pass
+        Plain.register("get_task_queue")
+        with QueueManager(({host!r}, 0), authkey=b"abc") as manager:
+            for address in (manager.address, ("127.0.0.1", manager.address[1])):
+                plain = Plain(address, authkey=b"abc")
+                plain.connect()
+                plain.get_task_queue().put(6)
+                print(manager.get_task_queue().get(timeout=10))
+    """
+    done = python(code)
+    assert (done.returncode, done.stdout) == (0, "6\n6\n"), done.stderr
+
+
 # "an empty authkey authenticates"
 
 

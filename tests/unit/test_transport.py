@@ -29,6 +29,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from multiprocessing import AuthenticationError
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -405,6 +406,106 @@ def test_a_listener_on_all_ipv6_addresses_serves_ipv4_too() -> None:
         port = listener.address[1]
         assert isinstance(port, int)
         transport.dial(("127.0.0.1", port)).close()
+    finally:
+        listener.close()
+
+
+def can_connect(host: str, port: object) -> bool:
+    try:
+        transport.dial((host, int(str(port)))).close()
+    except OSError:
+        return False
+    return True
+
+
+def test_a_listener_on_no_host_in_particular_serves_both_families() -> None:
+    if not (socket.has_ipv6 and _has_loopback6()):
+        pytest.skip("no IPv6 here")
+    listener = Listener(("", 0))
+    try:
+        host, port = listener.address
+        assert host == "0.0.0.0"  # which a plain BaseManager can connect to
+        assert str(listener) == f"0.0.0.0:{port} and [::]:{port}"
+        assert can_connect("127.0.0.1", port)
+        assert can_connect("::1", port)
+    finally:
+        listener.close()
+
+
+def test_a_listener_on_all_ipv4_addresses_serves_no_others() -> None:
+    listener = Listener(("0.0.0.0", 0))
+    try:
+        port = listener.address[1]
+        assert str(listener) == f"0.0.0.0:{port}"
+        assert can_connect("127.0.0.1", port)
+        assert not can_connect("::1", port)
+    finally:
+        listener.close()
+
+
+@pytest.mark.parametrize("fault", ["socket", "bind", "setsockopt"])
+def test_a_listener_does_without_ipv6_where_there_is_none(
+    monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    without(socket.AF_INET6, fault, monkeypatch)
+    listener = Listener(("", 0))
+    try:
+        host, port = listener.address
+        assert str(listener) == f"{host}:{port}" == f"0.0.0.0:{port}"
+        assert can_connect("127.0.0.1", port)
+    finally:
+        listener.close()
+
+
+def test_a_listener_does_without_ipv4_where_there_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    if not (socket.has_ipv6 and _has_loopback6()):
+        pytest.skip("no IPv6 here")
+    without(socket.AF_INET, "socket", monkeypatch)
+    listener = Listener(("", 0))
+    try:
+        host, port = listener.address
+        assert str(listener) == f"[{host}]:{port}" == f"[::]:{port}"
+        assert can_connect("::1", port)
+    finally:
+        listener.close()
+
+
+def without(family: int, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a kernel that lacks a family of addresses, or what is asked of it."""
+
+    class Socket(socket.socket):
+        def __init__(self, family_: int = socket.AF_INET, *args: Any, **kw: Any) -> None:
+            if fault == "socket" and family_ == family:
+                raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+            super().__init__(family_, *args, **kw)
+
+        def bind(self, address: Any) -> None:
+            if fault == "bind" and self.family == family:
+                raise OSError(errno.EADDRNOTAVAIL, "Cannot assign requested address")
+            super().bind(address)
+
+        def setsockopt(self, *args: Any) -> None:
+            if fault == "setsockopt" and args[:2] == V6ONLY:
+                raise OSError(errno.EINVAL, "Invalid argument")
+            super().setsockopt(*args)
+
+    monkeypatch.setattr(socket, "socket", Socket)
+
+
+V6ONLY = (socket.IPPROTO_IPV6, socket.IPV6_V6ONLY)
+
+
+def test_a_port_that_one_family_has_in_use_is_in_use() -> None:
+    with socket.create_server(("0.0.0.0", 0)) as taken, pytest.raises(OSError) as caught:
+        Listener(("", taken.getsockname()[1]))
+    assert caught.value.errno == errno.EADDRINUSE
+
+
+def test_an_ipv4_peer_is_called_by_its_ipv4_address() -> None:
+    listener = Listener(("", 0))
+    try:
+        with transport.dial(("", int(listener.address[1]))), listener.accept() as theirs:
+            assert theirs.peer() == "127.0.0.1"
     finally:
         listener.close()
 

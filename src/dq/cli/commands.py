@@ -105,7 +105,7 @@ def _stop_early(*_: object) -> NoReturn:
 @options.limits
 @option(
     "--host", default="", group=CONNECTION,
-    help="Address to listen on; by default all of them.",
+    help="Address to listen on; by default all, IPv4 and v6.",
 )  # fmt: skip
 @option(
     "--port", type=options.PORT, default=5000, show_default=True, metavar="PORT", group=CONNECTION,

@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from dq import inputs, keys, processes, transport
+from dq import inputs, keys, processes
 from dq.cli.options import is_typed
 from dq.cli.progress import Progress
 from dq.cli.signals import FINISHING, Stages
@@ -192,7 +192,7 @@ def _check_files(given: dict[str, Any]) -> None:
 def _serve_queues(master: Master) -> None:
     """Serve until stopped; the first signal lets running tasks finish."""
     with Stages() as stages, master:
-        say(f"serving on {transport.show(master.address)}")
+        say(f"serving on {master.serves_on}")
         while not stages.count:
             stages.wait(1.0)
             master.check_workers()
@@ -221,7 +221,7 @@ def _serve_job(master: Master, ref: Any, given: dict[str, Any]) -> None:
         stack.callback(writer.discard)
         with Stages() as stages, master:
             if given["port"] is not None:
-                say(f"serving on {transport.show(master.address)}")
+                say(f"serving on {master.serves_on}")
             job = master.open(
                 ref, source.items, output=given["format"], kind=source.kind,
                 fields=source.fields, raw=given["raw"], journal=journal,
