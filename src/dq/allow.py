@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 
 from dq import tasks
 from dq.errors import BadTask
+from dq.naming import setting
 from dq.tasks import Function, TaskRef
 
 
@@ -23,8 +24,8 @@ def check(pattern: str) -> str:
     where, colon, name = pattern.rpartition(":")
     if not colon or not where or not name:
         raise BadTask(
-            f"--allow {pattern!r} is neither package.module:function nor path/to/file.py:function;"
-            " * and ? stand for parts of either"
+            f"{setting('allow')} {pattern!r} is neither package.module:function nor"
+            " path/to/file.py:function; * and ? stand for parts of either"
         )
     return f"{os.path.abspath(where)}:{name}" if where.endswith(".py") else pattern
 
@@ -37,7 +38,7 @@ def find(ref: TaskRef, patterns: tuple[str, ...]) -> list[str]:
     """
     found = [pattern for pattern in patterns if _matches(ref, pattern)]
     if not found:
-        raise BadTask(f"{ref} is not allowed here; --allow is {' '.join(patterns)}")
+        raise BadTask(f"{ref} is not allowed here; {setting('allow')} is {' '.join(patterns)}")
     return found
 
 
@@ -50,7 +51,9 @@ def load(ref: TaskRef, patterns: tuple[str, ...]) -> Function:
     found = find(ref, patterns)
     function = tasks.load(ref)
     if not any(_is_exact(pattern) for pattern in found) and not _is_at_home(function, ref):
-        raise BadTask(f"{ref} was imported there from elsewhere; --allow has to name it in full")
+        raise BadTask(
+            f"{ref} was imported there from elsewhere; {setting('allow')} has to name it in full"
+        )
     return function
 
 

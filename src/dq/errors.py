@@ -38,7 +38,12 @@ class InputChanged(BadInput):
     def __str__(self) -> str:
         return f"input {self.index + 1} {self.reason}"
 
-    reason = "is not what it was when the journal was written; give another --journal"
+    @property
+    def reason(self) -> str:
+        from dq.naming import setting  # here, since few need it
+
+        name = setting("journal")
+        return f"is not what it was when the journal was written; give another {name}"
 
 
 class BadJournal(UsageError):

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dq import references
 from dq.errors import BadInput
 from dq.light import TYPE_CHECKING, cast
+from dq.naming import setting
 from dq.records import Failure, Loads
 
 if TYPE_CHECKING:
@@ -503,7 +504,8 @@ def encode(
             yield len(items), blob
             return
         if len(items) == 1:
-            text = f"this {what} has {len(blob)} bytes, over the limit of {limit} (--max-message)"
+            name = setting("max_message")
+            text = f"this {what} has {len(blob)} bytes, over the limit of {limit} ({name})"
             yield 1, Failure("InputTooLarge", text)
             return
     half = len(items) // 2

@@ -36,6 +36,7 @@ from dq import inputs, sqlitefile
 from dq.errors import BadJournal, DqError, InputChanged, OutputError
 from dq.inputs import SCALARS
 from dq.light import frozen
+from dq.naming import setting
 from dq.records import Batch, Done, Failed, Failure, Outcome, Recorded
 from dq.unpickling import safe_loads
 
@@ -555,7 +556,7 @@ def compare(path: str, then: Facts, now: Facts) -> None:
         if then.get(key) != now.get(key):
             raise BadJournal(
                 f"{path} is the journal of another run, with {key} {then.get(key)} where this one"
-                f" has {now.get(key)}; give another --journal"
+                f" has {now.get(key)}; give another {setting('journal')}"
             )
     if then.get("code") != now.get("code"):
         raise BadJournal(

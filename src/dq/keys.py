@@ -6,6 +6,7 @@ import os
 import sys
 
 from dq.errors import BadKey
+from dq.naming import setting, uses_options
 
 TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the name
 
@@ -39,7 +40,7 @@ def find(
     """
     environ = os.environ if environ is None else environ
     if authkey is not None:
-        return _encode(authkey, "the authkey given (--authkey)")
+        return _encode(authkey, f"the authkey given ({setting('authkey')})")
     if "DQ_AUTHKEY" in environ:
         return _encode(environ["DQ_AUTHKEY"], "DQ_AUTHKEY")
     if authkey_file is not None:
@@ -52,10 +53,19 @@ def find(
         return read(own)
     if prompt is not None:
         return _encode(prompt(), "the authkey typed at the prompt")
-    raise BadKey(
-        "no authkey: give --authkey KEY, or set DQ_AUTHKEY, or name a key file with "
-        f"--authkey-file or DQ_AUTHKEY_FILE, or let `dq keygen` write {own}, "
-        "or start dq on a terminal to be asked for it"
+    raise BadKey(_missing(own))
+
+
+def _missing(own: str) -> str:
+    if not uses_options():
+        return (
+            "no authkey: give authkey=b'...', or set DQ_AUTHKEY, or DQ_AUTHKEY_FILE to the name of"
+            f" a key file, or let `dq keygen` write {own}"
+        )
+    return (
+        "no authkey: give --authkey KEY, or set DQ_AUTHKEY, or name a key file with"
+        f" --authkey-file or DQ_AUTHKEY_FILE, or let `dq keygen` write {own},"
+        " or start dq on a terminal to be asked for it"
     )
 
 

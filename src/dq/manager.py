@@ -25,6 +25,7 @@ from dq import tls, transport, unpickling
 from dq.errors import BadKey, TlsError
 from dq.faces import ANSWERED, LeaseFace, ResultQueue, TaskQueue
 from dq.light import frozen
+from dq.naming import setting
 from dq.queues import Queues
 from dq.records import Loads
 from dq.tls import PLAIN, Tls
@@ -312,7 +313,8 @@ class Server(mpm.Server):
             self._tls.check_peer(conn.accept_tls(self._context))
         elif required and not conn.gone():
             conn.send_bytes(tls.ONLY[self._tls.mode])
-            raise TlsError("it speaks no TLS, and this master takes nothing else (--tls)")
+            name = setting("tls")
+            raise TlsError(f"it speaks no TLS, and this master takes nothing else ({name})")
         elif required:
             raise EOFError
 
@@ -365,14 +367,14 @@ class Server(mpm.Server):
     def _say_large(self, host: str, error: transport.MessageTooLarge) -> None:
         # Not by its size, of which a client can make up any number, and each would be kept.
         about = f"large messages of {host}"
-        limit = self.queues.max_message
-        self._say(f"refused {error} from {host}; the limit is {limit} (--max-message)", about)
+        limit, name = self.queues.max_message, setting("max_message")
+        self._say(f"refused {error} from {host}; the limit is {limit} ({name})", about)
 
     def _loads(self, message: bytes | bytearray) -> object:
         try:
             request = self.loads(message)
         except unpickling.Refused as error:
-            hint = "serve with pickle='any' (--pickle any) where every client is trusted"
+            hint = f"serve with {setting('pickle', 'any')} where every client is trusted"
             raise unpickling.Refused(f"{error}; {hint}") from None
         except Exception:
             raise EOFError from None  # not a pickle: whoever sent it is no client

@@ -33,6 +33,7 @@ from dq.errors import BadTask, ConnectError, Stopped, TaskError, UsageError
 from dq.light import frozen
 from dq.lines import Line, results_of
 from dq.manager import LOADS, Registry, Server
+from dq.naming import setting
 from dq.processes import Child
 from dq.queues import Queues
 from dq.records import Failed, Recorded, Result
@@ -186,7 +187,8 @@ class Master:
         units.seconds(retry_delay=retry_delay, **units.given(timeout=timeout))
         units.text(host=host)
         if host.count(":") == 1 or "]:" in host:
-            raise UsageError(f"host {host!r} has a port in it: leave that out (--port has it)")
+            name = setting("port")
+            raise UsageError(f"host {host!r} has a port in it: leave that out ({name} has it)")
         host = host.removeprefix("[").removesuffix("]")
         check_mode(tls)
         if pickle not in LOADS:
@@ -455,7 +457,7 @@ class Master:
         `function` that goes by value is known there by what it does."""
         if path is None:
             if retry_failed:
-                raise UsageError("retry_failed without a journal")
+                raise UsageError(f"{setting('retry_failed')} goes with {setting('journal')}")
             return None
         from dq.digests import digest_of_function
         from dq.journal import Journal, facts  # SQLite, which few runs need

@@ -51,6 +51,11 @@ def encode(
     return "".join(lines).encode()
 
 
+def is_command(form: str) -> bool:
+    """Whether a job with this output is a command's, which alone asks for text."""
+    return form in ("text", "jsonl")
+
+
 def jsonl(result: Result[object]) -> str:
     """One line of ``--format jsonl``; what JSON does not know stands in it as its `str`.
 

@@ -23,6 +23,7 @@ from dq import inputs
 from dq.board import Board, Holder, Job, Lease, Rules
 from dq.errors import BadInput
 from dq.lines import Line
+from dq.naming import setting
 from dq.records import Batch, Done, Failed, Failure, Loads, Recorded, as_error
 from dq.tasks import JobSpec
 from dq.transport import KEEPALIVE, MAX_MESSAGE, Channel
@@ -302,7 +303,7 @@ class Queues:
         if job.stopped is None and job.ended and not job.uncut and job.next < replay.left:
             raise BadInput(
                 f"there are {job.next} inputs, and the journal {replay.journal.path} has"
-                f" {replay.left}; give another --journal"
+                f" {replay.left}; give another {setting('journal')}"
             )
 
     def _is_replaying(self, line: Line) -> bool:

@@ -26,7 +26,7 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
-from dq import processes, worker
+from dq import naming, processes, worker
 from dq.client import Client, backoff
 from dq.errors import (
     AuthenticationFailed,
@@ -39,6 +39,7 @@ from dq.errors import (
     UnknownHost,
 )
 from dq.light import frozen
+from dq.naming import setting
 from dq.processes import Child
 from dq.tasks import TaskRef
 from dq.tls import PLAIN, Tls
@@ -214,7 +215,7 @@ class Supervisor:
             if plan.task is None:
                 raise ProtocolError(
                     f"{show(plan.address)} is a plain BaseManager, which does not say what to do"
-                    " with its tasks; give --task"
+                    f" with its tasks; give {setting('task')}"
                 ) from None
             self._plain = True
             return
@@ -313,6 +314,7 @@ class Supervisor:
             plan.max_tasks,
             plan.tls,
             plan.allow,
+            by_options=naming.uses_options(),
         )
         with contextlib.suppress(OSError):  # it has died already: its waiter will say so
             assert child.popen.stdin is not None

@@ -13,6 +13,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from dq import references
 from dq.errors import BadTask
 from dq.light import cast, frozen
+from dq.naming import setting
 
 Function = Callable[..., object]
 
@@ -271,7 +272,8 @@ def check_init(function: Function, ref: TaskRef) -> None:
     except ValueError:
         return  # a built-in that does not say
     except TypeError:
-        raise BadTask(f"--init {ref} is called without arguments, and takes some") from None
+        name = setting("initializer")
+        raise BadTask(f"{name} {ref} is called without arguments, and takes some") from None
 
 
 def check_call(function: Function, ref: str, *, unpack: bool) -> None:
@@ -297,7 +299,7 @@ def check_call(function: Function, ref: str, *, unpack: bool) -> None:
     except TypeError:
         raise BadTask(
             f"{ref}{signature} cannot be called with one input; give each task one argument,"
-            " or use unpack (--unpack) to spread a list or mapping over several"
+            f" or use {setting('unpack')} to spread a list or mapping over several"
         ) from None
 
 

@@ -19,12 +19,12 @@ from collections.abc import Callable
 
 from dq.errors import AuthenticationFailed, ConnectError, TlsError, UsageError
 from dq.light import TYPE_CHECKING, frozen
+from dq.naming import setting
 
 if TYPE_CHECKING:
     import ssl
 
 MODES = ("auto", "psk", "certs", "require", "off")
-CERTS = "--tls-cert, --tls-key and --tls-ca"
 
 # What a client calls itself while nothing is encrypted yet: whether it will come back in plain.
 # A master that has no TLS says nothing of the one, and of the other that it was refused.
@@ -102,12 +102,13 @@ class Tls:
         try:
             context.load_cert_chain(self.cert, self.key, password=_no_passphrase)
         except (OSError, ValueError) as error:
-            names = f"--tls-cert {self.cert} and --tls-key {self.key}"
-            raise UsageError(f"{names} cannot be used: {_reason(error)}") from None
+            names = [setting("tls_cert", self.cert), setting("tls_key", self.key)]
+            raise UsageError(f"{' and '.join(names)} cannot be used: {_reason(error)}") from None
         try:
             context.load_verify_locations(self.ca)
         except (OSError, ValueError) as error:
-            raise UsageError(f"--tls-ca {self.ca} cannot be used: {_reason(error)}") from None
+            name = setting("tls_ca", self.ca)
+            raise UsageError(f"{name} cannot be used: {_reason(error)}") from None
 
     def check_peer(self, sock: ssl.SSLSocket) -> None:
         """Refuse a peer that has not shown to have the key. With certificates OpenSSL has done
@@ -119,10 +120,15 @@ class Tls:
         if self.mode == "certs":
             return
         if not sock.session_reused or sock.getpeercert(True) is not None:
-            raise TlsError(f"shows a certificate, not that it has the key; give {CERTS}")
+            raise TlsError(f"shows a certificate, not that it has the key; give {certificates()}")
 
 
 PLAIN = Tls()
+
+
+def certificates() -> str:
+    """What certificates are given with."""
+    return f"{setting('tls_cert')}, {setting('tls_key')} and {setting('tls_ca')}"
 
 
 def settings(
@@ -145,14 +151,14 @@ def settings(
     Tls(mode='off', cert='', key='', ca='', check_name=True)
     """
     check_mode(mode)
-    files = {"--tls-cert": cert, "--tls-key": key, "--tls-ca": ca}
+    files = {setting("tls_cert"): cert, setting("tls_key"): key, setting("tls_ca"): ca}
     missing = [name for name, path in files.items() if not path]
     if len(missing) == len(files):
         return Tls(_without_files(mode))
     if missing:
-        raise UsageError(f"{CERTS} go together; give {' and '.join(missing)} too")
+        raise UsageError(f"{certificates()} go together; give {' and '.join(missing)} too")
     if mode in ("psk", "off"):
-        raise UsageError(f"--tls {mode} uses no certificates: leave out {CERTS}")
+        raise UsageError(f"{setting('tls', mode)} uses no certificates: leave out {certificates()}")
     assert cert is not None
     assert key is not None
     assert ca is not None
@@ -170,7 +176,7 @@ def check_mode(mode: str) -> None:
         UsageError: it is none of `MODES`.
     """
     if mode not in MODES:
-        raise UsageError(f"tls is one of {', '.join(MODES)}, not {mode!r}")
+        raise UsageError(f"{setting('tls')} is one of {', '.join(MODES)}, not {mode!r}")
 
 
 def _without_files(mode: str) -> str:
@@ -179,13 +185,22 @@ def _without_files(mode: str) -> str:
     if mode == "auto":
         return "auto"
     if mode == "certs":
-        raise UsageError(f"--tls certs needs {CERTS}; `dq keygen --tls DIR` makes them")
+        name = setting("tls", mode)
+        raise UsageError(f"{name} needs {certificates()}; `dq keygen --tls DIR` makes them")
     if not can_psk():
-        raise UsageError(
-            f"--tls {mode} without certificates needs Python 3.13 or newer on both ends;"
-            f" or give {CERTS}, which `dq keygen --tls DIR` makes"
-        )
+        raise UsageError(f"{setting('tls', mode)} {needs_newer()}")
     return "psk"
+
+
+def needs_newer() -> str:
+    """That this Python cannot encrypt from the key, and what it can do instead."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    lacks = f"this is {version}" if sys.version_info < (3, 13) else "this one's ssl cannot do that"
+    return (
+        "encrypts from the key, for which both master and workers need Python 3.13 or newer, and"
+        f" {lacks}; certificates work with any Python: `dq keygen --tls DIR` makes them,"
+        f" {certificates()} use them"
+    )
 
 
 def can_psk() -> bool:
@@ -224,9 +239,10 @@ def _check_private(path: str) -> None:
     try:
         mode = os.stat(path).st_mode
     except OSError as error:
-        raise UsageError(f"cannot read --tls-key {path}: {error.strerror}") from None
+        raise UsageError(f"cannot read {setting('tls_key', path)}: {error.strerror}") from None
     if sys.platform != "win32" and mode & 0o066:
-        raise UsageError(f"others can read or change --tls-key {path}: chmod 600 it")
+        name = setting("tls_key", path)
+        raise UsageError(f"others can read or change {name}: chmod 600 it")
 
 
 def _no_passphrase() -> bytes:
@@ -287,7 +303,7 @@ def explain(error: OSError, tls: Tls, where: str) -> ConnectError:
     reason = _name(error)
     found = _certificate_fault(error)
     if found is not None:
-        fault = found or f"is not signed by --tls-ca {tls.ca}"
+        fault = found or f"is not signed by {setting('tls_ca', tls.ca)}"
         return TlsError(f"the certificate of the master at {where} {fault}")
     told = _told(reason)
     if told is not None:
@@ -297,7 +313,8 @@ def explain(error: OSError, tls: Tls, where: str) -> ConnectError:
             f"the master at {where} has another authkey; give both ends the same one"
         )
     if "HANDSHAKE_FAILURE" in reason:
-        instead = "from the key (--tls psk)" if tls.mode == "certs" else f"with {CERTS}"
+        key = f"from the key ({setting('tls', 'psk')})"
+        instead = key if tls.mode == "certs" else f"with {certificates()}"
         return TlsError(f"the master at {where} takes no such TLS; it may want TLS {instead}")
     return TlsError(f"no TLS with {where}: {_words(error)}")
 
@@ -308,9 +325,9 @@ def explain_client(error: OSError, tls: Tls) -> str | None:
     reason = _name(error)
     found = _certificate_fault(error)
     if found is not None:
-        return f"its certificate {found or f'is not signed by --tls-ca {tls.ca}'}"
+        return f"its certificate {found or 'is not signed by ' + setting('tls_ca', tls.ca)}"
     if "DID_NOT_RETURN_A_CERTIFICATE" in reason:
-        return f"it shows no certificate; give it {CERTS}"
+        return f"it shows no certificate; give it {certificates()}"
     told = _told(reason)
     if told is not None:
         return f"it refuses this master's certificate: {told}"

@@ -23,8 +23,21 @@ from multiprocessing import AuthenticationError
 from dq import system
 from dq.errors import AuthenticationFailed, ConnectError, TlsError, UnknownHost
 from dq.light import TYPE_CHECKING
+from dq.naming import setting
 from dq.records import Loads
-from dq.tls import CERTS, ONLY, PLAIN, SpeaksPlain, Tls, answered_in_plain, explain, is_tls, was_cut
+from dq.tls import (
+    ONLY,
+    PLAIN,
+    SpeaksPlain,
+    Tls,
+    answered_in_plain,
+    can_psk,
+    certificates,
+    explain,
+    is_tls,
+    needs_newer,
+    was_cut,
+)
 
 if TYPE_CHECKING:
     import ssl  # which plain connections do without
@@ -247,7 +260,7 @@ class Channel:
             self.on_too_large(error)
             self._pass_over(error.size)
             raise MessageTooLarge(
-                f"a message of {error.size} bytes; the limit is {limit} (--max-message)"
+                f"a message of {error.size} bytes; the limit is {limit} ({setting('max_message')})"
             ) from None
         self.asked = True
         self.on_received()
@@ -639,8 +652,10 @@ def answer_challenge(channel: Channel, authkey: bytes) -> None:
 
 def _only(mode: str) -> str:
     if mode == "certs":
-        return f"takes TLS connections with certificates only; give {CERTS}"
-    return "takes TLS connections only, made from the key: leave out --tls; needs Python 3.13"
+        return f"takes TLS connections with certificates only; give {certificates()}"
+    if can_psk():
+        return f"takes encrypted connections only: leave out {setting('tls', 'off')}"
+    return f"takes encrypted connections only, and {needs_newer()}"
 
 
 def deliver_challenge(channel: Channel, authkey: bytes) -> None:
@@ -679,7 +694,7 @@ def explain_bind(address: Address, error: OSError | UnicodeError) -> str:
     if error.errno == errno.EADDRINUSE and not isinstance(address, str):
         who = system.who_listens(address[1])
         by = f"by {who}" if who else "perhaps by another master"
-        return f"port {address[1]} is in use, {by}; --port 0 takes a free one"
+        return f"port {address[1]} is in use, {by}; {setting('port', 0)} takes a free one"
     if error.errno == errno.EACCES and not isinstance(address, str) and address[1] < 1024:
         return f"port {address[1]} is privileged; take one from 1024 on"
     if error.errno == errno.EADDRNOTAVAIL:

@@ -26,10 +26,11 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import length_hint
 
-from dq import inputs, outputs, processes, references, system, tasks
+from dq import inputs, naming, outputs, processes, references, system, tasks
 from dq.client import Client, Grant, Outcomes, PlainClient, backoff
 from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError, Unreadable
 from dq.light import TYPE_CHECKING, cast, frozen
+from dq.naming import setting
 from dq.processes import CELLS, OWN
 from dq.records import (
     LONGEST_NAME,
@@ -94,6 +95,7 @@ class Config:
         max_tasks: tasks after which the process is replaced.
         tls: how connections are encrypted.
         allow: patterns of what the master may name; none for anything.
+        by_options: whether messages name options of the command, rather than arguments.
     """
 
     address: Address
@@ -109,6 +111,7 @@ class Config:
     max_tasks: int | None = None
     tls: Tls = PLAIN
     allow: tuple[str, ...] = ()
+    by_options: bool = False
 
     def load(self, ref: TaskRef) -> Callable[..., object]:
         """The function that the master names.
@@ -177,7 +180,7 @@ class Program:
         self.spec = spec
         function = _load(spec, config)
         self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, loads_for(config.allow))
-        self.call = {"": function, "items": _unpacking(function), "call": _calling(function)}[
+        self.call = {"": function, "items": _unpacking(function, spec), "call": _calling(function)}[
             spec.unpack
         ]
         if tasks.is_async(function):
@@ -202,30 +205,32 @@ def _load(spec: JobSpec, config: Config) -> Callable[..., object]:
         assert spec.ref is not None
         config.check(spec.ref)
         function, initializer = tasks.load_values(spec.ref)  # together, so that they share globals
-        _initialize(initializer, spec.init)
+        _initialize(initializer, spec.init, spec)
         return function
     if spec.init is not None:
-        _initialize(config.load(spec.init), spec.init)
+        _initialize(config.load(spec.init), spec.init, spec)
     if spec.ref is not None:
         return config.load(spec.ref)
     assert config.task is not None
     return tasks.load(config.task)
 
 
-def _initialize(initializer: Callable[..., object], ref: TaskRef) -> None:
+def _initialize(initializer: Callable[..., object], ref: TaskRef, spec: JobSpec) -> None:
     try:
         initializer()
     except BaseException as error:  # SystemExit too
-        raise BadTask(f"--init {ref} failed: {type(error).__name__}: {error}") from error
+        name = setting("initializer", by_option=outputs.is_command(spec.output))
+        raise BadTask(f"{name} {ref} failed: {type(error).__name__}: {error}") from error
 
 
-def _unpacking(function: Callable[..., object]) -> Callable[[object], object]:
+def _unpacking(function: Callable[..., object], spec: JobSpec) -> Callable[[object], object]:
     def call(item: object) -> object:
         if isinstance(item, dict):
             return function(**item)
         if isinstance(item, list | tuple):
             return function(*item)
-        raise TypeError(f"--unpack needs a list or a mapping, not {type(item).__name__}")
+        name = setting("unpack", by_option=outputs.is_command(spec.output))
+        raise TypeError(f"{name} needs a list or a mapping, not {type(item).__name__}")
 
     return call
 
@@ -746,7 +751,8 @@ def encode(
         if len(blob) <= limit:
             return [Done(count, blob, seconds)]
         if count == 1:
-            text = f"this result has {len(blob)} bytes, over the limit of {limit} (--max-message)"
+            name = setting("max_message", by_option=outputs.is_command(form))
+            text = f"this result has {len(blob)} bytes, over the limit of {limit} ({name})"
             return [Failed(Failure("ResultTooLarge", text), retry=False)]
     except BaseException as error:  # SystemExit too: it is the result's
         if count == 1:
@@ -998,6 +1004,7 @@ def main() -> None:
         except EOFError:
             os._exit(1)  # there was nothing to do after all
     system.die_with_parent(config.parent)
+    naming.use_options(config.by_options)
     with open(os.devnull, "rb") as devnull:
         os.dup2(devnull.fileno(), 0)
     os.dup2(2, 1)  # what a task prints, or a program it starts, must not end up among results

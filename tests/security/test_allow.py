@@ -153,7 +153,7 @@ def test_python_has_it_too(shop: Path) -> None:
         serving("app:square", "7", cwd=shop, env=ENV) as (master, port),
         Running(sys.executable, "-c", script.format(port=port), cwd=shop, env=ENV),
     ):
-        master.wait_for(r"app:square is not allowed here; --allow is shop:\*")
+        master.wait_for(r"app:square is not allowed here; allow is shop:\*")
 
 
 @pytest.mark.parametrize("pattern", ["app", "app:", ":f", ""])

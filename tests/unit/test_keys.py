@@ -82,7 +82,10 @@ def test_the_prompt_comes_last(tmp_path: Path) -> None:
     assert keys.find(environ=environ, prompt=lambda: "typed") == b"typed"
 
 
-def test_without_any_key_one_line_names_every_way_to_give_one(tmp_path: Path) -> None:
+def test_without_any_key_one_line_names_every_way_to_give_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dq.naming._by_options", True)
     with pytest.raises(BadKey) as refused:
         keys.find(environ={"XDG_CONFIG_HOME": str(tmp_path)})
     message = str(refused.value)
@@ -126,8 +129,8 @@ def test_the_users_own_file_that_is_a_broken_link_is_refused_and_not_passed_over
 @pytest.mark.parametrize(
     ("find", "source"),
     [
-        (lambda: keys.find(""), "--authkey"),
-        (lambda: keys.find(b""), "--authkey"),
+        (lambda: keys.find(""), "the authkey given"),
+        (lambda: keys.find(b""), "the authkey given"),
         (lambda: keys.find(environ={"DQ_AUTHKEY": ""}), "DQ_AUTHKEY is"),
         (lambda: keys.find(None, "", environ={}), "--authkey-file"),
         (lambda: keys.find(environ={"DQ_AUTHKEY_FILE": ""}), "DQ_AUTHKEY_FILE is"),

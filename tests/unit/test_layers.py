@@ -15,6 +15,7 @@ PACKAGE = Path(dq.__file__).parent
 
 #: From the bottom up. A module that is not here needs a place before it can be tested.
 LAYERS = [
+    {"naming"},
     {"errors", "light"},
     {"records", "units", "system", "batching", "sqlitefile", "unpickling"},
     {"references"},

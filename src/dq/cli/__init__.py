@@ -9,7 +9,7 @@ import sys
 import click
 
 import dq
-from dq import system
+from dq import naming, system
 from dq.cli.options import Group
 
 
@@ -40,6 +40,7 @@ def cli() -> None:
 
 def main() -> None:
     """Run the command line: the one place where errors become lines and exit codes."""
+    naming.use_options()
     debug = "--debug" in sys.argv
     system.fill_standard_descriptors()
     if sys.stderr is None:  # it was closed: print() would then use standard output

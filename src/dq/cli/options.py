@@ -169,7 +169,8 @@ authkey = stacked(
         " cannot.",
     ),
     option(
-        "--authkey-file", cls=OneFile, metavar="FILE", envvar="DQ_AUTHKEY_FILE", group=SECURITY,
+        "--authkey-file", type=completion.FILE, metavar="FILE", envvar="DQ_AUTHKEY_FILE",
+        group=SECURITY,
         help="A file that holds the key; `dq keygen` writes one.",
     ),
 )  # fmt: skip
@@ -184,15 +185,15 @@ tls = stacked(
         " encryption. psk and certs insist on the key or on certificates.",
     ),
     option(
-        "--tls-cert", cls=OneFile, metavar="FILE", group=SECURITY, rare=True,
+        "--tls-cert", type=completion.FILE, metavar="FILE", group=SECURITY, rare=True,
         help="The certificate to show; `dq keygen --tls` makes one.",
     ),
     option(
-        "--tls-key", cls=OneFile, metavar="FILE", group=SECURITY, rare=True,
+        "--tls-key", type=completion.FILE, metavar="FILE", group=SECURITY, rare=True,
         help="Its private key.",
     ),
     option(
-        "--tls-ca", cls=OneFile, metavar="FILE", group=SECURITY, rare=True,
+        "--tls-ca", type=completion.FILE, metavar="FILE", group=SECURITY, rare=True,
         help="What the other end's certificate is signed by.",
     ),
 )  # fmt: skip

@@ -1,0 +1,36 @@
+"""What a setting is called in a message: `max_message` from Python, `--max-message` on the command
+line, whichever the reader has typed."""
+
+from __future__ import annotations
+
+# Where the option is not the argument's name with dashes.
+OPTIONS = {"initializer": "--init"}
+
+_by_options = False
+
+
+def use_options(yes: bool = True) -> None:
+    """Have messages of this process name options: it is a command, or works for one."""
+    global _by_options
+    _by_options = yes
+
+
+def uses_options() -> bool:
+    return _by_options
+
+
+def setting(name: str, value: object = None, *, by_option: bool = False) -> str:
+    """The name of a setting, with a value of it where one is given.
+
+    Args:
+        by_option: the job comes from a command, whoever works on it.
+
+    >>> setting("max_message"), setting("tls", "psk")
+    ('max_message', "tls='psk'")
+    >>> setting("max_message", by_option=True), setting("tls", "psk", by_option=True)
+    ('--max-message', '--tls psk')
+    """
+    if _by_options or by_option:
+        option = OPTIONS.get(name) or "--" + name.replace("_", "-")
+        return option if value is None else f"{option} {value}"
+    return name if value is None else f"{name}={value!r}"
