@@ -561,7 +561,7 @@ def compare(path: str, then: Facts, now: Facts) -> None:
     if then.get("code") != now.get("code"):
         raise BadJournal(
             f"{path} was made with another {now['task']}: its code, its constants or what it refers"
-            " to have changed since; give another --journal"
+            f" to have changed since; give another {setting('journal')}"
         )
 
 
