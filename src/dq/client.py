@@ -195,6 +195,7 @@ class Client(Connection):
         self.channel.peer_delays = False
         self.run: str = answer["run"]
         self.max_message: int = answer["max_message"]
+        self.hash_seed: int = answer["hash_seed"]  # of the processes that work for it
         self.channel.keep_alive(answer.get("keepalive", KEEPALIVE))
         self.slots: int = answer.get("slots", 0)  # of others, when this one came
         self.busy: int = answer.get("busy", 0)  # batches that they had

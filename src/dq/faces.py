@@ -260,6 +260,7 @@ class LeaseFace:
             "run": q.run,
             "protocol": PROTOCOL,
             "max_message": q.max_message,
+            "hash_seed": q.hash_seed,
             "keepalive": q.keepalive,
             "slots": q.slots,
             "busy": q.busy,

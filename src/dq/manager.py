@@ -21,7 +21,7 @@ from multiprocessing import AuthenticationError
 from multiprocessing.managers import BaseManager, BaseProxy
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from dq import tls, transport, unpickling
+from dq import processes, tls, transport, unpickling
 from dq.errors import BadKey, TlsError
 from dq.faces import ANSWERED, LeaseFace, ResultQueue, TaskQueue
 from dq.light import frozen
@@ -197,7 +197,12 @@ class Server(mpm.Server):
         self._log: Callable[[str], None] = log.warning
         settings = getattr(registry, "settings", Settings())
         loads = LOADS[settings.pickle]
-        queues = Queues(maxsize=settings.maxsize, redeliver=settings.redeliver, loads=loads)
+        queues = Queues(
+            maxsize=settings.maxsize,
+            redeliver=settings.redeliver,
+            hash_seed=processes.hash_seed(),
+            loads=loads,
+        )
         self.serve(queues, loads)
 
     def serve(self, queues: Queues, loads: Loads = unpickling.safe_loads) -> None:

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
-from dq import inputs, keys, system, tasks, transport, units
+from dq import inputs, keys, processes, system, tasks, transport, units
 from dq.board import Rules
 from dq.errors import BadTask, ConnectError, Stopped, TaskError, UsageError
 from dq.light import frozen
@@ -216,6 +216,7 @@ class Master:
             redeliver=redeliver,
             max_message=max_message,
             keepalive=keepalive,
+            hash_seed=processes.hash_seed(),
             loads=loads,
             log=self._report,
         )
@@ -223,6 +224,7 @@ class Master:
         self._server: Server | None = None
         self._supervisor: Supervisor | None = None
         self.ahead: list[Child] | None = None  # task processes that were started before it was
+        self.sharing = workers  # how many the machine's CPUs are for
         self._supervising: threading.Thread | None = None
         self._broken: BaseException | None = None
         self._calls: dict[str, tuple[Line, Callable[[BaseException], None]]] = {}
@@ -295,6 +297,7 @@ class Master:
             max_tasks=local.max_tasks,
             max_memory=local.max_memory,
             inherit=True,
+            sharing=self.sharing,
             # They connect to where this process listens, which its certificate need not name.
             tls=replace(self._tls, check_name=False),
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 
 from dq import keys, system
@@ -18,21 +19,78 @@ from dq.errors import DqError
 OWN = 2
 CELLS = 8
 
+DRAIN = b"d"  # what a process that has been told all reads when it is to leave
+SIZE = 8  # bytes that say how long the message is that tells it all
+
+# What BLAS libraries and others of that kind take the number of their threads from. Each starts one
+# for each CPU where nothing is set: N processes on N CPUs would have N times N.
+THREADS = (
+    "OPENBLAS_NUM_THREADS",
+    "MKL_NUM_THREADS",
+    "BLIS_NUM_THREADS",
+    "VECLIB_MAXIMUM_THREADS",
+    "NUMEXPR_NUM_THREADS",
+    "NUMBA_NUM_THREADS",
+)
+OMP_THREADS = "OMP_NUM_THREADS"  # which most of those go by, too
+HASH_SEED = "PYTHONHASHSEED"
+SLOT = "DQ_SLOT"
+
+_seeds: list[int] = []  # the one that this process has chosen
+
 
 class Child:
     """One task process.
 
     Attributes:
+        number: which of its supervisor's it is, from 0; that of one that it replaces.
         ended: why the supervisor has ended it.
         timed_out: then the one task is charged, and no other of the process's.
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], cells: system.Cells) -> None:
+    def __init__(self, popen: subprocess.Popen[bytes], cells: system.Cells, number: int) -> None:
         self.popen = popen
         self.cells = cells
+        self.number = number
         self.started = time.monotonic()
         self.ended = ""
         self.timed_out = False
+        self._lock = threading.Lock()  # guards the two below, and what is written after the message
+        self._told = False
+        self._draining = False
+
+    def tell(self, message: bytes) -> None:
+        """Tell it what to do, in a thread that has time: the process reads that once it has
+        started, and a pipe takes 64 KiB at most until then."""
+        assert self.popen.stdin is not None
+        try:
+            # One's own, since the other may be closed meanwhile, and its number be another file's.
+            pipe = os.dup(self.popen.stdin.fileno())
+        except (OSError, ValueError):  # it has ended, and been closed
+            return
+        try:
+            left = memoryview(len(message).to_bytes(SIZE, "big") + message)
+            while left:
+                left = left[os.write(pipe, left) :]
+            with self._lock:
+                self._told = True
+                if self._draining:
+                    os.write(pipe, DRAIN)
+        except OSError:
+            pass  # it has died: who waits for it will say so
+        finally:
+            os.close(pipe)
+
+    def drain(self) -> None:
+        """Have it leave once it has been told all; never waits."""
+        assert self.popen.stdin is not None
+        with self._lock:
+            self._draining = True
+            if self._told:
+                try:
+                    os.write(self.popen.stdin.fileno(), DRAIN)
+                except OSError:
+                    pass  # it has died
 
     def close(self) -> None:
         """Give back what it had of this process; it has ended."""
@@ -52,8 +110,14 @@ def slots(cells: system.Cells, threads: int) -> list[memoryview]:
     return [cells.view[start : start + CELLS] for start in starts]
 
 
-def start(threads: int) -> Child:
+def start(threads: int, number: int = 0, sharing: int = 1, seed: int | None = None) -> Child:
     """Start a process for so many slots, which waits to be told the rest on its standard input.
+
+    Args:
+        threads: how many slots.
+        number: which of its supervisor's processes it is.
+        sharing: how many processes the CPUs are for.
+        seed: of its hashes; None for this process's.
 
     Raises:
         DqError: the system has no room for it.
@@ -66,7 +130,7 @@ def start(threads: int) -> Child:
             stdin=subprocess.PIPE,
             stdout=None if _usable(1) else subprocess.DEVNULL,
             pass_fds=(cells.fd,),
-            env=keys.scrub(os.environ),
+            env=_environment(number, sharing, hash_seed() if seed is None else seed),
             # Out of the terminal's group: Ctrl-C is for the supervisor, which lets tasks
             # finish; and whatever a task leaves behind can be ended with it.
             start_new_session=True,
@@ -75,7 +139,31 @@ def start(threads: int) -> Child:
         if cells is not None:
             cells.close()
         raise DqError(f"cannot start a task process: {error.strerror}") from None
-    return Child(popen, cells)
+    return Child(popen, cells, number)
+
+
+def hash_seed() -> int:
+    """The seed of the hashes in all task processes of this process's runs: the user's where
+    PYTHONHASHSEED has one, else a random one. (With one each, as Python has it, `hash("a") % 8`
+    would be another number in each worker.)"""
+    if not _seeds:
+        given = os.environ.get(HASH_SEED, "")
+        _seeds.append(int(given) if given.isdigit() else int.from_bytes(os.urandom(4), "big") or 1)
+    return _seeds[0]
+
+
+def _environment(number: int, sharing: int, seed: int) -> dict[str, str]:
+    environ = keys.scrub(os.environ)
+    environ[SLOT] = str(number)
+    environ[HASH_SEED] = str(seed)
+    if OMP_THREADS not in environ:  # else the user has said how many, for those that go by it too
+        from dq import units  # here, since task processes need none of it
+
+        threads = str(max(1, units.cpus() // max(sharing, 1)))
+        environ[OMP_THREADS] = threads
+        for name in THREADS:
+            environ.setdefault(name, threads)
+    return environ
 
 
 def dismiss(children: list[Child]) -> None:

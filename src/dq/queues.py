@@ -113,6 +113,7 @@ class Queues:
         redeliver: give out again what a plain client got when its connection ends.
         max_message: bytes of the largest input or result.
         keepalive: seconds after which a machine that says nothing counts as gone.
+        hash_seed: of the processes that work for it.
         loads: what unpickles results that plain clients will get.
         clock: seconds of a steady clock.
         log: told, in one line, what people should know.
@@ -126,6 +127,7 @@ class Queues:
         redeliver: bool = True,
         max_message: int = MAX_MESSAGE,
         keepalive: int = KEEPALIVE,
+        hash_seed: int = 0,
         loads: Loads = safe_loads,
         clock: Callable[[], float] = time.monotonic,
         log: Callable[[str], None] = lambda line: None,
@@ -133,6 +135,7 @@ class Queues:
         self.run = os.urandom(8).hex()
         self.max_message = max_message
         self.keepalive = keepalive
+        self.hash_seed = hash_seed
         self.maxsize = maxsize
         self.redeliver = redeliver
         self._loads = loads

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import multiprocessing
 import os
 import pickle
 import queue
@@ -25,8 +26,9 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import count
 
-from dq import naming, processes, worker
+from dq import logs, naming, processes, worker
 from dq.client import Client, backoff
 from dq.errors import (
     AuthenticationFailed,
@@ -55,6 +57,7 @@ from dq.worker import (
     SPAN,
     STATE,
     Config,
+    Parents,
 )
 
 TICK = 0.05  # seconds between two looks at deadlines and memory
@@ -77,7 +80,9 @@ class Plan:
         reconnect: seconds to look for a master that has gone.
         max_tasks: tasks after which a process is replaced.
         max_memory: bytes of resident memory beyond which a process is ended.
-        inherit: whether task processes are this program's own, and get its `sys.argv`.
+        inherit: whether task processes are this program's own, and get its `sys.argv`, its
+            `multiprocessing` authkey and how it logs.
+        sharing: how many processes the machine's CPUs are for; 0 for as many as it runs.
         tls: how connections are encrypted.
         allow: what the master may name, as `dq.allow.check` has it; empty for anything.
     """
@@ -91,6 +96,7 @@ class Plan:
     max_tasks: int | None = None
     max_memory: int | None = None
     inherit: bool = False
+    sharing: int = 0
     tls: Tls = PLAIN
     allow: tuple[str, ...] = ()
 
@@ -152,6 +158,7 @@ class Supervisor:
         self._plain = False
         self._charges: list[tuple[str, int, int, int, str]] = []  # not yet told to the master
         self._run = ""
+        self._hash_seed = processes.hash_seed()  # until a master says which
         self._failures = 0  # processes in a row that ended before they worked
         self._replace_at: list[float] = []
         self._no_room_since: float | None = None
@@ -220,6 +227,7 @@ class Supervisor:
             self._plain = True
             return
         self._run = self._client.run
+        self._hash_seed = self._client.hash_seed
         threading.Thread(target=self._watch_master, args=(self._client,), daemon=True).start()
 
     def run(self) -> None:
@@ -270,8 +278,7 @@ class Supervisor:
         self._replace_at.clear()
         for child in self._children:
             child.cells.view[worker.LEAVING] = 1
-            with contextlib.suppress(OSError):
-                os.write(child.popen.stdin.fileno(), worker.DRAIN)  # type: ignore[union-attr]  # a pipe
+            child.drain()
 
     # Processes
 
@@ -292,33 +299,42 @@ class Supervisor:
             due -= 1
 
     def _start(self) -> None:
-        plan = self.plan
-        child = self._ahead.pop() if self._ahead else processes.start(plan.threads)
+        child = self._ahead.pop() if self._ahead else self._start_process()
         try:
-            threading.Thread(target=self._wait, args=(child,), daemon=True).start()
+            message = pickle.dumps(self._config(child))
+            threading.Thread(target=self._wait, args=(child, message), daemon=True).start()
         except RuntimeError as error:  # there is no memory for its stack
             processes.dismiss([child])
             raise DqError(f"cannot start a task process: {error}") from None
         self._children.add(child)
-        config = Config(
-            plan.address,
-            plan.authkey,
-            self.group,
-            plan.threads,
-            child.cells.fd,
-            os.getpid(),
-            tuple(sys.path),
-            tuple(sys.argv) if plan.inherit else None,
-            plan.task,
-            plan.reconnect,
-            plan.max_tasks,
-            plan.tls,
-            plan.allow,
+
+    def _start_process(self) -> Child:
+        plan = self.plan
+        taken = {child.number for child in self._children}
+        number = next(number for number in count() if number not in taken)
+        sharing = plan.sharing or plan.processes
+        return processes.start(plan.threads, number, sharing, self._hash_seed)
+
+    def _config(self, child: Child) -> Config:
+        plan = self.plan
+        return Config(
+            address=plan.address,
+            authkey=plan.authkey,
+            group=self.group,
+            number=child.number,
+            hash_seed=self._hash_seed,
+            threads=plan.threads,
+            cells=child.cells.fd,
+            parent=os.getpid(),
+            path=tuple(sys.path),
+            task=plan.task,
+            reconnect=plan.reconnect,
+            max_tasks=plan.max_tasks,
+            tls=plan.tls,
+            allow=plan.allow,
+            parents=_of_this_program() if plan.inherit else None,
             by_options=naming.uses_options(),
         )
-        with contextlib.suppress(OSError):  # it has died already: its waiter will say so
-            assert child.popen.stdin is not None
-            os.write(child.popen.stdin.fileno(), pickle.dumps(config))
 
     def _on_no_room(self, error: DqError) -> None:
         """Go on with those there are, and try again: descriptors, memory, processes come free."""
@@ -330,7 +346,8 @@ class Supervisor:
         elif not self._children and now - self._no_room_since > LONGEST:
             raise error
 
-    def _wait(self, child: Child) -> None:
+    def _wait(self, child: Child, message: bytes) -> None:
+        child.tell(message)
         child.popen.wait()
         self._events.put(Ended(child))
 
@@ -459,6 +476,11 @@ class Supervisor:
         if known and str(error) != self._refusal:
             self._refusal = str(error)
             self._log(self._refusal)
+
+
+def _of_this_program() -> Parents:
+    authkey = multiprocessing.current_process().authkey
+    return Parents(tuple(sys.argv), bytes(authkey), logs.setup())
 
 
 def _end_group(child: Child) -> None:

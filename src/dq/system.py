@@ -16,6 +16,9 @@ _LAST_ACK_RECV = slice(56, 60)  # milliseconds; of struct tcp_info in <linux/tcp
 # Containers can have a hard limit of a thousand million, and an old program that a task starts
 # would close that many descriptors one by one.
 _ENOUGH_DESCRIPTORS = 1 << 20
+# Descriptors below are left to tasks: where a number is taken for a file's name, `open(5)` must not
+# find dq's own connection.
+_RESERVED = 100
 _MACOS_OPEN_MAX = 10240  # the most that macOS takes where its hard limit says "infinite"
 
 
@@ -108,6 +111,59 @@ def _unlinked_file(length: int) -> int:
         file.write(bytes(length))
         file.flush()
         return os.dup(file.fileno())
+
+
+class HighDescriptors:
+    """While entered, what is opened has descriptors from 100 on; lower ones where there are not so
+    many.
+
+    >>> with HighDescriptors():
+    ...     pipe = os.pipe()
+    >>> min(pipe) >= 100 or min(pipe)
+    True
+    >>> [os.close(end) for end in pipe]
+    [None, None]
+    """
+
+    def __init__(self) -> None:
+        self._taken: list[int] = []
+
+    def __enter__(self) -> None:
+        try:
+            while not self._taken or self._taken[-1] < _RESERVED:
+                self._taken.append(os.dup(self._taken[0]) if self._taken else _null())
+        except OSError:  # there are no more
+            self.__exit__()
+
+    def __exit__(self, *exc: object) -> None:
+        while self._taken:
+            os.close(self._taken.pop())
+
+
+def _null() -> int:
+    return os.open(os.devnull, os.O_RDWR)
+
+
+def moved_up(sock: socket.socket) -> socket.socket:
+    """A socket with a descriptor from 100 on, in place of this one; this one where that cannot be.
+
+    >>> import socket
+    >>> with moved_up(socket.socket()) as sock:
+    ...     sock.fileno() >= 100 or sock.fileno()
+    True
+    """
+    import socket  # here to keep start-up fast: who has a socket has paid for it
+
+    try:
+        import fcntl  # missing on Windows
+
+        high = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, _RESERVED)
+    except (ImportError, OSError):  # or there are not so many descriptors
+        return sock
+    moved = socket.socket(sock.family, sock.type, sock.proto, fileno=high)
+    moved.settimeout(sock.gettimeout())
+    sock.close()
+    return moved
 
 
 def fill_standard_descriptors() -> None:

@@ -520,7 +520,8 @@ def reachable(host: str, port: int) -> tuple[str, int]:
 def open_socket(address: Address, timeout: float | None = None) -> socket.socket:
     """A socket connected to an address, within `timeout` seconds for each way to it."""
     if not isinstance(address, str):
-        return socket.create_connection(reachable(*address), timeout)
+        sock = socket.create_connection(reachable(*address), timeout)
+        return system.moved_up(sock)
     sock = socket.socket(socket.AF_UNIX)
     try:
         sock.settimeout(timeout)
@@ -528,7 +529,7 @@ def open_socket(address: Address, timeout: float | None = None) -> socket.socket
     except BaseException:
         sock.close()
         raise
-    return sock
+    return system.moved_up(sock)
 
 
 def dial(

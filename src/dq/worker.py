@@ -12,6 +12,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import multiprocessing
 import os
 import pickle
 import queue
@@ -31,7 +32,7 @@ from dq.client import Client, Grant, Outcomes, PlainClient, backoff
 from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError, Unreadable
 from dq.light import TYPE_CHECKING, cast, frozen
 from dq.naming import setting
-from dq.processes import CELLS, OWN
+from dq.processes import CELLS, DRAIN, OWN
 from dq.records import (
     LONGEST_NAME,
     LONGEST_TEXT,
@@ -48,7 +49,11 @@ from dq.transport import MAX_MESSAGE, Address
 
 if TYPE_CHECKING:
     import asyncio
+    from collections.abc import Awaitable
+    from concurrent.futures import Future
     from typing import NoReturn
+
+    from dq.logs import Setup
 
 # Cells that a slot shares with its supervisor: the lease it works on (0 between batches), the
 # index of the task it is in, and when that has to be over, in nanoseconds of the monotonic clock;
@@ -65,7 +70,6 @@ CONNECTED, LOADING, LOADED = 1, 2, 3
 # How a task process ends, for its supervisor.
 CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
 
-DRAIN = b"d"
 TICK = 0.1  # seconds between two looks of the monitor
 PATIENCE = 2  # looks at the same task, after which what waits behind it is handed back
 LATE = 0.25  # seconds of work after which a look reports what is done, and lets the batch go on,
@@ -74,7 +78,23 @@ BRIEF = 1e-6  # seconds; of tasks shorter than this only each SPAN_OF_BRIEF-th i
 SPAN_OF_BRIEF = 64
 IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
 FAREWELL = 4.0  # seconds for what a task has registered with atexit; less than a master waits
+TIMED = ("jsonl", "results")  # forms of results that have their seconds with them
 TO_CODE = 5.0  # seconds that a task with a time limit has besides: to unpickle, to encode results
+
+
+@frozen
+class Parents:
+    """What task processes have of the program whose own they are.
+
+    Args:
+        argv: its `sys.argv`.
+        authkey: multiprocessing's, without which a `Manager`'s proxies could not be used.
+        logs: how it logs to its terminal; None where it does not.
+    """
+
+    argv: tuple[str, ...]
+    authkey: bytes
+    logs: Setup | None = None
 
 
 @frozen
@@ -85,33 +105,37 @@ class Config:
         address: the master's.
         authkey: the shared key.
         group: random name of the supervisor.
+        number: which of its processes this is, from 0.
+        hash_seed: what its hashes have been seeded with.
         threads: task slots.
         cells: descriptor of the shared cells.
         parent: pid of the supervisor.
         path: `sys.path` to use.
-        argv: `sys.argv` to use; None to keep one's own.
         task: what to call with the items of plain clients and plain masters.
         reconnect: seconds to look for a master that has gone.
         max_tasks: tasks after which the process is replaced.
         tls: how connections are encrypted.
         allow: patterns of what the master may name; none for anything.
         by_options: whether messages name options of the command, rather than arguments.
+        parents: what it has of the program that started it, where that is its own.
     """
 
     address: Address
     authkey: bytes
     group: str
+    number: int = 0
+    hash_seed: int = 0
     threads: int = 1
     cells: int = -1
     parent: int = 0
     path: tuple[str, ...] = ()
-    argv: tuple[str, ...] | None = None
     task: TaskRef | None = None
     reconnect: float = 60.0
     max_tasks: int | None = None
     tls: Tls = PLAIN
     allow: tuple[str, ...] = ()
     by_options: bool = False
+    parents: Parents | None = None
 
     def load(self, ref: TaskRef) -> Callable[..., object]:
         """The function that the master names.
@@ -156,21 +180,70 @@ class Leave(Exception):
 
 
 class Loop:
-    """The event loop on which a process awaits its `async def` tasks, in a thread of its own."""
+    """The event loop on which a process awaits its `async def` tasks, in a thread of its own.
+
+    Whatever a task does to it: no other that is awaited at the same time is left waiting for ever.
+    """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = threading.Lock()  # guards the loop's start
+        self._lock = threading.Lock()  # guards the loop's start, and what is awaited
+        self._awaited: set[Future[tuple[object, BaseException | None]]] = set()
 
-    def run(self, coroutine: object) -> object:
+    def run(self, awaitable: Awaitable[object]) -> object:
         """Await on the loop; the calling slot waits."""
         import asyncio  # here, since it costs every start 30 ms and few tasks need it
 
+        awaiting = _awaited(awaitable)
         with self._lock:
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
-                threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()  # type: ignore[arg-type]
+                self._start()
+            assert self._loop is not None
+            future = asyncio.run_coroutine_threadsafe(awaiting, self._loop)
+            self._awaited.add(future)
+        try:
+            value, error = future.result()
+        finally:
+            with self._lock:
+                self._awaited.discard(future)
+        if error is not None:
+            raise error
+        return value
+
+    def _start(self) -> None:
+        import asyncio
+
+        with system.HighDescriptors():
+            loop = asyncio.new_event_loop()
+        with contextlib.suppress(AttributeError):  # of a loop that is written in C
+            loop.stop = _refuse_to_stop  # type: ignore[method-assign]
+        self._loop = loop
+        threading.Thread(target=self._run_for_ever, args=(loop,), daemon=True).start()
+
+    def _run_for_ever(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the loop again after a SystemExit or KeyboardInterrupt, which end it when they come
+        out of what a task has left to run by itself; another one where this has been closed."""
+        while not loop.is_closed():
+            with contextlib.suppress(BaseException):
+                loop.run_forever()
+        with self._lock:
+            self._loop = None
+            left, self._awaited = self._awaited, set()
+        for future in left:
+            with contextlib.suppress(BaseException):  # it has its result, after all
+                future.set_exception(RuntimeError("a task has closed the event loop"))
+
+
+def _refuse_to_stop() -> NoReturn:
+    raise RuntimeError("the event loop runs other tasks too, and cannot be stopped by one")
+
+
+async def _awaited(awaitable: Awaitable[object]) -> tuple[object, BaseException | None]:
+    """What comes of something awaited; a SystemExit that it raises is not to end the loop."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
 
 
 class Program:
@@ -178,15 +251,35 @@ class Program:
 
     def __init__(self, spec: JobSpec, config: Config, loop: Loop) -> None:
         self.spec = spec
-        function = _load(spec, config)
+        function = _load(spec, config, loop)
         self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, loads_for(config.allow))
         self.call = {"": function, "items": _unpacking(function, spec), "call": _calling(function)}[
             spec.unpack
         ]
         if tasks.is_async(function):
             self.call = _awaiting(self.call, loop)
-        self.timed = spec.output in ("jsonl", "results")
+        else:
+            self.call = self._trying(self.call, loop)
+        self.timed = spec.output in TIMED
         self.brief = False  # whether its tasks have turned out to be very short
+
+    def _trying(self, call: Callable[[object], object], loop: Loop) -> Callable[[object], object]:
+        """The same function, while it is not known whether its results are to be awaited, though
+        it is no `async def`: its first batch says. (A look at each result is a third of a no-op.)
+        """
+        awaiting = _awaiting(call, loop)
+        self.trying = True
+
+        def tried(item: object) -> object:
+            result = call(item)
+            if is_awaitable(result):
+                self.call, self.trying = awaiting, False
+                return loop.run(cast("Awaitable[object]", result))
+            if self.trying:
+                self.call, self.trying = call, False
+            return result
+
+        return tried
 
     def caller(self, slot: Slot, bad: bool) -> Callable[[object], object]:
         """What a slot calls with each input: the function, with only what this job needs
@@ -199,25 +292,29 @@ class Program:
         return _checking(call) if bad else call
 
 
-def _load(spec: JobSpec, config: Config) -> Callable[..., object]:
+def _load(spec: JobSpec, config: Config, loop: Loop) -> Callable[..., object]:
     """A job's function, after its initializer has been called."""
     if spec.init is not None and spec.init.kind == "value" and not spec.init.data:
         assert spec.ref is not None
         config.check(spec.ref)
         function, initializer = tasks.load_values(spec.ref)  # together, so that they share globals
-        _initialize(initializer, spec.init, spec)
+        _initialize(initializer, spec.init, spec, loop)
         return function
     if spec.init is not None:
-        _initialize(config.load(spec.init), spec.init, spec)
+        _initialize(config.load(spec.init), spec.init, spec, loop)
     if spec.ref is not None:
         return config.load(spec.ref)
     assert config.task is not None
     return tasks.load(config.task)
 
 
-def _initialize(initializer: Callable[..., object], ref: TaskRef, spec: JobSpec) -> None:
+def _initialize(
+    initializer: Callable[..., object], ref: TaskRef, spec: JobSpec, loop: Loop
+) -> None:
     try:
-        initializer()
+        result = initializer()
+        if is_awaitable(result):
+            loop.run(cast("Awaitable[object]", result))
     except BaseException as error:  # SystemExit too
         name = setting("initializer", by_option=outputs.is_command(spec.output))
         raise BadTask(f"{name} {ref} failed: {type(error).__name__}: {error}") from error
@@ -246,8 +343,19 @@ def _calling(function: Callable[..., object]) -> Callable[[object], object]:
     return call
 
 
-def _awaiting(function: Callable[[object], object], loop: Loop) -> Callable[[object], object]:
-    return lambda item: loop.run(function(item))
+def is_awaitable(value: object) -> bool:
+    """Whether it is to be awaited."""
+    return hasattr(type(value), "__await__")
+
+
+def _awaiting(call: Callable[[object], object], loop: Loop) -> Callable[[object], object]:
+    def awaited(item: object) -> object:
+        result = call(item)
+        if is_awaitable(result):
+            return loop.run(cast("Awaitable[object]", result))
+        return result
+
+    return awaited
 
 
 def _limited(
@@ -388,8 +496,10 @@ class Slot:
 
     def _check_run(self, client: Client) -> None:
         """A master that was started again gets a fresh process: this one has the modules, and
-        the plain clients' function, of before."""
-        if self.process.master not in ("", client.run):
+        the plain clients' function, of before. So does one that has another seed for hashes, from
+        a supervisor that has not seen it yet."""
+        started_for = self.process.config.hash_seed
+        if self.process.master not in ("", client.run) or client.hash_seed != started_for:
             client.close()
             raise Leave(RECYCLE)
         self.process.master = client.run
@@ -439,7 +549,7 @@ class Slot:
         except BadTask as error:
             where = self.process.name
             text = f"worker {where} cannot load this job: {error}; its sys.path is {sys.path}"
-            if self.process.config.argv is None:  # else the master's terminal is this one's
+            if self.process.config.parents is None:  # else the master's terminal is this one's
                 print(f"dq: cannot load this job: {error}", file=sys.stderr, flush=True)
             self.view[LEASE] = 0
             return Outcomes(client.run, grant.lease, grant.start, refusal=text[:LONGEST_TEXT])
@@ -591,6 +701,7 @@ class Slot:
             self._grant.attempt,
             self.process.name,
             limit,
+            self.process.loop.run,
         )
         view[ENCODING] = view[CODED_BY] = 0
 
@@ -742,12 +853,15 @@ def encode(
     attempt: int,
     worker: str,
     limit: int,
+    finish: Callable[[Awaitable[object]], object],
 ) -> list[Outcome]:
     """The outcomes of consecutive tasks that returned: one blob, or as many as it takes to keep a
-    result that cannot be encoded, or is over the limit, by itself."""
+    result that cannot be encoded, or is over the limit, by itself. What is to be awaited, as few
+    results that come here are, is finished by `finish`."""
     count = len(results)
     try:
         blob, seconds = _blob(form, start, items, results, attempt, worker)
+        _check_run(form, blob, results)
         if len(blob) <= limit:
             return [Done(count, blob, seconds)]
         if count == 1:
@@ -756,13 +870,79 @@ def encode(
             return [Failed(Failure("ResultTooLarge", text), retry=False)]
     except BaseException as error:  # SystemExit too: it is the result's
         if count == 1:
-            found = describe(error)
-            text = f"this result cannot be sent: {found.message}"
-            return [Failed(Failure(found.type, text), retry=False)]
+            return _settle(form, start, items, results[0], error, attempt, worker, limit, finish)
     half = count // 2
-    first = encode(form, start, items[:half], results[:half], attempt, worker, limit)
-    rest = encode(form, start + half, items[half:], results[half:], attempt, worker, limit)
-    return first + rest
+    rest = attempt, worker, limit, finish
+    first = encode(form, start, items[:half], results[:half], *rest)
+    return first + encode(form, start + half, items[half:], results[half:], *rest)
+
+
+def _settle(
+    form: str,
+    start: int,
+    items: list[object],
+    result: object,
+    error: BaseException,
+    attempt: int,
+    worker: str,
+    limit: int,
+    finish: Callable[[Awaitable[object]], object],
+) -> list[Outcome]:
+    """The outcome of a task whose result cannot be encoded as it is."""
+    value, seconds = _value(form, result)
+    if not is_awaitable(value):
+        return [Failed(_unsendable(value, error), retry=False)]
+    try:
+        value = finish(cast("Awaitable[object]", value))
+    except BaseException as raised:  # the task's
+        return [Failed(describe(raised))]
+    again: object = (value, seconds) if form in TIMED else value
+    return encode(form, start, items, [again], attempt, worker, limit, finish)
+
+
+def _value(form: str, result: object) -> tuple[object, float]:
+    """A result without its seconds, and those."""
+    return cast("tuple[object, float]", result) if form in TIMED else (result, 0.0)
+
+
+def _check_run(form: str, blob: bytes, results: list[object]) -> None:
+    """Refuse what is still to be run: its `str`, or its pickle, is of no use to anybody.
+
+    Raises:
+        TypeError: there is a generator, a coroutine or the like in the results.
+    """
+    if is_suspicious(form, blob):
+        for result in results:
+            complaint = _complaint(_value(form, result)[0])
+            if complaint is not None:
+                raise TypeError(complaint)
+
+
+def is_suspicious(form: str, blob: bytes) -> bool:
+    """Whether there may be iterators or awaitables among encoded results: the `str` of one has its
+    address, and of those that can be pickled each is of one of two modules. (A look at each result
+    would take a tenth of a short task.)
+
+    >>> is_suspicious("text", f"{map(str, [])}".encode()), is_suspicious("text", b"1\\n2\\n")
+    (True, False)
+    """
+    if form in ("text", "jsonl"):
+        return b" at 0x" in blob or b"<_io." in blob
+    return b"builtins" in blob or b"itertools" in blob
+
+
+def _complaint(value: object) -> str | None:
+    from dq import lazy  # which few results give a reason to import
+
+    return lazy.complaint(value)
+
+
+def _unsendable(value: object, error: BaseException) -> Failure:
+    complaint = _complaint(value)
+    if complaint is not None:
+        return Failure("TypeError", complaint)
+    found = describe(error)
+    return Failure(found.type, f"this result cannot be sent: {found.message}")
 
 
 def _blob(
@@ -794,7 +974,7 @@ class Process:
         self.max_result = MAX_MESSAGE
         self._programs: dict[str, Program] = {}
         self._loading = threading.Lock()  # guards programs
-        self._loop = Loop()
+        self.loop = Loop()
         self._lock = threading.Lock()  # guards the count of tasks, and `_codes`
         self._codes: list[int] = []  # of slots that have left
         self._left = config.max_tasks
@@ -824,7 +1004,7 @@ class Process:
                 spec = self.specs[job]
                 self.note(LOADING)
                 try:
-                    program = Program(spec, self.config, self._loop)
+                    program = Program(spec, self.config, self.loop)
                 finally:
                     self.note(LOADED)
                 self._programs[job] = program
@@ -896,8 +1076,7 @@ class Process:
             self.note(LOADING)
             function = tasks.load(self.config.task)
         call: Callable[[object], object] = function
-        if tasks.is_async(function):
-            call = _awaiting(call, self._loop)
+        call = _awaiting(call, self.loop)
         while True:
             try:
                 config = self.config
@@ -974,9 +1153,11 @@ class Process:
 def _answer(call: Callable[[object], object], item: object) -> object:
     """What goes to a plain master: a value, or why there is none."""
     try:
-        return call(item)
+        value = call(item)
     except BaseException as error:  # SystemExit too: it is the task's
         return as_error(describe(error))
+    complaint = _complaint(value)
+    return value if complaint is None else as_error(Failure("TypeError", complaint))
 
 
 def _put(client: PlainClient, value: object) -> None:
@@ -997,21 +1178,21 @@ def main() -> None:
     """What a supervisor starts, without the garbage collector until here."""
     gc.freeze()
     gc.enable()
-    lifeline = os.dup(0)
-    with open(lifeline, "rb", buffering=0, closefd=False) as pipe:
+    with system.HighDescriptors():
+        lifeline = os.dup(0)
         try:
-            config: Config = pickle.load(pipe)
+            config = _read_config(lifeline)
         except EOFError:
             os._exit(1)  # there was nothing to do after all
-    system.die_with_parent(config.parent)
+        system.die_with_parent(config.parent)
+        cells = system.Cells.open(os.dup(config.cells), processes.count(config.threads))
+    os.close(config.cells)
     naming.use_options(config.by_options)
     with open(os.devnull, "rb") as devnull:
         os.dup2(devnull.fileno(), 0)
     os.dup2(2, 1)  # what a task prints, or a program it starts, must not end up among results
     sys.path[:] = config.path
-    if config.argv is not None:
-        sys.argv[:] = config.argv
-    cells = system.Cells.open(config.cells, processes.count(config.threads))
+    _become(config)
     references.name_apart()
     process = Process(config, cells)
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the supervisor's to understand
@@ -1020,6 +1201,42 @@ def main() -> None:
     threading.Thread(target=process.listen, args=(lifeline,), daemon=True).start()
     threading.Thread(target=process.monitor, daemon=True).start()
     process.run()
+
+
+def _read_config(pipe: int) -> Config:
+    """What a supervisor tells, and not a byte of what it may say later.
+
+    Raises:
+        EOFError: nothing.
+    """
+    size = int.from_bytes(_read(pipe, processes.SIZE), "big")
+    config: Config = pickle.loads(_read(pipe, size))
+    return config
+
+
+def _read(pipe: int, size: int) -> bytes:
+    """So many bytes: a pipe has 64 KiB at a time."""
+    parts: list[bytes] = []
+    while size:
+        parts.append(os.read(pipe, size))
+        if not parts[-1]:
+            raise EOFError
+        size -= len(parts[-1])
+    return b"".join(parts)
+
+
+def _become(config: Config) -> None:
+    """Have what tasks may look for in the process that runs them: as a Pool's have it."""
+    current = multiprocessing.current_process()
+    current._identity = (config.number + 1,)  # where recipes for a Pool look
+    if config.parents is None:
+        return
+    sys.argv[:] = config.parents.argv
+    current.authkey = config.parents.authkey
+    if config.parents.logs is not None:
+        from dq import logs  # which few programs need
+
+        logs.apply(config.parents.logs)
 
 
 def _leave_in_time(code: int, cells: system.Cells) -> None:

@@ -375,3 +375,58 @@ def test_dev_mode_has_nothing_to_complain_about_at_the_command(
     done = run(sys.executable, *argv, cwd=project, input="1\n2\n")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(done.stdout.splitlines()) == 2
+
+
+# -- what task processes have of the program that starts them
+
+
+def test_a_managers_proxies_work_in_tasks(tmp_path: Path) -> None:
+    write(tmp_path, "def put(box, x):\n    box[x] = x * x\n", "jobs.py")
+    source = (
+        "import functools, multiprocessing, dq, jobs\n"
+        "if __name__ == '__main__':\n"
+        "    box = multiprocessing.Manager().dict()\n"
+        "    dq.run(functools.partial(jobs.put, box), range(3), workers=2)\n"
+        "    print(sorted(box.items()))\n"
+    )
+    assert_prints(script(write(tmp_path, source)), "[(0, 0), (1, 1), (2, 4)]\n")
+
+
+LOGGING = """
+import logging, sys, dq
+
+def work(x):
+    logging.getLogger("app").info("working on %s", x)
+    logging.getLogger("app.quiet").warning("not this")
+    logging.getLogger("other").debug("nor this")
+    return x
+
+if __name__ == "__main__":
+    {setup}
+    logging.getLogger("app.quiet").setLevel(logging.ERROR)
+    dq.run(work, [1], workers=1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("setup", "expected"),
+    [
+        ("logging.basicConfig(level='INFO')", "INFO:app:working on 1\n"),
+        (
+            "logging.basicConfig(level='INFO', stream=sys.stdout, format='{name}!', style='{')",
+            "app!\n",
+        ),
+        ("logging.basicConfig(level='WARNING')", ""),
+        ("logging.basicConfig(level='INFO', filename='log')", ""),
+        ("pass", ""),
+    ],
+)
+def test_tasks_log_to_standard_error_where_the_script_logs_to_a_terminal(
+    tmp_path: Path, setup: str, expected: str
+) -> None:
+    done = script(write(tmp_path, LOGGING.format(setup=setup)), cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.replace("not this\n", "")) == (
+        0,
+        "",
+        expected,
+    )

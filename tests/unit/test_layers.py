@@ -17,7 +17,7 @@ PACKAGE = Path(dq.__file__).parent
 LAYERS = [
     {"naming"},
     {"errors", "light"},
-    {"records", "units", "system", "batching", "sqlitefile", "unpickling"},
+    {"records", "units", "system", "logs", "lazy", "batching", "sqlitefile", "unpickling"},
     {"references"},
     {"by_value"},
     {"board", "certs", "digests", "inputs", "keys", "tasks", "tls"},

@@ -69,7 +69,11 @@ def run(**given: Any) -> None:
     workers = _needed(given, cpus)
     # While they import what they need, so does this process: that is half of what a short run
     # takes. More than there are CPUs would only be in each other's way.
-    ahead = [processes.start(given["threads"]) for _ in range(min(workers, cpus))]
+    given["sharing"] = given["workers"] or workers  # the CPUs; those that were asked for
+    ahead = [
+        processes.start(given["threads"], number, given["sharing"])
+        for number in range(min(workers, cpus))
+    ]
     from dq.cli import runs  # after the above, which it is about
 
     runs.run(given, workers, ahead)

@@ -35,7 +35,7 @@ def run(given: dict[str, Any], workers: int, ahead: list[Child]) -> None:
         if given["port"] is not None:
             authkey = _key_to_serve(given, given["host"])
         master = _master(None, given, given["port"], authkey, workers=workers)
-        master.ahead = ahead
+        master.ahead, master.sharing = ahead, given["sharing"]
         _serve_job(master, ref, given)
     finally:
         processes.dismiss(ahead)  # those that nothing came to be known for
