@@ -24,6 +24,10 @@ class BadTask(UsageError):
     """Raised when a TASK cannot be found, imported or called."""
 
 
+class MissingModule(BadTask):
+    """Raised when the module of a TASK needs another one that cannot be imported here."""
+
+
 class BadInput(UsageError):
     """Raised when an input cannot be read; the message names its line."""
 

@@ -17,6 +17,7 @@ workers of its own.
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import itertools
 import logging
@@ -29,7 +30,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 from dq import inputs, keys, processes, system, tasks, transport, units
 from dq.board import Rules
-from dq.errors import BadTask, ConnectError, Stopped, TaskError, UsageError
+from dq.errors import BadTask, ConnectError, MissingModule, Stopped, TaskError, UsageError
 from dq.light import frozen
 from dq.lines import Line, results_of
 from dq.manager import LOADS, Registry, Server
@@ -198,10 +199,12 @@ class Master:
         self._rules = Rules(retries, retry_delay, timeout, max_deaths, max_failures, batch)
         self._local = Local(workers, threads, max_tasks, max_memory)
         self.unpack = unpack
+        self._report = report or log.warning
+        self._missing: set[str] = set()  # libraries, in words
         self._initializer = initializer
         if initializer is not None:
-            initial(initializer)
-        self._report = report or log.warning
+            with self._libraries_elsewhere():
+                initial(initializer)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._authkey = self._find_key(authkey, port)
         self._listens = port is not None
@@ -430,7 +433,7 @@ class Master:
         reader_feeds: bool = False,
     ) -> Job:
         """Start a job with values for inputs; arguments as for `map` and `open`."""
-        check(task, unpack=self.unpack)
+        self._check(task)
         ref, init = tasks.refer_both(task, self._initializer)
         opened = self.open_journal(
             journal, ref, kind="values", output=output, retry_failed=retry_failed, function=task
@@ -543,8 +546,26 @@ class Master:
         self.queues.close(line)
 
     def _default_spec(self, task: str | Function) -> JobSpec:
-        check(task, unpack=self.unpack)
+        self._check(task)
         return self._spec(*self.refer(task), id="plain")
+
+    def _check(self, task: str | Function) -> None:
+        """Refuse a task that workers could not call. What the libraries of others are missing for
+        is theirs to say: a master opens neither inputs nor results."""
+        with self._libraries_elsewhere():
+            check(task, unpack=self.unpack)
+
+    @contextlib.contextmanager
+    def _libraries_elsewhere(self) -> Iterator[None]:
+        """Let a library be missing here, said once, where all the workers are elsewhere."""
+        try:
+            yield
+        except MissingModule as error:
+            if self._local.workers:
+                raise
+            if str(error) not in self._missing:
+                self._missing.add(str(error))
+                self._report(f"{error}; serving all the same: workers must have it")
 
     def _spec(
         self,

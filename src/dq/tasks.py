@@ -11,7 +11,7 @@ from collections.abc import Callable
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from dq import references
-from dq.errors import BadTask
+from dq.errors import BadTask, MissingModule
 from dq.light import cast, frozen
 from dq.naming import setting
 
@@ -177,8 +177,8 @@ def _load_module(ref: TaskRef) -> ModuleType:
         return importlib.import_module(ref.where) if ref.kind == "module" else _load_file(ref)
     except BadTask:
         raise
-    except ModuleNotFoundError as error:
-        raise BadTask(_no_module(ref, error)) from error
+    except ImportError as error:
+        raise _import_error(ref, error) from error
     except BaseException as error:  # SystemExit too: a module may do anything when imported
         raise BadTask(f"cannot import {ref.where}: {_place(error, ref)}") from error
     finally:
@@ -228,10 +228,41 @@ def _missing(ref: TaskRef, part: str, found: object) -> str:
     return f"{ref.where} has no {part!r}{hint}"
 
 
-def _no_module(ref: TaskRef, error: ModuleNotFoundError) -> str:
-    missing = error.name or ref.where
-    if missing != ref.where and not ref.where.startswith(f"{missing}."):
-        return f"cannot import {ref.where}: {_place(error, ref)}"
+def _import_error(ref: TaskRef, error: ImportError) -> BadTask:
+    missing = error.name or ""
+    if isinstance(error, ModuleNotFoundError) and f"{ref.where}.".startswith(f"{missing}."):
+        return BadTask(_no_module(ref))
+    text = f"cannot import {ref.where}: {_place(error, ref)}"
+    if ref.kind == "file" and not missing and "relative import" in str(error):
+        return BadTask(f"{text}; {_as_part_of_its_package(ref)}")
+    return (MissingModule if _is_of_others(missing, error.path, ref) else BadTask)(text)
+
+
+def _is_of_others(name: str, path: str | None, ref: TaskRef) -> bool:
+    """Whether what could not be imported, or not from, is a library rather than the user's own."""
+    if not name or name.partition(".")[0] == ref.where.partition(".")[0]:
+        return False
+    if path is None:
+        return True
+    folders = path.split(os.sep)
+    installed = "site-packages" in folders or "dist-packages" in folders
+    return installed or not path.startswith(os.getcwd() + os.sep)
+
+
+def _as_part_of_its_package(ref: TaskRef) -> str:
+    """What to do about a file that is part of a package, which its path does not say."""
+    root, base = os.path.split(file_path(ref))
+    parts = [base[:-3]]
+    while not parts[1:] or os.path.isfile(os.path.join(root, "__init__.py")):
+        root, package = os.path.split(root)
+        parts.insert(0, package)
+    if not all(part.isidentifier() for part in parts):
+        return "relative imports need a package, and no package has the name of that folder"
+    where = "" if root == os.getcwd() else f", in the folder {root}"
+    return f"it is part of a package: give {'.'.join(parts)}:{ref.name} as the TASK{where}"
+
+
+def _no_module(ref: TaskRef) -> str:
     import difflib
 
     here = sorted(name[:-3] for name in os.listdir(".") if name.endswith(".py"))

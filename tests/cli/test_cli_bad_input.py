@@ -35,7 +35,7 @@ MODULES = [
 @pytest.mark.parametrize(("source", "message"), MODULES)
 def test_a_bad_task_is_refused(project: Path, command: str, source: str, message: str) -> None:
     (project / "work.py").write_text(source)
-    assert_refused(dq(command, "work:f", "1", cwd=project, env=KEY), 2, message)
+    assert_refused(dq(command, "work:f", "1", "-w", "1", cwd=project, env=KEY), 2, message)
 
 
 @pytest.mark.parametrize(("source", "message"), MODULES[:-3])

@@ -14,13 +14,22 @@ from dq import inputs, keys, processes
 from dq.cli.options import is_typed
 from dq.cli.progress import Progress
 from dq.cli.signals import FINISHING, Stages
-from dq.errors import BadInput, BadKey, InputChanged, Interrupted, Stopped, UsageError
+from dq.errors import (
+    BadInput,
+    BadKey,
+    InputChanged,
+    Interrupted,
+    MissingModule,
+    Stopped,
+    UsageError,
+)
 from dq.light import frozen
 from dq.lines import results_of
 from dq.master import Job, Master, checked
 from dq.outputs import Writer, jsonl
 from dq.processes import Child
 from dq.records import Done, Failed, Failure, Recorded, printable
+from dq.tasks import TaskRef, refer
 
 SHOWN = 10  # failures that are shown one by one
 
@@ -50,7 +59,7 @@ def master(given: dict[str, Any]) -> None:
     if given["journal"] is not None and not has_inputs:
         raise click.UsageError("--journal without inputs: it is of the outcomes of inputs")
     with _quietly():
-        ref = checked(given["task"], unpack=given["unpack"]) if given["task"] else None
+        ref = _ref(given) if given["task"] else None
     authkey = _key_to_serve(given, given["host"])
     serving = _master(
         given["task"],
@@ -66,6 +75,17 @@ def master(given: dict[str, Any]) -> None:
         _serve_job(serving, ref, given)
     else:
         _serve_queues(serving)
+
+
+def _ref(given: dict[str, Any]) -> TaskRef:
+    """Where workers find the TASK, once it has been found here: but for its libraries, where all
+    of the workers are elsewhere."""
+    try:
+        return checked(given["task"], unpack=given["unpack"])
+    except MissingModule:
+        if given["workers"]:
+            raise
+        return refer(given["task"])  # the master will say it
 
 
 def _enter() -> None:
