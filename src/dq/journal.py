@@ -170,14 +170,17 @@ def facts(
     unpack: bool,
     fields: Sequence[str] = (),
     raw: bool = False,
+    origin: str = "",
 ) -> Facts:
     """What a run is, as far as it decides what its results are. A task without an import path has
-    a digest of its `code`."""
+    a digest of its `code`; inputs of a command come from "arguments" or "a file"."""
     about = {"task": str(task), "inputs": kind, "output": output, "unpack": str(unpack)}
     if code:
         about["code"] = code
     if kind == "csv":
         about |= {"columns": ", ".join(map(repr, fields)), "raw": str(raw)}
+    if origin:
+        about["origin"] = origin
     return about
 
 
@@ -546,22 +549,32 @@ def _whole_abouts(db: sqlite3.Connection) -> list[tuple[int, int, str, bytes]]:
     return [row for row in db.execute("SELECT * FROM about") if is_whole(row)]
 
 
+# In the order in which people are told: a CSV file's columns say less than that it is one.
+COMPARED = ("task", "inputs", "output", "unpack", "raw", "columns")
+
+
 def compare(path: str, then: Facts, now: Facts) -> None:
     """See that a journal is of this run.
 
     Raises:
         BadJournal: it is not.
     """
-    for key in (now.keys() | then.keys()) - {"code"}:
+    another = f"give another {setting('journal')}"
+    for key in COMPARED:
         if then.get(key) != now.get(key):
             raise BadJournal(
                 f"{path} is the journal of another run, with {key} {then.get(key)} where this one"
-                f" has {now.get(key)}; give another {setting('journal')}"
+                f" has {now.get(key)}; {another}"
             )
+    if then.get("origin") not in (None, now.get("origin")):
+        raise BadJournal(
+            f"{path} is the journal of inputs from {then.get('origin')}, and this run's are from"
+            f" {now.get('origin')}: give the same inputs in the same way, or {another}"
+        )
     if then.get("code") != now.get("code"):
         raise BadJournal(
             f"{path} was made with another {now['task']}: its code, its constants or what it refers"
-            f" to have changed since; give another {setting('journal')}"
+            f" to have changed since; {another}"
         )
 
 

@@ -458,6 +458,7 @@ class Master:
         raw: bool = False,
         retry_failed: bool = False,
         function: str | Function = "",
+        origin: str = "",
     ) -> Journal | None:
         """Open what a job with these arguments is to be continued from; None without a path. A
         `function` that goes by value is known there by what it does."""
@@ -471,8 +472,9 @@ class Master:
         self.queues.close_abandoned()  # it may be that of an iterator that nobody keeps any more
         code = digest_of_function(function, str(ref)) if ref.kind == "value" else ""
         about = facts(
-            ref, code, kind=kind, output=output, unpack=self.unpack, fields=fields, raw=raw
-        )
+            ref, code, kind=kind, output=output, unpack=self.unpack, fields=fields, raw=raw,
+            origin=origin,
+        )  # fmt: skip
         return Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
 
     def open(

@@ -62,6 +62,7 @@ from dq.worker import (
 
 TICK = 0.05  # seconds between two looks at deadlines and memory
 AT_ONCE = 5  # processes that may end before they ever work, one after the other, before it stops
+PROMPT = 0.5  # seconds in which a process without a task leaves
 SLOWEST = 5.0  # seconds that a process which keeps ending at once waits to be replaced
 NO_ROOM = 1.0  # seconds until a process is tried again that the system had no room for
 LONGEST = 30.0  # seconds without any process, for lack of room, after which it stops
@@ -117,7 +118,8 @@ class Lost:
 
 @frozen
 class Drain:
-    """Finish what is running, and leave; `told` is called once every process knows."""
+    """Finish what is running, and leave; `told` is called once every process knows, where one of
+    them has something to finish."""
 
     told: Callable[[], None]
 
@@ -163,6 +165,8 @@ class Supervisor:
         self._replace_at: list[float] = []
         self._no_room_since: float | None = None
         self._leaving = False
+        self._leaving_since = 0.0
+        self._told: Callable[[], None] | None = None
         self._lost_at: float | None = None
         self._retry_at = 0.0
         self._attempt = 0
@@ -172,7 +176,8 @@ class Supervisor:
     # From any thread, or a signal's handler
 
     def drain(self, told: Callable[[], None]) -> None:
-        """Finish what is running, report, leave; `told` is called once no more will be started."""
+        """Finish what is running, report, leave; where there is something to finish, `told` is
+        called once no more will be started."""
         self._events.put(Drain(told))
 
     def quit(self) -> None:
@@ -257,6 +262,9 @@ class Supervisor:
         now = time.monotonic()
         self._enforce(now)
         self._tell()
+        if self._told is not None and self._is_finishing(now):
+            self._told()
+            self._told = None
         self._look_for_master(now)
         self._start_due(now)
 
@@ -268,10 +276,17 @@ class Supervisor:
                 self._on_lost(client)
             case Drain(told):
                 self._leave()
-                told()
+                self._told, self._leaving_since = told, time.monotonic()
             case Quit():
                 self._leave()
                 self._end_all()
+
+    def _is_finishing(self, now: float) -> bool:
+        """Whether a process here is in a task, or not able to leave at once: it has yet to report
+        its last batch, perhaps."""
+        views = (v for c in self._children for v in processes.slots(c.cells, self.plan.threads))
+        is_late = bool(self._children) and now > self._leaving_since + PROMPT
+        return is_late or any(view[worker.LEASE] for view in views)
 
     def _leave(self) -> None:
         self._leaving = True

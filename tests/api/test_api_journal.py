@@ -130,5 +130,5 @@ def test_a_journal_is_for_inputs() -> None:
 
 
 def test_retrying_is_for_journals() -> None:
-    with pytest.raises(dq.UsageError, match="retry_failed without a journal"):
+    with pytest.raises(dq.UsageError, match="retry_failed goes with journal"):
         dq.run(logged, [1], workers=1, retry_failed=True)

@@ -77,6 +77,27 @@ def test_a_changed_argument_is_refused(folder: Path) -> None:
     assert "input 2 is not what it was" in run(folder, "1", "5", "3", code=2).stderr
 
 
+@pytest.mark.parametrize("first", ["a file", "arguments"])
+def test_inputs_that_come_from_elsewhere_are_refused_with_both_places_named(
+    folder: Path, first: str
+) -> None:
+    (folder / "in.txt").write_text("1\n2\n3\n")
+    ways = {"a file": ("--input", "in.txt"), "arguments": ("1", "2", "3")}
+    [second] = ways.keys() - {first}
+    run(folder, *ways[first])
+    said = run(folder, *ways[second], code=2).stderr
+    assert f"j is the journal of inputs from {first}, and this run's are from {second}" in said
+    assert "not what it was" not in said
+    assert run(folder, *ways[first]).stdout == "1\n4\n9\n"
+
+
+def test_a_list_of_lines_and_a_table_are_told_apart_as_such(folder: Path) -> None:
+    (folder / "in.csv").write_text("x\n1\n")
+    run(folder, "1", task="app:echo")
+    said = run(folder, "--input", "in.csv", task="app:echo", code=2).stderr
+    assert "with inputs lines where this one has csv" in said
+
+
 def test_inputs_may_be_added_at_the_end(folder: Path) -> None:
     (folder / "in.txt").write_text("1\n2")
     run(folder, "--input", "in.txt", task="switch:work", code=1)

@@ -111,6 +111,23 @@ def test_the_first_signal_lets_running_tasks_finish(
     assert running.stderr_text.splitlines()[-1] == "dq: stopped before the end, with 1 results"
 
 
+@pytest.mark.parametrize("sig", [signal.SIGINT, signal.SIGTERM])
+def test_where_nothing_runs_nothing_is_said_to_be_finishing(
+    project: Path, sig: signal.Signals
+) -> None:
+    argv = (*DQ, "master", "--port", "0", "--host", "127.0.0.1")
+    with Running(*argv, cwd=project, env=KEY) as master:
+        port = master.wait_for(r"^dq: serving on 127\.0\.0\.1:(\d+)$")[1]
+        worker = (*DQ, "worker", "-s", f"127.0.0.1:{port}", "-p", "1", "--task", "app:square")
+        with Running(*worker, cwd=project, env=KEY) as idle:
+            idle.wait_for("working on 1 task")
+            idle.send_signal(sig)
+            idle.wait()
+        master.send_signal(sig)
+        master.wait()
+    assert "finishing" not in idle.stderr_text + master.stderr_text
+
+
 def test_the_second_signal_leaves_now(gates: Path) -> None:
     with Running(*DQ, "run", "gates:wait", "a", "-w", "1", cwd=gates) as running:
         wait_until(lambda: (gates / "a.started").exists())

@@ -108,6 +108,12 @@ def say(line: str) -> None:
         print(f"dq: {printable(line)}", file=sys.stderr, flush=True)
 
 
+def say_finishing(running: int) -> None:
+    """Say what the first signal does, where there is something to wait for."""
+    if running:
+        say(FINISHING)
+
+
 def find_key(given: dict[str, Any]) -> bytes:
     """The authkey, from wherever it is."""
     # click passes over a variable that is set and empty; a key's must not be.
@@ -217,7 +223,7 @@ def _serve_queues(master: Master) -> None:
             stages.wait(1.0)
             master.check_workers()
         master.queues.drain()  # first: whoever reads the line can rely on it
-        say(FINISHING)
+        say_finishing(master.queues.busy)
         while master.queues.busy and stages.count < 2:
             stages.wait(0.1)
         if stages.interrupted:
@@ -234,6 +240,7 @@ def _serve_job(master: Master, ref: Any, given: dict[str, Any]) -> None:
         journal = master.open_journal(
             given["journal"], ref, kind=source.kind, output=given["format"],
             fields=source.fields, raw=given["raw"], retry_failed=given["retry_failed"],
+            origin="arguments" if source.text is None else "a file",
         )  # fmt: skip
         if journal is not None:
             stack.callback(journal.close)
@@ -282,7 +289,7 @@ class Printer:
 
     def drain(self) -> None:
         self._job.halt("interrupted")  # first: whoever reads the line can rely on it
-        say(FINISHING)
+        say_finishing(self._job.line.job.leases)
 
     def leave(self) -> None:
         self._job.abort(Interrupted("interrupted; left without waiting for running tasks"))
