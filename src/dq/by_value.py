@@ -29,6 +29,7 @@ PYTHON = "{}.{}".format(*sys.version_info)
 # Held while modules are registered with cloudpickle, which is global. What is pickled may itself
 # have something pickled by value.
 _lock = threading.RLock()
+references.hold_while_forking(_lock)
 
 
 def dump(*items: object) -> bytes:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import concurrent.futures
+import os
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from dq import units
-from dq.errors import TaskError
+from dq.errors import TaskError, UsageError
 from dq.master import Master, Options, values_or_errors
 from dq.records import Recorded
 from dq.tasks import TaskRef
@@ -38,6 +40,8 @@ class Executor(concurrent.futures.Executor):
     1024
     """
 
+    _master: Master | None
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -45,18 +49,33 @@ class Executor(concurrent.futures.Executor):
         master: Master | None = None,
         **options: Unpack[Options],
     ) -> None:
-        self._owned = None
         if "workers" in options:
             raise TypeError("an Executor's task processes are max_workers, not workers")
-        if master is None:
-            workers = units.cpus() if max_workers is None else max_workers
-            master = self._owned = Master(workers=workers, **options)
-            master.start()
-        self._master = master
-        self._lock = threading.Lock()  # guards the two below
-        self._calls: dict[Refs, _Calls] = {}
+        self._workers = units.cpus() if max_workers is None else max_workers
+        self._options = options
+        self._owns = master is None
         self._shut = False
+        self._begin(master)
+        if master is None:
+            self._master = self._start()
+        _executors.add(self)
+
+    def _begin(self, master: Master | None) -> None:
+        """Have no calls yet, in this process."""
+        self._master = master
+        self._lock = threading.Lock()  # guards this, the two below and `_shut`
+        self._calls: dict[Refs, _Calls] = {}
         self._finishing = threading.Lock()  # held by who waits for the calls, and then closes
+
+    def _start(self) -> Master:
+        master = Master(workers=self._workers, **self._options)
+        master.start()
+        return master
+
+    def begin_anew(self) -> None:
+        """In a process that was forked from this one: have workers of its own, once they are
+        needed. Another's master is not to be had there."""
+        self._begin(None if self._owns else self._master)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call `fn` in a worker process.
@@ -71,9 +90,15 @@ class Executor(concurrent.futures.Executor):
         """
         future: _Call[T] = _Call()
         with self._lock:
-            if self._shut or self._master.closed:
+            if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._calls_of(self._master.refer(fn)).add(future, (args, kwargs))
+            if self._master is None:
+                self._master = self._start()
+            master = self._master
+            master.check_process()
+            if master.closed:
+                raise RuntimeError("cannot schedule new futures after shutdown")
+            self._calls_of(master, master.refer(fn)).add(future, (args, kwargs))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -100,14 +125,24 @@ class Executor(concurrent.futures.Executor):
             for each in calls:
                 each.wait()
                 each.close()
-            if self._owned is not None:
-                self._owned.close()
+            if self._owns and self._master is not None:
+                self._master.close()
 
-    def _calls_of(self, refs: Refs) -> _Calls:
+    def _calls_of(self, master: Master, refs: Refs) -> _Calls:
         calls = self._calls.get(refs)
         if calls is None:
-            calls = self._calls[refs] = _Calls(self._master, refs)
+            calls = self._calls[refs] = _Calls(master, refs)
         return calls
+
+
+def _begin_all_anew() -> None:
+    for executor in list(_executors):
+        executor.begin_anew()
+
+
+_executors: weakref.WeakSet[Executor] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_all_anew)
 
 
 class _Call(Future[T]):
@@ -115,6 +150,25 @@ class _Call(Future[T]):
 
     calls: _Calls
     index: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._process = os.getpid()
+
+    def result(self, timeout: float | None = None) -> T:
+        self._check_process()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._check_process()
+        return super().exception(timeout)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process and not self.done():
+            raise UsageError(
+                f"this call belongs to process {self._process}, from which this one was forked, and"
+                " its result goes there"
+            )
 
     def cancel(self) -> bool:
         cancelled = super().cancel()

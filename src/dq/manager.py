@@ -478,6 +478,13 @@ class Server(mpm.Server):
         finally:
             self.close()
 
+    def let_go(self) -> None:
+        """In a process that was forked from the one that serves: keep none of its sockets open,
+        whose other ends would else not see that one end."""
+        self.listener.let_go()  # type: ignore[attr-defined]
+        for channel in self._clients:
+            channel.close()
+
     def close(self) -> None:
         """Stop serving; pending calls end with their connections."""
         self.queues.stop()

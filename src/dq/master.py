@@ -24,6 +24,7 @@ import logging
 import os
 import tempfile
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
@@ -232,6 +233,8 @@ class Master:
         self._broken: BaseException | None = None
         self._calls: dict[str, tuple[Line, Callable[[BaseException], None]]] = {}
         self._closed = threading.Event()
+        self._process = os.getpid()
+        _masters.add(self)
 
     @staticmethod
     def _find_key(authkey: bytes | str | None, port: int | None) -> bytes:
@@ -248,6 +251,27 @@ class Master:
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
         self.close(now=kind is not None)
 
+    def check_process(self) -> None:
+        """See that this is the process that made it.
+
+        Raises:
+            UsageError: it is a fork of that one.
+        """
+        if os.getpid() != self._process:
+            raise UsageError(
+                f"this Master belongs to process {self._process}, from which this one was forked;"
+                " make another one here"
+            )
+
+    def let_go(self) -> None:
+        """In a process that was forked from this one: disturb nothing of it."""
+        if self._folder is not None:
+            self._folder._finalizer.detach()  # type: ignore[attr-defined]  # it would remove it
+        if self._server is not None:
+            self._server.let_go()
+        if self._supervisor is not None:
+            self._supervisor.let_go()
+
     @property
     def address(self) -> Address:
         """Host and port that it serves on, or the path of its Unix socket. The host 0.0.0.0 stands
@@ -261,12 +285,14 @@ class Master:
 
     @property
     def _started(self) -> Server:
+        self.check_process()
         if self._server is None:
             raise UsageError("the master has not started; use it in a with statement")
         return self._server
 
     def start(self) -> None:
         """Listen, and start the local workers. ``with`` does it."""
+        self.check_process()
         system.raise_descriptor_limit()
         self._server = self._bind(self._wanted or self._private())
         self._server.serve(self.queues, self._loads)
@@ -337,6 +363,7 @@ class Master:
 
     def wait(self) -> None:
         """Serve until `close` is called, in another thread or a signal's handler."""
+        self.check_process()
         while not self._closed.wait(1.0):  # in slices: on Windows nothing interrupts a wait
             self.check_workers()
 
@@ -351,7 +378,7 @@ class Master:
         Args:
             now: end the local workers, rather than let them leave.
         """
-        if self._closed.is_set():
+        if self._closed.is_set() or os.getpid() != self._process:
             return
         self._closed.set()
         self.queues.stop()
@@ -433,8 +460,9 @@ class Master:
         reader_feeds: bool = False,
     ) -> Job:
         """Start a job with values for inputs; arguments as for `map` and `open`."""
+        self.check_process()
         self._check(task)
-        ref, init = tasks.refer_both(task, self._initializer)
+        ref, init = self.refer(task)
         opened = self.open_journal(
             journal, ref, kind="values", output=output, retry_failed=retry_failed, function=task
         )
@@ -603,6 +631,17 @@ class Master:
             raise BadTask(reason)
 
 
+def _let_go_of_all() -> None:
+    for master in list(_masters):
+        master.let_go()
+
+
+# Those of this process and, in a fork of it, of its parents.
+_masters: weakref.WeakSet[Master] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go_of_all)
+
+
 class Job:
     """A job on the board, from the side of who reads its records."""
 
@@ -628,6 +667,7 @@ class Job:
         Raises:
             Stopped: there are too many failures, or the master is closed.
         """
+        self._master.check_process()
         if self._feeds and self._master.queues.is_hungry(self.line):
             self._master.queues.read_ahead(self.line)
             timeout = 0.0

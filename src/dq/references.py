@@ -88,7 +88,17 @@ def _is_same_file(one: str, other: str) -> bool:
 
 # Classes by value
 
+
+def hold_while_forking(lock: threading.Lock | threading.RLock) -> None:
+    """Have a lock free in the child of a fork, whatever thread might have held it."""
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(
+            before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
+        )
+
+
 _lock = threading.Lock()  # guards the names' making
+hold_while_forking(_lock)
 _classes: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
 _names: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
 _received: weakref.WeakSet[type] = weakref.WeakSet()  # those that another process has defined

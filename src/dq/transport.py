@@ -449,9 +449,13 @@ class Listener:
         with contextlib.suppress(OSError):
             self._wake.send(b"x")
 
-    def close(self) -> None:
+    def let_go(self) -> None:
+        """Close what this process has of it, which another goes on with after a fork."""
         for sock in (self._sock, self._wake, self._woken):
             sock.close()
+
+    def close(self) -> None:
+        self.let_go()
         if self._path is not None:
             with contextlib.suppress(OSError):
                 os.unlink(self._path)
