@@ -94,6 +94,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
         reduced = super().reducer_override(item)
         if isinstance(item, type) and isinstance(reduced, tuple) and len(reduced) == 6:
             make, args, state, _, _, set_state = reduced
+            slots = vars(item).get("__slots__")
+            if slots is not None and isinstance(args[3], dict):
+                # cloudpickle sets it on the finished class, which then has none: what a worker
+                # makes of it would have a `__dict__`, for which the caller's has no place.
+                args[3]["__slots__"] = slots
             name = references.name_of(item)
             return _make_class, (name, make, args), (set_state, state), None, None, _set_class
         return reduced

@@ -547,12 +547,10 @@ class Slot:
             process = self.process
             program = process.program(grant.job)
         except BadTask as error:
-            where = self.process.name
-            text = f"worker {where} cannot load this job: {error}; its sys.path is {sys.path}"
-            if self.process.config.parents is None:  # else the master's terminal is this one's
-                print(f"dq: cannot load this job: {error}", file=sys.stderr, flush=True)
             self.view[LEASE] = 0
-            return Outcomes(client.run, grant.lease, grant.start, refusal=text[:LONGEST_TEXT])
+            return Outcomes(
+                client.run, grant.lease, grant.start, refusal=process.refusal(grant.job, error)
+            )
         if process.leaving:  # to load it has taken its time
             self.view[LEASE] = 0
             return _given_back(client, grant)
@@ -1009,6 +1007,16 @@ class Process:
                     self.note(LOADED)
                 self._programs[job] = program
             return program
+
+    def refusal(self, job: str, error: BadTask) -> str:
+        """What the master is told of a job that cannot be done here; who runs the worker, too."""
+        if self.config.parents is None:  # else the master's terminal is this one's
+            print(f"dq: cannot load this job: {error}", file=sys.stderr, flush=True)
+        text = f"worker {self.name} cannot load this job: {error}"
+        ref = self.specs[job].ref
+        if ref is None or ref.kind != "value":
+            text += f"; its sys.path is {sys.path}"
+        return text[:LONGEST_TEXT]
 
     def note(self, state: int) -> None:
         """Let the supervisor know how far this process has come."""

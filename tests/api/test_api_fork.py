@@ -14,8 +14,11 @@ from support import Running, script
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
 
 HEAD = """
-import os, sys, time
+import os, sys, time, warnings
 import dq
+
+# From 3.12 on Python says of every fork that has threads what these tests are about.
+warnings.filterwarnings("ignore", "This process .* is multi-threaded")
 
 def inc(x):
     return x + 1
