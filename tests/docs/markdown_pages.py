@@ -13,7 +13,7 @@ What a page is made of, for whoever writes one:
 - A command that ends in `&` is a terminal of its own as well, and so is each line of an ```sh
   block that calls dq; its other lines are only for reading.
 - ``<!-- not run: why -->`` above a block is an exception to all that.
-- `numbers.txt` is there. Port 5000 and 10.0.0.2 stand for a free port of this machine, and
+- The folder is empty at first: a page makes what it uses. Port 5000 and 10.0.0.2 stand for a free port of this machine, and
   `/home/ada` for a home folder.
 """
 
@@ -142,15 +142,18 @@ class Here:
 
 
 def write_shims(folder: Path) -> None:
-    """`dq` and `python` as this Python has them; `ssh HOST` and `scp -q FILE HOST:` with a folder
-    for each host."""
+    """`dq` and `python` as this Python has them; `ssh HOST` and `scp -q FILE HOST:FOLDER` with a
+    home folder for each host."""
     python = shlex.quote(sys.executable)
     programs = {
         "dq": f'exec {python} -m dq "$@"',
         "python": f'exec {python} "$@"',
         "python3": f'exec {python} "$@"',
-        "ssh": 'mkdir -p "$HOME/$1"; cd "$HOME/$1"; shift; exec sh -c "$*"',
-        "scp": 'to="$HOME/${3%:}"; mkdir -p "$to"; exec cp "$2" "$to"',
+        # A machine that has been set up has dq in a virtual environment.
+        "ssh": 'export HOME="$HOME/$1"; mkdir -p "$HOME/.venv/bin"; cd "$HOME"; shift;'
+        f' ln -sf {shlex.quote(str(folder))}/dq .venv/bin/; exec sh -c "$*"',
+        "scp": 'while [ $# -gt 2 ]; do shift; done; to="$HOME/${2%%:*}/${2#*:}";'
+        ' mkdir -p "$to"; exec cp -p "$1" "$to"',
     }
     for name, line in programs.items():
         path = folder / name
@@ -164,7 +167,6 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "here"
         self.folder.mkdir()
-        (self.folder / "numbers.txt").write_text("1\n2\n3\n")
         self._bin = folder / "bin"
         self._bin.mkdir()
         write_shims(self._bin)
