@@ -13,8 +13,8 @@ What a page is made of, for whoever writes one:
 - A command that ends in `&` is a terminal of its own as well, and so is each line of an ```sh
   block that calls dq; its other lines are only for reading.
 - ``<!-- not run: why -->`` above a block is an exception to all that.
-- The folder is empty at first: a page makes what it uses. Port 5000 and 10.0.0.2 stand for a free port of this machine, and
-  `/home/ada` for a home folder.
+- The folder is empty at first: a page makes what it uses. Port 5000 and 10.0.0.2 stand for a free
+  port of this machine, and `/home/ada` for a home folder.
 """
 
 from __future__ import annotations
