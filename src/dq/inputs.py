@@ -140,6 +140,8 @@ class _DataPickler(pickle.Pickler):
         kind = item if isinstance(item, type) else type(item)
         if kind in self.known or self._admits(kind):
             return _reduced(item, self.found) if kind is item else NotImplemented
+        if item is references.class_named:  # how a class by value is pickled
+            return NotImplemented
         raise pickle.PicklingError(f"{kind.__name__} is no data")
 
     def _admits(self, kind: type) -> bool:
@@ -361,7 +363,7 @@ def _are_alone(values: list[Any]) -> bool:
 
 def _copied(value: object) -> object:
     try:
-        return pickle.loads(pickle.dumps(value))
+        return pickle.loads(dump_one(value))
     except Exception as error:  # deeper than the stack, say, which the master may have made larger
         return _bad(error)
 
