@@ -15,9 +15,9 @@ import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from functools import _lru_cache_wrapper, lru_cache
+from functools import _lru_cache_wrapper, cached_property, lru_cache
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # it has no types
 
@@ -87,6 +87,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
             raise pickle.PicklingError("an open file")  # of which cloudpickle would send a copy
         if kind is _lru_cache_wrapper and not references.can_import(item):
             return _cached, (item.__wrapped__, item.cache_parameters())
+        if kind is cached_property:  # up to Python 3.11 it has a lock
+            return _cached_property, (item.func, item.attrname)
         if kind is ModuleType:
             self._register(item.__name__)
         elif kind is FunctionType or isinstance(item, type):
@@ -94,11 +96,8 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
         reduced = super().reducer_override(item)
         if isinstance(item, type) and isinstance(reduced, tuple) and len(reduced) == 6:
             make, args, state, _, _, set_state = reduced
-            slots = vars(item).get("__slots__")
-            if slots is not None and isinstance(args[3], dict):
-                # cloudpickle sets it on the finished class, which then has none: what a worker
-                # makes of it would have a `__dict__`, for which the caller's has no place.
-                args[3]["__slots__"] = slots
+            if isinstance(args[3], dict):
+                args[3].update(_slots_of(item))
             name = references.name_of(item)
             return _make_class, (name, make, args), (set_state, state), None, None, _set_class
         return reduced
@@ -113,10 +112,26 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
             self.registered.append(module)
 
 
+def _slots_of(kind: type) -> dict[str, Any]:
+    """What cloudpickle leaves out when it makes a class: set on a finished class, `__slots__` do
+    nothing, and what a worker makes of it has a `__dict__`, for which the caller's has no place."""
+    own = vars(kind)
+    if "__slots__" not in own or NamedTuple in own.get("__orig_bases__", ()):  # that has its own
+        return {}
+    return {"__slots__": own["__slots__"]}
+
+
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
     """What `functools.lru_cache` has made of a function, with nothing in its cache yet."""
     cached: Callable[..., Any] = lru_cache(**parameters)(function)
     return cached
+
+
+def _cached_property(function: Callable[..., Any], name: str | None) -> cached_property[Any]:
+    made = cached_property(function)
+    if name is not None:
+        made.__set_name__(object, name)
+    return made
 
 
 def _make_class(name: str, make: Callable[..., type], args: tuple[Any, ...]) -> type:
@@ -131,6 +146,19 @@ def _set_class(kind: type, state: tuple[Callable[[type, Any], Any], Any]) -> Non
     if not references.is_own(references.name_of(kind)):
         set_state, attributes = state
         set_state(kind, attributes)
+
+
+def publish(items: Iterable[object]) -> None:
+    """Have what functions refer to found in this process's `__main__`, as it was in the caller's: a
+    task that gives such a function to a `multiprocessing.Pool` pickles it by its name."""
+    main = sys.modules["__main__"]
+    for item in items:
+        function = _function_of(item)
+        if function is None or function.__module__ != "__main__":
+            continue
+        for name, value in [(function.__name__, function), *function.__globals__.items()]:
+            if getattr(value, "__module__", None) == "__main__":
+                setattr(main, name, value)
 
 
 # Values of classes by value

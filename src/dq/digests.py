@@ -10,7 +10,7 @@ from __future__ import annotations
 import copyreg
 import hashlib
 from collections.abc import Callable, Iterable
-from functools import _lru_cache_wrapper
+from functools import _lru_cache_wrapper, cached_property
 from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
 from typing import Any
 
@@ -186,6 +186,8 @@ class _Digester:
             return self._joined("property", map(self.of, accessors))
         if references.can_import(value):  # a built-in function
             return self._named(value)
+        if isinstance(value, cached_property):
+            return self._joined("cached_property", [self.of(value.func)])
         if isinstance(value, MappingProxyType):
             return self._dict(dict(value))
         if isinstance(value, _lru_cache_wrapper):

@@ -164,7 +164,9 @@ def load_values(ref: TaskRef) -> tuple[Function, ...]:
     from dq import by_value  # here: nothing that can be imported needs it
 
     try:
-        return by_value.load(ref.data)
+        functions: tuple[Function, ...] = by_value.load(ref.data)
+        by_value.publish(functions)
+        return functions
     except Exception as error:
         what = str(error) if isinstance(error, BadTask) else f"{type(error).__name__}: {error}"
         raise BadTask(f"{ref} cannot be loaded: {what}") from error

@@ -226,6 +226,81 @@ print(dq.run(use, [1, 2], workers=1, initializer=load), model)
     assert prints(tmp_path, source) == "['loaded', 'loaded'] None\n"
 
 
+def test_a_task_may_give_a_script_s_function_to_a_pool_of_its_own(tmp_path: Path) -> None:
+    source = """
+import multiprocessing, dq
+def square(x):
+    return x * x
+def squares(n):
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        return pool.map(square, range(n))
+print(dq.run(squares, [3], workers=1))
+"""
+    assert prints(tmp_path, source) == "[[0, 1, 4]]\n"
+
+
+CLASSES = """
+import abc, dataclasses, enum, functools, typing, dq
+
+class Base(abc.ABC):
+    def __init__(self, x):
+        self.x = x
+    @abc.abstractmethod
+    def twice(self): ...
+
+class Derived(Base):
+    def __init__(self, x):
+        super().__init__(x)
+    def twice(self):
+        return 2 * self.x
+    @classmethod
+    def make(cls, x):
+        return cls(x)
+    @staticmethod
+    def half(x):
+        return x // 2
+    @functools.cached_property
+    def thrice(self):
+        return 3 * self.x
+
+class Box(typing.Generic[typing.TypeVar("T")]):
+    def __init__(self, x):
+        self.x = x
+
+class Named(typing.NamedTuple):
+    x: int
+
+class Flag(enum.IntFlag):
+    A = 1
+    B = 2
+
+class Meta(type):
+    def __call__(cls, *args):
+        made = super().__call__(*args)
+        made.tag = "meta"
+        return made
+
+class Tagged(metaclass=Meta):
+    def __init__(self, x):
+        self.x = x
+
+def use(x):
+    made = Derived.make(x)
+    values = made, made.twice(), made.half(x), made.thrice
+    return *values, Box(x), Named(x), Flag.A | Flag.B, Tagged(x)
+"""
+
+
+def test_classes_of_every_kind_do_in_a_worker_what_they_do_here(tmp_path: Path) -> None:
+    source = CLASSES + (
+        "[made] = dq.run(use, [4], workers=1)\n"
+        "print([type(value).__name__ for value in made], made[1:4], made[7].tag)\n"
+        "print([type(a) is type(b) for a, b in zip(made, use(4))].count(False))\n"
+    )
+    kinds = ["Derived", "int", "int", "int", "Box", "Named", "Flag", "Tagged"]
+    assert prints(tmp_path, source) == f"{kinds} (8, 2, 12) meta\n0\n"
+
+
 def test_an_error_s_traceback_shows_the_script_s_lines(tmp_path: Path) -> None:
     source = """
 import dq
