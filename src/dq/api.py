@@ -11,6 +11,7 @@ from dq import allow as patterns
 from dq import keys, tasks, units
 from dq.errors import UsageError
 from dq.master import Master, Options, StrPath, checked, values_of, values_or_errors
+from dq.processes import GRACE
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function
 from dq.tls import settings
@@ -172,6 +173,7 @@ def run_worker(
     reconnect: float = 60.0,
     max_tasks: int | None = None,
     max_memory: int | None = None,
+    grace: float = GRACE,
     tls: str = "auto",
     tls_cert: str | os.PathLike[str] | None = None,
     tls_key: str | os.PathLike[str] | None = None,
@@ -192,6 +194,8 @@ def run_worker(
         reconnect: seconds to look for a master that is not there, or has gone.
         max_tasks: tasks after which a process is replaced.
         max_memory: bytes of resident memory beyond which a process is ended.
+        grace: seconds that a process has to leave at its end, for threads that tasks have left,
+            what is registered with atexit, and files to be flushed.
         tls: how the connection is encrypted: "auto" with certificates where they are given, else
             from the key where this Python can (3.13 and newer) and the master does too, else not;
             "require" the same, but never plainly; "psk" and "certs" insist on one of the two;
@@ -211,7 +215,7 @@ def run_worker(
     units.whole(1, units.MOST_THREADS, threads=threads)
     units.whole(1, **units.given(max_tasks=max_tasks))
     units.whole(units.LEAST_MEMORY, **units.given(max_memory=max_memory))
-    units.seconds(reconnect=reconnect)
+    units.seconds(reconnect=reconnect, grace=grace)
     plan = Plan(
         address(server, port),
         keys.find(authkey),
@@ -221,6 +225,7 @@ def run_worker(
         reconnect,
         max_tasks,
         max_memory,
+        grace,
         tls=settings(tls, tls_cert, tls_key, tls_ca),
         allow=tuple(map(patterns.check, allow)),
     )

@@ -36,7 +36,7 @@ from dq.light import frozen
 from dq.lines import Line, results_of
 from dq.manager import LOADS, Registry, Server
 from dq.naming import setting
-from dq.processes import Child
+from dq.processes import GRACE, Child
 from dq.queues import Queues
 from dq.records import Failed, Recorded, Result
 from dq.supervisor import Plan, Supervisor
@@ -69,6 +69,7 @@ class Options(TypedDict, total=False):
     max_failures: int | None
     max_tasks: int | None
     max_memory: int | None
+    grace: float
     initializer: str | Function | None
     unpack: bool
     batch: int | None
@@ -90,12 +91,14 @@ class Local:
         threads: task slots in each.
         max_tasks: tasks after which a process is replaced.
         max_memory: bytes of resident memory beyond which a process is ended.
+        grace: seconds that a process has to leave.
     """
 
     workers: int = 0
     threads: int = 1
     max_tasks: int | None = None
     max_memory: int | None = None
+    grace: float = GRACE
 
 
 class Master:
@@ -117,6 +120,8 @@ class Master:
         max_failures: failed tasks after which a job stops.
         max_tasks: tasks after which a process started here is replaced.
         max_memory: bytes beyond which a process started here is ended.
+        grace: seconds that a process started here has to leave at its end, for threads that tasks
+            have left, what is registered with atexit, and files to be flushed.
         initializer: called once in each worker process first.
         unpack: call ``f(*list)`` or ``f(**mapping)``.
         batch: tasks that go out together; None to adapt.
@@ -162,6 +167,7 @@ class Master:
         max_failures: int | None = None,
         max_tasks: int | None = None,
         max_memory: int | None = None,
+        grace: float = GRACE,
         initializer: str | Function | None = None,
         unpack: bool = False,
         batch: int | None = None,
@@ -186,7 +192,7 @@ class Master:
         units.whole(units.LEAST_MEMORY, **units.given(max_memory=max_memory))
         units.whole(*units.KEEPALIVE, keepalive=keepalive)
         units.whole(0, 65535, **units.given(port=port))
-        units.seconds(retry_delay=retry_delay, **units.given(timeout=timeout))
+        units.seconds(retry_delay=retry_delay, grace=grace, **units.given(timeout=timeout))
         units.text(host=host)
         if host.count(":") == 1 or "]:" in host:
             name = setting("port")
@@ -198,7 +204,7 @@ class Master:
         if timeout is not None and not timeout > 0:
             raise UsageError(f"a task cannot run for {timeout:g} s: give a longer timeout, or none")
         self._rules = Rules(retries, retry_delay, timeout, max_deaths, max_failures, batch)
-        self._local = Local(workers, threads, max_tasks, max_memory)
+        self._local = Local(workers, threads, max_tasks, max_memory, grace)
         self.unpack = unpack
         self._report = report or log.warning
         self._missing: set[str] = set()  # libraries, in words
@@ -325,6 +331,7 @@ class Master:
             local.threads,
             max_tasks=local.max_tasks,
             max_memory=local.max_memory,
+            grace=local.grace,
             inherit=True,
             sharing=self.sharing,
             # They connect to where this process listens, which its certificate need not name.
@@ -386,6 +393,8 @@ class Master:
             self._supervisor.quit()
         if self._supervising is not None:
             self._supervising.join(FAREWELL)
+            while self._supervising.is_alive() and self._is_only_leaving():
+                self._supervising.join(KEEP_HOUSE)
             if self._supervising.is_alive() and self._supervisor is not None:
                 self._supervisor.quit()
                 self._supervising.join()
@@ -400,6 +409,15 @@ class Master:
             self._folder.cleanup()
         for _, fail in list(self._calls.values()):
             fail(Stopped("the master was closed"))
+
+    def _is_only_leaving(self) -> bool:
+        """Whether the local workers have no more to do but to end, which takes `grace` at most."""
+        return self._supervisor is not None and self._supervisor.only_leaving
+
+    def end_workers(self) -> None:
+        """End the local workers now, from another thread than the one that closes the master."""
+        if self._supervisor is not None:
+            self._supervisor.quit()
 
     # Jobs
 

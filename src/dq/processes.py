@@ -19,6 +19,8 @@ from dq.errors import DqError
 OWN = 2
 CELLS = 8
 
+GRACE = 5.0  # seconds that a process has to leave as an interpreter does
+
 DRAIN = b"d"  # what a process that has been told all reads when it is to leave
 SIZE = 8  # bytes that say how long the message is that tells it all
 
@@ -45,6 +47,7 @@ class Child:
     Attributes:
         number: which of its supervisor's it is, from 0; that of one that it replaces.
         ended: why the supervisor has ended it.
+        left: when it was first seen to have no more to do; 0 before.
         timed_out: then the one task is charged, and no other of the process's.
     """
 
@@ -54,6 +57,7 @@ class Child:
         self.number = number
         self.started = time.monotonic()
         self.ended = ""
+        self.left = 0.0
         self.timed_out = False
         self._lock = threading.Lock()  # guards the two below, and what is written after the message
         self._told = False

@@ -42,7 +42,7 @@ from dq.errors import (
 )
 from dq.light import frozen
 from dq.naming import setting
-from dq.processes import Child
+from dq.processes import GRACE, Child
 from dq.tasks import TaskRef
 from dq.tls import PLAIN, Tls
 from dq.transport import Address, show
@@ -65,6 +65,8 @@ AT_ONCE = 5  # processes that may end before they ever work, one after the other
 PROMPT = 0.5  # seconds in which a process without a task leaves
 SLOWEST = 5.0  # seconds that a process which keeps ending at once waits to be replaced
 NO_ROOM = 1.0  # seconds until a process is tried again that the system had no room for
+FOLLOW = 0.5  # seconds that what a process has started has to end after it
+OVERDUE = 1.0  # seconds beyond its grace after which a process is ended from outside
 LONGEST = 30.0  # seconds without any process, for lack of room, after which it stops
 
 
@@ -81,6 +83,7 @@ class Plan:
         reconnect: seconds to look for a master that has gone.
         max_tasks: tasks after which a process is replaced.
         max_memory: bytes of resident memory beyond which a process is ended.
+        grace: seconds that a process has to leave.
         inherit: whether task processes are this program's own, and get its `sys.argv`, its
             `multiprocessing` authkey and how it logs.
         sharing: how many processes the machine's CPUs are for; 0 for as many as it runs.
@@ -96,6 +99,7 @@ class Plan:
     reconnect: float = 60.0
     max_tasks: int | None = None
     max_memory: int | None = None
+    grace: float = GRACE
     inherit: bool = False
     sharing: int = 0
     tls: Tls = PLAIN
@@ -156,6 +160,7 @@ class Supervisor:
         # (CPython 3.10 to 3.13; on 3.10 with a timeout of 0 nearly always).
         self._events: queue.Queue[Event] = queue.Queue()
         self._children: set[Child] = set()
+        self._groups: list[tuple[int, float]] = []  # of processes that have left, until when
         self._client: Client | None = None
         self._plain = False
         self._charges: list[tuple[str, int, int, int, str]] = []  # not yet told to the master
@@ -269,6 +274,7 @@ class Supervisor:
             self._handle(self._events.get(timeout=wait))
         now = time.monotonic()
         self._enforce(now)
+        self._end_left_groups(now)
         self._tell()
         if self._told is not None and self._is_finishing(now):
             self._told()
@@ -287,6 +293,7 @@ class Supervisor:
                 self._told, self._leaving_since = told, time.monotonic()
             case Quit():
                 self._leave()
+                self._groups = [(pid, 0.0) for pid, _ in self._groups]
                 self._end_all()
 
     def _is_finishing(self, now: float) -> bool:
@@ -353,6 +360,7 @@ class Supervisor:
             task=plan.task,
             reconnect=plan.reconnect,
             max_tasks=plan.max_tasks,
+            grace=plan.grace,
             tls=plan.tls,
             allow=plan.allow,
             parents=_of_this_program() if plan.inherit else None,
@@ -376,19 +384,35 @@ class Supervisor:
 
     def _reap(self, child: Child) -> None:
         self._children.discard(child)
-        _end_group(child)  # whatever a task has started and left
         code, state = child.popen.returncode, child.cells.view[STATE]
-        orderly = code in worker.CODES and code == state
-        if not orderly:
+        if state in worker.CODES:
+            self._reap_left(child, code)
+        else:
+            _end_group(child)  # whatever a task has started and left
             self._charge_dead(child, code)
         child.close()
-        if orderly and code == worker.FINISHED:
+        if state == worker.FINISHED:
             self._leave()
-        elif orderly and code == worker.LOST:
+        elif state == worker.LOST:
             self._lost_for_good = self._lost_for_good or not self._leaving
             self._leave()
         elif not self._leaving:
             self._plan_replacement(worked=state not in (0, worker.LOADING))
+
+    def _reap_left(self, child: Child, code: int) -> None:
+        """One that had no more to do: however it ended, no task was in it."""
+        self._groups.append((child.popen.pid, time.monotonic() + FOLLOW))
+        if code < 0 and not child.ended:
+            self._log(f"task process {child.popen.pid} {_how(code)} at its end, after its tasks")
+
+    def _end_left_groups(self, now: float) -> None:
+        """Kill what is left of what processes that have left had started; but not at once, as
+        multiprocessing's resource tracker cleans up after its process."""
+        for pid, until in list(self._groups):
+            if now > until:
+                _kill_group(pid)
+            if now > until or not _is_group(pid):
+                self._groups.remove((pid, until))
 
     def _plan_replacement(self, *, worked: bool) -> None:
         self._failures = 0 if worked else self._failures + 1
@@ -417,7 +441,11 @@ class Supervisor:
         for child in self._children:
             if child.ended:
                 continue
-            if child.cells.view[STATE] == worker.LOADED:
+            state = child.cells.view[STATE]
+            if state in worker.CODES:
+                self._await_end(child, now)
+                continue
+            if state == worker.LOADED:
                 self._failures = 0
             for view in processes.slots(child.cells, self.plan.threads):
                 lease, index, span = view[LEASE], *_under_way(view)
@@ -434,6 +462,22 @@ class Supervisor:
                 self._tell()  # before others are given the task
                 _end_group(child)
 
+    def _await_end(self, child: Child, now: float) -> None:
+        """End one that had no more to do, and has not managed to end itself in time."""
+        if not child.left:
+            child.left = now
+        elif now - child.left > self.plan.grace + OVERDUE:
+            child.ended = "has not left"
+            pid, grace = child.popen.pid, self.plan.grace
+            self._log(f"task process {pid} has not left in {grace:g} s; it is ended")
+            _end_group(child)
+
+    @property
+    def only_leaving(self) -> bool:
+        """Whether nothing but the ends of processes that have no more to do is waited for; from
+        any thread."""
+        return all(child.left for child in list(self._children))
+
     def _end_all(self) -> None:
         self._tell()
         for child in self._children:
@@ -442,6 +486,9 @@ class Supervisor:
             child.popen.wait()
             self._children.discard(child)
             child.close()
+        while self._groups:
+            self._end_left_groups(time.monotonic())
+            time.sleep(0.001 if self._groups else 0)
         if self._client is not None:
             self._client.close()
 
@@ -508,8 +555,23 @@ def _of_this_program() -> Parents:
 
 def _end_group(child: Child) -> None:
     """Kill a task process and what it has started, unless that has gone elsewhere."""
+    _kill_group(child.popen.pid)
+
+
+def _kill_group(pid: int) -> None:
     with contextlib.suppress(OSError):
-        os.killpg(child.popen.pid, signal.SIGKILL)
+        os.killpg(pid, signal.SIGKILL)
+
+
+def _is_group(pid: int) -> bool:
+    """Whether a process group has a process left."""
+    try:
+        os.killpg(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # somebody else's, by now
+        return False
+    return True
 
 
 def _under_way(view: memoryview) -> tuple[int, int]:

@@ -9,7 +9,6 @@ report under `Slot.lock`. What is not started is whatever the shared list iterat
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import multiprocessing
@@ -32,7 +31,7 @@ from dq.client import Client, Grant, Outcomes, PlainClient, backoff
 from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError, Unreadable
 from dq.light import TYPE_CHECKING, cast, frozen
 from dq.naming import setting
-from dq.processes import CELLS, DRAIN, OWN
+from dq.processes import CELLS, DRAIN, GRACE, OWN
 from dq.records import (
     LONGEST_NAME,
     LONGEST_TEXT,
@@ -77,7 +76,6 @@ PAUSE = 3  # or so many times what such a report takes, where the master is far 
 BRIEF = 1e-6  # seconds; of tasks shorter than this only each SPAN_OF_BRIEF-th is announced
 SPAN_OF_BRIEF = 64
 IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
-FAREWELL = 4.0  # seconds for what a task has registered with atexit; less than a master waits
 TIMED = ("jsonl", "results")  # forms of results that have their seconds with them
 TO_CODE = 5.0  # seconds that a task with a time limit has besides: to unpickle, to encode results
 
@@ -114,6 +112,7 @@ class Config:
         task: what to call with the items of plain clients and plain masters.
         reconnect: seconds to look for a master that has gone.
         max_tasks: tasks after which the process is replaced.
+        grace: seconds that it has to leave, once it has no more to do.
         tls: how connections are encrypted.
         allow: patterns of what the master may name; none for anything.
         by_options: whether messages name options of the command, rather than arguments.
@@ -132,6 +131,7 @@ class Config:
     task: TaskRef | None = None
     reconnect: float = 60.0
     max_tasks: int | None = None
+    grace: float = GRACE
     tls: Tls = PLAIN
     allow: tuple[str, ...] = ()
     by_options: bool = False
@@ -189,6 +189,9 @@ class Loop:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._lock = threading.Lock()  # guards the loop's start, and what is awaited
         self._awaited: set[Future[tuple[object, BaseException | None]]] = set()
+        self._thread: threading.Thread | None = None
+        self._stop: Callable[[], None]
+        self._closing = False
 
     def run(self, awaitable: Awaitable[object]) -> object:
         """Await on the loop; the calling slot waits."""
@@ -210,15 +213,33 @@ class Loop:
             raise error
         return value
 
+    def close(self) -> None:
+        """End the loop as `asyncio.run` does: what tasks have left running is cancelled."""
+        import asyncio
+
+        with self._lock:
+            loop, self._closing = self._loop, True
+        if loop is None:
+            return
+        with contextlib.suppress(BaseException):  # it is a task's
+            asyncio.run_coroutine_threadsafe(_wind_up(loop), loop).result()
+        with contextlib.suppress(RuntimeError):  # closed already
+            loop.call_soon_threadsafe(self._stop)
+        if self._thread is not None:
+            self._thread.join()
+            loop.close()
+
     def _start(self) -> None:
         import asyncio
 
         with system.HighDescriptors():
             loop = asyncio.new_event_loop()
+        self._stop = loop.stop
         with contextlib.suppress(AttributeError):  # of a loop that is written in C
             loop.stop = _refuse_to_stop  # type: ignore[method-assign]
         self._loop = loop
-        threading.Thread(target=self._run_for_ever, args=(loop,), daemon=True).start()
+        self._thread = threading.Thread(target=self._run_for_ever, args=(loop,), daemon=True)
+        self._thread.start()
 
     def _run_for_ever(self, loop: asyncio.AbstractEventLoop) -> None:
         """Run the loop again after a SystemExit or KeyboardInterrupt, which end it when they come
@@ -226,12 +247,25 @@ class Loop:
         while not loop.is_closed():
             with contextlib.suppress(BaseException):
                 loop.run_forever()
+                if self._closing:
+                    return
         with self._lock:
             self._loop = None
             left, self._awaited = self._awaited, set()
         for future in left:
             with contextlib.suppress(BaseException):  # it has its result, after all
                 future.set_exception(RuntimeError("a task has closed the event loop"))
+
+
+async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio
+
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
 
 
 def _refuse_to_stop() -> NoReturn:
@@ -757,6 +791,14 @@ class Slot:
         finally:
             self.lock.release()
 
+    # At the process's end
+
+    def forget(self) -> None:
+        """Keep nothing of a task's."""
+        self._program = self._grant = None
+        self._left = iter(())
+        self._items, self._results, self._outcomes = [], [], []
+
     # A task's
 
     def let_go(self) -> None:
@@ -1037,35 +1079,57 @@ class Process:
             if self._left is not None:
                 self._left -= count
 
-    def run(self) -> NoReturn:
-        """Work in as many threads as there are slots, and end the process."""
-        for slot in self.slots[1:]:
-            threading.Thread(target=self.run_slot, args=(slot,), daemon=True).start()
-        self.run_slot(self.slots[0])
+    def run(self) -> int:
+        """Work in as many threads as there are slots; what the process is to end with."""
+        others = [
+            threading.Thread(target=self._run_slot, args=(slot,), daemon=True)
+            for slot in self.slots[1:]
+        ]
+        for thread in others:
+            thread.start()
+        self._run_slot(self.slots[0])
+        for thread in others:
+            thread.join()
+        return min(self._codes)
 
-    def run_slot(self, slot: Slot) -> NoReturn:
-        """Work in one slot; where it is the last one that leaves, end the process."""
+    def _run_slot(self, slot: Slot) -> None:
         try:
             code = self._run(slot)
-            with self._lock:
-                self._codes.append(code)
-                left = len(self._codes)
-            if left == len(self.slots):
-                self._end(min(self._codes))
         except BaseException:
             traceback.print_exc()
             _flush()
             os._exit(1)
-        while True:
-            threading.Event().wait()
+        with self._lock:
+            self._codes.append(code)
 
-    def _end(self, code: int) -> NoReturn:
-        _leave_in_time(code, self.cells)
-        with contextlib.suppress(BaseException):
-            atexit._run_exitfuncs()
-        _flush()
+    def leave(self, code: int) -> NoReturn:
+        """End the process as an interpreter ends: threads that are no daemons are waited for,
+        what is registered with atexit is called, files are flushed; for `grace` seconds at most.
+
+        From here on its end is nobody's fault, whatever it is.
+        """
+        for slot in self.slots:
+            if slot.client is not None:
+                slot.client.close()  # before all that: the master need not wait for it
         self.note(code)
-        os._exit(code)  # a task may have left threads that would keep the process
+        if not self.config.grace:
+            _flush()
+            os._exit(code)
+        timer = threading.Timer(self.config.grace, _leave_at_once, (code, self.config.grace))
+        timer.daemon = True
+        with contextlib.suppress(RuntimeError):  # no more threads: the supervisor ends it, then
+            timer.start()
+        self.loop.close()
+        self._forget()
+        raise SystemExit(code)
+
+    def _forget(self) -> None:
+        """Keep nothing of the tasks': the threads that still run, and with them all that this has,
+        outlive everything, so that a file which a task's module has open would not be flushed."""
+        self._programs.clear()
+        self.specs.clear()
+        for slot in self.slots:
+            slot.forget()
 
     def _run(self, slot: Slot) -> int:
         try:
@@ -1208,7 +1272,7 @@ def main() -> None:
         os.register_at_fork(after_in_child=process.after_fork)
     threading.Thread(target=process.listen, args=(lifeline,), daemon=True).start()
     threading.Thread(target=process.monitor, daemon=True).start()
-    process.run()
+    process.leave(process.run())
 
 
 def _read_config(pipe: int) -> Config:
@@ -1247,25 +1311,28 @@ def _become(config: Config) -> None:
         logs.apply(config.parents.logs)
 
 
-def _leave_in_time(code: int, cells: system.Cells) -> None:
-    """See to it that what tasks have registered with atexit keeps the process for `FAREWELL` only:
-    multiprocessing's waits for every process that a task has left."""
+def _leave_at_once(code: int, grace: float) -> None:
+    """End the process, which has not ended by itself, and say what it has been waiting for."""
+    with contextlib.suppress(BaseException):  # a task may have done anything to what this uses
+        print(
+            f"dq: task process {os.getpid()} has waited {grace:g} s at its end for {_left()};"
+            f" it ends without that ({setting('grace')})",
+            file=sys.stderr,
+            flush=True,
+        )
+    os._exit(code)
 
-    def leave() -> None:
-        with contextlib.suppress(BaseException):  # a task may have done anything to it
-            print(
-                f"dq: what was to be called at exit has not returned in {FAREWELL:g} s;"
-                " leaving without it",
-                file=sys.stderr,
-                flush=True,
-            )
-        cells.view[STATE] = code
-        os._exit(code)
 
-    timer = threading.Timer(FAREWELL, leave)
-    timer.daemon = True
-    with contextlib.suppress(RuntimeError):  # no more threads
-        timer.start()
+def _left() -> str:
+    """What keeps this process from ending."""
+    threads = [
+        f"the thread {thread.name!r}"
+        for thread in threading.enumerate()
+        if not thread.daemon and thread is not threading.main_thread()
+    ]
+    children = [f"the process {child.pid}" for child in multiprocessing.active_children()]
+    # Processes are waited for after threads, by what multiprocessing has registered.
+    return ", ".join(threads or children) or "what is registered with atexit"
 
 
 def _flush() -> None:

@@ -220,6 +220,12 @@ limits = stacked(
         help="End a process that grows past this (512M, 2G).",
         more="The task that it was in is treated as if its worker had died.",
     ),
+    option(
+        "--grace", type=SECONDS, default="5", show_default=True, metavar="SECONDS", group=WORKERS,
+        rare=True, help="How long a process may take to leave.",
+        more="At its end it waits for threads that tasks have left, calls what is registered with"
+        " atexit, and flushes files.",
+    ),
 )  # fmt: skip
 
 inputs = stacked(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -31,6 +32,8 @@ from dq.processes import Child
 from dq.records import Done, Failed, Failure, Recorded, printable
 from dq.tasks import TaskRef, refer
 
+SLOW_END = 0.5  # seconds until it is said that processes take their time to end
+ENDING = "waiting for task processes to end; once more to leave now"
 SHOWN = 10  # failures that are shown one by one
 
 
@@ -158,6 +161,7 @@ def _master(
             max_failures=most,
             max_tasks=given["max_tasks"],
             max_memory=given["max_memory"],
+            grace=given["grace"],
             initializer=given["init"],
             unpack=given["unpack"],
             batch=given["batch"],
@@ -226,6 +230,7 @@ def _serve_queues(master: Master) -> None:
         say_finishing(master.queues.busy)
         while master.queues.busy and stages.count < 2:
             stages.wait(0.1)
+        _close_in_order(master, stages)
         if stages.interrupted:
             raise Interrupted("interrupted")
 
@@ -256,10 +261,27 @@ def _serve_job(master: Master, ref: Any, given: dict[str, Any]) -> None:
             printer = Printer(job, source, writer, given, Progress(given["quiet"]))
             stages.on_first = printer.drain
             stages.on_second = printer.leave
-            printer.run(stages)
+            try:
+                printer.run(stages)
+            except Stopped:
+                _close_in_order(master, stages)
+                raise
         writer.commit()
     if printer.failed:
         raise click.exceptions.Exit(1)
+
+
+def _close_in_order(master: Master, stages: Stages) -> None:
+    """Where the first signal has let running tasks finish: let processes leave as they do after
+    the last task, until the second signal."""
+    if stages.count == 1:
+        stages.on_second = master.end_workers
+        slow = threading.Timer(SLOW_END, say, (ENDING,))
+        slow.daemon = True
+        slow.start()
+        if stages.count == 1:
+            master.close()
+        slow.cancel()
 
 
 def plain(failure: Failure) -> str:

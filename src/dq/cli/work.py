@@ -72,6 +72,7 @@ def worker(**given: Any) -> None:
         given["reconnect"],
         given["max_tasks"],
         given["max_memory"],
+        given["grace"],
         tls=settings(given["tls"], given["tls_cert"], given["tls_key"], given["tls_ca"]),
         allow=patterns,
     )
