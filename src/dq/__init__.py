@@ -6,6 +6,9 @@ squares = dq.run("app:square", range(10))
 
 from __future__ import annotations
 
+import os
+import sys
+
 from dq.errors import (
     AuthenticationFailed,
     BadInput,
@@ -94,3 +97,16 @@ def __getattr__(name: str) -> object:
 
 def __dir__() -> list[str]:
     return sorted(__all__)
+
+
+def _is_begun_anew() -> bool:
+    """Whether this is a task process, and a program that is its own interpreter (PyInstaller's, or
+    one that embeds Python) has begun anew in it, rather than do what it was told with ``-c``."""
+    return "DQ_TASK_PROCESS" in os.environ and getattr(sys, "argv", [""])[:1] != ["-c"]
+
+
+if _is_begun_anew():
+    import importlib
+
+    # Which does not return: nothing of the program below its import of dq is run.
+    importlib.import_module("dq.worker").main()

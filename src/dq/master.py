@@ -309,10 +309,13 @@ class Master:
             self._start_workers()
 
     def _private(self) -> Address:
-        """Where only this user's processes find it."""
+        """Where only this user's processes find it, or only those that have the key can use it."""
         if not system.unix_sockets():
             return ("127.0.0.1", 0)
-        self._folder = tempfile.TemporaryDirectory(prefix="dq-")
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="dq-")
+        except OSError:  # a file system that is read-only, or full
+            return ("127.0.0.1", 0)
         path = os.path.join(self._folder.name, "master")
         return path if len(path) < 100 else ("127.0.0.1", 0)  # sun_path has 108 bytes, 104 on macOS
 

@@ -6,6 +6,7 @@ Apart from `dq.supervisor`, so that a command can start them before it imports e
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import threading
@@ -35,6 +36,7 @@ THREADS = (
     "NUMBA_NUM_THREADS",
 )
 OMP_THREADS = "OMP_NUM_THREADS"  # which most of those go by, too
+MARK = "DQ_TASK_PROCESS"  # set in a task process until it knows that it is one
 HASH_SEED = "PYTHONHASHSEED"
 SLOT = "DQ_SLOT"
 
@@ -131,14 +133,17 @@ def start(threads: int, number: int = 0, sharing: int = 1, seed: int | None = No
     Raises:
         DqError: the system has no room for it.
     """
-    cells = None
+    _refuse_within_one()
+    cells, pipe = None, None
     try:
         cells = system.shared_cells(count(threads))
+        if is_frozen():
+            pipe = _pipe_to_frozen()
         popen = subprocess.Popen(
-            _command(),
+            _command() if pipe is None else _frozen_command(pipe),
             stdin=subprocess.PIPE,
             stdout=None if _usable(1) else subprocess.DEVNULL,
-            pass_fds=(cells.fd,),
+            pass_fds=(cells.fd,) if pipe is None else (cells.fd, pipe),
             env=_environment(number, sharing, hash_seed() if seed is None else seed),
             # Out of the terminal's group: Ctrl-C is for the supervisor, which lets tasks
             # finish; and whatever a task leaves behind can be ended with it.
@@ -148,6 +153,9 @@ def start(threads: int, number: int = 0, sharing: int = 1, seed: int | None = No
         if cells is not None:
             cells.close()
         raise DqError(f"cannot start a task process: {error.strerror}") from None
+    finally:
+        if pipe is not None:
+            os.close(pipe)
     return Child(popen, cells, number)
 
 
@@ -163,6 +171,7 @@ def hash_seed() -> int:
 
 def _environment(number: int, sharing: int, seed: int) -> dict[str, str]:
     environ = keys.scrub(os.environ)
+    environ[MARK] = "1"
     environ[SLOT] = str(number)
     environ[HASH_SEED] = str(seed)
     if OMP_THREADS not in environ:  # else the user has said how many, for those that go by it too
@@ -186,7 +195,44 @@ def dismiss(children: list[Child]) -> None:
         child.close()
 
 
+def _refuse_within_one() -> None:
+    """Keep a program that begins anew in a task process, and does not notice, from starting others
+    in which it begins anew.
+
+    Raises:
+        DqError: this is one.
+    """
+    if MARK in os.environ:
+        raise DqError(
+            f"this is a task process, in which {sys.argv[0] if sys.argv else 'its program'} has"
+            " begun anew: import dq at the program's top, or call"
+            " multiprocessing.freeze_support() first"
+        )
+
+
+def is_frozen() -> bool:
+    """Whether the program is its own interpreter, as PyInstaller makes it."""
+    return bool(getattr(sys, "frozen", False))
+
+
+def _pipe_to_frozen() -> int:
+    """What `multiprocessing.freeze_support` reads in a process of its own: nothing to prepare, and
+    something of dq's, to import which is enough."""
+    read, write = os.pipe()
+    with open(write, "wb") as pipe:
+        pipe.write(pickle.dumps({}) + pickle.dumps(DqError))
+    return read
+
+
+def _frozen_command(pipe: int) -> list[str]:
+    # What multiprocessing gives to a program of its own, for `freeze_support` to find; where the
+    # program imports dq before that, it comes to nothing else. See `dq.__init__`.
+    return [sys.executable, "--multiprocessing-fork", "tracker_fd=None", f"pipe_handle={pipe}"]
+
+
 def _command() -> list[str]:
+    if not sys.executable:
+        raise DqError("cannot start a task process: sys.executable does not name the interpreter")
     home = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     # In place of the current directory, where a user's queue.py would hide the real one.
     # Nothing that is imported becomes garbage: looking for some takes 2 ms of 30.

@@ -10,6 +10,7 @@ TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the n
 
 if TYPE_CHECKING:
     import socket
+    from typing import IO
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _LAST_ACK_RECV = slice(56, 60)  # milliseconds; of struct tcp_info in <linux/tcp.h>
@@ -104,13 +105,20 @@ def _memory_file(length: int) -> int:
 
 
 def _unlinked_file(length: int) -> int:
-    import tempfile  # here to keep start-up fast: few systems need it
-
-    with tempfile.TemporaryFile() as file:
+    with _temporary_file() as file:
         # Written, not truncated to length: on a full disk a hole is a SIGBUS when it is touched.
         file.write(bytes(length))
         file.flush()
         return os.dup(file.fileno())
+
+
+def _temporary_file() -> IO[bytes]:
+    import tempfile  # here to keep start-up fast: few systems need it
+
+    try:
+        return tempfile.TemporaryFile()
+    except OSError:  # a read-only file system; this one is in memory
+        return tempfile.TemporaryFile(dir="/dev/shm")
 
 
 class HighDescriptors:

@@ -1246,10 +1246,11 @@ def _put(client: PlainClient, value: object) -> None:
         client.put(as_error(Failure(failure.type, f"cannot be sent: {failure.message}")))
 
 
-def main() -> None:
+def main() -> NoReturn:
     """What a supervisor starts, without the garbage collector until here."""
     gc.freeze()
     gc.enable()
+    os.environ.pop(processes.MARK, None)  # a program that a task starts is no task process
     with system.HighDescriptors():
         lifeline = os.dup(0)
         try:

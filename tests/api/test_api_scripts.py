@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
 from pathlib import Path
 
 import pytest
 
+import dq as api
+from dq import processes, supervisor, system
 from support import Running, dq, python, run, script, wait_until
 
 POINTS = """
@@ -430,3 +434,97 @@ def test_tasks_log_to_standard_error_where_the_script_logs_to_a_terminal(
         "",
         expected,
     )
+
+
+# -- programs that are their own interpreters
+
+# As PyInstaller makes them: whatever its arguments, the program begins at its top.
+FROZEN = """
+import os, sys
+sys.frozen, sys.executable = True, os.path.abspath("program")
+{top}
+
+def double(x):
+    return 2 * x
+
+def main():
+    {first}
+    with open("starts", "a") as file:
+        file.write("x")
+    import dq
+    print(dq.run(double, [1, 2, 3], workers=2, max_tasks=1))
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def frozen(folder: Path, **parts: str) -> Path:
+    path = write(folder, FROZEN.format(**{"top": "", "first": ""} | parts), "frozen.py")
+    program = write(folder, f'#!/bin/sh\nexec {sys.executable} {path} "$@"\n', "program")
+    program.chmod(0o755)
+    return program
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        {"top": "import dq"},
+        # What PyInstaller has `multiprocessing.freeze_support` do.
+        {"first": "from multiprocessing import spawn; spawn.freeze_support()"},
+    ],
+)
+def test_a_frozen_program_works_and_its_main_runs_once(
+    tmp_path: Path, parts: dict[str, str]
+) -> None:
+    done = run(frozen(tmp_path, **parts), cwd=tmp_path)
+    assert_prints(done, "[2, 4, 6]\n")
+    assert (tmp_path / "starts").read_text() == "x"
+
+
+def test_a_frozen_program_without_either_starts_no_further_ones(tmp_path: Path) -> None:
+    """It goes as far as its import of dq, in each process."""
+    done = run(frozen(tmp_path), cwd=tmp_path)
+    assert_prints(done, "[2, 4, 6]\n")
+    assert len((tmp_path / "starts").read_text()) <= 1 + 2 + 3
+
+
+def test_a_task_process_that_has_not_noticed_what_it_is_starts_none(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(processes.MARK, "1")
+    with pytest.raises(api.DqError, match=r"this is a task process, in which .* has begun anew"):
+        api.run(len, [""], workers=1)
+
+
+def test_a_task_may_start_programs_that_use_dq(tmp_path: Path) -> None:
+    write(tmp_path, "import dq\nprint(dq.run(abs, [-1], workers=1))\n", "inner.py")
+    source = (
+        "import subprocess, sys, dq\n"
+        "def start(x):\n"
+        "    return subprocess.run([sys.executable, x], capture_output=True, text=True).stdout\n"
+        "print(dq.run(start, ['inner.py'], workers=1))\n"
+    )
+    assert_prints(script(write(tmp_path, source), cwd=tmp_path), "['[1]\\n']\n")
+
+
+# -- where nothing can be written
+
+
+def no_room(*args: object, **kw: object) -> None:
+    raise OSError(errno.EROFS, "Read-only file system")
+
+
+def test_no_folder_is_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryDirectory", no_room)
+    assert api.run(abs, [-1, -2], workers=1) == [1, 2]
+
+
+def test_without_any_room_for_shared_memory_one_line_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tempfile, "TemporaryFile", no_room)
+    monkeypatch.setattr(system.os, "memfd_create", no_room)
+    monkeypatch.setattr(supervisor, "LONGEST", 0.1)
+    with pytest.raises(api.DqError, match="cannot start a task process: Read-only file system"):
+        api.run(abs, [-1], workers=1)

@@ -170,7 +170,7 @@ def test_a_task_process_without_descriptors_fails_what_needs_one_and_reports_it(
     with fed(hazards, "short") as (master, port), hazards.worker(port, "-p", "1") as worker:
         feed(master, 0)
         [process] = task_processes(worker.pid)
-        with scarce(process):
+        with scarce(process, most=3):
             feed(master, 1, 2, 3)
         feed(master, 4, 5)
         master.close_stdin()
