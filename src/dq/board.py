@@ -694,8 +694,9 @@ class Board:
         job.unread += 1
         job.held += recorded.nbytes
         if isinstance(outcome, Failed):
-            job.counts.failed += 1
-            self._check_failures(job)
+            if not outcome.is_unreadable:  # that ends the run, or is skipped
+                job.counts.failed += 1
+                self._check_failures(job)
         else:
             job.counts.done += batch.count
         return [recorded]

@@ -33,14 +33,14 @@ class BadInput(UsageError):
 
 
 class InputChanged(BadInput):
-    """Raised when an input, number `index`, is not what it was when the journal was written."""
+    """Raised when the input of task `index` is not what it was when the journal was written."""
 
     def __init__(self, index: int) -> None:
         super().__init__(index)
         self.index = index
 
     def __str__(self) -> str:
-        return f"input {self.index + 1} {self.reason}"
+        return f"the input of task {self.index} {self.reason}"
 
     @property
     def reason(self) -> str:

@@ -25,6 +25,7 @@ import os
 import tempfile
 import threading
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
@@ -235,6 +236,7 @@ class Master:
         self._supervisor: Supervisor | None = None
         self.ahead: list[Child] | None = None  # task processes that were started before it was
         self.sharing = workers  # how many the machine's CPUs are for
+        self.stderr: int | None = None  # descriptor of local task processes' standard error
         self._supervising: threading.Thread | None = None
         self._broken: BaseException | None = None
         self._calls: dict[str, tuple[Line, Callable[[BaseException], None]]] = {}
@@ -339,6 +341,7 @@ class Master:
             sharing=self.sharing,
             # They connect to where this process listens, which its certificate need not name.
             tls=replace(self._tls, check_name=False),
+            stderr=self.stderr,
         )
         self._supervisor = Supervisor(plan, self._report, self.ahead)
         if not self._listens:
@@ -673,6 +676,8 @@ class Job:
         self._error: BaseException | None = None  # what the inputs raised
         self._aborted: Exception | None = None
         self._halted = False
+        self._come: deque[Recorded] = deque()  # read, and not passed on yet
+        self._early: dict[int, Recorded] = {}  # those that wait for an earlier one, by their start
 
     def feed(self) -> None:
         """Read the inputs; what their iterator raises is raised again by `records`."""
@@ -694,6 +699,7 @@ class Job:
             timeout = 0.0
         records = self._master.queues.read(self.line, timeout)
         if self._aborted is not None:
+            self._come.extend(records or ())
             raise self._aborted
         if records:
             return records
@@ -711,11 +717,12 @@ class Job:
         job = self.line.job
         if job.stopped is None:
             return
+        # The last outcomes may have come since it was told to stop, and the end with them.
+        if job.ended and not (job.uncut or job.out or self.line.unwritten or self._error):
+            return
         if self._halted:
             raise Stopped(f"stopped before the end: {job.stopped}")
-        # There were too many failures. Others may have come since, and the end with them.
-        if not job.ended or job.uncut or job.out:
-            raise Stopped(f"stopped before the end: {job.counts.failed} task(s) failed")
+        raise Stopped(f"stopped before the end: {job.counts.failed} task(s) failed")
 
     def consumed(self, records: list[Recorded]) -> None:
         """Records have been passed on; as much more may come."""
@@ -742,13 +749,13 @@ class Job:
 
     def ordered(self) -> Iterator[Recorded]:
         """Records in the inputs' order."""
-        waiting: dict[int, Recorded] = {}
+        early = self._early
         expected = 0
         while (records := self.records()) is not None:
             for record in records:
-                waiting[record.batch.start] = record
-            while expected in waiting:
-                record = waiting.pop(expected)
+                early[record.batch.start] = record
+            while expected in early:
+                record = early.pop(expected)
                 expected = record.batch.stop
                 yield record
                 self.consumed([record])
@@ -756,8 +763,18 @@ class Job:
     def unordered(self) -> Iterator[Recorded]:
         """Records as they come."""
         while (records := self.records()) is not None:
-            yield from records
+            self._come.extend(records)
+            while self._come:
+                yield self._come.popleft()
             self.consumed(records)
+
+    def left(self) -> list[Recorded]:
+        """What came and was not passed on, in the inputs' order, of a run that ends early."""
+        unread = self._master.queues.unread(self.line)
+        records = [*self._come, *self._early.values(), *unread]
+        self._come.clear()
+        self._early.clear()
+        return sorted(records, key=lambda record: record.batch.start)
 
 
 def _replay(journal: Journal) -> Replay:

@@ -1,4 +1,4 @@
-"""Results: from a worker's values to blobs, and from blobs to a file or to values.
+"""Results: from a worker's values to blobs.
 
 For the command line a worker's blob is finished text, which the master only copies; for the
 Python interface it is pickled values.
@@ -6,20 +6,11 @@ Python interface it is pickled values.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import json
-import os
-import sys
 from collections.abc import Sequence
 
 from dq import inputs
-from dq.errors import OutputError, UsageError
-from dq.light import TYPE_CHECKING
 from dq.records import Failure, Result
-
-if TYPE_CHECKING:
-    from typing import BinaryIO
 
 FORMATS = ("text", "jsonl")
 
@@ -95,97 +86,6 @@ def _is_json(value: object) -> bool:
     except (TypeError, ValueError, RecursionError):
         return False
     return True
-
-
-class Writer:
-    """Where results go: standard output, or a file that is complete or absent.
-
-    Args:
-        path: the file; None or "-" for standard output.
-
-    Raises:
-        UsageError: it cannot be opened.
-        OutputError: it cannot be written, in every method.
-    """
-
-    def __init__(self, path: str | None) -> None:
-        # That may be a file to which others write too, and is not to be replaced.
-        self._path = path = None if path in ("-", "/dev/stdout") else path
-        # The file that a link points to is replaced, and not the link.
-        self._target = None if path is None or _is_special(path) else os.path.realpath(path)
-        self._temporary = self._target and f"{self._target}.{os.getpid()}.part"
-        self._file = self._open()
-        if self._temporary is not None and self._target is not None:
-            with contextlib.suppress(OSError):  # nothing is replaced, or modes are not to be had
-                os.chmod(self._temporary, os.stat(self._target).st_mode & 0o7777)
-
-    def _open(self) -> BinaryIO:
-        if self._path is None:
-            if sys.stdout is None:
-                raise UsageError("standard output is closed: give -o FILE")
-            return sys.stdout.buffer
-        try:
-            return open(self._temporary or self._path, "wb")
-        except OSError as error:
-            raise UsageError(f"cannot write {self._path}: {error.strerror}") from None
-
-    def write(self, blob: bytes) -> None:
-        """Write, and at once where somebody is watching."""
-        try:
-            self._file.write(blob)
-            if self._path is None:
-                self._file.flush()
-        except OSError as error:
-            raise self._failure(error) from None
-
-    def commit(self) -> None:
-        """Everything is written: let the file appear."""
-        try:
-            self._file.flush()
-            if self._path is None:
-                return
-            if self._temporary is None or self._target is None:
-                self._file.close()
-                return
-            os.fsync(self._file.fileno())
-            self._file.close()
-            os.replace(self._temporary, self._target)
-            self._temporary = None
-        except OSError as error:
-            raise self._failure(error) from None
-
-    def discard(self) -> None:
-        """Leave nothing behind that is not whole."""
-        if self._path is None:
-            return
-        with contextlib.suppress(OSError):  # what was buffered has nowhere to go
-            self._file.close()
-        if self._temporary is None:
-            return
-        with contextlib.suppress(OSError):
-            os.unlink(self._temporary)
-
-    def _failure(self, error: OSError) -> OutputError:
-        if self._path is None:
-            close_stdout()
-            if error.errno == errno.EPIPE:
-                return OutputError("standard output was closed by its reader; stopped there")
-            return OutputError(f"cannot write to standard output: {error.strerror}")
-        return OutputError(
-            f"cannot write {self._path}: {error.strerror}; nothing was written there"
-        )
-
-
-def _is_special(path: str) -> bool:
-    """Whether it is a device or pipe, which a renamed file must not take the place of."""
-    return os.path.exists(path) and not os.path.isfile(path)
-
-
-def close_stdout() -> None:
-    """Keep the interpreter from flushing what cannot be written, and failing again, at exit."""
-    devnull = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(devnull, sys.stdout.fileno())
-    os.close(devnull)
 
 
 def failed(

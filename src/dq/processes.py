@@ -121,7 +121,13 @@ def slots(cells: system.Cells, threads: int) -> list[memoryview]:
     return [cells.view[start : start + CELLS] for start in starts]
 
 
-def start(threads: int, number: int = 0, sharing: int = 1, seed: int | None = None) -> Child:
+def start(
+    threads: int,
+    number: int = 0,
+    sharing: int = 1,
+    seed: int | None = None,
+    stderr: int | None = None,
+) -> Child:
     """Start a process for so many slots, which waits to be told the rest on its standard input.
 
     Args:
@@ -129,6 +135,7 @@ def start(threads: int, number: int = 0, sharing: int = 1, seed: int | None = No
         number: which of its supervisor's processes it is.
         sharing: how many processes the CPUs are for.
         seed: of its hashes; None for this process's.
+        stderr: descriptor of its standard error; None for this process's.
 
     Raises:
         DqError: the system has no room for it.
@@ -143,6 +150,7 @@ def start(threads: int, number: int = 0, sharing: int = 1, seed: int | None = No
             _command() if pipe is None else _frozen_command(pipe),
             stdin=subprocess.PIPE,
             stdout=None if _usable(1) else subprocess.DEVNULL,
+            stderr=stderr,
             pass_fds=(cells.fd,) if pipe is None else (cells.fd, pipe),
             env=_environment(number, sharing, hash_seed() if seed is None else seed),
             # Out of the terminal's group: Ctrl-C is for the supervisor, which lets tasks

@@ -286,6 +286,13 @@ class Queues:
                 return records
             return None if line.finished else []
 
+    def unread(self, line: Line) -> list[Recorded]:
+        """The records of a job that nobody has read, for who reads no more."""
+        with self.lock:
+            records = list(line.records)
+            line.records.clear()
+            return records
+
     def _replay(self, line: Line) -> None:
         """Take the next of what the journal has, as long as it is its turn."""
         replay, job = line.replay, line.job

@@ -166,6 +166,11 @@ class Failed:
     retry: bool = True
     count: int = 1
 
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether its input could not be read, as a worker says."""
+        return not self.retry and self.failure.type == "BadInput"
+
 
 Outcome = Done | Failed
 

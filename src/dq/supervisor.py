@@ -89,6 +89,7 @@ class Plan:
         sharing: how many processes the machine's CPUs are for; 0 for as many as it runs.
         tls: how connections are encrypted.
         allow: what the master may name, as `dq.allow.check` has it; empty for anything.
+        stderr: descriptor of task processes' standard error; None for this process's.
     """
 
     address: Address
@@ -104,6 +105,7 @@ class Plan:
     sharing: int = 0
     tls: Tls = PLAIN
     allow: tuple[str, ...] = ()
+    stderr: int | None = None
 
 
 @frozen
@@ -343,7 +345,7 @@ class Supervisor:
         taken = {child.number for child in self._children}
         number = next(number for number in count() if number not in taken)
         sharing = plan.sharing or plan.processes
-        return processes.start(plan.threads, number, sharing, self._hash_seed)
+        return processes.start(plan.threads, number, sharing, self._hash_seed, plan.stderr)
 
     def _config(self, child: Child) -> Config:
         plan = self.plan

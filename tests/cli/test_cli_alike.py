@@ -110,7 +110,7 @@ def test_a_number_that_is_taken_for_a_files_name_reads_nothing_of_dqs(alike: Pat
     numbers = [str(number) for number in range(3, 30)]
     done = dq("run", "alike:read", *numbers, "-w", "1", cwd=alike)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "input 1 failed: OSError: [Errno 9] Bad file descriptor" in done.stderr
+    assert "task 0 (3) failed: OSError: [Errno 9] Bad file descriptor" in done.stderr
 
 
 def test_what_processes_are_told_may_be_longer_than_a_pipe_takes(project: Path) -> None:

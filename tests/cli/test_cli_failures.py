@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -39,23 +40,26 @@ def records(text: str) -> list[dict[str, object]]:
 def test_a_failed_task_is_said_and_the_others_go_on(project: Path) -> None:
     done = dq("run", "app:boom_at_7", "6", "7", "8", "-w", "1", cwd=project)
     assert (done.returncode, done.stdout) == (1, "6\n8\n")
-    first, last = done.stderr.splitlines()
-    assert first == "dq: input 2 failed: ValueError: seven"
-    assert last.startswith("dq: 3 done in ")
+    first, group, last = done.stderr.splitlines()
+    assert first == "dq: task 1 (7) failed: ValueError: seven"
+    assert re.fullmatch(r"dq: 1 x ValueError in boom_at_7 \(app\.py:\d+\): task 1 \(7\)", group)
+    assert last.startswith("dq: 2 done in ")
     assert last.endswith(", 1 failed")
 
 
 def test_a_failed_line_of_a_file_is_named(project: Path) -> None:
     (project / "in.jsonl").write_text("6\n\n7\n")
     done = dq("run", "app:boom_at_7", "-i", "in.jsonl", "-w", "1", cwd=project)
-    assert "dq: in.jsonl line 3 failed: ValueError: seven" in done.stderr
+    assert "dq: task 1 (in.jsonl line 3: 7) failed: ValueError: seven" in done.stderr
 
 
 def test_only_so_many_failures_are_shown_one_by_one(project: Path) -> None:
     done = dq("run", "app:fail", *map(str, range(50)), "-w", "1", cwd=project)
     assert done.returncode == 1
     assert done.stderr.count("failed: ValueError") == 10
-    assert "50 failed" in done.stderr
+    assert "dq: 40 more failed; --failures FILE writes each of them\n" in done.stderr
+    assert "dq: 0 done in " in done.stderr
+    assert done.stderr.endswith(", 50 failed\n")
 
 
 def test_a_task_that_fails_is_not_tried_again_unless_asked(stubborn: Path) -> None:
@@ -74,7 +78,7 @@ def test_a_task_that_fails_each_time_says_how_often(stubborn: Path) -> None:
     argv = ("run", "stubborn:f", "9", "-w", "1", "--retries", "2", "-f", "jsonl")
     done = dq(*argv, cwd=stubborn)
     assert done.returncode == 1
-    assert "dq: input 1 failed after 3 attempts: OSError: not yet" in done.stderr
+    assert "dq: task 0 (9) failed after 3 attempts: OSError: not yet" in done.stderr
     [record] = records(done.stdout)
     assert record["attempts"] == 3
 
@@ -97,7 +101,7 @@ def test_a_task_over_its_time_is_ended_and_the_others_are_not(project: Path) -> 
     argv = ("run", "app:sleepy", "600", "0", "0.01", "--timeout", "500ms", "-w", "2")
     done = dq(*argv, cwd=project)
     assert (done.returncode, done.stdout) == (1, "0\n0.01\n")
-    assert "dq: input 1 failed: TimeoutError: ran longer than 0.5 s" in done.stderr
+    assert "dq: task 0 (600) failed: TimeoutError: ran longer than 0.5 s" in done.stderr
 
 
 def test_a_timed_out_task_is_retried(project: Path) -> None:
@@ -131,7 +135,7 @@ def test_max_failures_stops_at_so_many(project: Path) -> None:
     done = dq(*argv, "-f", "jsonl", cwd=project)
     assert done.returncode == 4
     assert len(done.stdout.splitlines()) == 3
-    assert done.stderr.splitlines()[-1] == "dq: stopped before the end: 3 task(s) failed"
+    assert done.stderr.splitlines()[-1].startswith("dq: stopped before the end: 3 task(s) failed; ")
 
 
 @pytest.mark.parametrize("limit", [("--fail-fast",), ("--max-failures", "2")])
@@ -141,9 +145,10 @@ def test_a_run_whose_tasks_all_have_an_outcome_was_not_stopped(
     given = ("7", "7", "8", "7", "7")
     done = dq("run", "app:boom_at_7", *given, *limit, "-w", "1", "--batch", "5", cwd=project)
     assert (done.returncode, done.stdout) == (1, "8\n")
-    *failures, last = done.stderr.splitlines()
+    *failures, group, last = done.stderr.splitlines()
     assert len(failures) == 4
-    assert "5 done" in last
+    assert group.startswith("dq: 4 x ValueError in ")
+    assert "1 done" in last
     assert last.endswith("4 failed")
 
 
@@ -163,7 +168,7 @@ def test_fewer_failures_than_max_failures_do_not_stop_a_run(project: Path) -> No
 def test_quiet_says_failures_and_nothing_else(project: Path) -> None:
     done = dq("run", "app:boom_at_7", "6", "7", "-q", "-w", "1", cwd=project)
     assert done.returncode == 1
-    assert done.stderr == "dq: input 2 failed: ValueError: seven\n"
+    assert done.stderr == "dq: task 1 (7) failed: ValueError: seven\n"
 
 
 @pytest.mark.parametrize("call", ["sys.exit(3)", "raise KeyboardInterrupt", "raise GeneratorExit"])
@@ -172,12 +177,12 @@ def test_an_exception_that_ends_programs_fails_only_its_task(project: Path, call
     (project / "leave.py").write_text(source)
     done = dq("run", "leave:f", "1", "2", "3", "-w", "1", cwd=project)
     assert (done.returncode, done.stdout) == (1, "1\n3\n")
-    assert "dq: input 2 failed: " in done.stderr
+    assert "dq: task 1 (2) failed: " in done.stderr
     assert "Traceback" not in done.stderr
 
 
 def test_an_unpacked_input_that_does_not_fit_fails_alone(project: Path) -> None:
     done = dq("run", "app:add", "--unpack", "[1]", "5", "[1, 2]", "-w", "1", cwd=project)
     assert (done.returncode, done.stdout) == (1, "3\n")
-    assert "input 1 failed: TypeError: add() missing 1 required" in done.stderr
-    assert "input 2 failed: TypeError: --unpack needs a list or a mapping" in done.stderr
+    assert "task 0 ([1]) failed: TypeError: add() missing 1 required" in done.stderr
+    assert "task 1 (5) failed: TypeError: --unpack needs a list or a mapping" in done.stderr

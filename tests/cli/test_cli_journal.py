@@ -74,7 +74,7 @@ def test_a_changed_file_is_refused(folder: Path, name: str, then: str, now: str,
 
 def test_a_changed_argument_is_refused(folder: Path) -> None:
     run(folder, "1", "2", "3")
-    assert "input 2 is not what it was" in run(folder, "1", "5", "3", code=2).stderr
+    assert "the input of task 1 is not what it was" in run(folder, "1", "5", "3", code=2).stderr
 
 
 @pytest.mark.parametrize("first", ["a file", "arguments"])
@@ -165,7 +165,7 @@ def test_a_failure_is_not_run_again(folder: Path) -> None:
     (folder / "mended").touch()
     again = run(folder, "1", "2", "3", task="switch:work", code=1)
     assert (again.stdout, runs(folder)) == (first.stdout, ["1", "2", "3"])
-    assert "input 2 failed: ValueError: no 2 today" in again.stderr
+    assert "task 1 (2) failed: ValueError: no 2 today" in again.stderr
 
 
 def test_retry_failed_runs_the_failures_again_and_nothing_else(folder: Path) -> None:
@@ -203,8 +203,9 @@ def test_a_bad_line_is_skipped_again(folder: Path) -> None:
     args = ("--input", "in.jsonl", "--skip-bad", "--format", "jsonl")
     first = run(folder, *args)
     again = run(folder, *args)
-    assert (again.stdout, again.stderr) == (first.stdout, first.stderr)
+    assert again.stdout == first.stdout
     assert "skipped in.jsonl line 2 is not JSON" in again.stderr
+    assert ", 1 skipped" in again.stderr
 
 
 def test_a_bad_line_that_ended_a_run_can_be_skipped_by_the_next(folder: Path) -> None:
@@ -221,8 +222,8 @@ def test_a_summary_has_counts_and_failures(folder: Path) -> None:
     assert journal(folder, "j").stdout == (
         "switch:work, with lines in and text out\n"
         "2 done, 1 failed\n"
-        "inputs 1-3\n"
-        "input 2 failed: ValueError: no 2 today\n"
+        "tasks 0-2\n"
+        "task 1 failed: ValueError: no 2 today\n"
     )
 
 
@@ -276,7 +277,7 @@ def test_a_damaged_journal_is_saved_and_goes_on(folder: Path) -> None:
     assert "`dq journal j --recover NEW` saves" in journal(folder, "j", code=2).stderr
     said = journal(folder, "j", "--recover", "new").stdout
     assert "saved the outcomes of " in said
-    assert "lost: those of inputs " in said
+    assert "lost: those of tasks " in said
     (folder / "j").unlink()
     (folder / "new").rename(folder / "j")
     assert run(folder, *numbers, task="switch:work").stdout == whole

@@ -34,7 +34,7 @@ def test_an_input_up_to_the_limit_is_taken_and_one_beyond_it_named(project: Path
     argv = ("run", "app:length", "--raw", "-i", "in.txt", "--max-message", "100K")
     done = dq(*argv, cwd=project)
     assert (done.returncode, done.stdout) == (1, f"{LIMIT - 1000}\n")
-    assert "in.txt line 2 failed: InputTooLarge: this input has" in done.stderr
+    assert "task 1 (in.txt line 2) failed: InputTooLarge: this input has" in done.stderr
     assert f"over the limit of {LIMIT} (--max-message)" in done.stderr
 
 
@@ -43,7 +43,7 @@ def test_a_result_up_to_the_limit_is_taken_and_one_beyond_it_named(project: Path
     done = dq(*argv, cwd=project)
     assert (done.returncode, len(done.stdout)) == (1, LIMIT)  # with its newline
     text = f"this result has {LIMIT + 1} bytes, over the limit of {LIMIT} (--max-message)"
-    assert f"input 2 failed: ResultTooLarge: {text}" in done.stderr
+    assert f"task 1 ({LIMIT}) failed: ResultTooLarge: {text}" in done.stderr
 
 
 def test_failures_with_long_texts_fit_under_the_limit(project: Path) -> None:

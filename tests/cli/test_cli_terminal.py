@@ -68,7 +68,7 @@ def test_a_failure_is_a_line_of_its_own_beside_the_bar(project: Path) -> None:
         code, _ = terminal.wait()
     assert code == 1
     assert re.search(
-        r"(^|\n|\x1b\[K)dq: input 10 failed: AssertionError: nine\r\n", terminal.screen
+        r"(^|\n|\x1b\[K)dq: task 9 \(9\) failed: AssertionError: nine\r\n", terminal.screen
     )
 
 
@@ -88,7 +88,7 @@ def test_there_is_no_bar_without_a_terminal(project: Path) -> None:
 def test_now_and_then_a_plain_line_shows_without_a_terminal(project: Path) -> None:
     """Every thirty seconds; with less patience here."""
     code = (
-        "import dq.cli.progress as progress, sys\n"
+        "import dq.progress as progress, sys\n"
         "progress.LINES = 0.1\n"
         "given = ['run', 'app:sleepy', *['0.05'] * 10, '-w', '1', '--batch', '1']\n"
         "sys.argv[1:1] = given\n"

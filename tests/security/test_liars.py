@@ -203,7 +203,7 @@ def test_no_words_of_a_worker_end_a_run_or_reach_the_terminal_as_they_are(tmp_pa
         assert master.wait() == 1, master.printed  # a task that failed, as any can
         lines = master.stderr_text.splitlines()
         assert r"dq: \x1b[2Jno such module\ndq: done" in lines
-        assert r"dq: input 1 failed: BadInput: \x1b]0;owned\x07" in lines
+        assert r"dq: task 0 (1) failed: BadInput: \x1b]0;owned\x07" in lines
         assert "\x1b" not in master.stderr_text
         assert '"result": -3' in master.stdout_text
 

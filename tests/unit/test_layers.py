@@ -17,11 +17,12 @@ PACKAGE = Path(dq.__file__).parent
 LAYERS = [
     {"naming"},
     {"errors", "light"},
-    {"records", "units", "system", "logs", "lazy", "batching", "sqlitefile", "unpickling"},
+    {"records", "screen", "spans", "units", "system", "logs", "lazy", "batching", "sqlitefile"}
+    | {"unpickling"},
     {"references"},
     {"by_value"},
     {"board", "certs", "digests", "inputs", "keys", "tasks", "tls"},
-    {"allow", "outputs", "processes", "transport"},
+    {"allow", "failures", "outputs", "processes", "progress", "transport", "writer"},
     {"journal", "lines"},
     {"queues"},
     {"faces"},

@@ -1,20 +1,15 @@
-"""Values into lines and records, and those into a file that is whole or absent."""
+"""Values into lines and records."""
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 from datetime import date
-from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dq import outputs
-from dq.errors import OutputError, UsageError
-from dq.outputs import Writer
 from dq.records import Failure, Result
 
 
@@ -92,52 +87,3 @@ def test_records_of_a_batch_count_on_from_its_start() -> None:
         (8, "b", 2, 0.25),
     ]
     assert {(r["attempts"], r["worker"]) for r in read} == {(3, "here:1")}
-
-
-def test_a_file_is_absent_until_it_is_complete(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    writer = Writer(str(path))
-    writer.write(b"1\n")
-    assert not path.exists()
-    writer.commit()
-    writer.discard()
-    assert path.read_bytes() == b"1\n"
-    assert os.listdir(tmp_path) == ["out"]
-
-
-def test_a_file_from_before_stays_until_there_is_a_new_one(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    path.write_bytes(b"old\n")
-    writer = Writer(str(path))
-    writer.write(b"half")
-    writer.discard()
-    assert path.read_bytes() == b"old\n"
-    assert os.listdir(tmp_path) == ["out"]
-
-
-def test_a_file_that_cannot_be_opened_is_a_usage_error(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"cannot write .*No such file or directory"):
-        Writer(str(tmp_path / "missing" / "out"))
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no /dev/full here")
-def test_a_full_disk_is_said_and_leaves_a_device_alone() -> None:
-    writer = Writer("/dev/full")
-    writer.write(b"x")
-    with pytest.raises(OutputError, match=os.strerror(errno.ENOSPC)):
-        writer.commit()
-    writer.discard()
-    assert os.path.exists("/dev/full")
-
-
-@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
-def test_a_named_pipe_is_written_and_not_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "pipe"
-    os.mkfifo(path)
-    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
-    writer = Writer(str(path))
-    writer.write(b"1\n")
-    writer.commit()
-    assert os.read(reader, 10) == b"1\n"
-    os.close(reader)
-    assert path.is_fifo()

@@ -1,25 +1,35 @@
-"""Progress on standard error."""
+"""Progress on standard error, and what it makes room for."""
 
 from __future__ import annotations
 
 import io
+import os
 import re
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dq.board import Board, Job, Rules
-from dq.cli import progress
-from dq.cli.progress import Progress, describe, draw
+from dq import progress, screen
+from dq.progress import Progress, describe, draw
+from dq.screen import ERASE, Forwarder, Screen
+from support import wait_until
 
 
 class Terminal(io.StringIO):
     """A standard error that is a terminal."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.buffer = self
+
     def isatty(self) -> bool:
         return True
+
+    def write(self, text: str | bytes) -> int:
+        return super().write(text.decode() if isinstance(text, bytes) else text)
 
 
 class Clock:
@@ -35,121 +45,246 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(progress, "time", clock)
+    for module in (progress, screen):
+        monkeypatch.setattr(module, "time", clock)
     return clock
 
 
 @pytest.fixture
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
     terminal = Terminal()
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=terminal))
+    monkeypatch.setattr(screen, "sys", SimpleNamespace(stderr=terminal))
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.delenv("CI", raising=False)
     return terminal
 
 
 @pytest.fixture
 def plain(monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
     plain = io.StringIO()
-    monkeypatch.setattr(progress, "sys", SimpleNamespace(stderr=plain))
+    monkeypatch.setattr(screen, "sys", SimpleNamespace(stderr=plain))
     return plain
 
 
-def job_of(count: int, ended: bool = True) -> Job:
-    board = Board(iter(range(9)))
-    job = board.open_job("j", Rules())
-    board.supply("j", count)
-    if ended:
-        board.end("j")
-    return job
+@pytest.fixture
+def own(clock: Clock, terminal: Terminal) -> Screen:
+    """A screen with a bar on it."""
+    own = Screen()
+    own.show(lambda width: "BAR")
+    return own
+
+
+# -- words
 
 
 @given(
-    st.integers(0, 10**9), st.none() | st.integers(1, 10**9), st.floats(0, 1e6), st.integers(1, 300)
+    st.integers(0, 10**9),
+    st.none() | st.integers(1, 10**9),
+    st.floats(0, 1e6),
+    st.integers(0, 10**9),
+    st.integers(10, 300),
 )
 def test_a_bar_never_breaks_its_line(
-    done: int, total: int | None, seconds: float, width: int
+    done: int, total: int | None, rate: float, failed: int, width: int
 ) -> None:
     if total is not None:
         done = min(done, total)
-    line = draw(done, total, describe(done, total, seconds), width)
+    line = draw(done, total, describe(done, done, total, rate, failed), width)
     assert len(line) <= width
-    assert "\n" not in line
+    assert line.isprintable()
+    assert line.isascii()  # a terminal without UTF-8 has it as well
 
 
 @given(st.integers(0, 1000))
 def test_a_bar_is_filled_as_far_as_the_work_is_done(done: int) -> None:
-    line = draw(done, 1000, "", 80)
+    line = draw(done, 1000, [""], 80)
     assert re.fullmatch(r"\[#* *\] ", line)
-    assert line.count("#") == 40 * done // 1000
+    assert line.count("#") == 30 * done // 1000
 
 
-def test_progress_is_said_before_anything_is_done() -> None:
-    assert describe(0, 10, 0.0) == "0 of 10, 0/s, ? left"
+def test_nothing_is_said_of_a_rate_that_nobody_knows_yet() -> None:
+    assert describe(0, 0, 300, 0.0) == ["0 of 300"]
 
 
 def test_a_slow_rate_is_said_with_its_fraction() -> None:
-    assert describe(1, None, 8.0) == "1 done, 0.12/s"
+    assert describe(1, 1, None, 0.125) == ["1 done", "0.12/s"]
+
+
+def test_done_are_those_that_did_not_fail() -> None:
+    assert describe(9, 6, None, 0.0, 2, 1) == ["6 done", "2 failed", "1 skipped"]
+
+
+def test_in_forty_columns_failures_stay_and_the_rate_goes() -> None:
+    parts = describe(125_000, 124_988, 300_000, 1234.0, failed=12)
+    assert draw(125_000, 300_000, parts, 40) == "125000 of 300000, 2m22s left, 12 failed"
+
+
+# -- the bar
+
+
+def test_a_bar_is_there_from_the_first_moment(terminal: Terminal) -> None:
+    shown = Progress(lambda: 300)
+    shown.start()
+    shown.stop()
+    assert re.match(r"\r\x1b\[K\[ +\] 0 of 300\r\x1b\[K$", terminal.getvalue())
+
+
+def test_a_total_that_is_too_small_is_none(terminal: Terminal, clock: Clock) -> None:
+    """A file may grow while it is read."""
+    shown = Progress(lambda: 3)
+    clock.now += 1
+    shown.add(5)
+    assert shown._bar(80) == "5 done, 5/s"
+
+
+def test_what_was_known_before_does_not_count_for_the_rate(
+    terminal: Terminal, clock: Clock
+) -> None:
+    shown = Progress(lambda: 1000)
+    shown.add(900, known=True)
+    shown.add(10)
+    clock.now += 10
+    assert shown._bar(80).endswith("910 of 1000, 1/s, 1m30s left")
+
+
+def test_a_line_has_the_bar_erased_and_drawn_again(own: Screen, terminal: Terminal) -> None:
+    own.say("a line")
+    own.tick()
+    assert terminal.getvalue() == f"{ERASE}BAR{ERASE}a line\n{ERASE}BAR"
+
+
+def test_a_bar_is_not_drawn_again_for_each_of_many_lines(
+    own: Screen, terminal: Terminal, clock: Clock
+) -> None:
+    for _ in range(1000):
+        own.say("a line")
+    assert terminal.getvalue().count("BAR") == 1
+    clock.now += 1
+    own.tick()
+    assert terminal.getvalue().endswith(f"{ERASE}BAR")
 
 
 def test_a_terminal_sees_a_bar_at_most_five_times_a_second(
-    terminal: Terminal, clock: Clock
+    own: Screen, terminal: Terminal, clock: Clock
 ) -> None:
-    shown = Progress(quiet=False)
     for _ in range(100):
         clock.now += 0.05
-        shown.advance(1, job_of(100))
-    assert 1 <= terminal.getvalue().count("\r") <= 25
-    assert "of 100" in terminal.getvalue()
+        own.tick()
+    assert 20 <= terminal.getvalue().count("BAR") <= 26
 
 
-def test_the_total_is_not_said_while_inputs_still_come(terminal: Terminal, clock: Clock) -> None:
-    shown = Progress(quiet=False)
-    clock.now += 1
-    shown.advance(5, job_of(100, ended=False))
-    assert "5 done, 5/s" in terminal.getvalue()
-    assert "of" not in terminal.getvalue()
+def test_a_hidden_bar_stays_away(own: Screen, terminal: Terminal) -> None:
+    own.hide()
+    own.say("a line")
+    own.tick()
+    assert terminal.getvalue() == f"{ERASE}BAR{ERASE}a line\n"
 
 
-def test_a_bar_makes_room_for_a_line(terminal: Terminal, clock: Clock) -> None:
-    shown = Progress(quiet=False)
-    clock.now += 1
-    shown.advance(1, job_of(100))
-    shown.clear()
-    assert terminal.getvalue().endswith("\r\x1b[K")
-
-
-def test_without_a_terminal_a_line_comes_every_half_minute(
-    plain: io.StringIO, clock: Clock
+@pytest.mark.parametrize(("name", "value"), [("CI", "true"), ("TERM", "dumb")])
+def test_there_is_no_bar_where_lines_cannot_be_erased(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
-    shown = Progress(quiet=False)
-    for _ in range(61):
-        clock.now += 1
-        shown.advance(1, job_of(100))
-    assert plain.getvalue().splitlines() == [
-        "dq: 30 of 100, 1/s, 1m10s left",
-        "dq: 60 of 100, 1/s, 40s left",
-    ]
+    assert Progress(lambda: 1).has_bar
+    monkeypatch.setenv(name, value)
+    assert not Progress(lambda: 1).has_bar
 
 
-def test_a_short_run_without_a_terminal_says_nothing(plain: io.StringIO, clock: Clock) -> None:
-    shown = Progress(quiet=False)
+def test_a_terminal_that_has_gone_is_no_reason_to_fail(
+    own: Screen, terminal: Terminal, clock: Clock
+) -> None:
+    terminal.close()
     clock.now += 1
-    shown.advance(1, job_of(1))
-    shown.finish(failed=0)
+    own.tick()
+    own.say("a line")
+    own.hide()
+
+
+# -- lines, and the end
+
+
+def test_without_a_terminal_a_line_comes_now_and_then(
+    plain: io.StringIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINES", 0.05)
+    shown = Progress(lambda: 100)
+    shown.start()
+    shown.add(30)
+    wait_until(lambda: plain.getvalue().count("\n") >= 2)
+    shown.stop()
+    assert re.match(r"dq: 30 of 100, \d+/s, .* left\n", plain.getvalue().splitlines(True)[-1])
+
+
+def test_a_short_run_without_a_terminal_says_nothing(plain: io.StringIO) -> None:
+    shown = Progress(lambda: 1)
+    shown.start()
+    shown.add(1)
+    shown.finish()
     assert plain.getvalue() == ""
 
 
-def test_failures_are_counted_at_the_end(plain: io.StringIO, clock: Clock) -> None:
-    shown = Progress(quiet=False)
-    shown.advance(3, job_of(3))
+def test_what_failed_and_what_was_skipped_is_counted_by_itself(
+    plain: io.StringIO, clock: Clock
+) -> None:
+    shown = Progress(lambda: 4)
+    shown.add(1)
+    shown.add(failed=2)
+    shown.add(skipped=1)
     clock.now += 2
-    shown.finish(failed=1)
-    assert plain.getvalue() == "dq: 3 done in 2s, 1 failed\n"
+    shown.finish(late=1)
+    assert plain.getvalue() == "dq: 1 done in 2s, 2 failed, 1 skipped, 1 late outcome dropped\n"
 
 
-def test_quiet_is_silent(terminal: Terminal, clock: Clock) -> None:
-    shown = Progress(quiet=True)
-    clock.now += 100
-    shown.advance(3, job_of(3))
-    shown.clear()
-    shown.finish(failed=1)
+def test_quiet_is_silent(terminal: Terminal) -> None:
+    shown = Progress(lambda: 3, quiet=True)
+    shown.start()
+    shown.add(3, failed=1)
+    shown.finish()
     assert terminal.getvalue() == ""
+
+
+# -- what tasks print
+
+
+@pytest.fixture
+def forwarder(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Iterator[Forwarder]:
+    monkeypatch.setattr(screen, "screen", Screen())
+    forwarder = Forwarder()
+    yield forwarder
+    forwarder.close()
+
+
+def test_lines_come_whole(forwarder: Forwarder, terminal: Terminal) -> None:
+    os.write(forwarder.descriptor, b"one\nbegin")
+    wait_until(lambda: terminal.getvalue() == "one\n")
+    os.write(forwarder.descriptor, b"ning\n")
+    wait_until(lambda: terminal.getvalue() == "one\nbeginning\n")
+
+
+def test_the_end_of_a_line_is_not_waited_for_long(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(screen, "PARTIAL", 0.05)
+    monkeypatch.setattr(screen, "screen", Screen())
+    forwarder = Forwarder()
+    os.write(forwarder.descriptor, b"loading ...")
+    wait_until(lambda: terminal.getvalue() == "loading ...\n")
+    forwarder.close()
+
+
+def test_all_that_was_written_comes_before_the_end(
+    forwarder: Forwarder, terminal: Terminal
+) -> None:
+    os.write(forwarder.descriptor, b"x" * 50_000 + b"\nand no end")
+    forwarder.close()
+    assert terminal.getvalue() == "x" * 50_000 + "\nand no end\n"
+
+
+def test_who_keeps_the_pipe_open_is_not_waited_for(
+    forwarder: Forwarder, terminal: Terminal
+) -> None:
+    left = os.dup(forwarder.descriptor)
+    os.write(left, b"one\n")
+    forwarder.close()
+    os.close(left)
+    assert terminal.getvalue() == "one\n"

@@ -82,7 +82,7 @@ def _say_unwritable(error: OSError, debug: bool) -> int:
         place = place.tb_next
     if place is None or place.tb_frame.f_globals.get("__name__") != click.echo.__module__:
         raise error
-    from dq.outputs import close_stdout  # here, since few runs need it
+    from dq.writer import close_stdout  # here, since few runs need it
 
     close_stdout()
     message = f"cannot write to standard output: {error.strerror}"

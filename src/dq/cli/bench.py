@@ -12,7 +12,8 @@ from dq import measure, units
 from dq.api import address
 from dq.cli import options
 from dq.cli.layout import CONNECTION, OUTPUT, WORKERS, Command, option
-from dq.cli.runs import find_key, say
+from dq.cli.printer import say
+from dq.cli.runs import find_key
 from dq.measure import Figure
 from dq.tls import settings
 

@@ -15,6 +15,7 @@ from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, SECURITY, WORKERS, Command, option
 from dq.cli.signals import endings
 from dq.errors import Stopped
+from dq.screen import forwarder_beside_bar
 
 
 @click.command(cls=Command)
@@ -70,13 +71,15 @@ def run(**given: Any) -> None:
     # While they import what they need, so does this process: that is half of what a short run
     # takes. More than there are CPUs would only be in each other's way.
     given["sharing"] = given["workers"] or workers  # the CPUs; those that were asked for
+    forwarder = forwarder_beside_bar(quiet=given["quiet"])
+    stderr = None if forwarder is None else forwarder.descriptor
     ahead = [
-        processes.start(given["threads"], number, given["sharing"])
+        processes.start(given["threads"], number, given["sharing"], stderr=stderr)
         for number in range(min(workers, cpus))
     ]
     from dq.cli import runs  # after the above, which it is about
 
-    runs.run(given, workers, ahead)
+    runs.run(given, workers, ahead, forwarder)
 
 
 def _needed(given: dict[str, Any], cpus: int) -> int:

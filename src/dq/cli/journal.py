@@ -10,10 +10,10 @@ from dq import salvage
 from dq.cli import completion, options
 from dq.cli.layout import OUTPUT, Command, option
 from dq.errors import UsageError
-from dq.outputs import Writer
-from dq.salvage import Contents, Span
-
-SHOWN = 10  # spans of inputs that are listed one by one
+from dq.failures import failed_line, named
+from dq.salvage import Contents
+from dq.spans import listed
+from dq.writer import Writer
 
 
 @click.command(cls=Command)
@@ -60,13 +60,12 @@ def summary(contents: Contents) -> Iterator[str]:
     yield f"{facts['task']}, with {facts['inputs']} in and {facts['output']} out\n"
     yield f"{contents.done} done, {len(contents.failed)} failed\n"
     if contents.spans:
-        yield f"inputs {_listed(contents.spans)}\n"
+        yield f"tasks {listed(contents.spans)}\n"
     if contents.open:
         yield "open: a master is writing it, or died while it did\n"
     for row in contents.failed:
-        again = f" after {row.attempts} attempts" if row.attempts > 1 else ""
         failure = row.outcome.failure  # type: ignore[union-attr]  # it failed
-        yield f"input {row.start + 1} failed{again}: {failure}\n"
+        yield failed_line(named(row.start, known=False), failure, row.attempts) + "\n"
 
 
 def saved(contents: Contents, new: str) -> Iterator[str]:
@@ -74,18 +73,7 @@ def saved(contents: Contents, new: str) -> Iterator[str]:
     total = contents.done + len(contents.failed)
     yield f"saved the outcomes of {total} task(s) in {new}\n"
     if contents.gaps:
-        yield f"lost: those of inputs {_listed(contents.gaps)}\n"
-    last = contents.spans[-1][1] if contents.spans else 0
-    yield f"lost, if there were any: those after input {last}\n"
+        yield f"lost: those of tasks {listed(contents.gaps)}\n"
+    end = f"after task {contents.spans[-1][1] - 1}" if contents.spans else "of all tasks"
+    yield f"lost, if there were any: those {end}\n"
     yield f"the same command with --journal {new} runs what is lost again\n"
-
-
-def _listed(spans: list[Span]) -> str:
-    """Inputs as people count them.
-
-    >>> _listed([(0, 5), (6, 7)])
-    '1-5, 7'
-    """
-    shown = [f"{a + 1}-{b}" if b - a > 1 else str(b) for a, b in spans[:SHOWN]]
-    more = [f"and {len(spans) - SHOWN} more spans"] if len(spans) > SHOWN else []
-    return ", ".join(shown + more)

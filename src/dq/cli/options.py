@@ -301,6 +301,12 @@ failures = stacked(
         more="That is one that raised an exception or ran out of time.",
     ),
     option(
+        "--failures", cls=OneFile, metavar="FILE", group=FAILURES,
+        help="Write the record of each failed task to FILE.",
+        more="A line of JSON for each, with the input: `--input FILE --field input` runs them"
+        " again.",
+    ),
+    option(
         "--retry-delay", type=SECONDS, default="0", metavar="SECONDS", group=FAILURES, rare=True,
         help="Wait before each retry (500ms, 2s, 5m).",
     ),

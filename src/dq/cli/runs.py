@@ -7,37 +7,33 @@ import os
 import sys
 import threading
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from dq import inputs, keys, processes
+from dq import inputs, keys, processes, screen
+from dq.cli.counting import Counter
 from dq.cli.options import is_typed
-from dq.cli.progress import Progress
-from dq.cli.signals import FINISHING, Stages
-from dq.errors import (
-    BadInput,
-    BadKey,
-    InputChanged,
-    Interrupted,
-    MissingModule,
-    Stopped,
-    UsageError,
-)
+from dq.cli.printer import Printer, say, say_finishing
+from dq.cli.signals import Stages
+from dq.errors import BadKey, Interrupted, MissingModule, Stopped, UsageError
 from dq.light import frozen
-from dq.lines import results_of
-from dq.master import Job, Master, checked
-from dq.outputs import Writer, jsonl
+from dq.master import Master, checked
 from dq.processes import Child
-from dq.records import Done, Failed, Failure, Recorded, printable
+from dq.screen import Forwarder
 from dq.tasks import TaskRef, refer
+from dq.writer import Writer, part_of
+
+if TYPE_CHECKING:
+    from dq.journal import Journal  # SQLite, which few runs need
 
 SLOW_END = 0.5  # seconds until it is said that processes take their time to end
 ENDING = "waiting for task processes to end; once more to leave now"
-SHOWN = 10  # failures that are shown one by one
 
 
-def run(given: dict[str, Any], workers: int, ahead: list[Child]) -> None:
+def run(
+    given: dict[str, Any], workers: int, ahead: list[Child], forwarder: Forwarder | None
+) -> None:
     """``dq run``, with task processes that were started already."""
     _enter()
     try:
@@ -48,9 +44,11 @@ def run(given: dict[str, Any], workers: int, ahead: list[Child]) -> None:
             authkey = _key_to_serve(given, given["host"])
         master = _master(None, given, given["port"], authkey, workers=workers)
         master.ahead, master.sharing = ahead, given["sharing"]
-        _serve_job(master, ref, given)
+        _serve_job(master, ref, given, forwarder)
     finally:
         processes.dismiss(ahead)  # those that nothing came to be known for
+        if forwarder is not None:
+            forwarder.close()
 
 
 def master(given: dict[str, Any]) -> None:
@@ -75,7 +73,8 @@ def master(given: dict[str, Any]) -> None:
         pickle=given["pickle"],
     )
     if has_inputs and ref is not None:
-        _serve_job(serving, ref, given)
+        forwarder = screen.forwarder_beside_bar(quiet=given["quiet"]) if given["workers"] else None
+        _serve_job(serving, ref, given, forwarder)
     else:
         _serve_queues(serving)
 
@@ -103,18 +102,6 @@ def _quietly() -> Iterator[None]:
     """Standard output is for results: what a module prints when imported goes elsewhere."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
-
-
-def say(line: str) -> None:
-    """One line for people."""
-    with contextlib.suppress(OSError):
-        print(f"dq: {printable(line)}", file=sys.stderr, flush=True)
-
-
-def say_finishing(running: int) -> None:
-    """Say what the first signal does, where there is something to wait for."""
-    if running:
-        say(FINISHING)
 
 
 def find_key(given: dict[str, Any]) -> bytes:
@@ -178,15 +165,40 @@ def _master(
 
 @frozen
 class Given:
-    """The inputs of a run: where they come from, and how to name one's place."""
+    """The inputs of a run: where they come from, how many there are, and how to name one's place.
+
+    Args:
+        text: what they are read from; None for arguments.
+        counter: counts them ahead, where that can be done.
+    """
 
     items: Iterable[bytes]
     kind: str
     fields: tuple[str, ...]
-    text: inputs.Text | None
+    text: inputs.Text | None = None
+    counter: Counter | None = None
 
     def place(self, index: int) -> str:
-        return f"input {index + 1}" if self.text is None else self.text.place(index)
+        """An input by where it stands."""
+        return self.line(index) or f"the input of task {index}"
+
+    def line(self, index: int) -> str:
+        """The file and line of an input that comes from one."""
+        return "" if self.text is None else self.text.place(index)
+
+    def count(self) -> int | None:
+        """How many there are, where they have been counted."""
+        return None if self.counter is None else self.counter.total
+
+    def start_counting(self) -> None:
+        """Count them in the background."""
+        if self.counter is not None:
+            self.counter.start()
+
+    def stop_counting(self) -> None:
+        """Count no further."""
+        if self.counter is not None:
+            self.counter.stop()
 
 
 def _inputs(given: dict[str, Any]) -> Given:
@@ -197,26 +209,51 @@ def _inputs(given: dict[str, Any]) -> Given:
             if is_typed(name):
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} goes with --input FILE, and INPUTs are given instead")
-        return Given(arguments, "raw" if given["raw"] else "lines", (), None)
+        return Given(arguments, "raw" if given["raw"] else "lines", ())
     if arguments:
         raise UsageError("INPUTs and --input together: give the one or the other")
-    text = inputs.open_text(given["input"], given["input_format"], raw=given["raw"])
-    return Given(text, text.kind, tuple(text.fields), text)
+
+    def opened() -> inputs.Text:
+        return inputs.open_text(given["input"], given["input_format"], raw=given["raw"])
+
+    text = opened()
+    counter = Counter(opened) if os.path.isfile(given["input"]) else None
+    return Given(text, text.kind, tuple(text.fields), text, counter)
 
 
 def _check_files(given: dict[str, Any]) -> None:
-    """Refuse to read or write as something else what is the journal's: results would take its
-    place at the end of the run, and it would be gone."""
-    if given["journal"] is None:
-        return
-    journal = given["journal"]
-    taken = {os.path.realpath(journal) + end for end in ("", "-wal", "-shm")}
-    for name in ("input", "output"):
+    """Refuse to use one file for two things: what is written at the end of the run would take the
+    place of the other, or what is written meanwhile would be read."""
+    used: dict[str, str] = {}
+    if given["journal"] is not None:
+        path = os.path.realpath(given["journal"])
+        used = dict.fromkeys((path + end for end in ("", "-wal", "-shm")), "journal")
+    for name in ("output", "failures"):
         path = given[name] or "-"
-        if path != "-" and os.path.realpath(path) in taken:
-            raise UsageError(
-                f"--{name} {path} is a file of the journal {journal}: give another --{name}"
-            )
+        if path == "-":
+            continue
+        for taken in (os.path.realpath(path), part_of(os.path.realpath(path))):
+            _claim(used, taken, given, name)
+    if given["failures"] == "-" and (given["output"] or "-") == "-":
+        raise UsageError("--failures - is where the results go: give -o FILE, or --failures FILE")
+    read = given["input"] or "-"
+    # An input may be replaced at the end, by what was made of it.
+    own = {os.path.realpath(given[name]) for name in ("output", "failures") if given[name]}
+    if read != "-" and os.path.realpath(read) not in own:
+        _claim(used, os.path.realpath(read), given, "input")
+
+
+def _claim(used: dict[str, str], path: str, given: dict[str, Any], name: str) -> None:
+    other = used.setdefault(path, name)
+    if other == "journal":
+        raise UsageError(
+            f"--{name} {given[name]} is a file of the journal {given['journal']}: give another"
+            f" --{name}"
+        )
+    if other != name:
+        raise UsageError(
+            f"--{name} {given[name]} and --{other} {given[other]} are one file: give two"
+        )
 
 
 def _serve_queues(master: Master) -> None:
@@ -235,38 +272,51 @@ def _serve_queues(master: Master) -> None:
             raise Interrupted("interrupted")
 
 
-def _serve_job(master: Master, ref: Any, given: dict[str, Any]) -> None:
+def _serve_job(
+    master: Master, ref: Any, given: dict[str, Any], forwarder: Forwarder | None
+) -> None:
     """Serve until every input has a result, and print the results."""
     _check_files(given)
     source = _inputs(given)
     with contextlib.ExitStack() as stack:
-        if given["retry_failed"] and given["journal"] is None:
-            raise UsageError("--retry-failed goes with --journal FILE")
-        journal = master.open_journal(
-            given["journal"], ref, kind=source.kind, output=given["format"],
-            fields=source.fields, raw=given["raw"], retry_failed=given["retry_failed"],
-            origin="arguments" if source.text is None else "a file",
-        )  # fmt: skip
+        journal = _open_journal(master, ref, source, given)
         if journal is not None:
             stack.callback(journal.close)
         writer = Writer(given["output"])
-        stack.callback(writer.discard)
-        with Stages() as stages, master:
-            if given["port"] is not None:
-                say(f"serving on {master.serves_on}")
-            job = master.open(
-                ref, source.items, output=given["format"], kind=source.kind,
-                fields=source.fields, raw=given["raw"], journal=journal,
-            )  # fmt: skip
-            printer = Printer(job, source, writer, given, Progress(given["quiet"]))
-            stages.on_first = printer.drain
-            stages.on_second = printer.leave
-            try:
-                printer.run(stages)
-            except Stopped:
-                _close_in_order(master, stages)
-                raise
-        writer.commit()
+        stack.callback(writer.close)
+        failures = None
+        if given["failures"] is not None:
+            failures = Writer(given["failures"], "--failures")
+            stack.callback(failures.close)
+        if not given["quiet"]:
+            source.start_counting()
+            stack.callback(source.stop_counting)
+        if forwarder is not None:
+            master.stderr = forwarder.descriptor
+        printer = None
+        try:
+            with Stages() as stages, master:
+                if given["port"] is not None:
+                    say(f"serving on {master.serves_on}")
+                job = master.open(
+                    ref, source.items, output=given["format"], kind=source.kind,
+                    fields=source.fields, raw=given["raw"], journal=journal,
+                )  # fmt: skip
+                printer = Printer(job, source, writer, failures, given)
+                stages.on_first = printer.drain
+                stages.on_second = printer.leave
+                try:
+                    printer.run(stages)
+                except Stopped:
+                    _close_in_order(master, stages)
+                    raise
+                _close_in_order(master, stages)  # told to stop in the last tasks
+            printer.commit()
+        finally:
+            if forwarder is not None:
+                forwarder.close()  # first: this is what tasks have printed up to their end
+            if printer is not None:
+                printer.summarize()
     if printer.failed:
         raise click.exceptions.Exit(1)
 
@@ -284,88 +334,11 @@ def _close_in_order(master: Master, stages: Stages) -> None:
         slow.cancel()
 
 
-def plain(failure: Failure) -> str:
-    """A failure on one line.
-
-    >>> plain(Failure("ValueError", "one\\ntwo"))
-    'ValueError: one two'
-    """
-    return " ".join(str(failure).split())
-
-
-class Printer:
-    """Copies records to the output, and says what failed."""
-
-    def __init__(
-        self, job: Job, source: Given, writer: Writer, given: dict[str, Any], progress: Progress
-    ) -> None:
-        self._job = job
-        self._source = source
-        self._writer = writer
-        self._form = given["format"]
-        self._unordered = given["unordered"]
-        self._skip_bad = given["skip_bad"]
-        self._progress = progress
-        self.failed = 0
-        self._bad = 0
-
-    def drain(self) -> None:
-        self._job.halt("interrupted")  # first: whoever reads the line can rely on it
-        say_finishing(self._job.line.job.leases)
-
-    def leave(self) -> None:
-        self._job.abort(Interrupted("interrupted; left without waiting for running tasks"))
-
-    def run(self, stages: Stages) -> None:
-        records = self._job.unordered() if self._unordered else self._job.ordered()
-        try:
-            for record in records:
-                self._take(record)
-        except InputChanged as error:
-            raise BadInput(f"{self._source.place(error.index)} {error.reason}") from None
-        except Stopped:
-            if not stages.count:
-                raise
-            kind = Interrupted if stages.interrupted else Stopped
-            raise kind(f"stopped before the end, with {self._progress.done} results") from None
-        finally:
-            self._progress.finish(self.failed, self._job.line.job.counts.dropped)
-            if self._bad:
-                say(f"skipped {self._bad} input(s) that could not be read")
-
-    def _take(self, record: Recorded) -> None:
-        outcome = record.outcome
-        if isinstance(outcome, Done):
-            self._writer.write(outcome.blob)
-        elif not outcome.retry and (bad := self._why_bad(record, outcome)):
-            self._take_bad(record.batch.start, bad)
-        else:
-            self._take_failure(record, outcome)
-        self._progress.advance(record.batch.count, self._job.line.job)
-
-    def _why_bad(self, record: Recorded, failed: Failed) -> Failure | None:
-        """Why an input cannot be read, where that is so: a worker may say it of any, and it ends
-        the run."""
-        if failed.failure.type != "BadInput":
-            return None
-        [value] = self._job.line.values(record.batch)
-        return value.failure if isinstance(value, inputs.Bad) else None
-
-    def _take_bad(self, index: int, failure: Failure) -> None:
-        text = f"{self._source.place(index)} {failure.message}"
-        if not self._skip_bad:
-            raise BadInput(f"{text}; --skip-bad goes on without such lines")
-        self._bad += 1
-        if self._bad <= SHOWN:
-            self._progress.clear()
-            say(f"skipped {text}")
-
-    def _take_failure(self, record: Recorded, failed: Failed) -> None:
-        self.failed += 1
-        [result] = results_of(self._job.line, record)
-        if self._form == "jsonl":
-            self._writer.write(jsonl(result).encode())
-        if self.failed <= SHOWN:
-            again = f" after {record.attempts} attempts" if record.attempts > 1 else ""
-            self._progress.clear()
-            say(f"{self._source.place(record.batch.start)} failed{again}: {plain(failed.failure)}")
+def _open_journal(master: Master, ref: Any, source: Given, given: dict[str, Any]) -> Journal | None:
+    if given["retry_failed"] and given["journal"] is None:
+        raise UsageError("--retry-failed goes with --journal FILE")
+    return master.open_journal(
+        given["journal"], ref, kind=source.kind, output=given["format"],
+        fields=source.fields, raw=given["raw"], retry_failed=given["retry_failed"],
+        origin="arguments" if source.text is None else "a file",
+    )  # fmt: skip

@@ -11,7 +11,8 @@ from dq import allow, keys, units
 from dq.api import address
 from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, OUTPUT, SECURITY, WORKERS, Command, option
-from dq.cli.runs import _enter, _quietly, find_key, say
+from dq.cli.printer import say
+from dq.cli.runs import _enter, _quietly, find_key
 from dq.cli.signals import FINISHING, Stages
 from dq.errors import ConnectError, Interrupted
 from dq.master import checked

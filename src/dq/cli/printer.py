@@ -1,0 +1,209 @@
+"""Takes a run's records as they come: results to the output, failures and progress to people."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from dq import inputs
+from dq.cli.signals import FINISHING, Stages
+from dq.errors import BadInput, DqError, InputChanged, Interrupted, OutputError, Stopped
+from dq.failures import SHOWN, Groups, failed_line, named
+from dq.lines import results_of
+from dq.master import Job
+from dq.outputs import jsonl
+from dq.progress import Progress
+from dq.records import Done, Failed, Failure, Recorded, Result, printable
+from dq.screen import screen
+from dq.spans import Spans
+from dq.writer import Writer
+
+if TYPE_CHECKING:
+    from dq.cli.runs import Given
+
+LEFT = "without waiting for running tasks"
+
+
+def say(line: str) -> None:
+    """One line for people."""
+    screen.say(f"dq: {printable(line)}")
+
+
+def say_finishing(running: int) -> None:
+    """Say what the first signal does, where there is something to wait for."""
+    if running:
+        say(FINISHING)
+
+
+class Printer:
+    """Copies records to the output, and says what failed.
+
+    Args:
+        job: what is run.
+        source: its inputs.
+        writer: where results go.
+        failures: where the records of failed tasks go besides, if anywhere.
+        given: the command's options.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        source: Given,
+        writer: Writer,
+        failures: Writer | None,
+        given: dict[str, Any],
+    ) -> None:
+        self._job = job
+        self._source = source
+        self._writer = writer
+        self._failures = failures
+        self._given = given
+        self._is_jsonl = given["format"] == "jsonl"
+        self._shares_terminal = writer.is_terminal
+        self._replayed = job.line.replay.left if job.line.replay is not None else 0
+        self.progress = Progress(self._total, quiet=given["quiet"])
+        self._groups = Groups()
+        self._written = Spans()  # tasks that have their result in the output
+
+    # From a signal's thread
+
+    def drain(self) -> None:
+        """Let running tasks finish, and start no others."""
+        self._job.halt("interrupted")  # first: whoever reads the line can rely on it
+        say_finishing(self._job.line.job.leases)
+
+    def leave(self) -> None:
+        """End the run now."""
+        self._job.abort(Stopped(LEFT))
+
+    # From the main thread
+
+    def run(self, stages: Stages) -> None:
+        """Take all records.
+
+        Raises:
+            DqError: the run ends early; the message says what there is of its results.
+        """
+        records = self._job.unordered if self._given["unordered"] else self._job.ordered
+        self.progress.start()
+        try:
+            for record in records():
+                self._take(record)
+        except DqError as error:
+            with contextlib.suppress(DqError):  # what has to be said is why the run ends
+                self._take_rest()
+            raise self._explained(error, stages) from None
+        finally:
+            self.progress.stop()
+
+    def commit(self) -> None:
+        """Every task has its outcome: let the files appear."""
+        try:
+            self._writer.commit()
+            if self._failures is not None:
+                self._failures.commit()
+        except OutputError as error:
+            raise self._with_what_is_kept(error) from None
+
+    def summarize(self) -> None:
+        """Say what failed, and how it went."""
+        if self._groups.count > SHOWN:
+            hint = "" if self._failures else "; --failures FILE writes each of them"
+            say(f"{self._groups.count - SHOWN} more failed{hint}")
+        if self._groups.count > (SHOWN if self._given["quiet"] else 0):
+            for line in self._groups.lines():
+                say(line)
+        if self.progress.skipped > SHOWN:
+            say(f"{self.progress.skipped - SHOWN} more inputs were skipped")
+        self.progress.finish(self._job.line.job.counts.dropped)
+
+    @property
+    def failed(self) -> int:
+        """How many tasks failed."""
+        return self.progress.failed
+
+    def _total(self) -> int | None:
+        job = self._job.line.job
+        return job.next + job.uncut if job.ended else self._source.count()
+
+    def _explained(self, error: DqError, stages: Stages) -> DqError:
+        """Why the run ends early, as people are to be told."""
+        if isinstance(error, InputChanged):
+            error = BadInput(f"{self._source.place(error.index)} {error.reason}")
+        elif type(error) is Stopped and stages.count:
+            when = "before the end" if self._written.count else "before the first result"
+            how = f", {LEFT}" if str(error) == LEFT else ""
+            error = (Interrupted if stages.interrupted else Stopped)(f"stopped {when}{how}")
+        return self._with_what_is_kept(error)
+
+    def _with_what_is_kept(self, error: DqError) -> DqError:
+        """The same error, whose message also says what there is of the results, and how to have
+        them all."""
+        count = self._written.count
+        if not count or (self._writer.broken and not self._writer.kept):
+            return error
+        place = self._writer.kept
+        tasks = f" (of tasks {self._written})" if self._written.has_gaps else ""
+        results, verb = ("1 result", "is") if count == 1 else (f"{count} results", "are")
+        kept = f"{results} {verb} in {place}" if place else f"{results} went to standard output"
+        resume = "the same command goes on from there"
+        if self._given["journal"] is None:
+            resume = "with --journal FILE the same command would have gone on from there"
+        error.args = (f"{error}; {kept}{tasks}; {resume}",)
+        return error
+
+    def _take(self, record: Recorded) -> None:
+        outcome = record.outcome
+        known = record.batch.start < self._replayed
+        # Counted first: the bar is drawn again with each line.
+        if isinstance(outcome, Done):
+            self.progress.add(outcome.count, known=known)
+            self._write(record, outcome.blob)
+        elif outcome.is_unreadable and (bad := self._why_bad(record)):
+            self._take_bad(record.batch.start, bad, known)
+        else:
+            self.progress.add(failed=1, known=known)
+            self._take_failure(record, outcome)
+
+    def _take_rest(self) -> None:
+        """What has come besides, of which some may have waited for an earlier one: in the output
+        it is of more use than nowhere."""
+        for record in self._job.left():
+            with contextlib.suppress(BadInput):  # the first one was said
+                self._take(record)
+
+    def _write(self, record: Recorded, blob: bytes) -> None:
+        with screen.room() if self._shares_terminal else contextlib.nullcontext():
+            self._writer.write(blob)
+        self._written.add(record.batch.start, record.batch.stop)
+
+    def _why_bad(self, record: Recorded) -> Failure | None:
+        """Why an input cannot be read, where that is so: a worker may say it of any, and it ends
+        the run."""
+        [value] = self._job.line.values(record.batch)
+        return value.failure if isinstance(value, inputs.Bad) else None
+
+    def _take_bad(self, index: int, failure: Failure, known: bool) -> None:
+        text = f"{self._source.place(index)} {failure.message}"
+        if not self._given["skip_bad"]:
+            raise BadInput(f"{text}; --skip-bad goes on without such lines")
+        self.progress.add(skipped=1, known=known)
+        if self.progress.skipped <= SHOWN:
+            say(f"skipped {text}")
+
+    def _take_failure(self, record: Recorded, failed: Failed) -> None:
+        [result] = results_of(self._job.line, record)
+        if self._is_jsonl:
+            self._write(record, jsonl(result).encode())
+        if self._failures is not None and not self._failures.broken:
+            self._failures.write(jsonl(result).encode())
+        is_shown = self._groups.count < SHOWN
+        self._groups.add(failed.failure, lambda: self._name(result))
+        if is_shown:
+            say(failed_line(self._name(result), failed.failure, record.attempts))
+
+    def _name(self, result: Result[object]) -> str:
+        is_gone = result.error is not None and result.error.type == "InputTooLarge"
+        place = self._source.line(result.id)
+        return named(result.id, result.input, place, known=not is_gone)

@@ -1,0 +1,155 @@
+"""How far a run is: a bar on a terminal, a line now and then elsewhere, or a user's function."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from dq.screen import TICK, screen, takes_bar
+from dq.units import human_duration
+
+LINES = 30.0  # seconds between two lines where there is no terminal
+WIDEST = 30  # cells of the bar
+
+Report = Callable[[int, "int | None", int], object]  # told how many are done, of how many, failed
+
+
+class Progress:
+    """Counts outcomes, and shows them from `start` to `finish`.
+
+    Args:
+        total: how many inputs there are, as far as that is known.
+        quiet: show nothing.
+        report: called in place of showing anything.
+    """
+
+    def __init__(
+        self,
+        total: Callable[[], int | None],
+        *,
+        quiet: bool = False,
+        report: Report | None = None,
+    ) -> None:
+        self.done = 0
+        self.failed = 0
+        self.skipped = 0
+        self._known = 0  # outcomes that were on record before
+        self._total = total
+        self._report = report
+        self._quiet = quiet
+        self.has_bar = not quiet and report is None and takes_bar()
+        self._started = self._said = time.monotonic()
+        self._ended = threading.Event()
+        self._ticker: threading.Thread | None = None
+
+    @property
+    def count(self) -> int:
+        """How many inputs have an outcome."""
+        return self.done + self.failed + self.skipped
+
+    def start(self) -> None:
+        """Show that nothing is done yet."""
+        self._started = self._said = time.monotonic()
+        if self._report is not None:
+            self._report(0, self._known_total(), 0)
+        if self._quiet or self._report is not None:
+            return
+        if self.has_bar:
+            screen.show(self._bar)
+        self._ticker = threading.Thread(target=self._tick, name="dq-progress", daemon=True)
+        self._ticker.start()
+
+    def add(self, done: int = 0, *, failed: int = 0, skipped: int = 0, known: bool = False) -> None:
+        """So many more inputs have an outcome; `known` where they had it when the run began."""
+        self.done += done
+        self.failed += failed
+        self.skipped += skipped
+        if known:
+            self._known += done + failed + skipped
+        if self._report is not None:
+            self._report(self.done, self._known_total(), self.failed)
+
+    def finish(self, late: int = 0) -> None:
+        """Say how it went, where a bar was shown, something failed, or outcomes came too late: of
+        tasks that were given to others meanwhile, and had theirs."""
+        self.stop()
+        worth_it = self.has_bar or self.failed or self.skipped or late
+        if self._quiet or self._report is not None or not worth_it:
+            return
+        parts = [f"{self.done} done in {human_duration(time.monotonic() - self._started)}"]
+        parts += _counted(self.failed, "failed") + _counted(self.skipped, "skipped")
+        if late:
+            parts.append(f"{late} late outcome{'s' * (late > 1)} dropped")
+        screen.say(f"dq: {', '.join(parts)}")
+
+    def stop(self) -> None:
+        """Show nothing any more."""
+        self._ended.set()
+        if self._ticker is not None:
+            self._ticker.join()
+            self._ticker = None
+        if self.has_bar:
+            screen.hide()
+
+    def _tick(self) -> None:
+        while not self._ended.wait(TICK):
+            if self.has_bar:
+                screen.tick()
+            elif time.monotonic() - self._said >= LINES:
+                self._said = time.monotonic()
+                screen.say(f"dq: {', '.join(self._parts())}")
+
+    def _bar(self, width: int) -> str:
+        return draw(self.count, self._known_total(), self._parts(), width)
+
+    def _parts(self) -> list[str]:
+        seconds = time.monotonic() - self._started
+        rate = (self.count - self._known) / seconds if seconds > 0 else 0.0
+        return describe(self.count, self.done, self._known_total(), rate, self.failed, self.skipped)
+
+    def _known_total(self) -> int | None:
+        """How many inputs there are; None once there turn out to be more."""
+        total = self._total()
+        return None if total is None or total < self.count else total
+
+
+def describe(
+    count: int, done: int, total: int | None, rate: float, failed: int = 0, skipped: int = 0
+) -> list[str]:
+    """Progress in words.
+
+    >>> describe(50, 48, 200, 5.0, failed=2)
+    ['50 of 200', '5/s', '30s left', '2 failed']
+    >>> describe(50, 50, None, 0.5)
+    ['50 done', '0.5/s']
+    """
+    parts = [f"{done} done" if total is None else f"{count} of {total}"]
+    if rate > 0:
+        parts.append(f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
+        if total is not None and total > count:
+            parts.append(f"{human_duration((total - count) / rate)} left")
+    return parts + _counted(failed, "failed") + _counted(skipped, "skipped")
+
+
+def _counted(count: int, what: str) -> list[str]:
+    return [f"{count} {what}"] if count else []
+
+
+def draw(done: int, total: int | None, parts: list[str], width: int) -> str:
+    """A bar with its words, in `width` columns; the rate makes room first.
+
+    >>> draw(1, 2, ["1 of 2"], 18)
+    '[####    ] 1 of 2'
+    >>> draw(1, 2, ["1 of 2", "0.1/s", "10s left", "1 failed"], 30)
+    '1 of 2, 10s left, 1 failed'
+    """
+    text = ", ".join(parts)
+    if len(text) > width:
+        text = ", ".join(part for part in parts if not part.endswith("/s"))
+    room = min(width - len(text) - 3, WIDEST)
+    if not total or room < 5:
+        return text[:width]
+    room -= room % 2
+    filled = room * done // total
+    return f"[{'#' * filled}{' ' * (room - filled)}] {text}"

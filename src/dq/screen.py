@@ -1,0 +1,199 @@
+"""Standard error as several write to it at once: lines, a bar that makes room for them, and what
+tasks print.
+
+The bar stands on the last line. Whoever has something for the terminal erases it first and draws
+it again after, behind one lock. What local tasks print comes through a pipe for that (`Forwarder`):
+on its way to the terminal by itself it would end up behind the bar.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+ERASE = "\r\x1b[K"
+MARGIN = 5  # columns that a bar leaves free: two ^C fit there, which the terminal itself shows
+TICK = 0.1  # seconds between two looks at the bar
+REDRAW = 0.2  # seconds between two states of it
+AT_ONCE = 0.05  # seconds since it was drawn last, from which on it is drawn again at once
+PARTIAL = 2.0  # seconds that the beginning of a line waits for its end
+CHUNK = 1 << 16
+AT_MOST = 16  # chunks between two looks at anything else
+
+
+class Screen:
+    """Standard error, with a bar on it or without."""
+
+    def __init__(self) -> None:
+        self._lock = threading.RLock()
+        self._bar: Callable[[int], str] | None = None  # its text, for so many columns
+        self._is_drawn = False
+        self._drawn_at = 0.0
+
+    def show(self, bar: Callable[[int], str]) -> None:
+        """Show a bar from now on; it is drawn again by `tick`."""
+        with self._lock:
+            self._bar = bar
+            self._draw()
+
+    def hide(self) -> None:
+        """Show no bar any more."""
+        with self._lock:
+            self._erase()
+            self._bar = None
+
+    def tick(self) -> None:
+        """Draw the bar where that is due."""
+        with self._lock:
+            if not self._is_drawn or time.monotonic() - self._drawn_at >= REDRAW:
+                self._draw()
+
+    @contextlib.contextmanager
+    def room(self) -> Iterator[None]:
+        """Have the terminal to oneself, with the bar out of the way."""
+        with self._lock:
+            self._erase()
+            yield
+            if time.monotonic() - self._drawn_at >= AT_ONCE:
+                self._draw()
+
+    def say(self, line: str) -> None:
+        """Write one line, and never fail."""
+        with self.room(), contextlib.suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)
+
+    def write(self, data: bytes) -> None:
+        """Write whole lines as they are, and never fail."""
+        with self.room(), contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+            sys.stderr.buffer.write(data)
+            sys.stderr.buffer.flush()
+
+    def _draw(self) -> None:
+        if self._bar is None or not _is_in_foreground():
+            return
+        text = self._bar(max(columns() - MARGIN, 10))
+        self._put(ERASE + text)
+        self._is_drawn = True
+        self._drawn_at = time.monotonic()
+
+    def _erase(self) -> None:
+        if self._is_drawn:
+            self._put(ERASE)
+            self._is_drawn = False
+
+    def _put(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):  # the terminal has gone
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+screen = Screen()
+
+
+def takes_bar() -> bool:
+    """Whether standard error is a terminal on which a line can be erased, and somebody looks."""
+    if sys.stderr is None or not sys.stderr.isatty():
+        return False
+    in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
+    return not in_ci and os.environ.get("TERM") != "dumb"
+
+
+def columns() -> int:
+    """How wide the terminal is now. Not by `shutil`, which asks standard output."""
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        if found := os.get_terminal_size(sys.stderr.fileno()).columns:
+            return found
+    with contextlib.suppress(KeyError, ValueError):
+        return int(os.environ["COLUMNS"])
+    return 80
+
+
+def _is_in_foreground() -> bool:
+    """Whether the terminal is this job's just now, and not the shell's or another's."""
+    try:
+        return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
+    except (OSError, ValueError, AttributeError):  # it is nobody's, or no such thing here
+        return True
+
+
+class Forwarder:
+    """A pipe for the standard error of task processes, of which each line goes to the screen.
+
+    Attributes:
+        descriptor: the end that task processes write to.
+    """
+
+    def __init__(self) -> None:
+        self._source, self.descriptor = os.pipe()
+        self._wake, self._waker = os.pipe()
+        os.set_blocking(self._source, False)
+        self._closed = False
+        self._rest = b""  # the beginning of a line
+        self._since = 0.0  # when that came
+        self._thread = threading.Thread(target=self._run, name="dq-forwarder", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Forward what has been written up to now. Not up to the pipe's end: a program that a task
+        has started, and left, may have it open for as long as it runs."""
+        if self._closed:
+            return
+        self._closed = True
+        os.close(self._waker)
+        self._thread.join()
+        for descriptor in (self._source, self.descriptor, self._wake):
+            os.close(descriptor)
+
+    def _run(self) -> None:
+        poll = select.poll()
+        poll.register(self._source, select.POLLIN)
+        poll.register(self._wake, select.POLLIN)
+        while True:
+            found = dict(poll.poll(1000 * TICK if self._rest else None))
+            closing = self._wake in found
+            for _ in range(AT_MOST):  # more than a pipe holds: what comes later is no end to it
+                if data := self._read():
+                    self._take(data)
+            late = self._rest and time.monotonic() - self._since >= PARTIAL
+            if late or (closing and self._rest):
+                screen.write(self._rest + b"\n")
+                self._rest = b""
+            if closing:
+                return
+
+    def _read(self) -> bytes:
+        try:
+            return os.read(self._source, CHUNK)
+        except BlockingIOError:
+            return b""
+
+    def _take(self, data: bytes) -> None:
+        """Show the lines that are whole; a line of no end is shown as it comes."""
+        whole, newline, rest = data.rpartition(b"\n")
+        if newline:
+            screen.write(self._rest + whole + newline)
+            self._rest = rest
+            self._since = time.monotonic()
+        elif len(self._rest) + len(rest) > CHUNK:
+            screen.write(self._rest + rest + b"\n")
+            self._rest = b""
+        else:
+            self._since = self._since if self._rest else time.monotonic()
+            self._rest += rest
+
+
+def forwarder_beside_bar(*, quiet: bool) -> Forwarder | None:
+    """One, where a bar is shown; else tasks write to standard error by themselves, as they do
+    where the system has not what it takes."""
+    if quiet or not takes_bar() or not hasattr(select, "poll"):
+        return None
+    try:
+        return Forwarder()
+    except OSError:  # no more descriptors, say
+        return None
