@@ -23,7 +23,8 @@ LEASES = "dq"  # ident of the lease face
 
 _Answer = tuple[str, object]  # kind and result, as the manager protocol has it
 _Granted = tuple[int, str, int, int, int, bytes, int]  # the fields of a Grant
-_Exchanged = tuple[str, _Granted | None, tuple[object, ...] | None]
+_News = tuple[tuple[object, ...], list[str]]  # a job, and which have ended
+_Exchanged = tuple[str, _Granted | None, _News | None]
 
 
 @frozen
@@ -197,6 +198,7 @@ class Client(Connection):
         self.max_message: int = answer["max_message"]
         self.hash_seed: int = answer["hash_seed"]  # of the processes that work for it
         self.channel.keep_alive(answer.get("keepalive", KEEPALIVE))
+        self.ended: list[str] = []  # jobs that had ended when the last new one came
         self.slots: int = answer.get("slots", 0)  # of others, when this one came
         self.busy: int = answer.get("busy", 0)  # batches that they had
 
@@ -215,12 +217,11 @@ class Client(Connection):
         """
         report = outcomes.to_wire() if outcomes is not None else None
         answer = self.call(LEASES, "exchange", report, most, wait)
-        state, grant, spec = cast("_Exchanged", answer)
-        return (
-            state,
-            Grant(*grant) if grant else None,
-            JobSpec.from_wire(spec) if spec else None,
-        )
+        state, grant, news = cast("_Exchanged", answer)
+        spec = None
+        if news is not None:
+            spec, self.ended = JobSpec.from_wire(news[0]), news[1]
+        return state, Grant(*grant) if grant else None, spec
 
     def send(self, size: int) -> None:
         """Send so many bytes, for nothing."""

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 
+MOST_FUNCTIONS = 32  # that are kept, here and in the workers, though no call of theirs is left
+
 T = TypeVar("T")
 Refs = tuple[TaskRef, TaskRef | None]  # a function and the initializer
 
@@ -131,8 +133,18 @@ class Executor(concurrent.futures.Executor):
     def _calls_of(self, master: Master, refs: Refs) -> _Calls:
         calls = self._calls.get(refs)
         if calls is None:
+            if len(self._calls) >= MOST_FUNCTIONS:
+                self._drop_idle()
             calls = self._calls[refs] = _Calls(master, refs)
         return calls
+
+    def _drop_idle(self) -> None:
+        """Keep nothing of the functions that have no call left: a lambda is another one each time
+        that it is made, and a script's function wherever what it refers to has changed."""
+        for refs, calls in list(self._calls.items()):
+            if calls.is_idle:
+                del self._calls[refs]
+                calls.close()
 
 
 def _begin_all_anew() -> None:
@@ -191,6 +203,11 @@ class _Calls:
         self._futures[self._next] = future
         self._next += 1
         self._master.queues.push(self._line, call)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether each call has its result."""
+        return not self._futures
 
     def revoke(self, index: int) -> None:
         self._master.queues.revoke(self._line, index)

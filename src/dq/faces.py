@@ -283,7 +283,8 @@ class LeaseFace:
             wait: seconds to wait for a batch.
 
         Returns:
-            "go", "idle" or "stop"; the lease or None; its job's spec, the first time, or None.
+            "go", "idle" or "stop"; the lease or None; the first time its job's spec, and which
+            earlier jobs have ended meanwhile, or None.
         """
         q = self._q
         peer = q.peer
@@ -315,10 +316,12 @@ class LeaseFace:
         line = self._q.lines.get(lease.batch.job)
         if line is None:
             return ("idle", None, None)  # the job was closed meanwhile, and the lease with it
-        spec = None
+        news = None
         if lease.batch.job not in peer.specs:
+            ended = peer.specs - self._q.lines.keys()
+            peer.specs -= ended
             peer.specs.add(lease.batch.job)
-            spec = line.spec.to_wire()
+            news = (line.spec.to_wire(), list(ended))
         batch = lease.batch
         granted = (
             lease.id,
@@ -329,7 +332,7 @@ class LeaseFace:
             batch.blob,
             lease.attempt,
         )
-        return ("go", granted, spec)
+        return ("go", granted, news)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Say which task a worker process was in when it "died" or had a "timeout", or that it

@@ -376,6 +376,11 @@ class JobSpec:
     timeout: float | None = None
     init: TaskRef | None = None
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of what goes by value in it."""
+        return sum(len(ref.data) for ref in (self.ref, self.init) if ref is not None)
+
     def to_wire(self) -> tuple[object, ...]:
         """As built-in types, for any Python and any dq of the same protocol."""
         ref = self.ref.to_wire() if self.ref else None

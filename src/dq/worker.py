@@ -69,6 +69,7 @@ CONNECTED, LOADING, LOADED = 1, 2, 3
 # How a task process ends, for its supervisor.
 CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
 
+LARGE = 1 << 20  # bytes of a function by value that are not left to the garbage collector's turn
 TICK = 0.1  # seconds between two looks of the monitor
 PATIENCE = 2  # looks at the same task, after which what waits behind it is handed back
 LATE = 0.25  # seconds of work after which a look reports what is done, and lets the batch go on,
@@ -555,7 +556,7 @@ class Slot:
                 raise Leave(DRAINED if process.leaving else RECYCLE)
             state, grant, spec = answer
             if spec is not None:
-                process.specs[spec.id] = spec
+                process.learn(spec, client.ended)
             if grant is not None and not process.leaving:
                 return grant
             if state == "stop":
@@ -1049,6 +1050,18 @@ class Process:
                     self.note(LOADED)
                 self._programs[job] = program
             return program
+
+    def learn(self, spec: JobSpec, ended: list[str]) -> None:
+        """Know a job, and keep nothing of those that have ended: a function may have a large table
+        with it, and each call of `map` is a job."""
+        large = False
+        for id in ended:
+            self._programs.pop(id, None)
+            old = self.specs.pop(id, None)
+            large = large or (old is not None and old.nbytes > LARGE)
+        self.specs[spec.id] = spec
+        if large:
+            gc.collect()  # a function and its globals refer to each other
 
     def refusal(self, job: str, error: BadTask) -> str:
         """What the master is told of a job that cannot be done here; who runs the worker, too."""

@@ -437,6 +437,36 @@ with dq.Master(workers=2, batch=1) as master:
     assert len(pids) == len(set(pids)) <= 2
 
 
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="no /proc on this system")
+def test_a_worker_keeps_nothing_of_the_functions_of_jobs_that_have_ended() -> None:
+    size = 20_000_000
+    table = b"x" * size
+
+    def resident(x: object) -> int:
+        import resource
+
+        assert len(table) == size
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    with dq.Master(workers=1) as master:
+        sizes = []
+        for _ in range(8):
+            sizes += master.map(resident, [1])
+            master.queues.close_abandoned()
+    assert sizes[-1] - sizes[0] < 3 * size, sizes
+
+
+def test_an_executor_keeps_nothing_of_the_functions_of_calls_that_have_ended() -> None:
+    import gc
+
+    from dq.lines import Line
+
+    with dq.Executor(1) as pool:
+        assert [pool.submit(lambda n=n: n).result() for n in range(300)] == list(range(300))
+        gc.collect()
+        assert sum(type(found) is Line for found in gc.get_objects()) < 100
+
+
 # What does not go
 
 
