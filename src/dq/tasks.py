@@ -70,14 +70,18 @@ def parse(text: str) -> TaskRef:
     """
     where, colon, name = text.rpartition(":")
     if not colon or not where or not all(part.isidentifier() for part in name.split(".")):
-        raise BadTask(
-            f"TASK {text!r} is neither package.module:function nor path/to/file.py:function"
-        )
+        raise _no_task(text, "is neither package.module:function nor path/to/file.py:function")
     if where.endswith(".py"):
         return TaskRef("file", where, name, os.path.abspath(where))
     if not all(part.isidentifier() for part in where.split(".")):
-        raise BadTask(f"TASK {text!r}: {where!r} is neither a module's name nor a .py file")
+        raise _no_task(text, f"names {where!r}, which is neither a module's name nor a .py file")
     return TaskRef("module", where, name)
+
+
+def _no_task(text: str, why: str) -> BadTask:
+    from dq.hints import meant  # here, since few need it
+
+    return BadTask(f"TASK {text!r} {why}{meant(text)}")
 
 
 def refer(task: str | Function) -> TaskRef:
@@ -268,8 +272,9 @@ def _no_module(ref: TaskRef) -> str:
     import difflib
 
     here = sorted(name[:-3] for name in os.listdir(".") if name.endswith(".py"))
-    close = difflib.get_close_matches(ref.where, here, n=3) or here[:5]
-    hint = f"; here are {', '.join(close)}" if close else ""
+    close = difflib.get_close_matches(ref.where, here, n=1)
+    hint = f"; the modules here are {', '.join(here[:5])}" if here else ""
+    hint = f"; did you mean {close[0]}?" if close else hint
     return f"no module {ref.where!r} in {os.getcwd()} or on the import path{hint}"
 
 
@@ -331,8 +336,8 @@ def check_call(function: Function, ref: str, *, unpack: bool) -> None:
         signature.bind(None)
     except TypeError:
         raise BadTask(
-            f"{ref}{signature} cannot be called with one input; give each task one argument,"
-            f" or use {setting('unpack')} to spread a list or mapping over several"
+            f"{ref}{signature} cannot be called with one input: let it take one argument, or"
+            f" use {setting('unpack')} to spread each input, a list or mapping, over several"
         ) from None
 
 

@@ -197,9 +197,9 @@ def needs_newer() -> str:
     version = ".".join(map(str, sys.version_info[:2]))
     lacks = f"this is {version}" if sys.version_info < (3, 13) else "this one's ssl cannot do that"
     return (
-        "encrypts from the key, for which both master and workers need Python 3.13 or newer, and"
-        f" {lacks}; certificates work with any Python: `dq keygen --tls DIR` makes them,"
-        f" {certificates()} use them"
+        "encrypts from the key, which needs Python 3.13 or newer on master and workers, and"
+        f" {lacks}; certificates work with any Python: `dq keygen --tls DIR` makes them, for"
+        f" {certificates()}"
     )
 
 

@@ -34,7 +34,7 @@ CALLS: dict[str, tuple[Callable[[], object], str]] = {
         lambda: dq.run("math:sqrt", [1], initializer="os:abort_not", workers=1),
         "abort_not",
     ),
-    "unpack": (lambda: dq.run("math:pow", [1]), "or use unpack to spread"),
+    "unpack": (lambda: dq.run("math:pow", [1]), "or use unpack to spread each input"),
     "unpack of a number": (
         lambda: dq.run("math:pow", [1], unpack=True, workers=1),
         "unpack needs a list or a mapping",
@@ -67,7 +67,7 @@ def test_an_error_in_python_names_the_argument(case: str) -> None:
     ("options", "expected"),
     [
         ("math:sqrt 1 --init math:sqrt", "--init math:sqrt is called without arguments"),
-        ("math:pow 1", "or use --unpack to spread"),
+        ("math:pow 1", "or use --unpack to spread each input"),
         ("math:pow 1 --unpack", "--unpack needs a list or a mapping"),
         (f"builtins:len {LARGE} --max-message 4K", "(--max-message)"),
         ("builtins:bytes 8192 --max-message 4K", "(--max-message)"),

@@ -602,10 +602,10 @@ def test_a_key_of_another_certificate_is_refused(ours: Path) -> None:
 def test_a_python_that_cannot_make_tls_from_the_key_says_so() -> None:
     done = dq("worker", "--tls", "require", env=ENV)
     assert done.returncode == 2
-    assert "both master and workers need Python 3.13 or newer" in done.stderr
+    assert "needs Python 3.13 or newer on master and workers" in done.stderr
     assert f"this is {sys.version_info[0]}.{sys.version_info[1]}" in done.stderr
     assert "certificates work with any Python: `dq keygen --tls DIR` makes them" in done.stderr
-    assert "--tls-cert, --tls-key and --tls-ca use them" in done.stderr
+    assert "for --tls-cert, --tls-key and --tls-ca" in done.stderr
 
 
 # --- dq keygen --tls

@@ -15,7 +15,7 @@ PACKAGE = Path(dq.__file__).parent
 
 #: From the bottom up. A module that is not here needs a place before it can be tested.
 LAYERS = [
-    {"naming"},
+    {"naming", "hints"},
     {"errors", "light"},
     {"records", "screen", "spans", "units", "system", "logs", "lazy", "batching", "sqlitefile"}
     | {"unpickling"},

@@ -123,7 +123,9 @@ def test_a_function_that_does_not_take_one_input_is_refused(name: str, fits: boo
     if fits:
         tasks.check_call(functions[name], "work:f", unpack=False)
         return
-    with pytest.raises(BadTask, match=r"cannot be called with one input.*use unpack to spread"):
+    with pytest.raises(
+        BadTask, match=r"cannot be called with one input.*use unpack to spread each input"
+    ):
         tasks.check_call(functions[name], "work:f", unpack=False)
     tasks.check_call(functions[name], "work:f", unpack=True)
 

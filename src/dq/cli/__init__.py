@@ -71,7 +71,7 @@ def _usage(error: click.ClickException) -> str:
     if isinstance(error, click.NoSuchOption) and error.option_name[1:2].isdigit():
         message += " Put -- before inputs that begin with a dash"
     context = getattr(error, "ctx", None)
-    return f"{message} (see {context.command_path} --help)" if context else message
+    return f"{message.rstrip('.')} (see {context.command_path} --help)" if context else message
 
 
 def _say_unwritable(error: OSError, debug: bool) -> int:

@@ -60,7 +60,7 @@ def run(**given: Any) -> None:
     """
     if not given["inputs"] and given["input"] is None:
         raise click.UsageError(
-            "no input: give INPUTs after TASK, or --input FILE (- is standard input)"
+            "no input: give INPUTs after TASK, or --input FILE, where - is standard input"
         )
     if given["port"] is None and options.is_typed("host"):
         raise click.UsageError("--host goes with --port PORT (0 for a free one)")

@@ -6,15 +6,14 @@ program that has completions of its own.
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from dq.hints import functions
+
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
-
-FUNCTION = re.compile(r"^(?:async )?def (\w+)", re.MULTILINE)
 
 
 class Path(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in new clicks
@@ -50,7 +49,7 @@ class Input(Path):
     ) -> list[CompletionItem]:
         task, inputs = ctx.params.get("task"), ctx.params.get("inputs") or ()
         if task and inputs == () and incomplete == ":":
-            return _plain(functions(task, ""))
+            return _plain(functions(task))
         if task and inputs == (":",):
             return _plain(functions(task, incomplete))
         return _paths(incomplete, "file")
@@ -60,17 +59,6 @@ FILE = Path("file")
 FOLDER = Path("dir")
 TASK = Task("task")
 INPUT = Input("input")
-
-
-def functions(module: str, start: str) -> list[str]:
-    """The names that begin so at the top of a file, or of a module below the current folder."""
-    path = module if module.endswith(".py") else module.replace(".", "/") + ".py"
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = FUNCTION.findall(file.read())
-    except (OSError, ValueError):
-        return []
-    return [name for name in found if name.startswith(start)]
 
 
 def _paths(incomplete: str, kind: str) -> list[CompletionItem]:

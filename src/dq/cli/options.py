@@ -41,7 +41,10 @@ class Group(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Show the help where nothing is given; click's own way differs from version to version."""
-        return super().parse_args(ctx, args or ctx.help_option_names[-1:])
+        help_ = ctx.help_option_names[-1]
+        if args[:1] == ["help"]:  # as git has it
+            args = [*args[1:], help_]
+        return super().parse_args(ctx, args or [help_])
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self._homes)
@@ -91,14 +94,18 @@ class Parsed(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
 
 
 class Whole(click.IntRange):
-    """A whole number in a range, of which click says "integer range" where it is none."""
+    """A whole number in a range, in plainer words than click's where it is none."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
-            int(value)
+            number = int(value)
         except ValueError:
             self.fail(f"{value!r} is not a whole number", param, ctx)
-        return super().convert(value, param, ctx)
+        least, most = self.min or 0, self.max
+        if number < least or (most is not None and number > most):
+            span = f"{least} or more" if most is None else f"a number from {least} to {most}"
+            self.fail(f"{number} is out of range: give {span}", param, ctx)
+        return number
 
 
 class OneFile(Option):
