@@ -105,7 +105,7 @@ def test_a_missing_module_is_refused_with_the_nearest_names(folder: Path) -> Non
     (folder / "resize.py").touch()
     message = refusal("resise:f")
     assert f"no module 'resise' in {folder} or on the import path" in message
-    assert "here are resize" in message
+    assert "did you mean resize?" in message
 
 
 def test_a_missing_attribute_is_refused_with_the_nearest_names(folder: Path) -> None:
