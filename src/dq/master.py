@@ -236,7 +236,7 @@ class Master:
         self._supervisor: Supervisor | None = None
         self.ahead: list[Child] | None = None  # task processes that were started before it was
         self.sharing = workers  # how many the machine's CPUs are for
-        self.stderr: int | None = None  # descriptor of local task processes' standard error
+        self.stderr: Callable[[], int] | None = None  # see `Plan`
         self._supervising: threading.Thread | None = None
         self._broken: BaseException | None = None
         self._calls: dict[str, tuple[Line, Callable[[BaseException], None]]] = {}

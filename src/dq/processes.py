@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 
 from dq import keys, system
 from dq.errors import DqError
@@ -126,7 +127,7 @@ def start(
     number: int = 0,
     sharing: int = 1,
     seed: int | None = None,
-    stderr: int | None = None,
+    stderr: Callable[[], int] | None = None,
 ) -> Child:
     """Start a process for so many slots, which waits to be told the rest on its standard input.
 
@@ -135,14 +136,15 @@ def start(
         number: which of its supervisor's processes it is.
         sharing: how many processes the CPUs are for.
         seed: of its hashes; None for this process's.
-        stderr: descriptor of its standard error; None for this process's.
+        stderr: makes a descriptor for its standard error; None for this process's.
 
     Raises:
         DqError: the system has no room for it.
     """
     _refuse_within_one()
-    cells, pipe = None, None
+    cells, pipe, errors = None, None, None
     try:
+        errors = None if stderr is None else stderr()
         cells = system.shared_cells(count(threads))
         if is_frozen():
             pipe = _pipe_to_frozen()
@@ -150,7 +152,7 @@ def start(
             _command() if pipe is None else _frozen_command(pipe),
             stdin=subprocess.PIPE,
             stdout=None if _usable(1) else subprocess.DEVNULL,
-            stderr=stderr,
+            stderr=errors,
             pass_fds=(cells.fd,) if pipe is None else (cells.fd, pipe),
             env=_environment(number, sharing, hash_seed() if seed is None else seed),
             # Out of the terminal's group: Ctrl-C is for the supervisor, which lets tasks
@@ -162,8 +164,9 @@ def start(
             cells.close()
         raise DqError(f"cannot start a task process: {error.strerror}") from None
     finally:
-        if pipe is not None:
-            os.close(pipe)
+        for descriptor in (pipe, errors):
+            if descriptor is not None:
+                os.close(descriptor)
     return Child(popen, cells, number)
 
 

@@ -14,6 +14,7 @@ import select
 import sys
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 
 ERASE = "\r\x1b[K"
@@ -123,69 +124,95 @@ def _is_in_foreground() -> bool:
 
 
 class Forwarder:
-    """A pipe for the standard error of task processes, of which each line goes to the screen.
-
-    Attributes:
-        descriptor: the end that task processes write to.
-    """
+    """Pipes for the standard error of task processes, of which each line goes to the screen. Each
+    process has its own: in one for all, long lines of several would be mixed."""
 
     def __init__(self) -> None:
-        self._source, self.descriptor = os.pipe()
         self._wake, self._waker = os.pipe()
-        os.set_blocking(self._source, False)
+        self._opened: deque[_Source] = deque()  # that the thread has not seen yet
         self._closed = False
-        self._rest = b""  # the beginning of a line
-        self._since = 0.0  # when that came
         self._thread = threading.Thread(target=self._run, name="dq-forwarder", daemon=True)
         self._thread.start()
 
+    def open(self) -> int:
+        """A descriptor for one process to write to; the caller closes it."""
+        descriptor, other = os.pipe()
+        os.set_blocking(descriptor, False)
+        self._opened.append(_Source(descriptor))
+        os.write(self._waker, b".")
+        return other
+
     def close(self) -> None:
-        """Forward what has been written up to now. Not up to the pipe's end: a program that a task
-        has started, and left, may have it open for as long as it runs."""
+        """Forward what has been written up to now. Not up to each pipe's end: a program that a
+        task has started, and left, may have it open for as long as it runs."""
         if self._closed:
             return
         self._closed = True
         os.close(self._waker)
         self._thread.join()
-        for descriptor in (self._source, self.descriptor, self._wake):
-            os.close(descriptor)
+        os.close(self._wake)
 
     def _run(self) -> None:
         poll = select.poll()
-        poll.register(self._source, select.POLLIN)
         poll.register(self._wake, select.POLLIN)
-        while True:
-            found = dict(poll.poll(1000 * TICK if self._rest else None))
-            closing = self._wake in found
-            for _ in range(AT_MOST):  # more than a pipe holds: what comes later is no end to it
-                if data := self._read():
-                    self._take(data)
-            late = self._rest and time.monotonic() - self._since >= PARTIAL
-            if late or (closing and self._rest):
-                screen.write(self._rest + b"\n")
-                self._rest = b""
-            if closing:
-                return
+        sources: dict[int, _Source] = {}
+        closing = False
+        while not closing:
+            is_partial = any(source.rest for source in sources.values())
+            ready = dict(poll.poll(1000 * TICK if is_partial else None))
+            closing = self._wake in ready and not os.read(self._wake, CHUNK)
+            while self._opened:
+                source = self._opened.popleft()
+                sources[source.descriptor] = source
+                poll.register(source.descriptor, select.POLLIN)
+            for source in list(sources.values()):
+                if closing or source.descriptor in ready:
+                    source.forward()
+                source.end_line(PARTIAL if not (closing or source.ended) else 0.0)
+                if closing or source.ended:
+                    poll.unregister(source.descriptor)
+                    os.close(source.descriptor)
+                    del sources[source.descriptor]
 
-    def _read(self) -> bytes:
-        try:
-            return os.read(self._source, CHUNK)
-        except BlockingIOError:
-            return b""
+
+class _Source:
+    """The end of a pipe that is read from."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+        self.ended = False
+        self.rest = b""  # the beginning of a line
+        self._since = 0.0  # when that came
+
+    def forward(self) -> None:
+        """Show what there is, but no more than a pipe holds: what comes later has its time."""
+        for _ in range(AT_MOST):
+            try:
+                data = os.read(self.descriptor, CHUNK)
+            except BlockingIOError:
+                return
+            if not data:
+                self.ended = True
+                return
+            self._take(data)
+
+    def end_line(self, patience: float) -> None:
+        """Show the beginning of a line that has waited so long for its end."""
+        if self.rest and time.monotonic() - self._since >= patience:
+            screen.write(self.rest + b"\n")
+            self.rest = b""
 
     def _take(self, data: bytes) -> None:
-        """Show the lines that are whole; a line of no end is shown as it comes."""
+        """Show the lines that are whole; one of no end is shown in pieces."""
         whole, newline, rest = data.rpartition(b"\n")
         if newline:
-            screen.write(self._rest + whole + newline)
-            self._rest = rest
+            screen.write(self.rest + whole + newline)
+            self.rest, self._since = b"", time.monotonic()
+        if not self.rest:
             self._since = time.monotonic()
-        elif len(self._rest) + len(rest) > CHUNK:
-            screen.write(self._rest + rest + b"\n")
-            self._rest = b""
-        else:
-            self._since = self._since if self._rest else time.monotonic()
-            self._rest += rest
+        self.rest += rest
+        if len(self.rest) > CHUNK:
+            self.end_line(0.0)
 
 
 def forwarder_beside_bar(*, quiet: bool) -> Forwarder | None:

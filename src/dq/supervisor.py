@@ -89,7 +89,8 @@ class Plan:
         sharing: how many processes the machine's CPUs are for; 0 for as many as it runs.
         tls: how connections are encrypted.
         allow: what the master may name, as `dq.allow.check` has it; empty for anything.
-        stderr: descriptor of task processes' standard error; None for this process's.
+        stderr: makes a descriptor for each task process's standard error, closed here once that
+            has it; None for this process's.
     """
 
     address: Address
@@ -105,7 +106,7 @@ class Plan:
     sharing: int = 0
     tls: Tls = PLAIN
     allow: tuple[str, ...] = ()
-    stderr: int | None = None
+    stderr: Callable[[], int] | None = None
 
 
 @frozen

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import struct
 import subprocess
 import sys
 import threading
@@ -21,18 +22,27 @@ _TAKE = (
 
 
 class Terminal:
-    """A running command whose standard input and error are a terminal; its output is a pipe."""
+    """A running command whose standard input and error are a terminal; its output is a pipe, or
+    goes to the terminal as well where that is `shared`."""
 
-    def __init__(self, *argv: StrPath, env: Env | None = None, cwd: StrPath | None = None) -> None:
+    def __init__(
+        self,
+        *argv: StrPath,
+        env: Env | None = None,
+        cwd: StrPath | None = None,
+        shared: bool = False,
+        columns: int = 0,
+    ) -> None:
         import pty
 
         self._master, slave = pty.openpty()
+        self.resize(columns)
         self.process = subprocess.Popen(
             [sys.executable, "-c", _TAKE, *map(os.fspath, argv)],
             stdin=slave,
-            stdout=subprocess.PIPE,
+            stdout=slave if shared else subprocess.PIPE,
             stderr=slave,
-            env=environment({"TERM": "xterm", "COLUMNS": "80", **(env or {})}),
+            env=environment({"TERM": "xterm", "COLUMNS": "80", "CI": None, **(env or {})}),
             cwd=cwd,
             start_new_session=True,
         )
@@ -55,8 +65,8 @@ class Terminal:
         kill_family(self.process)
         self._reader.join(5)
         os.close(self._master)
-        assert self.process.stdout is not None
-        self.process.stdout.close()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
 
     def _read(self) -> None:
         while True:
@@ -81,6 +91,31 @@ class Terminal:
         assert found, f"no {pattern!r} on the terminal: {self.screen!r}"
         return found
 
+    def resize(self, columns: int) -> None:
+        """Make it so many columns wide; 0 where it does not know how wide it is."""
+        import fcntl
+        import termios
+
+        size = struct.pack("HHHH", 24, columns, 0, 0)
+        fcntl.ioctl(self._master, termios.TIOCSWINSZ, size)
+
+    @property
+    def lines(self) -> list[str]:
+        """What stands on it now, line by line, in lines that are long enough."""
+        lines = [""]
+        column = 0
+        for token in re.findall(r"\x1b\[K|[\r\n]|[^\x1b\r\n]+", self.screen):
+            if token == "\n":
+                lines.append("")
+            elif token == "\r":
+                column = 0
+            elif token == "\x1b[K":
+                lines[-1] = lines[-1][:column]
+            else:
+                lines[-1] = lines[-1][:column] + token + lines[-1][column + len(token) :]
+                column += len(token)
+        return [line for line in lines if line]
+
     def type(self, text: str) -> None:
         """As if somebody typed it."""
         os.write(self._master, text.encode())
@@ -89,4 +124,4 @@ class Terminal:
         """Wait for the command's end; its exit code and what it wrote to standard output."""
         out, _ = self.process.communicate(timeout=timeout)
         self._reader.join(5)
-        return self.process.returncode, out.decode()
+        return self.process.returncode, (out or b"").decode()

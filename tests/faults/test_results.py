@@ -181,7 +181,7 @@ def test_an_async_task_that_would_end_the_loop_has_failed_and_no_other(
     inputs = ["one", disturbance, "two", "three"]
     done = dq("run", "results:disturb", *inputs, "-w", "1", "-t", "4", "--batch", "1", cwd=results)
     assert (done.returncode, done.stdout) == (1, "one\ntwo\nthree\n"), done.stderr
-    assert f"input 2 failed: {DISTURBANCES[disturbance]}" in done.stderr
+    assert f'task 1 ("{disturbance}") failed: {DISTURBANCES[disturbance]}' in done.stderr
 
 
 def test_what_an_async_task_leaves_running_may_exit_without_harm(results: Path) -> None:
@@ -205,7 +205,7 @@ def test_a_loop_that_a_task_has_closed_is_replaced(results: Path) -> None:
     )
     done = dq(*argv[:-1], cwd=cwd)
     assert (done.returncode, done.stdout) == (1, "1\n2\n"), done.stderr
-    assert "input 2 failed: RuntimeError: a task has closed the event loop" in done.stderr
+    assert 'task 1 ("bad") failed: RuntimeError: a task has closed the event loop' in done.stderr
 
 
 def test_an_async_initializer_is_awaited(results: Path) -> None:
@@ -242,7 +242,7 @@ def test_what_a_plain_function_returns_is_awaited_where_it_can_be(
 def test_what_an_awaitable_raises_is_the_tasks_failure(results: Path) -> None:
     done = dq("run", "results:returns_failing_coroutine", "1", "-w", "1", cwd=results)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "input 1 failed: ValueError: no 1" in done.stderr
+    assert "task 0 (1) failed: ValueError: no 1" in done.stderr
 
 
 # What cannot be a result
@@ -253,7 +253,7 @@ def test_what_an_awaitable_raises_is_the_tasks_failure(results: Path) -> None:
 def test_an_iterator_is_no_result(results: Path, task: str, form: str) -> None:
     done = dq("run", f"results:{task}", "1", "2", "-w", "1", "-f", form, cwd=results)
     assert done.returncode == 1
-    assert f"input 2 failed: TypeError: the result is {LAZY[task]}, which has not" in done.stderr
+    assert f"task 1 (2) failed: TypeError: the result is {LAZY[task]}, which has not" in done.stderr
     assert "return [value async for" in done.stderr or "return list(...)" in done.stderr
     assert " at 0x" not in done.stdout
 
@@ -279,7 +279,7 @@ def test_an_iterator_is_no_value_either(
 def test_nor_is_what_has_one_in_it(results: Path, task: str, what: str, form: str) -> None:
     done = dq("run", f"results:{task}", "1", "-w", "1", "-f", form, cwd=results)
     assert done.returncode == 1
-    assert f"input 1 failed: TypeError: {what}" in done.stderr
+    assert f"task 0 (1) failed: TypeError: {what}" in done.stderr
 
 
 def test_an_iterator_that_has_words_for_itself_is_a_result(results: Path) -> None:

@@ -254,37 +254,53 @@ def forwarder(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> Iterator[F
     forwarder.close()
 
 
-def test_lines_come_whole(forwarder: Forwarder, terminal: Terminal) -> None:
-    os.write(forwarder.descriptor, b"one\nbegin")
+@pytest.fixture
+def task(forwarder: Forwarder) -> Iterator[int]:
+    """The standard error of a task process."""
+    task = forwarder.open()
+    yield task
+    os.close(task)
+
+
+def test_lines_come_whole(forwarder: Forwarder, task: int, terminal: Terminal) -> None:
+    other = forwarder.open()
+    os.write(task, b"one\nbegin")
     wait_until(lambda: terminal.getvalue() == "one\n")
-    os.write(forwarder.descriptor, b"ning\n")
-    wait_until(lambda: terminal.getvalue() == "one\nbeginning\n")
+    os.write(other, b"another\n")
+    wait_until(lambda: terminal.getvalue() == "one\nanother\n")
+    os.write(task, b"ning\n")
+    wait_until(lambda: terminal.getvalue() == "one\nanother\nbeginning\n")
+    os.close(other)
+
+
+def test_the_last_line_of_a_process_comes_with_its_end(
+    forwarder: Forwarder, terminal: Terminal
+) -> None:
+    task = forwarder.open()
+    os.write(task, b"Segmentation fault")
+    os.close(task)
+    wait_until(lambda: terminal.getvalue() == "Segmentation fault\n")
 
 
 def test_the_end_of_a_line_is_not_waited_for_long(
-    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+    task: int, terminal: Terminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(screen, "PARTIAL", 0.05)
-    monkeypatch.setattr(screen, "screen", Screen())
-    forwarder = Forwarder()
-    os.write(forwarder.descriptor, b"loading ...")
+    os.write(task, b"loading ...")
     wait_until(lambda: terminal.getvalue() == "loading ...\n")
-    forwarder.close()
 
 
 def test_all_that_was_written_comes_before_the_end(
-    forwarder: Forwarder, terminal: Terminal
+    forwarder: Forwarder, task: int, terminal: Terminal
 ) -> None:
-    os.write(forwarder.descriptor, b"x" * 50_000 + b"\nand no end")
+    os.write(task, b"x" * 50_000 + b"\nand no end")
     forwarder.close()
     assert terminal.getvalue() == "x" * 50_000 + "\nand no end\n"
 
 
 def test_who_keeps_the_pipe_open_is_not_waited_for(
-    forwarder: Forwarder, terminal: Terminal
+    forwarder: Forwarder, task: int, terminal: Terminal
 ) -> None:
-    left = os.dup(forwarder.descriptor)
-    os.write(left, b"one\n")
+    os.write(task, b"one\n")
     forwarder.close()
-    os.close(left)
     assert terminal.getvalue() == "one\n"

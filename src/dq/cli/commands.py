@@ -72,7 +72,7 @@ def run(**given: Any) -> None:
     # takes. More than there are CPUs would only be in each other's way.
     given["sharing"] = given["workers"] or workers  # the CPUs; those that were asked for
     forwarder = forwarder_beside_bar(quiet=given["quiet"])
-    stderr = None if forwarder is None else forwarder.descriptor
+    stderr = None if forwarder is None else forwarder.open
     ahead = [
         processes.start(given["threads"], number, given["sharing"], stderr=stderr)
         for number in range(min(workers, cpus))

@@ -292,7 +292,7 @@ def _serve_job(
             source.start_counting()
             stack.callback(source.stop_counting)
         if forwarder is not None:
-            master.stderr = forwarder.descriptor
+            master.stderr = forwarder.open
         printer = None
         try:
             with Stages() as stages, master:
