@@ -25,14 +25,14 @@ REFERENCE = Path(__file__).parent / "reference"
 NOTE = "<!-- Made by docs/make_reference.py; what stands here is written in the source. -->\n"
 
 EXIT_CODES = {
-    0: "every task succeeded; a worker, or a master that only serves queues, was told to stop"
-    " (SIGTERM, SIGHUP)",
+    0: "every task succeeded; or a worker, or a master without inputs, was stopped (SIGTERM,"
+    " SIGHUP)",
     1: "a task failed, or dq could not do what it was asked",
-    2: "usage: an argument, option, task, input or key that cannot be used",
+    2: "usage: an argument, option, task, input, journal or key cannot be used",
     3: "cannot connect, bind or authenticate",
-    4: "stopped before the end: `--fail-fast`, `--max-failures`, SIGTERM, a terminal that was"
-    " closed (SIGHUP), a master lost for good, results that cannot be written",
-    130: "interrupted with Ctrl-C, a master or worker that waits for work too",
+    4: "stopped before the end: `--fail-fast`, `--max-failures`, SIGTERM, a closed terminal"
+    " (SIGHUP), a master that was lost and did not come back, results that cannot be written",
+    130: "interrupted with Ctrl-C; also a master or worker that was waiting for work",
 }
 
 # Public in the source, but for the modules of dq rather than for people.
@@ -43,6 +43,12 @@ INTERNAL = {
     ("Master", "close_calls"),
     ("Master", "open_journal"),
     ("Master", "check_workers"),
+    ("Master", "check_process"),
+    ("Master", "end_workers"),
+    ("Master", "let_go"),
+    ("Master", "refer"),
+    ("Master", "serves_on"),
+    ("Executor", "begin_anew"),
 }
 
 
@@ -68,7 +74,7 @@ def cli_options() -> str:
     return (
         "Each command, and `dq` itself, has `--help` (`-h`), which shows the everyday options;"
         " `--help-all` shows all of a command's; `dq --version` shows the version.\n"
-        "[How to](../how-to.md#complete-commands-with-tab) have the shell complete them.\n"
+        "[How to](../how-to.md#complete-commands-with-tab) says how to complete them with Tab.\n"
     )
 
 
@@ -76,7 +82,8 @@ def variables() -> str:
     return (
         "## Environment\n\n"
         "Each option can be set by a variable, `DQ_<COMMAND>_<OPTION>`, which stands in the tables"
-        " below; an option on the command line wins. A flag is set by `1` or `true`. Besides:\n\n"
+        " below; an option on the command line wins. A flag is set by `1` or `true`."
+        " There are also:\n\n"
         "| variable | what it is |\n|---|---|\n"
         "| `DQ_AUTHKEY` | the key that master and workers share |\n"
         "| `DQ_AUTHKEY_FILE` | a file that holds it |\n"
@@ -168,7 +175,7 @@ def python() -> str:
     raised = {n: v for n, v in names.items() if isinstance(v, type) and issubclass(v, Exception)}
     calls = {n: v for n, v in names.items() if not isinstance(v, type)}
     kinds = {n: v for n, v in names.items() if n not in raised and n not in calls}
-    parts = [NOTE, "# Python\n", "All of it is had by `import dq`.\n", "## Calls\n"]
+    parts = [NOTE, "# Python\n", "`import dq` has all of it.\n", "## Calls\n"]
     parts += [of_function(f"dq.{name}", call, "###") for name, call in calls.items()]
     parts += ["## Classes\n", *(of_class(name, kind) for name, kind in kinds.items())]
     parts += [of_errors(raised)]

@@ -41,9 +41,9 @@ def run(
     Args:
         task: import path or function.
         inputs: any iterable; read in the calling thread.
-        workers: how many processes; None for one for each CPU.
-        return_exceptions: let a `TaskError` stand in the place of a failed task's value, rather
-            than raise the first.
+        workers: how many processes; None starts one for each CPU.
+        return_exceptions: put a `TaskError` in the place of each failed task's value instead of
+            raising the first one.
         journal, retry_failed: a file to continue from, as for `Master.map`.
         options: as for `Master`.
 
@@ -120,14 +120,14 @@ def run_master(
     """Serve tasks to workers that connect; wait for all results.
 
     Args:
-        task: import path or function. Without inputs, what workers call with the items that
-            others put on the task queue.
+        task: import path or function. Without inputs, workers call it with the items that plain
+            clients put on the task queue.
         inputs: any iterable, read in the calling thread; without it the two queues are served
             until interrupted.
         host: address to listen on; '' for all of this machine's, of IPv4 and IPv6.
         port: TCP port; 0 for a free one, which is logged.
         authkey: the shared key; None to look where ``dq`` does.
-        workers: task processes to start here besides.
+        workers: task processes to start on this machine as well.
         return_exceptions, journal, retry_failed, maxsize, redeliver, pickle, options: as for `run`
             and `Master`.
 
@@ -189,25 +189,25 @@ def run_worker(
         processes: task processes; None for one for each CPU.
         threads: task slots in each.
         task: what to call with the items of plain clients, and of a plain `BaseManager`.
-        allow: do only what the master names like one of these ("app:*", "jobs.*:run"), and take
-            standard data types only as inputs; empty for anything.
-        reconnect: seconds to look for a master that is not there, or has gone.
+        allow: run only functions that match one of these patterns ("app:*", "jobs.*:run"), and take
+            only standard data types as inputs; empty to run anything.
+        reconnect: seconds to look for a master that cannot be reached.
         max_tasks: tasks after which a process is replaced.
         max_memory: bytes of resident memory beyond which a process is ended.
         grace: seconds that a process has to leave at its end, for threads that tasks have left,
             what is registered with atexit, and files to be flushed.
-        tls: how the connection is encrypted: "auto" with certificates where they are given, else
-            from the key where this Python can (3.13 and newer) and the master does too, else not;
-            "require" the same, but never plainly; "psk" and "certs" insist on one of the two;
-            "off" never.
-        tls_cert, tls_key, tls_ca: PEM files: the certificate shown, its key, and what the
-            master's certificate is signed by.
-        report: told, in one line each, what people should know; None for the log.
+        tls: how the connection is encrypted. "auto": with certificates if they are given, else from
+            the key if both ends have Python 3.13 or newer, else not at all. "require": the same,
+            but never without encryption. "psk": from the key. "certs": with certificates. "off":
+            not at all.
+        tls_cert, tls_key, tls_ca: PEM files: this end's certificate, its key, and the CA that
+            signed the master's certificate.
+        report: called with each line that people should see; None for the log.
 
     Raises:
         ConnectError: no master there, or another key.
         TlsError: the connection cannot be encrypted as it has to be.
-        MasterLost: it has gone and did not come back.
+        MasterLost: the master was lost and did not come back.
     """
     tasks.refuse_while_importing()
     units.text(server=server)

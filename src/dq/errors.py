@@ -65,7 +65,7 @@ class ConnectError(DqError):
 
 
 class UnknownHost(ConnectError):
-    """Raised when a host's name stands for no address."""
+    """Raised when a host's name has no address."""
 
 
 class AuthenticationFailed(ConnectError):
@@ -77,7 +77,7 @@ class TlsError(ConnectError):
 
 
 class ProtocolError(ConnectError):
-    """Raised when the other end says something that dq does not say."""
+    """Raised when the other end does not speak dq's protocol."""
 
 
 class Unreadable(ProtocolError):
@@ -95,7 +95,7 @@ class Stopped(DqError):
 
 
 class MasterLost(Stopped):
-    """Raised when the master has gone and did not come back in time."""
+    """Raised when the master was lost and did not come back in time."""
 
 
 class OutputError(Stopped):
@@ -109,7 +109,7 @@ class Interrupted(Stopped):
 
 
 class RemoteTraceback(DqError):
-    """Raised nowhere: the ``__cause__`` of a TaskError, whose text is the worker's traceback."""
+    """Raised by nothing: the ``__cause__`` of a TaskError; its text is the worker's traceback."""
 
     def __str__(self) -> str:
         return "\n" + str(self.args[0]) if self.args else ""

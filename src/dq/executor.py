@@ -34,8 +34,8 @@ class Executor(concurrent.futures.Executor):
 
     Args:
         max_workers: task processes to start here; None for one for each CPU.
-        master: one that has started, whose workers do the calls; it is left open.
-        options: as for `Master`, where none is given.
+        master: a started master whose workers run the calls; it stays open.
+        options: as for `Master`, if none is given.
 
     >>> with Executor(max_workers=1) as pool:
     ...     pool.submit(pow, 2, 10).result()
@@ -86,9 +86,9 @@ class Executor(concurrent.futures.Executor):
             BadTask: workers could not find the function.
             RuntimeError: after `shutdown`.
 
-        The future's exception is a `TaskError`, with the remote traceback as its cause, or what
-        keeps workers from doing calls. To cancel it is possible until it has its result: a call
-        that no worker has yet is not made then, one that a worker has is, for nothing.
+        The future's exception is a `TaskError`, with the remote traceback as its cause, or the
+        reason why workers cannot run calls. It can be cancelled until it has its result: a call
+        that no worker has yet is then not run; one that a worker has is run, and its result lost.
         """
         future: _Call[T] = _Call()
         with self._lock:
@@ -107,9 +107,9 @@ class Executor(concurrent.futures.Executor):
         """Take no more calls.
 
         Args:
-            wait: return when those that there are have ended. They end in any case, and the
-                program does not before.
-            cancel_futures: cancel those that have not, see `submit`.
+            wait: return when all calls have ended. They end in any case; the program does not end
+                before them.
+            cancel_futures: cancel the others, see `submit`.
         """
         with self._lock:
             self._shut = True

@@ -543,15 +543,16 @@ class _State(Protocol):
 
 
 class QueueManager(BaseManager):
-    """The recipe's own class, with its faults taken out: a drop-in for ``BaseManager`` that has
-    `get_task_queue` and `get_result_queue` already, and serves both on one port.
+    """The class of the standard library's recipe, without its faults: it replaces a subclass of
+    ``BaseManager``, has `get_task_queue` and `get_result_queue` registered, and serves both on one
+    port.
 
     Args:
         address: host and port ('' for all addresses of IPv4 and IPv6, port 0 for a free one), or
             the path of a Unix socket.
         authkey: the shared key; not empty.
         maxsize: how many tasks may wait; 0 for any number. Results are not bounded.
-        redeliver: give out again what a client got when its connection ends.
+        redeliver: requeue what a client got if its connection ends.
         pickle: "safe" for built-in and standard data types only, "any" for everything.
 
     Raises:

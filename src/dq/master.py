@@ -110,14 +110,14 @@ class Master:
         host: address to listen on; '' for all of this machine's, of IPv4 and IPv6.
         port: TCP port, 0 for a free one; None to serve only the workers started here, over a
             Unix socket.
-        authkey: the shared key; None to look for it where ``dq`` does, or, without a port, to
-            make one up.
+        authkey: the shared key; None to look for it where ``dq`` does, or to make a random one if
+            there is no port.
         workers: task processes to start here.
         threads: task slots in each of them.
         retries: further attempts after an exception or time-out.
         retry_delay: seconds before each of them.
         timeout: seconds that a task may run.
-        max_deaths: worker processes that a task may take with it.
+        max_deaths: worker processes that may die in a task before it fails.
         max_failures: failed tasks after which a job stops.
         max_tasks: tasks after which a process started here is replaced.
         max_memory: bytes beyond which a process started here is ended.
@@ -125,21 +125,22 @@ class Master:
             have left, what is registered with atexit, and files to be flushed.
         initializer: called once in each worker process first.
         unpack: call ``f(*list)`` or ``f(**mapping)``.
-        batch: tasks that go out together; None to adapt.
+        batch: tasks that a worker is sent at a time; None to adapt.
         maxsize: how many tasks plain clients may have waiting; 0 for any number. Results are not
             bounded.
-        redeliver: give out again what a plain client got when its connection ends.
-        pickle: "safe", or "any" to unpickle whatever plain clients put.
+        redeliver: requeue what a plain client got if its connection ends.
+        pickle: "safe" for standard data types only, "any" to unpickle everything that plain clients
+            put.
         max_message: bytes of the largest input or result.
-        keepalive: seconds, from 5 on, after which a machine that says nothing counts as gone, to
-            this master and to its workers.
-        tls: how connections to a port are encrypted: "auto" with certificates where they are
-            given, else from the key where both ends' Python can (3.13 and newer), else not;
-            "require" the same, but no plain ones; "psk" and "certs" insist on one of the two;
-            "off" never.
-        tls_cert, tls_key, tls_ca: PEM files: the certificate shown, its key, and what workers'
-            certificates are signed by.
-        report: told, in one line each, what people should know; None for the log.
+        keepalive: seconds, at least 5, after which the connection of a machine that does not
+            respond is closed, here and by workers.
+        tls: how connections to a port are encrypted. "auto": with certificates if they are given,
+            else from the key if both ends have Python 3.13 or newer, else not at all. "require":
+            the same, but never without encryption. "psk": from the key. "certs": with certificates.
+            "off": not at all.
+        tls_cert, tls_key, tls_ca: PEM files: this end's certificate, its key, and the CA that
+            signed the workers' certificates.
+        report: called with each line that people should see; None for the log.
 
     Raises:
         BadTask: the task or initializer cannot be loaded.
@@ -436,8 +437,8 @@ class Master:
         journal: StrPath | None = None,
         retry_failed: bool = False,
     ) -> Iterator[T]:
-        """Call a function with each input; the values come in the inputs' order, or as they are
-        there.
+        """Call a function with each input; the values come in the inputs' order, or as soon as
+        they are there.
 
         Lazy: inputs are read, and values kept, only as far ahead as a window of some megabytes.
 
@@ -445,12 +446,12 @@ class Master:
             task: import path or function.
             inputs: any iterable.
             ordered: whether in the inputs' order.
-            journal: a file that has each outcome before you see it; the same call again goes on
-                where this one stopped, however it did.
-            retry_failed: run the tasks again that failed according to the journal.
+            journal: a file that each outcome is written to before you see it; the same call again
+                continues where this one stopped.
+            retry_failed: run the tasks again that have failed in the journal.
 
         Raises:
-            TaskError: a task failed; in the place of its value.
+            TaskError: a task failed; raised instead of its value.
             BadTask: workers could not load the function.
             BadJournal: damaged, in use, of another call.
             InputChanged: an input is not what it was when the journal was written.
@@ -468,7 +469,8 @@ class Master:
         retry_failed: bool = False,
     ) -> Iterator[Result[T]]:
         """Call a function with each input; a `Result` for each comes as soon as it is there, or
-        on disk in the journal. Arguments and errors as for `map`, but that no failure is raised.
+        on disk in the journal. Arguments and errors as for `map`, except that failures are not
+        raised.
         (A record takes the master half a microsecond, a value by `map` a tenth.)"""
         job = self.open_call(task, inputs, "results", journal, retry_failed)
         return _chained(job, cast("Batches[Result[T]]", lambda: _results(job)))
