@@ -156,11 +156,12 @@ class Client(Connection):
     """A dq master's lease face.
 
     Args:
-        role: "slot" or "supervisor".
+        role: "slot", "supervisor", or "bench" for one that only looks.
         group: random name of the supervisor that it belongs to.
         name: ``host:pid``.
         tls: how the connection is encrypted.
         default: whether it has a task of its own for what plain clients put.
+        slots: how many tasks a supervisor's processes work on at a time.
         loads: what unpickles answers.
 
     Raises:
@@ -178,10 +179,11 @@ class Client(Connection):
         name: str,
         tls: Tls = PLAIN,
         default: bool = False,
+        slots: int = 0,
         loads: Loads = pickle.loads,
     ) -> None:
         super().__init__(address, authkey, name, tls, loads)
-        info = {"role": role, "group": group, "name": name, "default": default}
+        info = {"role": role, "group": group, "name": name, "default": default, "slots": slots}
         try:
             answer = self.call(LEASES, "hello", PROTOCOL, info)
         except ProtocolError as error:
@@ -201,6 +203,7 @@ class Client(Connection):
         self.ended: list[str] = []  # jobs that had ended when the last new one came
         self.slots: int = answer.get("slots", 0)  # of others, when this one came
         self.busy: int = answer.get("busy", 0)  # batches that they had
+        self.lacks_task: bool = answer.get("lacks_task", False)  # as `beat` returns it
 
     def exchange(
         self, outcomes: Outcomes | None, most: int, wait: float
@@ -222,6 +225,17 @@ class Client(Connection):
         if news is not None:
             spec, self.ended = JobSpec.from_wire(news[0]), news[1]
         return state, Grant(*grant) if grant else None, spec
+
+    def beat(self, stopped: list[str]) -> bool:
+        """Say that a supervisor is there.
+
+        Args:
+            stopped: names of its processes that are stopped.
+
+        Returns:
+            Whether there are tasks for which neither the master nor this worker has a function.
+        """
+        return bool(self.call(LEASES, "beat", stopped))
 
     def send(self, size: int) -> None:
         """Send so many bytes, for nothing."""

@@ -11,13 +11,15 @@ import threading
 from dq.board import Holder, Lease, Report
 from dq.errors import ProtocolError
 from dq.inputs import Bad
-from dq.lines import encode_value
-from dq.queues import PLAIN, PROMPT, SLICE, Answered, Peer, Queues, Unfinished
+from dq.lines import PLAIN, encode_value
+from dq.queues import PROMPT, SLICE, Answered, Peer, Queues, Unfinished
 from dq.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome, printable
 from dq.transport import PROTOCOL
+from dq.units import MOST_PROCESSES, MOST_THREADS
 
 Wire = tuple[object, ...]
 LARGEST_PING = 1 << 30  # bytes
+MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
 ANSWERED: Wire = ("answered",)  # in place of an answer that has been sent already
 
 
@@ -58,6 +60,8 @@ class TaskQueue:
     def get(self, block: bool = True, timeout: float | None = None) -> object:
         q = self._q
         peer = q.peer
+        if not peer.gets_tasks:
+            q.presence.enlist_plain(peer)
         deadline = _deadline(q, block, timeout)
         while True:
             lease = q.lease(peer, None if deadline is None else deadline - q.clock(), most=1)
@@ -223,7 +227,7 @@ class LeaseFace:
     """What dq's own workers and clients use. All arguments and results are built-in types, so
     that any Python and any dq of the same protocol can read them."""
 
-    EXPOSED = ("hello", "exchange", "charge", "ping")
+    EXPOSED = ("hello", "exchange", "charge", "beat", "ping")
 
     def __init__(self, queues: Queues) -> None:
         self._q = queues
@@ -233,7 +237,8 @@ class LeaseFace:
 
         Args:
             protocol: the caller's `PROTOCOL`.
-            info: role ("slot" or "supervisor"), group, name, default (has ``--task``), dq.
+            info: role ("slot", "supervisor" or "bench"), group, name, default (has ``--task``),
+                slots (of a supervisor).
         """
         q = self._q
         if type(protocol) is not int or type(info) is not dict:
@@ -246,6 +251,7 @@ class LeaseFace:
         peer = q.peer
         if peer.joined:
             raise ValueError("this connection has said hello before")
+        slots = _int(info.get("slots", 0))
         with q.lock:
             peer.holder = Holder(
                 peer.holder.id,
@@ -256,6 +262,10 @@ class LeaseFace:
             peer.has_default = bool(info["default"])
             peer.channel.peer_delays = False
             q.join(peer)
+            if info["role"] == "supervisor":
+                q.presence.enlist(peer, min(slots, MOST_SLOTS))
+        if info["role"] == "supervisor":
+            q.presence.on_news()
         return {
             "run": q.run,
             "protocol": PROTOCOL,
@@ -264,7 +274,19 @@ class LeaseFace:
             "keepalive": q.keepalive,
             "slots": q.slots,
             "busy": q.busy,
+            "lacks_task": q.presence.lacks_task(peer),
         }
+
+    def beat(self, stopped: list[str]) -> bool:
+        """Hear that a supervisor is there, and which of its processes are stopped. See
+        `dq.client.Client.beat`."""
+        q = self._q
+        if type(stopped) is not list or len(stopped) > MOST_SLOTS:
+            raise ProtocolError("a beat that is none")
+        names = [_str(name)[:LONGEST_NAME] for name in stopped]
+        with q.lock:
+            q.presence.hear(q.peer, names)
+            return q.presence.lacks_task(q.peer)
 
     def ping(self, data: bytes, size: int) -> bytes | Wire:
         """Take bytes, give `size` of them back: what ``dq bench`` measures the way with."""

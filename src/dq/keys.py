@@ -56,6 +56,27 @@ def find(
     raise BadKey(_missing(own))
 
 
+def hint(
+    authkey: str | bytes | None = None,
+    authkey_file: str | os.PathLike[str] | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+) -> str:
+    """Where `find` has the key from, for whoever starts the other end; never the key itself.
+
+    >>> hint(environ={"DQ_AUTHKEY_FILE": "/etc/dq/authkey"})
+    'the key file /etc/dq/authkey or a copy of it'
+    """
+    environ = os.environ if environ is None else environ
+    if authkey is not None or "DQ_AUTHKEY" in environ:
+        return f"the same {setting('authkey')} or DQ_AUTHKEY"
+    file = authkey_file or environ.get("DQ_AUTHKEY_FILE")
+    own = user_file(environ)
+    if file is None and not os.path.lexists(own):
+        return "the key that was typed here"
+    return f"the key file {os.path.abspath(file or own)} or a copy of it"
+
+
 def _missing(own: str) -> str:
     if not uses_options():
         return (

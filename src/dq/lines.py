@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # How tasks fail that may have come no further than to unpickle their input.
 UNOPENED = {"WorkerDied", "TimeoutError", "UnpicklingError"}
 
+PLAIN = "plain"  # id of the job that plain clients put into
+
 
 @dataclass(slots=True)
 class Line:

@@ -198,11 +198,14 @@ class Server(mpm.Server):
         settings = getattr(registry, "settings", Settings())
         loads = LOADS[settings.pickle]
         queues = Queues(
+            log=log.warning,
             maxsize=settings.maxsize,
             redeliver=settings.redeliver,
             hash_seed=processes.hash_seed(),
             loads=loads,
         )
+        queues.presence.only_plain = True
+        queues.presence.on_news = lambda: _warn_of_news(queues)
         self.serve(queues, loads)
 
     def serve(self, queues: Queues, loads: Loads = unpickling.safe_loads) -> None:
@@ -502,6 +505,14 @@ class Server(mpm.Server):
         for channel in clients:
             channel.hang_up()
         self.listener.close()  # type: ignore[attr-defined]
+
+
+def _warn_of_news(queues: Queues) -> None:
+    with queues.lock:
+        notes = queues.presence.notes()
+    for note in notes:
+        if note.warning:
+            log.warning(note.line)
 
 
 def _hint(error: OSError) -> str:

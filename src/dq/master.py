@@ -209,6 +209,8 @@ class Master:
         self._local = Local(workers, threads, max_tasks, max_memory, grace)
         self.unpack = unpack
         self._report = report or log.warning
+        self.note = report or log.info  # told what people need not know
+        self.key_hint = keys.hint(authkey)  # where who starts a worker has the key from
         self._missing: set[str] = set()  # libraries, in words
         self._initializer = initializer
         if initializer is not None:
@@ -221,6 +223,7 @@ class Master:
         # What only this user's processes can reach needs none.
         self._tls = settings(tls, tls_cert, tls_key, tls_ca) if self._listens else PLAIN
         default = self._default_spec(task) if task is not None else None
+        self._has_no_task = task is None
         loads = LOADS[pickle]
         self.queues = Queues(
             default=default,
@@ -232,6 +235,7 @@ class Master:
             loads=loads,
             log=self._report,
         )
+        self.queues.presence.on_news = self._tell_who_is_there
         self._loads = loads
         self._server: Server | None = None
         self._supervisor: Supervisor | None = None
@@ -345,6 +349,7 @@ class Master:
             stderr=self.stderr,
         )
         self._supervisor = Supervisor(plan, self._report, self.ahead)
+        self.queues.presence.local = self._supervisor.group
         if not self._listens:
             self.queues.own = self._supervisor.group
         self._supervising = threading.Thread(
@@ -369,14 +374,36 @@ class Master:
     def _keep_house(self) -> None:
         while not self._closed.wait(KEEP_HOUSE):
             self.queues.sync()
+            self._tell_who_is_there()
             for line, fail in list(self._calls.values()):
                 try:
                     self.check_workers(line)
                 except BaseException as error:
                     fail(error)
 
+    def _tell_who_is_there(self) -> None:
+        with self.queues.lock:
+            notes = self.queues.presence.notes()
+            nobody = self.queues.presence.nobody()
+        for note in notes:
+            (self._report if note.warning else self.note)(note.line)
+        if nobody and self._listens and not self._local.workers and not self.closed:
+            self._report(f"{nobody}. Start one: {self._how_to_join()} (with {self.key_hint})")
+
+    def _how_to_join(self) -> str:
+        """The command that starts a worker elsewhere, but for the key."""
+        address = self.address
+        assert not isinstance(address, str)
+        command = f"dq worker --server {transport.show(transport.outside(*address))}"
+        if self.queues.presence.only_plain and self._has_no_task:
+            command += " --task TASK"
+        if self._tls.mode == "certs":
+            command += " --tls-cert FILE --tls-key FILE --tls-ca FILE"
+        return command
+
     def wait(self) -> None:
         """Serve until `close` is called, in another thread or a signal's handler."""
+        self.queues.presence.only_plain = True
         self.check_process()
         while not self._closed.wait(1.0):  # in slices: on Windows nothing interrupts a wait
             self.check_workers()

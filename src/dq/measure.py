@@ -133,11 +133,11 @@ class Server:
         self._plain = PlainClient(address, authkey, tls)
         self._client: Client | None = None
         try:
-            # As a supervisor, which is given no tasks.
+            # Neither a slot, which is given tasks, nor a worker, which is announced.
             self._client = Client(
                 address,
                 authkey,
-                role="supervisor",
+                role="bench",
                 group=os.urandom(8).hex(),
                 name="dq bench",
                 tls=tls,

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING
 from dq import inputs
 from dq.board import Board, Holder, Job, Lease, Rules
 from dq.errors import BadInput
-from dq.lines import Line
+from dq.lines import PLAIN, Line
 from dq.naming import setting
+from dq.presence import Presence
 from dq.records import Batch, Done, Failed, Failure, Loads, Recorded, as_error
 from dq.tasks import JobSpec
 from dq.transport import KEEPALIVE, MAX_MESSAGE, Channel
@@ -32,7 +33,6 @@ from dq.unpickling import safe_loads
 if TYPE_CHECKING:
     from dq.journal import Entry, Replay  # SQLite, which few runs need
 
-PLAIN = "plain"  # id of the job that plain clients put into
 WORD = (
     1.0  # seconds that the tasks of a dead process wait for its supervisor to say which it was in
 )
@@ -53,6 +53,7 @@ class Peer:
     items_held: list[Lease] = field(default_factory=list)
     result_held: list[object] = field(default_factory=list)
     joined: bool = False
+    gets_tasks: bool = False  # of a plain client
 
 
 class Waiter:
@@ -160,6 +161,7 @@ class Queues:
         self.results: deque[object] = deque()
         self._abandoned: deque[Line] = deque()
         self._closing = threading.Lock()  # held while what was abandoned is closed
+        self.presence = Presence(self)
         self.own = ""  # group whose refusals the master itself raises, so that none says them twice
         self._sinks: deque[tuple[Callable[[Recorded], None], Recorded]] = deque()
         self.lines: dict[str, Line] = {}
@@ -442,6 +444,7 @@ class Queues:
 
     def _leave(self, peer: Peer) -> None:
         with self.lock:
+            self.presence.leave(peer)
             self.results.extendleft(reversed(peer.result_held))
             if peer.result_held:
                 self.arrived.notify()

@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 
-from dq import logs, naming, processes, worker
+from dq import logs, naming, processes, system, worker
 from dq.client import Client, backoff
 from dq.errors import (
     AuthenticationFailed,
@@ -43,6 +43,7 @@ from dq.errors import (
 from dq.light import frozen
 from dq.naming import setting
 from dq.processes import GRACE, Child
+from dq.roster import BEAT
 from dq.tasks import TaskRef
 from dq.tls import PLAIN, Tls
 from dq.transport import Address, show
@@ -165,6 +166,8 @@ class Supervisor:
         self._children: set[Child] = set()
         self._groups: list[tuple[int, float]] = []  # of processes that have left, until when
         self._client: Client | None = None
+        self._calling = threading.Lock()  # held while something is asked of the master
+        self._said_lack = False
         self._plain = False
         self._charges: list[tuple[str, int, int, int, str]] = []  # not yet told to the master
         self._run = ""
@@ -237,6 +240,7 @@ class Supervisor:
                 name=name,
                 tls=plan.tls,
                 default=plan.task is not None,
+                slots=plan.processes * plan.threads,
                 loads=worker.loads_for(plan.allow),
             )
         except PlainMaster:
@@ -493,22 +497,46 @@ class Supervisor:
             self._end_left_groups(time.monotonic())
             time.sleep(0.001 if self._groups else 0)
         if self._client is not None:
+            self._client.channel.hang_up()  # another thread may be waiting for an answer
             self._client.close()
 
     # The master
 
     def _watch_master(self, client: Client) -> None:
-        """The master says nothing on this connection but in answers: a byte is its end."""
-        with contextlib.suppress(OSError, ValueError):
+        """Find out when it has gone, and let it know that this worker has not."""
+        self._say_lack(client.lacks_task)
+        beat_at = time.monotonic() + BEAT * random.uniform(0.5, 1.0)
+        with contextlib.suppress(OSError, ValueError, DqError):
             while not client.channel.closed and not client.channel.gone():
                 client.channel.poll(1.0)
+                if time.monotonic() >= beat_at:
+                    self._beat(client)
+                    beat_at = time.monotonic() + BEAT
         self._events.put(Lost(client))
+
+    def _beat(self, client: Client) -> None:
+        pids = [child.popen.pid for child in list(self._children)]
+        host = socket.gethostname()
+        stopped = [f"{host}:{pid}" for pid in pids if system.is_stopped(pid)]
+        with self._calling:
+            lacks_task = client.beat(stopped)
+        self._say_lack(lacks_task)
+
+    def _say_lack(self, lacks_task: bool) -> None:
+        """Say, once, that there is nothing to call with what clients put on the master's queue."""
+        if lacks_task and not self._said_lack and not self.plan.inherit:
+            self._said_lack = True
+            self._log(
+                f"nothing to call: the master has no TASK, and this worker no {setting('task')};"
+                " start either of them with one"
+            )
 
     def _tell(self) -> None:
         """Charge tasks, as far as the master can be reached; the others keep."""
         while self._charges and self._client is not None:
             try:
-                self._client.charge(self._run, *self._charges[0])
+                with self._calling:
+                    self._client.charge(self._run, *self._charges[0])
             except ConnectError:
                 self._client = None
                 return

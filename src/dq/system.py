@@ -222,6 +222,39 @@ def _set_parent_death_signal() -> bool:
     return bool(prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0)
 
 
+def is_stopped(pid: int) -> bool:
+    """Whether a process has been stopped, by SIGSTOP or a debugger; False where nobody can tell.
+
+    >>> is_stopped(os.getpid())
+    False
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0] in (b"T", b"t")
+    except (OSError, IndexError):
+        return False
+
+
+def outward_address(ipv6: bool) -> str | None:
+    """The address from which this machine would talk to others; None where it has no way to them.
+
+    >>> outward_address(ipv6=False) != ""
+    True
+    """
+    import socket  # here to keep start-up fast: who has a socket has paid for it
+
+    # Addresses that stand for anybody elsewhere in documentation. Nothing is sent to them: to
+    # connect such a socket only looks up the route.
+    family, there = (socket.AF_INET6, "2001:db8::1") if ipv6 else (socket.AF_INET, "192.0.2.1")
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as sock:
+            sock.connect((there, 9))
+            address: str = sock.getsockname()[0]
+    except OSError:
+        return None
+    return address
+
+
 def keepalive(sock: socket.socket, idle: int = 10, interval: int = 5, probes: int = 3) -> None:
     """Have a TCP connection find out that its other end is gone, and send at once.
 

@@ -187,6 +187,15 @@ class Channel:
         # How a socket of both families shows an IPv4 address.
         return host.removeprefix("::ffff:") if "." in host else host
 
+    def security(self) -> str:
+        """How the connection is encrypted, for people."""
+        if self._sock.family == getattr(socket, "AF_UNIX", None):
+            return "on this machine"
+        if self._pending is _none:
+            return "not encrypted"
+        by = "certificates" if self._sock.getpeercert(True) else "the key"  # type: ignore[attr-defined]  # an SSLSocket
+        return f"encrypted (TLS from {by})"
+
     def rest(self) -> bytes:
         """What else has come, up to a page of it."""
         try:
@@ -519,6 +528,18 @@ def reachable(host: str, port: int) -> tuple[str, int]:
     (('127.0.0.1', 5000), ('10.0.0.2', 5000))
     """
     return LOOPBACK.get(host, host), port
+
+
+def outside(host: str, port: int) -> tuple[str, int]:
+    """Where other machines find what listens there, as far as this one knows.
+
+    >>> outside("10.0.0.2", 5000)
+    ('10.0.0.2', 5000)
+    """
+    if host not in LOOPBACK:
+        return host, port
+    own = system.outward_address(ipv6=False) if host != "::" else None
+    return own or system.outward_address(ipv6=True) or socket.gethostname(), port
 
 
 def open_socket(address: Address, timeout: float | None = None) -> socket.socket:

@@ -6,12 +6,16 @@ from __future__ import annotations
 import os
 import re
 import signal
+import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+import dq
 from faults.scene import Hazards, gone, task_processes
 from support import Running, run, serving, wait_until
 
@@ -179,3 +183,39 @@ def test_a_stop_for_longer_than_every_patience_of_the_network_loses_nothing(
     history = hazards.history(inputs, output.read_text()).check()
     print(f"{who} stopped for {seconds:g} s: {history.extra} executed again")
     assert history.extra <= 2 + 2  # what each process had, and had reported
+
+
+# What is said of it
+
+
+def hold(path: str) -> int:
+    """Say who runs it, and wait for a file."""
+    with open(f"{path}.new", "w") as file:
+        file.write(str(os.getpid()))
+    os.rename(f"{path}.new", path)
+    while not os.path.exists(f"{path}.go"):
+        time.sleep(0.01)
+    return os.getpid()
+
+
+def test_a_stopped_process_and_what_it_keeps_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # As after half a minute. The rest of it, with a clock of its own, is in the unit tests.
+    monkeypatch.setattr("dq.roster.SILENT", 1.0)
+    for module in ("roster", "supervisor"):
+        monkeypatch.setattr(f"dq.{module}.BEAT", 0.2)
+    path, said = tmp_path / "task", list[str]()
+    with dq.Master(workers=1, report=said.append) as master:
+        values = master.map(hold, [str(path)])
+        wait_until(path.exists)
+        pid = int(path.read_text())
+        with stopped(pid):
+            wait_until(lambda: any("is stopped" in line for line in said))
+        (tmp_path / "task.go").touch()
+        assert list(values) == [pid]
+    assert [line for line in said if "is stopped" in line] == [
+        f"process {socket.gethostname()}:{pid} of worker {socket.gethostname()}:{os.getpid()}"
+        " is stopped (SIGSTOP); it keeps 1 task (input 1) until it goes on or is ended"
+        " (timeout would bound that)"
+    ]

@@ -41,6 +41,12 @@ class Wire:
     def hang_up(self) -> None:
         self.ended.set()
 
+    def peer(self) -> str:
+        return "here"
+
+    def security(self) -> str:
+        return "not encrypted"
+
 
 class Someone:
     """A connection: a thread in which the server would call the faces."""
@@ -519,3 +525,110 @@ def test_nothing_is_left_when_everybody_has_gone(place: Place) -> None:
     worker.leave()
     assert (queues.busy, queues.slots) == (0, 0)
     assert queues.wait_empty(0.0)
+
+
+# Who is there
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def told(queues: Queues) -> list[str]:
+    with queues.lock:
+        return [note.line for note in queues.presence.notes()]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "end"),
+    [
+        (None, "until it goes on or is ended (timeout would bound that)"),
+        (600.0, "until it goes on or is ended, or timeout is over"),
+    ],
+)
+def test_a_silent_worker_is_told_with_what_it_keeps(
+    place: Place, timeout: float | None, end: str
+) -> None:
+    clock = Clock()
+    queues = place.queues(clock=clock)
+    spec = JobSpec("j", TaskRef("module", "app", "f"), timeout=timeout)
+    queues.open(spec, Rules(batch=2), inputs.Source([7, 8, 9]))
+    supervisor, first, second = (place.join(queues) for _ in range(3))
+    supervisor.hello(role="supervisor")
+    first.hello()
+    second.hello()
+    told(queues)
+    first.exchange()
+    clock.now = 29.0
+    assert told(queues) == []
+    clock.now = 31.0
+    said = f"worker h:1 has not been heard of for 30 s; it keeps 2 tasks (inputs 1, 2) {end}"
+    assert told(queues) == [said]
+    supervisor.ask(LeaseFace(queues).beat, [])
+    assert told(queues) == ["worker h:1 is heard of again"]
+
+
+def test_a_stopped_process_is_told_with_what_it_keeps(place: Place) -> None:
+    clock = Clock()
+    queues = place.queues(clock=clock)
+    own(queues, [7])
+    supervisor, worker = place.join(queues), place.join(queues)
+    supervisor.hello(role="supervisor")
+    worker.hello()
+    worker.exchange()
+    told(queues)
+    for clock.now in (10.0, 20.0, 30.0):
+        supervisor.ask(LeaseFace(queues).beat, ["h:1", "h:2"])
+    assert told(queues) == [
+        "process h:1 of worker h:1 is stopped (SIGSTOP); it keeps 1 task (input 1)"
+        " until it goes on or is ended (timeout would bound that)",
+        "process h:2 of worker h:1 is stopped (SIGSTOP) and holds no tasks",
+    ]
+
+
+def test_what_a_worker_leaves_is_told(place: Place) -> None:
+    queues = place.queues()
+    own(queues, [7])
+    supervisor, worker = place.join(queues), place.join(queues)
+    supervisor.hello(role="supervisor")
+    worker.hello()
+    worker.exchange()
+    supervisor.leave()
+    assert told(queues)[1:] == [
+        "worker h:1 left with 1 task unfinished, for others to do; it was the last one"
+    ]
+
+
+def test_who_leaves_because_the_master_ends_is_not_told(place: Place) -> None:
+    queues = place.queues()
+    supervisor = place.join(queues)
+    supervisor.hello(role="supervisor")
+    told(queues)
+    queues.stop()
+    supervisor.leave()
+    assert told(queues) == []
+
+
+def test_a_worker_hears_that_neither_end_has_a_task_for_what_clients_put(place: Place) -> None:
+    queues = place.queues()
+    client, without, having = (place.join(queues) for _ in range(3))
+    without.hello("a", role="supervisor")
+    having.hello("b", role="supervisor", default=True)
+    beat = LeaseFace(queues).beat
+    assert not without.ask(beat, [])
+    client.put(3)
+    assert without.ask(beat, [])
+    assert not having.ask(beat, [])
+
+
+@pytest.mark.parametrize("stopped", [None, "h:1", [1], ["x"] * 10_000_001], ids=type)
+def test_a_beat_that_is_none_is_refused(place: Place, stopped: object) -> None:
+    queues = place.queues()
+    supervisor = place.join(queues)
+    supervisor.hello(role="supervisor")
+    with pytest.raises((ProtocolError, ValueError)):
+        supervisor.ask(LeaseFace(queues).beat, stopped)

@@ -135,7 +135,7 @@ def _master(
 ) -> Master:
     most = 1 if given["fail_fast"] else given["max_failures"]
     with _quietly():
-        return Master(
+        master = Master(
             task,
             host=given["host"],
             port=port,
@@ -161,6 +161,14 @@ def _master(
             report=say,
             **more,
         )
+    master.key_hint = keys.hint(given["authkey"], given["authkey_file"])
+    if given["quiet"]:
+        master.note = _nothing
+    return master
+
+
+def _nothing(line: str) -> None:
+    pass
 
 
 @frozen
@@ -258,6 +266,7 @@ def _claim(used: dict[str, str], path: str, given: dict[str, Any], name: str) ->
 
 def _serve_queues(master: Master) -> None:
     """Serve until stopped; the first signal lets running tasks finish."""
+    master.queues.presence.only_plain = True
     with Stages() as stages, master:
         say(f"serving on {master.serves_on}")
         while not stages.count:

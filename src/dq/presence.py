@@ -1,0 +1,135 @@
+"""What a master knows of its workers beyond their leases: who is there, and what each of them has.
+
+`dq.roster` decides what is told of it; here is where it learns.
+"""
+
+from __future__ import annotations
+
+from dq.board import Lease
+from dq.light import TYPE_CHECKING
+from dq.lines import PLAIN
+from dq.naming import setting
+from dq.records import printable
+from dq.roster import LOOK, Note, Roster, Worker, ranges, tasks_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from dq.queues import Peer, Queues
+
+
+def _nothing() -> None:
+    pass
+
+
+class Presence:
+    """Who works for a master. All of it is called under the lock of its `Queues`, but for
+    `enlist_plain`.
+
+    Attributes:
+        local: group of the workers that the master has started itself.
+        only_plain: whether there will be no other tasks than those that plain clients put.
+    """
+
+    def __init__(self, queues: Queues) -> None:
+        self._q = queues
+        self._roster = Roster(queues.clock())
+        self.local = ""
+        self.only_plain = False
+        self.on_news: Callable[[], None] = _nothing  # called without the lock
+        self._lack: list[str] = []  # of a function for what plain clients put, not yet told
+        self._said_lack = False
+        self._look_at = 0.0
+
+    def enlist(self, peer: Peer, slots: int) -> None:
+        """A supervisor has come."""
+        holder = peer.holder
+        local = bool(holder.group) and holder.group == self.local
+        security = peer.channel.security()
+        name, has_task = printable(holder.name), peer.has_default
+        worker = Worker(name, slots, security, holder.group, local, has_task)
+        self._roster.join(holder.id, worker, self._q.clock())
+        if self.lacks_task(peer) and not local:
+            self._say_lack(f"{worker} has nothing to call: it has no --task, this master no TASK")
+
+    def enlist_plain(self, peer: Peer) -> None:
+        """A plain client wants its first task."""
+        peer.gets_tasks = True
+        worker = Worker(peer.channel.peer(), 1, peer.channel.security())
+        with self._q.lock:
+            self._roster.join(peer.holder.id, worker, self._q.clock())
+        self.on_news()
+
+    def hear(self, peer: Peer, stopped: list[str]) -> None:
+        """A supervisor has sent word, and which of its processes are stopped."""
+        self._roster.hear(peer.holder.id, [printable(name) for name in stopped], self._q.clock())
+
+    def leave(self, peer: Peer) -> None:
+        """A connection has ended, whoever's; before its leases are taken back."""
+        if self._q.stopping:
+            return  # which is why it has
+        group = peer.holder.group
+        leases = [] if peer.holder.counts else self._leases(group) if group else peer.inputs_held
+        unfinished = sum(lease.stop - lease.next for lease in leases)
+        self._roster.leave(peer.holder.id, unfinished, self._q.clock())
+
+    def lacks_task(self, peer: Peer) -> bool:
+        """Whether there are tasks, or will be no others than those, for which neither the master
+        nor this worker has a function."""
+        line = self._q.lines.get(PLAIN)
+        if line is None or line.spec.ref is not None or peer.has_default:
+            return False
+        return self.only_plain or line.job.has_more
+
+    def notes(self) -> list[Note]:
+        """What people should be told now."""
+        now = self._q.clock()
+        if now >= self._look_at:
+            self._look_at = now + LOOK
+            self._look_for_lack()
+        notes = self._roster.notes(now, self.holdings)
+        notes += [Note(line, warning=True) for line in self._lack]
+        self._lack.clear()
+        return notes
+
+    def nobody(self) -> str | None:
+        """In words, once, that there has been no worker for a while."""
+        return None if self._q.board.draining else self._roster.nobody(self._q.clock())
+
+    def _look_for_lack(self) -> None:
+        """Say it of a plain client's tasks that nobody here can do."""
+        line = self._q.lines.get(PLAIN)
+        if line is None or line.spec.ref is not None or not line.job.has_more:
+            return
+        if not any(worker.has_task for worker in self._roster.workers.values()):
+            self._say_lack("nothing says what to call with the tasks that clients have put")
+
+    def _say_lack(self, text: str) -> None:
+        if not self._said_lack:
+            self._said_lack = True
+            self._lack.append(f"{text}; start dq master with a TASK, or dq worker with --task TASK")
+
+    def holdings(self, group: str, name: str) -> str:
+        """The tasks that a group's process of that name has, or ("") all of them, and what ends
+        that; for people."""
+        leases = self._leases(group, name)
+        if not leases:
+            return ""
+        numbers = [index + 1 for lease in leases for index in range(lease.next, lease.stop)]
+        specs = [self._q.lines[id].spec for id in {lease.batch.job for lease in leases}]
+        which = ""
+        if len(specs) == 1 and specs[0].id != PLAIN and specs[0].unpack != "call":
+            which = f" (input{'' if len(numbers) == 1 else 's'} {ranges(numbers)})"
+        end = f"{tasks_of(len(numbers))}{which} until it goes on or is ended"
+        if all(spec.timeout is not None for spec in specs):
+            return f"{end}, or {setting('timeout')} is over"
+        return f"{end} ({setting('timeout')} would bound that)"
+
+    def _leases(self, group: str, name: str = "") -> list[Lease]:
+        board = self._q.board
+        return [
+            board.leases[id]
+            for holder in board.holders.values()
+            if holder.group == group and name in ("", holder.name)
+            for id in board.held[holder.id]
+        ]
