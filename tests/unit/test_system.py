@@ -386,4 +386,4 @@ def test_importing_a_module_is_cheap(module: ModuleType) -> None:
     direct = {alias.name for node in body if isinstance(node, ast.Import) for alias in node.names}
     named = {node.module for node in body if isinstance(node, ast.ImportFrom)}
     assert direct <= {"mmap", "os", "re", "sys"}
-    assert named <= {"__future__", "typing", "dq.errors"}
+    assert named <= {"__future__", "typing", "dq.errors", "dq.naming"}

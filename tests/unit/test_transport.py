@@ -598,7 +598,7 @@ def test_a_port_in_use_is_said_with_a_way_out() -> None:
     text = transport.explain_bind(listener.address, bind_error(listener.address))
     listener.close()
     assert text.startswith(f"port {listener.address[1]} is in use, ")
-    assert text.endswith("; --port 0 takes a free one")
+    assert text.endswith("; port=0 takes a free one")
 
 
 def test_a_foreign_address_is_said_to_be_none_of_this_machine() -> None:
