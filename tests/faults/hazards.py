@@ -562,8 +562,8 @@ def gives_unpicklable(x: Any) -> Any:
     return Unpicklable() if x == "bad" else x
 
 
-def gives_lambda(x: Any) -> Any:
-    return (lambda: x) if x == "bad" else x
+def gives_lock(x: Any) -> Any:
+    return threading.Lock() if x == "bad" else x
 
 
 def gives_ununpicklable(x: Any) -> Any:

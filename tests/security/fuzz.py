@@ -337,7 +337,7 @@ def _handshake() -> bytes:
 
 METHODS = {
     "tasks": ["put", "put_nowait", "get_nowait", "qsize", "empty", "full", "task_done", "x"],
-    "results": ["put", "put_nowait", "get_nowait", "qsize", "empty", "task_done", "join"],
+    "results": ["put", "put_nowait", "get_nowait", "qsize", "empty", "task_done"],
     "dq": ["hello", "exchange", "exchange", "exchange", "charge", "charge", "ping", "__init__"],
     None: ["create", "incref", "decref", "get_methods", "dummy", "shutdown", "debug_info"],
     "nobody": ["put"],
