@@ -262,6 +262,7 @@ class LeaseFace:
             peer.has_default = bool(info["default"])
             peer.channel.peer_delays = False
             q.join(peer)
+            q.presence.meet(peer.holder)
             if info["role"] == "supervisor":
                 q.presence.enlist(peer, min(slots, MOST_SLOTS))
         if info["role"] == "supervisor":

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from dq.board import Lease
+from dq.board import Holder, Lease
 from dq.light import TYPE_CHECKING
 from dq.lines import PLAIN
 from dq.naming import setting
@@ -40,6 +40,11 @@ class Presence:
         self._lack: list[str] = []  # of a function for what plain clients put, not yet told
         self._said_lack = False
         self._look_at = 0.0
+        self._groups: dict[str, dict[int, Holder]] = {}
+
+    def meet(self, holder: Holder) -> None:
+        """A connection of one of dq's own workers has said whose it is."""
+        self._groups.setdefault(holder.group, {})[holder.id] = holder
 
     def enlist(self, peer: Peer, slots: int) -> None:
         """A supervisor has come."""
@@ -68,10 +73,15 @@ class Presence:
         """A connection has ended, whoever's; before its leases are taken back."""
         if self._q.stopping:
             return  # which is why it has
-        group = peer.holder.group
-        leases = [] if peer.holder.counts else self._leases(group) if group else peer.inputs_held
-        unfinished = sum(lease.stop - lease.next for lease in leases)
-        self._roster.leave(peer.holder.id, unfinished, self._q.clock())
+        holder = peer.holder
+        if holder.id in self._roster.workers:
+            leases = self._leases(holder.group) if holder.group else peer.inputs_held
+            unfinished = sum(lease.stop - lease.next for lease in leases)
+            self._roster.leave(holder.id, unfinished, self._q.clock())
+        group = self._groups.get(holder.group, {})
+        group.pop(holder.id, None)
+        if not group:
+            self._groups.pop(holder.group, None)
 
     def lacks_task(self, peer: Peer) -> bool:
         """Whether there are tasks, or will be no others than those, for which neither the master
@@ -129,7 +139,7 @@ class Presence:
         board = self._q.board
         return [
             board.leases[id]
-            for holder in board.holders.values()
-            if holder.group == group and name in ("", holder.name)
+            for holder in self._groups.get(group, {}).values()
+            if name in ("", holder.name)
             for id in board.held[holder.id]
         ]
