@@ -50,6 +50,9 @@ AHEAD = 64  # rows that are read at once
 
 # What the run is stands in two tables, so on two pages: without it no row is of use.
 ABOUT = ("about", "about_again")
+# The inputs of tasks that failed, as JSON. A journal from before there was this table has none.
+FAILED_INPUTS = """CREATE TABLE IF NOT EXISTS failed_inputs
+    (start INTEGER PRIMARY KEY, input TEXT NOT NULL, checksum BLOB NOT NULL)"""
 SCHEMA = f"""
 PRAGMA page_size = {sqlitefile.PAGE};
 BEGIN IMMEDIATE;
@@ -57,6 +60,7 @@ PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {FORMAT};
 CREATE TABLE about (id INTEGER PRIMARY KEY, open INTEGER, facts TEXT, checksum BLOB);
 CREATE TABLE about_again (id INTEGER PRIMARY KEY, open INTEGER, facts TEXT, checksum BLOB);
+{FAILED_INPUTS};
 CREATE TABLE outcomes (
     start INTEGER PRIMARY KEY,
     count INTEGER NOT NULL,
@@ -159,6 +163,14 @@ def _checksum(columns: Columns) -> bytes:
 
 
 # Inputs
+
+
+def text_of_input(value: object) -> str | None:
+    """An input as JSON, for people and for another run; None where it has no such form."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError, RecursionError):
+        return None
 
 
 def facts(
@@ -289,6 +301,7 @@ class Journal:
         self.full = False  # whether the disk is, just now
         self.left = 0  # index after the last task on record when it was opened
         self._log = log
+        self._input_of: Callable[[Batch], object] | None = None
         self._file = os.path.realpath(path)
         self._queue: queue.Queue[Entry | None] = queue.Queue()  # no SimpleQueue: see `Supervisor`
         self._writer: threading.Thread | None = None
@@ -323,7 +336,9 @@ class Journal:
             self._log(f"{self.path} has lost its -wal: what that held is run again")
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         db.execute("PRAGMA synchronous = FULL")
+        db.execute(FAILED_INPUTS)
         if retry_failed:
+            db.execute("DELETE FROM failed_inputs")
             db.execute("DELETE FROM outcomes WHERE failure IS NOT NULL")
             [stop] = db.execute("SELECT max(start + count) FROM outcomes").fetchone()
             self.left = stop or 0
@@ -367,9 +382,18 @@ class Journal:
 
     # Writing
 
-    def start(self, deliver: Callable[[list[Entry]], None]) -> None:
-        """Let records be written from now on; `deliver` is told of those that are on disk, and
-        of none when no more can be written."""
+    def start(
+        self,
+        deliver: Callable[[list[Entry]], None],
+        input_of: Callable[[Batch], object] | None = None,
+    ) -> None:
+        """Let records be written from now on.
+
+        Args:
+            deliver: told of those that are on disk, and of none when no more can be written.
+            input_of: gives a task's input, in standard data types only.
+        """
+        self._input_of = input_of
         self._writer = threading.Thread(
             target=self._write, args=(deliver,), name="dq-journal", daemon=True
         )
@@ -383,7 +407,7 @@ class Journal:
         try:
             for entries in self._gathered():
                 rows = [row_of(entry.record, self.lines).to_columns() for entry in entries]
-                if not self._commit(rows):
+                if not self._commit(rows, list(self._failed_inputs(entries))):
                     return
                 deliver(entries)
         except Exception as error:  # whatever it is: who waits for the records must hear of it
@@ -408,11 +432,24 @@ class Journal:
                 return
             until = time.monotonic() + COMMIT_EVERY
 
-    def _commit(self, rows: list[Columns]) -> bool:
+    def _failed_inputs(self, entries: list[Entry]) -> Iterator[Columns]:
+        """What the table of failed inputs has of these records."""
+        if self._input_of is None:
+            return
+        for entry in entries:
+            batch = entry.record.batch
+            if not isinstance(entry.record.outcome, Failed):
+                continue
+            with contextlib.suppress(Exception):  # whatever it is, the outcome is what counts
+                text = text_of_input(self._input_of(batch))
+                if text is not None:
+                    yield sealed(batch.start, text)
+
+    def _commit(self, rows: list[Columns], failed: list[Columns]) -> bool:
         """Write rows, however long the disk is full; False where the journal is closed first."""
         while True:
             try:
-                self._insert(rows)
+                self._insert(rows, failed)
             except sqlite3.Error as error:
                 if not _is_full(self._file, error):
                     raise
@@ -427,11 +464,12 @@ class Journal:
             if self._closing.wait(RETRY):
                 return False
 
-    def _insert(self, rows: list[Columns]) -> None:
+    def _insert(self, rows: list[Columns], failed: Sequence[Columns] = ()) -> None:
         assert self._db is not None
         try:
             self._db.execute("BEGIN IMMEDIATE")
             self._db.executemany(f"INSERT INTO outcomes VALUES ({', '.join('?' * COLUMNS)})", rows)
+            self._db.executemany("REPLACE INTO failed_inputs VALUES (?, ?, ?)", failed)
             self._db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):
@@ -560,13 +598,18 @@ def compare(path: str, then: Facts, now: Facts) -> None:
         BadJournal: it is not.
     """
     another = f"give another {setting('journal')}"
+    moved = then.get("origin") not in (None, now.get("origin"))
     for key in COMPARED:
         if then.get(key) != now.get(key):
+            places = [
+                f" from {facts['origin']}" if moved and key == "inputs" else ""
+                for facts in (then, now)
+            ]
             raise BadJournal(
-                f"{path} is the journal of another run, with {key} {then.get(key)} where this one"
-                f" has {now.get(key)}; {another}"
+                f"{path} is the journal of another run, with {key} {then.get(key)}{places[0]} where"
+                f" this one has {now.get(key)}{places[1]}; {another}"
             )
-    if then.get("origin") not in (None, now.get("origin")):
+    if moved:
         raise BadJournal(
             f"{path} is the journal of inputs from {then.get('origin')}, and this run's are from"
             f" {now.get('origin')}: give the same inputs in the same way, or {another}"
@@ -593,7 +636,17 @@ def check(path: str, db: sqlite3.Connection) -> int:
         if not is_whole(columns) or columns[0] < stop:
             raise BadJournal(damaged(path, f"at task {columns[0]}"))
         stop = columns[0] + columns[1]
+    for columns in failed_inputs(db):
+        if not is_whole(columns):
+            raise BadJournal(damaged(path, f"at the input of task {columns[0]}"))
     return stop
+
+
+def failed_inputs(db: sqlite3.Connection, start: int = 0) -> Iterator[Columns]:
+    """The rows of the table of failed inputs, from task `start` on, where there is such a table."""
+    if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'failed_inputs'").fetchone() is None:
+        return iter(())
+    return db.execute("SELECT * FROM failed_inputs WHERE start >= ? ORDER BY start", (start,))
 
 
 def explained(path: str, error: sqlite3.Error | UnicodeDecodeError) -> DqError:

@@ -74,10 +74,16 @@ class Line:
     def input_of(self, batch: Batch, failure: Failure) -> object:
         """The input of one task that failed; a `Bad` where unpickling it is what may have ended a
         worker's process, and could end this one too."""
-        decoder = self.decoder
         if failure.type in UNOPENED:
-            spec = self.spec
-            decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, safe_loads)
+            return self.plain_input(batch)
+        [value] = self.values(batch)
+        return value
+
+    def plain_input(self, batch: Batch) -> object:
+        """The input of one task, for the journal: a `Bad` where it is of more than standard data
+        types."""
+        spec = self.spec
+        decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, safe_loads)
         [value] = decoder.decode(batch.blob, batch.skip, batch.count)
         return value
 

@@ -190,7 +190,7 @@ class Queues:
             line.reads_ahead = reader_feeds
             if replay is not None:
                 line.replay = replay
-                replay.journal.start(self._on_disk)
+                replay.journal.start(self._on_disk, line.plain_input)
             self.lines[spec.id] = line
             if source.length is not None:
                 self.board.supply(spec.id, source.length)

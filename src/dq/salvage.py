@@ -23,16 +23,45 @@ from dq.journal import (
     check_log,
     create,
     explained,
+    failed_inputs,
     is_whole,
     open_reader,
     read_about,
     set_about,
 )
+from dq.light import frozen
 from dq.records import Done, Failed
+from dq.spans import Span
 from dq.sqlitefile import Remains, has_log
 from dq.unpickling import safe_loads
 
-Span = tuple[int, int]  # index of a first task, and that after the last
+
+@frozen
+class FailedTask:
+    """What a journal has of one.
+
+    Args:
+        id: its task's.
+        input: as JSON; None where the journal does not have it.
+        outcome: why it failed, and after how long.
+        attempts: how often it was started on the record.
+        worker: who ran the last attempt.
+    """
+
+    id: int
+    input: str | None
+    outcome: Failed
+    attempts: int
+    worker: str
+
+    def to_json(self) -> str:
+        """Its record, as ``--format jsonl`` and ``--failures`` have it."""
+        cause = self.outcome.failure
+        error = {"type": cause.type, "message": cause.message, "traceback": cause.traceback}
+        given = {} if self.input is None else {"input": json.loads(self.input)}
+        record = {"id": self.id, **given, "error": error, "attempts": self.attempts}
+        record |= {"seconds": round(self.outcome.seconds, 6), "worker": self.worker}
+        return outputs.dumps(record) + "\n"
 
 
 @dataclass(slots=True)
@@ -43,22 +72,27 @@ class Contents:
         facts: of the run, see `journal.facts`.
         open: whether a master has it open, or died with it.
         done: how many tasks returned.
+        unreadable: how many inputs could not be read.
         spans: which tasks have an outcome, in order.
-        failed: the rows of those that failed.
+        failed: those that failed.
     """
 
     facts: Facts
     open: bool
     done: int = 0
+    unreadable: int = 0
     spans: list[Span] = field(default_factory=list)
-    failed: list[Row] = field(default_factory=list)
+    failed: list[FailedTask] = field(default_factory=list)
 
-    def add(self, row: Row) -> None:
-        """Count a row; they come in order."""
-        if isinstance(row.outcome, Failed):
-            self.failed.append(row)
-        else:
+    def add(self, row: Row, given: str | None = None) -> None:
+        """Count a row, of a task with this input where it failed; they come in order."""
+        outcome = row.outcome
+        if not isinstance(outcome, Failed):
             self.done += row.count
+        elif outcome.is_unreadable:
+            self.unreadable += 1
+        else:
+            self.failed.append(FailedTask(row.start, given, outcome, row.attempts, row.worker))
         if self.spans and self.spans[-1][1] == row.start:
             self.spans[-1] = (self.spans[-1][0], row.stop)
         else:
@@ -85,8 +119,32 @@ def look(path: str) -> Contents:
         about = read_about(path, db)
         contents = Contents(about.facts, about.open)
         for row in _rows(db):
-            contents.add(row)
+            contents.add(row, _input_of(row, db))
         return contents
+
+
+def failures(path: str) -> Iterator[FailedTask]:
+    """All tasks that failed, and have not been run again.
+
+    Raises:
+        As for `look`.
+    """
+    if _is_empty(path):
+        return
+    with _reading(path) as db:
+        for row in _rows(db):
+            outcome = row.outcome
+            if isinstance(outcome, Failed) and not outcome.is_unreadable:
+                given = _input_of(row, db)
+                yield FailedTask(row.start, given, outcome, row.attempts, row.worker)
+
+
+def _input_of(row: Row, db: sqlite3.Connection) -> str | None:
+    """The input of a task that failed."""
+    if not isinstance(row.outcome, Failed):
+        return None
+    found = next(failed_inputs(db, row.start), None)
+    return str(found[1]) if found is not None and found[0] == row.start else None
 
 
 def records(path: str) -> Iterator[str]:
@@ -101,7 +159,7 @@ def records(path: str) -> Iterator[str]:
     with _reading(path) as db:
         output = read_about(path, db).facts["output"]
         for row in _rows(db):
-            yield from _lines_of(row, output)
+            yield from _lines_of(row, output, _input_of(row, db))
 
 
 def _file_of(path: str) -> str:
@@ -139,14 +197,11 @@ def _rows(db: sqlite3.Connection) -> Iterator[Row]:
             yield row
 
 
-def _lines_of(row: Row, output: str) -> Iterator[str]:
+def _lines_of(row: Row, output: str, given: str | None) -> Iterator[str]:
     outcome = row.outcome
     common = {"attempts": row.attempts, "worker": row.worker}
     if isinstance(outcome, Failed):
-        cause = outcome.failure
-        error = {"type": cause.type, "message": cause.message, "traceback": cause.traceback}
-        seconds = round(outcome.seconds, 6)
-        yield outputs.dumps({"id": row.start, "error": error, **common, "seconds": seconds}) + "\n"
+        yield FailedTask(row.start, given, outcome, row.attempts, row.worker).to_json()
     elif output == "jsonl":
         yield outcome.blob.decode()
     else:
@@ -205,6 +260,8 @@ def _save(path: str, new: str) -> Contents:
         for columns in Remains(_file_of(path)).rows():
             if len(columns) == COLUMNS:
                 _save_row(db, columns)
+            elif len(columns) == 3 and is_whole(columns):
+                db.execute("REPLACE INTO failed_inputs VALUES (?, ?, ?)", columns)
             elif facts is None:
                 facts = _facts_of(columns)
         if facts is None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +97,7 @@ def test_a_list_of_lines_and_a_table_are_told_apart_as_such(folder: Path) -> Non
     (folder / "in.csv").write_text("x\n1\n")
     run(folder, "1", task="app:echo")
     said = run(folder, "--input", "in.csv", task="app:echo", code=2).stderr
-    assert "with inputs lines where this one has csv" in said
+    assert "with inputs lines from arguments where this one has csv from a file" in said
 
 
 def test_inputs_may_be_added_at_the_end(folder: Path) -> None:
@@ -223,8 +225,75 @@ def test_a_summary_has_counts_and_failures(folder: Path) -> None:
         "switch:work, with lines in and text out\n"
         "2 done, 1 failed\n"
         "tasks 0-2\n"
-        "task 1 failed: ValueError: no 2 today\n"
+        "task 1 (2) failed: ValueError: no 2 today\n"
+        "1 x ValueError in work (switch.py:8): task 1 (2)\n"
     )
+
+
+def test_failures_are_listed_with_their_inputs(folder: Path) -> None:
+    (folder / "in.csv").write_text("x,y\n1,a\n2,b\n3,c\n")
+    source = "def f(row):\n    if row['x'] == 2: raise ValueError('no 2')\n    return 1\n"
+    (folder / "table.py").write_text(source)
+    args = ("--input", "in.csv", "--failures", "failed.jsonl")
+    done = run(folder, *args, task="table:f", code=1)
+    assert 'dq: task 1 (in.csv line 3: {"x": 2, "y": "b"}) failed: ValueError: no 2' in done.stderr
+    assert journal(folder, "j", "--failed").stdout == (
+        'task 1 ({"x": 2, "y": "b"}) failed: ValueError: no 2\n'
+    )
+    listed = journal(folder, "j", "--failed", "--format", "jsonl").stdout
+    assert listed == (folder / "failed.jsonl").read_text()
+    assert json.loads(listed)["input"] == {"x": 2, "y": "b"}
+
+
+def test_a_summary_shows_ten_failures_and_each_group(folder: Path) -> None:
+    run(folder, *map(str, range(40)), task="app:fail", code=1)
+    shown = journal(folder, "j").stdout.splitlines()
+    assert len([line for line in shown if " failed: " in line]) == 10
+    assert "30 more failed; --failed lists each of them" in shown
+    assert shown[-1].startswith("40 x ValueError in fail (")
+    assert shown[-1].endswith("): task 0 (0), task 1 (1), task 2 (2), ...")
+    assert len(journal(folder, "j", "--failed").stdout.splitlines()) == 40
+
+
+def test_what_could_not_be_read_has_not_failed(folder: Path) -> None:
+    (folder / "in.jsonl").write_text("1\n{\n3\n")
+    run(folder, "--input", "in.jsonl", "--skip-bad")
+    assert "\n2 done, 0 failed, 1 unreadable\n" in journal(folder, "j").stdout
+    assert journal(folder, "j", "--failed").stdout == ""
+
+
+def test_failures_that_are_run_again_are_not_listed(folder: Path) -> None:
+    run(folder, "1", "2", "3", task="switch:work", code=1)
+    (folder / "mended").touch()
+    run(folder, "1", "2", "3", "--retry-failed", task="switch:work")
+    assert journal(folder, "j", "--failed").stdout == ""
+
+
+def test_a_journal_from_before_inputs_were_kept_is_shown_and_continued(folder: Path) -> None:
+    run(folder, "1", "2", "3", task="switch:work", code=1)
+    with closing(sqlite3.connect(folder / "j")) as db:
+        db.execute("DROP TABLE failed_inputs")
+        db.commit()
+    (folder / "j-wal").unlink(missing_ok=True)
+    assert journal(folder, "j", "--failed").stdout == "task 1 failed: ValueError: no 2 today\n"
+    again = run(folder, "1", "2", "3", "4", task="switch:work", code=1)
+    assert again.stdout == "10\n30\n40\n"
+    assert "dq: task 1 (2) failed: ValueError: no 2 today" in again.stderr
+
+
+def test_a_changed_input_of_a_failure_is_refused(folder: Path) -> None:
+    run(folder, "1", "2", "3", task="switch:work", code=1)
+    with closing(sqlite3.connect(folder / "j")) as db:
+        db.execute("UPDATE failed_inputs SET input = '3'")
+        db.commit()
+    assert "j is damaged" in journal(folder, "j", code=2).stderr
+
+
+def test_inputs_of_failures_are_saved_from_a_damaged_journal(folder: Path) -> None:
+    run(folder, "1", "2", "3", task="switch:work", code=1)
+    journal(folder, "j", "--recover", "new")
+    listed = journal(folder, "new", "--failed").stdout
+    assert listed == "task 1 (2) failed: ValueError: no 2 today\n"
 
 
 def test_records_of_a_jsonl_run_are_those_that_it_printed(folder: Path) -> None:

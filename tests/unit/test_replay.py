@@ -121,13 +121,13 @@ def test_a_record_is_read_only_once_it_is_on_disk(tmp_path: Path) -> None:
     with running(tmp_path / "j", 1) as run, run.worker():
         commit = run.journal._commit
         held: list[Any] = []
-        run.journal._commit = lambda rows: held.append(rows) or False  # type: ignore[method-assign, func-returns-value]
+        run.journal._commit = lambda rows, failed: held.append(rows) or False  # type: ignore[method-assign, func-returns-value]
         run.report(*run.lease())
         while not held:
             assert run.read() == []
         assert run.line.job.finished
         assert run.read() == []
-        assert commit(held[0])
+        assert commit(held[0], [])
 
 
 def test_nothing_goes_out_while_the_disk_is_full(tmp_path: Path) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from functools import partial
 
 import click
 
@@ -10,8 +12,9 @@ from dq import salvage
 from dq.cli import completion, options
 from dq.cli.layout import OUTPUT, Command, option
 from dq.errors import UsageError
-from dq.failures import failed_line, named
-from dq.salvage import Contents
+from dq.failures import SHOWN, Groups, failed_line, named
+from dq.records import printable
+from dq.salvage import Contents, FailedTask
 from dq.spans import listed
 from dq.writer import Writer
 
@@ -25,23 +28,34 @@ from dq.writer import Writer
     more="A record is a line of JSON for a task that has an outcome.",
 )  # fmt: skip
 @option(
+    "--failed", is_flag=True, group=OUTPUT,
+    help="Only the failed tasks, all of them, with their inputs.",
+    more="With --format jsonl these are the records that `--failures` writes.",
+)  # fmt: skip
+@option(
     "--recover", type=completion.FILE, metavar="NEW", group=OUTPUT,
     help="Save what is whole in FILE to a new journal.",
     more="FILE is left as it is.",
 )  # fmt: skip
 @options.debug
-def journal(file: str, format: str, recover: str | None, debug: bool) -> None:
+def journal(file: str, format: str, failed: bool, recover: str | None, debug: bool) -> None:
     """Show what is in a journal, also while a master writes it.
 
     \b
       dq journal squares.journal
       dq journal squares.journal --format jsonl > done.jsonl
+      dq journal squares.journal --failed
       dq journal squares.journal --recover saved.journal
     """
-    if recover is not None and format != "text":
-        raise UsageError("--recover and --format: give the one or the other")
+    if recover is not None and (format != "text" or failed):
+        other = "--failed" if failed else "--format"
+        raise UsageError(f"--recover and {other}: give the one or the other")
     if recover is not None:
         lines = saved(salvage.recover(file, recover), recover)
+    elif failed and format == "jsonl":
+        lines = (task.to_json() for task in salvage.failures(file))
+    elif failed:
+        lines = map(_line, salvage.failures(file))
     elif format == "jsonl":
         lines = salvage.records(file)
     else:
@@ -58,22 +72,37 @@ def summary(contents: Contents) -> Iterator[str]:
         yield "empty: no input has an outcome yet\n"
         return
     yield f"{facts['task']}, with {facts['inputs']} in and {facts['output']} out\n"
-    yield f"{contents.done} done, {len(contents.failed)} failed\n"
+    unread = f", {contents.unreadable} unreadable" if contents.unreadable else ""
+    yield f"{contents.done} done, {len(contents.failed)} failed{unread}\n"
     if contents.spans:
         yield f"tasks {listed(contents.spans)}\n"
     if contents.open:
         yield "open: a master is writing it, or died while it did\n"
-    for row in contents.failed:
-        failure = row.outcome.failure  # type: ignore[union-attr]  # it failed
-        yield failed_line(named(row.start, known=False), failure, row.attempts) + "\n"
+    yield from map(_line, contents.failed[:SHOWN])
+    if len(contents.failed) > SHOWN:
+        yield f"{len(contents.failed) - SHOWN} more failed; --failed lists each of them\n"
+    groups = Groups()
+    for task in contents.failed:
+        groups.add(task.outcome.failure, partial(_name, task))
+    yield from (f"{printable(line)}\n" for line in groups.lines())
+
+
+def _name(task: FailedTask) -> str:
+    if task.input is None:
+        return named(task.id, known=False)
+    return named(task.id, json.loads(task.input))
+
+
+def _line(task: FailedTask) -> str:
+    return printable(failed_line(_name(task), task.outcome.failure, task.attempts)) + "\n"
 
 
 def saved(contents: Contents, new: str) -> Iterator[str]:
     """What could be saved, and what could not."""
-    total = contents.done + len(contents.failed)
+    total = contents.done + len(contents.failed) + contents.unreadable
     yield f"saved the outcomes of {total} task(s) in {new}\n"
     if contents.gaps:
         yield f"lost: those of tasks {listed(contents.gaps)}\n"
-    end = f"after task {contents.spans[-1][1] - 1}" if contents.spans else "of all tasks"
+    end = f"after task {contents.spans[-1][1] - 1}" if contents.spans else "of every task"
     yield f"lost, if there were any: those {end}\n"
     yield f"the same command with --journal {new} runs what is lost again\n"
