@@ -1065,11 +1065,14 @@ class Process:
 
     def refusal(self, job: str, error: BadTask) -> str:
         """What the master is told of a job that cannot be done here; who runs the worker, too."""
-        if self.config.parents is None:  # else the master's terminal is this one's
-            print(f"dq: cannot load this job: {error}", file=sys.stderr, flush=True)
-        text = f"worker {self.name} cannot load this job: {error}"
         ref = self.specs[job].ref
-        if ref is None or ref.kind != "value":
+        is_named = ref is None or ref.kind != "value"
+        if self.config.parents is None:  # else the master's terminal is this one's
+            is_absent = is_named and not self.config.allow
+            hint = "; this worker needs the same code as the master" if is_absent else ""
+            print(f"dq: cannot load this job: {error}{hint}", file=sys.stderr, flush=True)
+        text = f"worker {self.name} cannot load this job: {error}"
+        if is_named:
             text += f"; its sys.path is {sys.path}"
         return text[:LONGEST_TEXT]
 

@@ -247,6 +247,7 @@ def test_a_task_that_cannot_be_loaded_by_a_remote_worker_names_its_path(project:
         with Running(*worker, cwd=empty, env=KEY) as poor:
             said = master.wait_for("cannot load this job: no module 'app'.*sys.path is")
             assert str(empty) in said.string
+            poor.wait_for("^dq: cannot load this job: .*; this worker needs the same code")
             with Running(*worker, cwd=project, env=KEY):
                 assert master.wait() == 0, master.printed
             assert poor.wait() == 0
