@@ -48,10 +48,9 @@ from dq.screen import forwarder_beside_bar
 @options.quiet
 @options.debug
 def run(**given: Any) -> None:
-    """Call TASK with each INPUT, in worker processes of this machine.
-
-    TASK is package.module:function or path/to/file.py:function. An INPUT is
-    JSON, or else a string. Only results go to standard output.
+    """Call TASK with each INPUT, in worker processes of this machine. TASK is
+    package.module:function or path/to/file.py:function. An INPUT is JSON, or
+    else a string. Only results go to standard output.
 
     \b
       dq run math:sqrt 1 2 3
@@ -141,10 +140,9 @@ def _stop_early(*_: object) -> NoReturn:
 @options.quiet
 @options.debug
 def master(**given: Any) -> None:
-    """Serve tasks to workers, here and on other machines.
-
-    With TASK and INPUTs: serve until every input has a result, print the results, exit. Without
-    INPUTs: serve until stopped; workers call TASK with what clients put on the task queue.
+    """Serve tasks to workers, here and on other machines. With INPUTs: print the
+    results, and exit when every input has one. Without INPUTs: serve until
+    stopped; workers call TASK with what clients put on the task queue.
 
     \b
       dq master app:square 1 2 3 --authkey abc
