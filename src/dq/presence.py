@@ -125,12 +125,12 @@ class Presence:
         leases = self._leases(group, name)
         if not leases:
             return ""
-        numbers = [index + 1 for lease in leases for index in range(lease.next, lease.stop)]
+        numbers = [index for lease in leases for index in range(lease.next, lease.stop)]
         specs = [self._q.lines[id].spec for id in {lease.batch.job for lease in leases}]
-        which = ""
+        held = tasks_of(len(numbers))
         if len(specs) == 1 and specs[0].id != PLAIN and specs[0].unpack != "call":
-            which = f" (input{'' if len(numbers) == 1 else 's'} {ranges(numbers)})"
-        end = f"{tasks_of(len(numbers))}{which} until it goes on or is ended"
+            held = f"task{'' if len(numbers) == 1 else 's'} {ranges(numbers)}"
+        end = f"{held} until it goes on or is ended"
         if all(spec.timeout is not None for spec in specs):
             return f"{end}, or {setting('timeout')} is over"
         return f"{end} ({setting('timeout')} would bound that)"

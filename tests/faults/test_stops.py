@@ -134,7 +134,7 @@ def test_what_stopped_workers_report_late_is_dropped(hazards: Hazards) -> None:
         master.close_stdin()
         assert [master.wait(), late.wait(), later.wait()] == [0, 0, 0], master.printed
     assert re.search(
-        r"^dq: 40 done in .*, [12] late outcome\(s\) dropped$", master.stderr_text, re.M
+        r"^dq: 40 done in .*, [12] late outcomes? dropped$", master.stderr_text, re.M
     )
     history = hazards.history(list(range(40)), master.stdout_text).check()
     assert history.extra - 2 <= 1
@@ -216,6 +216,6 @@ def test_a_stopped_process_and_what_it_keeps_is_told(
         assert list(values) == [pid]
     assert [line for line in said if "is stopped" in line] == [
         f"process {socket.gethostname()}:{pid} of worker {socket.gethostname()}:{os.getpid()}"
-        " is stopped (SIGSTOP); it keeps 1 task (input 1) until it goes on or is ended"
+        " is stopped (SIGSTOP); it keeps task 0 until it goes on or is ended"
         " (timeout would bound that)"
     ]

@@ -566,7 +566,7 @@ def test_a_silent_worker_is_told_with_what_it_keeps(
     clock.now = 29.0
     assert told(queues) == []
     clock.now = 31.0
-    said = f"worker h:1 has not been heard of for 30 s; it keeps 2 tasks (inputs 1, 2) {end}"
+    said = f"worker h:1 has not been heard of for 30 s; it keeps tasks 0, 1 {end}"
     assert told(queues) == [said]
     supervisor.ask(LeaseFace(queues).beat, [])
     assert told(queues) == ["worker h:1 is heard of again"]
@@ -584,7 +584,7 @@ def test_a_stopped_process_is_told_with_what_it_keeps(place: Place) -> None:
     for clock.now in (10.0, 20.0, 30.0):
         supervisor.ask(LeaseFace(queues).beat, ["h:1", "h:2"])
     assert told(queues) == [
-        "process h:1 of worker h:1 is stopped (SIGSTOP); it keeps 1 task (input 1)"
+        "process h:1 of worker h:1 is stopped (SIGSTOP); it keeps task 0"
         " until it goes on or is ended (timeout would bound that)",
         "process h:2 of worker h:1 is stopped (SIGSTOP) and holds no tasks",
     ]
