@@ -523,16 +523,23 @@ class Decoder:
         fields: names of the columns, for "csv".
         raw: whether cells stay strings, for "csv".
         loads: what unpickles the blob.
+        field: the one field of each record that is the input; "" for the record itself.
 
     >>> Decoder("lines").decode(dump([b"12\\n", b"twelve", b'{"a": 1}']), 0, 3)
     [12, 'twelve', {'a': 1}]
     """
 
     def __init__(
-        self, kind: str, fields: Sequence[str] = (), raw: bool = False, loads: Loads = pickle.loads
+        self,
+        kind: str,
+        fields: Sequence[str] = (),
+        raw: bool = False,
+        loads: Loads = pickle.loads,
+        field: str = "",
     ) -> None:
         self._loads = loads
         self._fields = fields
+        self._field = field
         cell = str if raw else value_of
         parsers: dict[str, Callable[[bytes], object]] = {
             "lines": lambda line: value_of(_text(line)),
@@ -556,6 +563,8 @@ class Decoder:
         for lines, _ in load_chunks(blob, self._loads, skip, count):
             with _Uncollected():
                 values = self._parse_all(lines)
+                if self._field:
+                    values = [_field_of(value, self._field) for value in values]
             yield values, Bad in set(map(type, values))
 
     def _parse_all(self, items: list[object]) -> list[object]:
@@ -573,6 +582,14 @@ class Decoder:
         if len(row) != len(self._fields):
             raise BadInput(f"has {len(row)} cells, the header has {len(self._fields)}")
         return {field: cell(value) for field, value in zip(self._fields, row, strict=True)}
+
+
+def _field_of(record: object, field: str) -> object:
+    if isinstance(record, Bad):
+        return record
+    if isinstance(record, dict) and field in record:
+        return record[field]
+    return Bad(Failure("BadInput", f"has no field {field!r}"))
 
 
 def _cells(record: str) -> list[str]:

@@ -182,6 +182,7 @@ def facts(
     unpack: bool,
     fields: Sequence[str] = (),
     raw: bool = False,
+    field: str = "",
     origin: str = "",
 ) -> Facts:
     """What a run is, as far as it decides what its results are. A task without an import path has
@@ -191,6 +192,8 @@ def facts(
         about["code"] = code
     if kind == "csv":
         about |= {"columns": ", ".join(map(repr, fields)), "raw": str(raw)}
+    if field:
+        about["field"] = field
     if origin:
         about["origin"] = origin
     return about
@@ -588,7 +591,7 @@ def _whole_abouts(db: sqlite3.Connection) -> list[tuple[int, int, str, bytes]]:
 
 
 # In the order in which people are told: a CSV file's columns say less than that it is one.
-COMPARED = ("task", "inputs", "output", "unpack", "raw", "columns")
+COMPARED = ("task", "inputs", "output", "unpack", "raw", "columns", "field")
 
 
 def compare(path: str, then: Facts, now: Facts) -> None:

@@ -537,6 +537,7 @@ class Master:
         output: str,
         fields: Sequence[str] = (),
         raw: bool = False,
+        field: str = "",
         retry_failed: bool = False,
         function: str | Function = "",
         origin: str = "",
@@ -554,7 +555,7 @@ class Master:
         code = digest_of_function(function, str(ref)) if ref.kind == "value" else ""
         about = facts(
             ref, code, kind=kind, output=output, unpack=self.unpack, fields=fields, raw=raw,
-            origin=origin,
+            field=field, origin=origin,
         )  # fmt: skip
         return Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
 
@@ -568,6 +569,7 @@ class Master:
         kind: str = "values",
         fields: tuple[str, ...] = (),
         raw: bool = False,
+        field: str = "",
         journal: Journal | None = None,
         reader_feeds: bool = False,
     ) -> Job:
@@ -581,12 +583,13 @@ class Master:
             kind: what inputs are: "values", "lines", "raw", "jsonl" or "csv".
             fields: names of the columns, for "csv".
             raw: whether cells stay strings, for "csv".
+            field: the one field of each record that is the input; "" for the record itself.
             journal: what to continue from, and to write to; closed with the job or the master.
             reader_feeds: have the thread that reads the job's records read its inputs too, rather
                 than a thread of their own.
         """
         self.address  # noqa: B018  # raises where it has not started
-        spec = self._spec(ref, init, output=output, kind=kind, fields=fields, raw=raw)
+        spec = self._spec(ref, init, output=output, kind=kind, fields=fields, raw=raw, field=field)
         reader = inputs.Source(source)
         replay = None if journal is None else _replay(journal)
         reader_feeds = reader_feeds and reader.length is None
@@ -660,6 +663,7 @@ class Master:
         kind: str = "values",
         fields: tuple[str, ...] = (),
         raw: bool = False,
+        field: str = "",
     ) -> JobSpec:
         return JobSpec(
             id or os.urandom(8).hex(),
@@ -671,6 +675,7 @@ class Master:
             output,
             self._rules.timeout,
             init or (tasks.refer(self._initializer) if self._initializer is not None else None),
+            field,
         )
 
     def check_workers(self, line: Line | None = None) -> None:

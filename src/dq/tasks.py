@@ -364,6 +364,7 @@ class JobSpec:
         inputs: how to read an input: "values", "lines", "raw", "jsonl" or "csv".
         fields: names of the columns, for "csv".
         raw: whether cells stay strings, for "csv".
+        field: the one field of each record that is the input; "" for the record itself.
         unpack: "" calls ``f(input)``, "items" ``f(*list)`` or ``f(**mapping)``, "call" with the
             positional and keyword arguments that the input is a pair of.
         output: "values", "results" (with seconds), "text" or "jsonl".
@@ -380,6 +381,7 @@ class JobSpec:
     output: str = "values"
     timeout: float | None = None
     init: TaskRef | None = None
+    field: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -400,12 +402,13 @@ class JobSpec:
             self.output,
             self.timeout,
             init,
+            self.field,
         )
 
     @classmethod
     def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:
         """The inverse of `to_wire`."""
-        id, ref, inputs, fields, raw, unpack, output, timeout, init = cast("_Wire", wire)
+        id, ref, inputs, fields, raw, unpack, output, timeout, init, field = cast("_Wire", wire)
         return cls(
             id,
             _ref(ref),
@@ -416,12 +419,13 @@ class JobSpec:
             output,
             timeout,
             _ref(init),
+            field,
         )
 
 
 _WireRef = tuple[str, str, str, str, bytes]
 _Wire = tuple[
-    str, _WireRef | None, str, tuple[str, ...], bool, str, str, float | None, _WireRef | None
+    str, _WireRef | None, str, tuple[str, ...], bool, str, str, float | None, _WireRef | None, str
 ]
 
 

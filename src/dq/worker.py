@@ -287,7 +287,8 @@ class Program:
     def __init__(self, spec: JobSpec, config: Config, loop: Loop) -> None:
         self.spec = spec
         function = _load(spec, config, loop)
-        self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, loads_for(config.allow))
+        loads = loads_for(config.allow)
+        self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, loads, spec.field)
         self.call = {"": function, "items": _unpacking(function, spec), "call": _calling(function)}[
             spec.unpack
         ]

@@ -62,6 +62,111 @@ def test_only_so_many_failures_are_shown_one_by_one(project: Path) -> None:
     assert done.stderr.endswith(", 50 failed\n")
 
 
+def test_each_group_of_failures_is_a_line_at_the_end(project: Path) -> None:
+    """By type, and by where in the user's own code; not in a library that it calls."""
+    (project / "groups.py").write_text(
+        "import json\n"
+        "def f(x):\n"
+        "    if x % 3 == 0: raise ValueError(x)\n"
+        "    if x % 3 == 1: json.loads('{')\n"
+        "    return g(x)\n"
+        "def g(x):\n"
+        "    if x > 10: raise KeyError(x)\n"
+        "    return x\n"
+    )
+    (project / "in.txt").write_text("".join(f"{n}\n" for n in range(15)))
+    done = dq("run", "groups:f", "-i", "in.txt", "-w", "1", cwd=project)
+    assert done.stderr.splitlines()[-5:-1] == [
+        "dq: 2 more failed; --failures FILE writes each of them",
+        "dq: 5 x ValueError in f (groups.py:3): task 0 (in.txt line 1: 0),"
+        " task 3 (in.txt line 4: 3), task 6 (in.txt line 7: 6), ...",
+        "dq: 5 x JSONDecodeError in f (groups.py:4): task 1 (in.txt line 2: 1),"
+        " task 4 (in.txt line 5: 4), task 7 (in.txt line 8: 7), ...",
+        "dq: 2 x KeyError in g (groups.py:7): task 11 (in.txt line 12: 11),"
+        " task 14 (in.txt line 15: 14)",
+    ]
+
+
+def test_a_long_input_is_shortened(project: Path) -> None:
+    done = dq("run", "app:fail", "x" * 1000, "-q", cwd=project)
+    assert done.stderr.startswith(f'dq: task 0 ("{"x" * 36}...) failed: ValueError')
+
+
+def test_failures_are_written_with_their_inputs_and_are_inputs(project: Path) -> None:
+    given = ["7", '"7"', '{"a": [7, null]}', "8"]
+    (project / "picky.py").write_text(
+        "import os\n"
+        "def f(x):\n"
+        "    if x != 8 and not os.path.exists('mended'): raise ValueError(x)\n"
+        "    return repr(x)\n"
+    )
+    argv = ("run", "picky:f", "-w", "1", "--failures", "failed.jsonl")
+    done = dq(*argv, *given, cwd=project)
+    assert (done.returncode, done.stdout) == (1, "8\n")
+    written = records((project / "failed.jsonl").read_text())
+    assert [record["id"] for record in written] == [0, 1, 2]
+    assert [record["input"] for record in written] == [7, "7", {"a": [7, None]}]
+    assert {record["error"]["type"] for record in written} == {"ValueError"}  # type: ignore[index]
+    (project / "mended").touch()
+    again = dq(*argv, "--input", "failed.jsonl", "--field", "input", cwd=project)
+    assert (again.returncode, again.stdout) == (0, "7\n'7'\n{'a': [7, None]}\n")
+    assert (project / "failed.jsonl").read_text() == ""
+
+
+def test_failures_of_a_run_that_ends_early_are_kept(project: Path) -> None:
+    argv = ("run", "app:fail", "1", "2", "3", "--fail-fast", "-w", "1", "--batch", "1")
+    done = dq(*argv, "--failures", "failed.jsonl", cwd=project)
+    assert done.returncode == 4
+    [record] = records((project / "failed.jsonl.part").read_text())
+    assert record["input"] == 1
+    assert not (project / "failed.jsonl").exists()
+
+
+def test_an_input_that_was_too_large_is_not_taken_for_null(project: Path) -> None:
+    (project / "in.txt").write_text("x" * 2000 + "\n")
+    argv = ("run", "app:echo", "-i", "in.txt", "--max-message", "1K", "--failures", "failed.jsonl")
+    assert dq(*argv, cwd=project).returncode == 1
+    again = dq("run", "app:echo", "-i", "failed.jsonl", "--field", "input", cwd=project)
+    assert again.returncode == 2
+    assert "dq: failed.jsonl line 1 has no field 'input'; --skip-bad" in again.stderr
+
+
+def test_a_field_of_each_row_or_record_may_be_the_input(project: Path) -> None:
+    (project / "in.csv").write_text('n,name\n1,one\n2,"t,wo"\n')
+    (project / "in.jsonl").write_text('{"n": [1]}\n{"m": 2}\n[3]\n{"n": null}\n')
+    argv = ("run", "app:echo", "-w", "1")
+    done = dq(*argv, "-i", "in.csv", "--field", "name", cwd=project)
+    assert (done.returncode, done.stdout) == (0, "one\nt,wo\n")
+    done = dq(*argv, "-i", "in.jsonl", "--field", "n", "--skip-bad", cwd=project)
+    assert (done.returncode, done.stdout) == (0, "[1]\nNone\n")
+    assert "dq: skipped in.jsonl line 2 has no field 'n'\n" in done.stderr
+    assert "dq: skipped in.jsonl line 3 has no field 'n'\n" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("1", "--field", "n"), "--field goes with --input FILE"),
+        (("-i", "in.txt", "--field", "n"), "--field goes with records, and in.txt has lines"),
+    ],
+)
+def test_a_field_of_what_has_none_is_refused(
+    project: Path, args: tuple[str, ...], said: str
+) -> None:
+    (project / "in.txt").write_text("1\n")
+    done = dq("run", "app:echo", *args, cwd=project)
+    assert done.returncode == 2
+    assert said in done.stderr
+
+
+def test_skipped_lines_do_not_count_as_failures(project: Path) -> None:
+    (project / "in.jsonl").write_text("1\n{\n{\n{\n2\n")
+    argv = ("run", "app:echo", "-i", "in.jsonl", "--skip-bad", "--max-failures", "2", "-w", "1")
+    done = dq(*argv, cwd=project)
+    assert (done.returncode, done.stdout) == (0, "1\n2\n")
+    assert re.fullmatch(r"dq: 2 done in \S+, 3 skipped", done.stderr.splitlines()[-1])
+
+
 def test_a_task_that_fails_is_not_tried_again_unless_asked(stubborn: Path) -> None:
     assert dq("run", "stubborn:f", "2", "-w", "1", cwd=stubborn).returncode == 1
     assert (stubborn / "2.calls").read_text().count("\n") == 1

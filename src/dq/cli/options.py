@@ -253,6 +253,12 @@ inputs = stacked(
         more="lines, jsonl or csv.",
     ),
     option(
+        "--field", metavar="NAME", group=INPUT, rare=True,
+        help="Take this field of each record as the input.",
+        more="Records are the lines of .jsonl, which `--failures` and `-f jsonl` write, and the"
+        " rows of .csv.",
+    ),
+    option(
         "--skip-bad", is_flag=True, group=INPUT, rare=True,
         help="Go on without lines that cannot be read.",
     ),

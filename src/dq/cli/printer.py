@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 from typing import TYPE_CHECKING, Any
 
 from dq import inputs
@@ -197,13 +198,28 @@ class Printer:
         if self._is_jsonl:
             self._write(record, jsonl(result).encode())
         if self._failures is not None and not self._failures.broken:
-            self._failures.write(jsonl(result).encode())
+            self._failures.write(_failure_line(result).encode())
         is_shown = self._groups.count < SHOWN
         self._groups.add(failed.failure, lambda: self._name(result))
         if is_shown:
             say(failed_line(self._name(result), failed.failure, record.attempts))
 
     def _name(self, result: Result[object]) -> str:
-        is_gone = result.error is not None and result.error.type == "InputTooLarge"
         place = self._source.line(result.id)
-        return named(result.id, result.input, place, known=not is_gone)
+        return named(result.id, result.input, place, known=_has_input(result))
+
+
+def _has_input(result: Result[object]) -> bool:
+    """Whether the record of a failed task has its input: one that was too large is nowhere."""
+    return result.error is None or result.error.type != "InputTooLarge"
+
+
+def _failure_line(result: Result[object]) -> str:
+    """What `--failures` writes: without an input, where the record has none, so that no other run
+    takes the null in its place for one."""
+    line = jsonl(result)
+    if _has_input(result):
+        return line
+    record = json.loads(line)
+    del record["input"]
+    return json.dumps(record) + "\n"

@@ -213,7 +213,7 @@ def _inputs(given: dict[str, Any]) -> Given:
     # Ended as lines are, for the workers to cut off: an argument may itself end in a newline.
     arguments = [os.fsencode(argument) + b"\r\n" for argument in given["inputs"]]
     if given["input"] is None:
-        for name in ("input_format", "skip_bad"):
+        for name in ("input_format", "skip_bad", "field"):
             if is_typed(name):
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} goes with --input FILE, and INPUTs are given instead")
@@ -225,6 +225,11 @@ def _inputs(given: dict[str, Any]) -> Given:
         return inputs.open_text(given["input"], given["input_format"], raw=given["raw"])
 
     text = opened()
+    if given["field"] and text.kind not in ("jsonl", "csv"):
+        raise UsageError(
+            f"--field goes with records, and {given['input']} has lines: --input-format jsonl or"
+            " csv reads it as records"
+        )
     counter = Counter(opened) if os.path.isfile(given["input"]) else None
     return Given(text, text.kind, tuple(text.fields), text, counter)
 
@@ -309,7 +314,8 @@ def _serve_job(
                     say(f"serving on {master.serves_on}")
                 job = master.open(
                     ref, source.items, output=given["format"], kind=source.kind,
-                    fields=source.fields, raw=given["raw"], journal=journal,
+                    fields=source.fields, raw=given["raw"], field=given["field"] or "",
+                    journal=journal,
                 )  # fmt: skip
                 printer = Printer(job, source, writer, failures, given)
                 stages.on_first = printer.drain
@@ -348,6 +354,7 @@ def _open_journal(master: Master, ref: Any, source: Given, given: dict[str, Any]
         raise UsageError("--retry-failed goes with --journal FILE")
     return master.open_journal(
         given["journal"], ref, kind=source.kind, output=given["format"],
-        fields=source.fields, raw=given["raw"], retry_failed=given["retry_failed"],
+        fields=source.fields, raw=given["raw"], field=given["field"] or "",
+        retry_failed=given["retry_failed"],
         origin="arguments" if source.text is None else "a file",
     )  # fmt: skip
