@@ -133,9 +133,7 @@ def test_what_stopped_workers_report_late_is_dropped(hazards: Hazards) -> None:
         master.write("".join(f"{x}\n" for x in range(3, 40)))
         master.close_stdin()
         assert [master.wait(), late.wait(), later.wait()] == [0, 0, 0], master.printed
-    assert re.search(
-        r"^dq: 40 done in .*, [12] late outcomes? dropped$", master.stderr_text, re.M
-    )
+    assert re.search(r"^dq: 40 done in .*, [12] late outcomes? dropped$", master.stderr_text, re.M)
     history = hazards.history(list(range(40)), master.stdout_text).check()
     assert history.extra - 2 <= 1
     for x in (0, 1):

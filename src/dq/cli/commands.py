@@ -31,6 +31,7 @@ from dq.screen import forwarder_beside_bar
     more="-N is all CPUs but N, +N is N more than CPUs. No more are started than there are INPUTs.",
 )  # fmt: skip
 @options.threads
+@options.calls
 @options.limits
 @option(
     "--port", type=options.PORT, metavar="PORT", group=CONNECTION,
@@ -108,6 +109,7 @@ def _stop_early(*_: object) -> NoReturn:
     more="N, -N (all CPUs but N), +N (N more than CPUs) or N%.",
 )  # fmt: skip
 @options.threads
+@options.calls
 @options.limits
 @option(
     "--host", default="", group=CONNECTION,

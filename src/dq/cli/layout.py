@@ -70,7 +70,7 @@ class Command(click.Command):
             Option(
                 ["--help-all"], group=OTHER, is_flag=True, is_eager=True, expose_value=False,
                 allow_from_autoenv=False, callback=_show_all,
-                help="Show all options, the rare ones too, and exit.",
+                help="Show the rare options as well, and exit.",
             )
         )  # fmt: skip
 

@@ -187,9 +187,9 @@ tls = stacked(
         "--tls", type=click.Choice(MODES), default="auto", metavar="MODE",
         group=SECURITY, rare=True,
         help="Encrypt connections: auto, psk, certs, require or off.",
-        more="auto: with certificates where they are given, else from the key where the Python on"
-        " both ends can (3.13 and newer), else not. require: the same, but never without"
-        " encryption. psk and certs insist on the key or on certificates.",
+        more="auto: with certificates if they are given, else from the key if both ends have Python"
+        " 3.13 or newer, else not. require: the same, but never without encryption. psk: from the"
+        " key. certs: with certificates.",
     ),
     option(
         "--tls-cert", type=completion.FILE, metavar="FILE", group=SECURITY, rare=True,
@@ -197,11 +197,11 @@ tls = stacked(
     ),
     option(
         "--tls-key", type=completion.FILE, metavar="FILE", group=SECURITY, rare=True,
-        help="Its private key.",
+        help="The private key of that certificate.",
     ),
     option(
         "--tls-ca", type=completion.FILE, metavar="FILE", group=SECURITY, rare=True,
-        help="What the other end's certificate is signed by.",
+        help="The CA that signed the other end's certificate.",
     ),
 )  # fmt: skip
 
@@ -209,7 +209,7 @@ debug = option(
     "--debug", is_flag=True, group=OTHER, rare=True, help="Show the traceback of dq's own errors."
 )
 quiet = option(
-    "-q", "--quiet", is_flag=True, group=OTHER, help="No progress, only what has to be known."
+    "-q", "--quiet", is_flag=True, group=OTHER, help="No progress, only results and trouble."
 )
 
 threads = option(
@@ -235,10 +235,22 @@ limits = stacked(
     ),
 )  # fmt: skip
 
+calls = stacked(
+    option(
+        "--batch", type=POSITIVE, metavar="N", group=WORKERS, rare=True,
+        help="Tasks that a worker is sent at a time.",
+        more="By default as many as keep it busy for some 100 ms.",
+    ),
+    option(
+        "--init", type=completion.TASK, metavar="TASK", group=WORKERS,
+        help="Call TASK once in each process, before the rest.",
+    ),
+)  # fmt: skip
+
 inputs = stacked(
     option(
         "-i", "--input", cls=OneFile, metavar="FILE", group=INPUT,
-        help="Read inputs from FILE, one a line; - is a pipe.",
+        help="Read inputs, one on each line, from FILE; - is stdin.",
         more=".csv gives a mapping for each row, .jsonl (.ndjson) a value for each line.",
     ),
     option("--raw", is_flag=True, group=INPUT, help="Keep inputs strings, also if they are JSON."),
@@ -268,12 +280,12 @@ outputs = stacked(
     option(
         "-o", "--output", cls=OneFile, metavar="FILE", group=OUTPUT,
         help="Write results to FILE, complete or not at all.",
-        more="- is standard output.",
+        more="FILE may be -, which is standard output.",
     ),
     option(
         "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text",
         metavar="FORMAT", group=OUTPUT,
-        help="text, as `print` shows it; jsonl, a record a task.",
+        help="text, as print() shows it; jsonl, with all details.",
     ),
     option(
         "--unordered", is_flag=True, group=OUTPUT,
@@ -290,16 +302,16 @@ max_message = option(
 keepalive = option(
     "--keepalive", type=KEEPALIVE, default="25", show_default=True, metavar="SECONDS",
     group=CONNECTION, rare=True,
-    help="Drop a machine that is silent so long.",
-    more="The master and its workers keep to the same.",
+    help="Disconnect a machine that is silent so long.",
+    more="This sets it for the master and its workers.",
 )  # fmt: skip
 
 journal = stacked(
     option(
         "--journal", cls=OneFile, metavar="FILE", group=OUTPUT,
-        help="Keep outcomes in FILE; run again to go on there.",
-        more="Every outcome is in FILE before it is shown; the same command again goes on where"
-        " this one stopped, however it did.",
+        help="Keep outcomes in FILE, to continue from after a stop.",
+        more="Every outcome is written to FILE before it is shown. The same command again continues"
+        " where this one stopped.",
     ),
     option(
         "--retry-failed", is_flag=True, group=FAILURES, rare=True,
@@ -311,7 +323,7 @@ failures = stacked(
     option(
         "--retries", type=COUNT, default=0, show_default=True, metavar="N", group=FAILURES,
         help="Try a task that failed again, up to N times.",
-        more="That is one that raised an exception or ran out of time.",
+        more="That includes tasks that raised an exception or took too long.",
     ),
     option(
         "--failures", cls=OneFile, metavar="FILE", group=FAILURES,
@@ -326,7 +338,7 @@ failures = stacked(
     option(
         "--timeout", type=SECONDS, metavar="SECONDS", group=FAILURES,
         help="End a task that takes longer (30, 5m, 2h).",
-        more="Its process is ended.",
+        more="Its process is ended, and a new one started.",
     ),
     option(
         "--fail-fast", is_flag=True, group=FAILURES,
@@ -341,14 +353,5 @@ failures = stacked(
         "--max-deaths", type=POSITIVE, default=3, show_default=True, metavar="N", group=FAILURES,
         rare=True,
         help="Fail a task in which N worker processes died.",
-    ),
-    option(
-        "--batch", type=POSITIVE, metavar="N", group=WORKERS, rare=True,
-        help="Tasks that a worker is sent at a time.",
-        more="By default as many as keep it busy for some 100 ms.",
-    ),
-    option(
-        "--init", type=completion.TASK, metavar="TASK", group=WORKERS,
-        help="Call TASK once in each process, before the rest.",
     ),
 )  # fmt: skip
