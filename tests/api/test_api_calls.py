@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import gc
 import itertools
+import logging
 import math
 import os
 import re
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -426,6 +428,30 @@ def test_run_worker_works_until_the_master_has_finished() -> None:
         assert list(master.map(square, range(10))) == [n * n for n in range(10)]
     thread.join(30)
     assert not thread.is_alive()
+
+
+def test_who_comes_and_goes_is_reported_to_a_master_and_its_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    key = b"a key of 16 bytes"
+    said: list[str] = []
+    caplog.set_level(logging.INFO, "dq")
+    for report in (None, said.append):
+        with dq.Master(host="127.0.0.1", port=0, authkey=key, report=report) as master:
+            port = int(master.address[1])
+            thread = threading.Thread(
+                target=dq.run_worker,
+                args=("127.0.0.1", port),
+                kwargs={"authkey": key, "processes": 1, "report": print},
+            )
+            thread.start()
+            assert list(master.map(square, [3])) == [9]
+        thread.join(30)
+        assert not thread.is_alive()
+    joined = f"worker {socket.gethostname()}:{os.getpid()} joined: 1 slot, "
+    assert [line.startswith(joined) for line in said] == [True]
+    [logged] = [record for record in caplog.records if record.message.startswith(joined)]
+    assert logged.levelname == "INFO"
 
 
 def test_run_worker_with_another_key_is_refused() -> None:
