@@ -241,18 +241,20 @@ def _import_error(ref: TaskRef, error: ImportError) -> BadTask:
     text = f"cannot import {ref.where}: {_place(error, ref)}"
     if ref.kind == "file" and not missing and "relative import" in str(error):
         return BadTask(f"{text}; {_as_part_of_its_package(ref)}")
-    return (MissingModule if _is_of_others(missing, error.path, ref) else BadTask)(text)
+    return (MissingModule if _is_of_others(error, ref) else BadTask)(text)
 
 
-def _is_of_others(name: str, path: str | None, ref: TaskRef) -> bool:
+def _is_of_others(error: ImportError, ref: TaskRef) -> bool:
     """Whether what could not be imported, or not from, is a library rather than the user's own."""
-    if not name or name.partition(".")[0] == ref.where.partition(".")[0]:
+    if not error.name:  # said by a library that lacks another, or the driver of a device
+        return "relative import" not in str(error)
+    if error.name.partition(".")[0] == ref.where.partition(".")[0]:
         return False
-    if path is None:
+    if error.path is None:
         return True
-    folders = path.split(os.sep)
+    folders = error.path.split(os.sep)
     installed = "site-packages" in folders or "dist-packages" in folders
-    return installed or not path.startswith(os.getcwd() + os.sep)
+    return installed or not error.path.startswith(os.getcwd() + os.sep)
 
 
 def _as_part_of_its_package(ref: TaskRef) -> str:

@@ -120,6 +120,8 @@ def test_a_worker_refuses_a_task_of_its_own_without_its_library(elsewhere: Path)
         ("pkg.jobs:times", "No module named 'pkg.helpr'"),
         ("broken:times", "SyntaxError"),
         ("helper:times", "helper has no 'times'"),
+        ("pkg.up:times", "relative import beyond top-level package"),
+        ("circle:times", "circular import"),
     ],
 )
 def test_what_is_wrong_in_ones_own_code_is_refused(task: str, said: str, elsewhere: Path) -> None:
@@ -129,6 +131,8 @@ def test_what_is_wrong_in_ones_own_code_is_refused(task: str, said: str, elsewhe
     (elsewhere / "broken.py").write_text("def times(x) return x\n")
     (elsewhere / "pkg").mkdir()
     (elsewhere / "pkg" / "jobs.py").write_text("from .helpr import times\n")
+    (elsewhere / "pkg" / "up.py").write_text("from ..helper import times\n")
+    (elsewhere / "circle.py").write_text("from circle import times\n")
     done = dq("master", task, "2", "--port", "0", cwd=elsewhere, env=KEY)
     assert_refused(done, 2, said)
 
@@ -141,6 +145,12 @@ def test_a_library_that_is_another_version_here_is_let_through(elsewhere: Path) 
     env = {**KEY, "PYTHONPATH": str(installed)}
     with serving("app:times", "2", cwd=elsewhere, env=env) as (master, _):
         assert "cannot import name 'FACTOR' from 'onlythere'" in master.stderr_text
+
+
+def test_a_library_that_says_itself_what_it_lacks_is_let_through(elsewhere: Path) -> None:
+    (elsewhere / "app.py").write_text("raise ImportError('cannot open shared object file')\n")
+    with serving("app:times", "2", cwd=elsewhere, env=KEY) as (master, _):
+        assert "cannot open shared object file; serving all the same" in master.stderr_text
 
 
 SCRIPT = """
