@@ -47,6 +47,19 @@ def test_a_failed_task_is_said_and_the_others_go_on(project: Path) -> None:
     assert last.endswith(", 1 failed")
 
 
+@pytest.mark.parametrize(
+    ("given", "read"), [("in.txt", "in.txt"), ("-", "standard input"), ("gone.txt", None)]
+)
+def test_a_files_name_as_the_only_input_is_told_from_the_files_lines(
+    project: Path, given: str, read: str | None
+) -> None:
+    (project / "in.txt").write_text("1\n2\n")
+    done = dq("run", "math:sqrt", given, cwd=project)
+    assert done.returncode == 1
+    hint = f"dq: the input was the string {given!r}; --input {given} reads the lines of {read}\n"
+    assert done.stderr.endswith(hint) == (read is not None)
+
+
 def test_a_failed_line_of_a_file_is_named(project: Path) -> None:
     (project / "in.jsonl").write_text("6\n\n7\n")
     done = dq("run", "app:boom_at_7", "-i", "in.jsonl", "-w", "1", cwd=project)
