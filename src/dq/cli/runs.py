@@ -340,10 +340,12 @@ def _serve_job(
 def _suggest_input(given: dict[str, Any]) -> None:
     """Where the only INPUT is a file's name, and the task could do nothing with it: its lines may
     have been meant."""
-    inputs = given["inputs"]
-    if len(inputs) == 1 and (inputs[0] == "-" or os.path.isfile(inputs[0])):
-        what = "standard input" if inputs[0] == "-" else inputs[0]
-        say(f"the input was the string {inputs[0]!r}; --input {inputs[0]} reads the lines of {what}")
+    if len(given["inputs"]) != 1:
+        return
+    [name] = given["inputs"]
+    if name == "-" or os.path.isfile(name):
+        what = "standard input" if name == "-" else name
+        say(f"the input was the string {name!r}; --input {name} reads the lines of {what}")
 
 
 def _close_in_order(master: Master, stages: Stages) -> None:
