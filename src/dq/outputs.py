@@ -7,12 +7,28 @@ Python interface it is pickled values.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import marshal
+import os
+import re
+from collections.abc import Iterable, Sequence
 
 from dq import inputs
 from dq.records import Failure, Result
 
-FORMATS = ("text", "jsonl")
+TEXTS = {"text": "\n", "text0": "\0"}  # forms that are a value's `str`, and what ends it there
+TIMED = ("jsonl", "results")  # forms of results that have their seconds with them
+NAMED = {".jsonl": "jsonl", ".ndjson": "jsonl"}  # what a file's name says that it is to hold
+
+_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte
+
+
+def format_of(path: str | None) -> str:
+    """The format that a file's name asks for.
+
+    >>> format_of("squares.jsonl"), format_of("squares.txt"), format_of(None)
+    ('jsonl', 'text', 'text')
+    """
+    return NAMED.get(os.path.splitext(path or "")[1].lower(), "text")
 
 
 def encode(
@@ -23,20 +39,21 @@ def encode(
     attempt: int,
     worker: str,
 ) -> bytes:
-    """The blob of consecutive tasks that returned, in "text" or "jsonl".
+    """The blob of consecutive tasks that returned, for a command.
 
     Args:
-        form: which of the two.
+        form: one of `TEXTS`, or "jsonl".
         start: index of the first task.
         items: their inputs.
         results: their values and seconds.
         attempt: which attempt it was.
         worker: who ran them.
     """
-    if form == "text":
-        return "".join([f"{value}\n" for value, _ in results]).encode(errors="backslashreplace")
+    if form in TEXTS:
+        return text(form, [value for value, _ in results])
+    is_plain = are_plain([value for value, _ in results])
     lines = [
-        jsonl(Result(start + place, item, value, None, attempt, seconds, worker))
+        jsonl(Result(start + place, item, value, None, attempt, seconds, worker), is_plain=is_plain)
         for place, (item, (value, seconds)) in enumerate(zip(items, results, strict=True))
     ]
     return "".join(lines).encode()
@@ -44,11 +61,52 @@ def encode(
 
 def is_command(form: str) -> bool:
     """Whether a job with this output is a command's, which alone asks for text."""
-    return form in ("text", "jsonl")
+    return form in TEXTS or form == "jsonl"
 
 
-def jsonl(result: Result[object]) -> str:
-    """One line of ``--format jsonl``; what JSON does not know stands in it as its `str`.
+def text(form: str, values: Iterable[object]) -> bytes:
+    """Values as `print` shows them. A name that is not UTF-8 goes out as the bytes it came as.
+
+    >>> text("text", [1, "caf\\udce9"])
+    b'1\\ncaf\\xe9\\n'
+    """
+    end = TEXTS[form]
+    joined = "".join([f"{value!s}{end}" for value in values])
+    try:
+        return joined.encode()
+    except UnicodeEncodeError:
+        joined = _LONE.sub(lambda match: f"\\u{ord(match[0]):x}", joined)
+        return joined.encode(errors="surrogateescape")
+
+
+def read_text(form: str, blob: bytes, count: int) -> list[str] | None:
+    """The inverse of `text`; None where there is no telling which part is whose."""
+    end = TEXTS[form]
+    values = blob.decode(errors="surrogateescape").removesuffix(end)
+    parts = values.split(end) if count > 1 else [values]
+    return parts if len(parts) == count else None
+
+
+def are_plain(values: Sequence[object]) -> bool:
+    """Whether `json.dumps` may see values as they are. It takes a named tuple for a list and says
+    nothing, where `marshal` refuses what is of no built-in type, at a twentieth of the time."""
+    try:
+        marshal.dumps(values, 2)  # type: ignore[arg-type]  # that it may refuse
+    except ValueError:
+        return False
+    return True
+
+
+def jsonl(result: Result[object], *, is_plain: bool = False) -> str:
+    """One line of ``--format jsonl``.
+
+    Args:
+        result: the record.
+        is_plain: whether it is known that there are no values of other types than JSON's, see
+            `are_plain`.
+
+    Raises:
+        TypeError: a value in it has no form in JSON.
 
     >>> jsonl(Result(0, 3, 9, seconds=0.25, worker="here:1"))[:-1]
     '{"id": 0, "input": 3, "result": 9, "attempts": 1, "seconds": 0.25, "worker": "here:1"}'
@@ -68,24 +126,19 @@ def jsonl(result: Result[object]) -> str:
         "seconds": round(result.seconds, 6),
         "worker": result.worker,
     }
-    return dumps(record) + "\n"
+    return dumps(record, is_plain=is_plain) + "\n"
 
 
-def dumps(record: dict[str, object]) -> str:
-    """JSON, in which what JSON does not know stands as its `str`."""
-    try:
-        return json.dumps(record, default=str, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):  # keys that are no strings, a cycle, NaN
-        plain = {key: value if _is_json(value) else str(value) for key, value in record.items()}
-        return json.dumps(plain)
+def dumps(record: dict[str, object], *, is_plain: bool = False) -> str:
+    """A record as strict JSON; arguments and errors as for `jsonl`."""
+    if is_plain or are_plain([record]):
+        try:
+            return json.dumps(record, allow_nan=False)
+        except (TypeError, ValueError, RecursionError):  # sets, bytes, NaN, a key, a cycle
+            pass
+    from dq import forms  # here: few results need it
 
-
-def _is_json(value: object) -> bool:
-    try:
-        json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError, RecursionError):
-        return False
-    return True
+    return json.dumps(forms.form_of(record), allow_nan=False)
 
 
 def failed(

@@ -206,14 +206,24 @@ def _lines_of(row: Row, output: str, given: str | None) -> Iterator[str]:
         yield outcome.blob.decode()
     else:
         for place, result in enumerate(_results(outcome, output)):
-            yield outputs.dumps({"id": row.start + place, **result, **common}) + "\n"
+            yield _line({"id": row.start + place, **result, **common})
+
+
+def _line(record: dict[str, object]) -> str:
+    """A record; without its result, where that has no form in JSON."""
+    try:
+        return outputs.dumps(record) + "\n"
+    except TypeError:
+        rest = {key: value for key, value in record.items() if key != "result"}
+        return outputs.dumps(rest) + "\n"
 
 
 def _results(done: Done, output: str) -> list[dict[str, object]]:
     """What there is of each task's result. Unpickled are only standard data types: a journal may
     come from somebody else."""
-    if output == "text":
-        return _texts(done)
+    if output in outputs.TEXTS:
+        texts = outputs.read_text(output, done.blob, done.count)
+        return [{}] * done.count if texts is None else [{"result": text} for text in texts]
     blob, seconds = done.blob, [None] * done.count
     if output == "results":
         blob, seconds = safe_loads(blob)  # type: ignore[misc]  # what a worker made of it
@@ -222,14 +232,6 @@ def _results(done: Done, output: str) -> list[dict[str, object]]:
         result = {} if isinstance(value, inputs.Bad) else {"result": value}
         results.append(result | ({} if took is None else {"seconds": round(took, 6)}))
     return results
-
-
-def _texts(done: Done) -> list[dict[str, object]]:
-    text = done.blob.decode()
-    values = text[:-1].split("\n") if done.count > 1 else [text[:-1]]
-    if len(values) != done.count:  # of more than one line: no telling whose they are
-        return [{}] * done.count
-    return [{"result": value} for value in values]
 
 
 def recover(path: str, new: str) -> Contents:

@@ -77,7 +77,6 @@ PAUSE = 3  # or so many times what such a report takes, where the master is far 
 BRIEF = 1e-6  # seconds; of tasks shorter than this only each SPAN_OF_BRIEF-th is announced
 SPAN_OF_BRIEF = 64
 IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
-TIMED = ("jsonl", "results")  # forms of results that have their seconds with them
 TO_CODE = 5.0  # seconds that a task with a time limit has besides: to unpickle, to encode results
 
 
@@ -296,7 +295,7 @@ class Program:
             self.call = _awaiting(self.call, loop)
         else:
             self.call = self._trying(self.call, loop)
-        self.timed = spec.output in TIMED
+        self.timed = spec.output in outputs.TIMED
         self.brief = False  # whether its tasks have turned out to be very short
 
     def _trying(self, call: Callable[[object], object], loop: Loop) -> Callable[[object], object]:
@@ -938,13 +937,13 @@ def _settle(
         value = finish(cast("Awaitable[object]", value))
     except BaseException as raised:  # the task's
         return [Failed(describe(raised))]
-    again: object = (value, seconds) if form in TIMED else value
+    again: object = (value, seconds) if form in outputs.TIMED else value
     return encode(form, start, items, [again], attempt, worker, limit, finish)
 
 
 def _value(form: str, result: object) -> tuple[object, float]:
     """A result without its seconds, and those."""
-    return cast("tuple[object, float]", result) if form in TIMED else (result, 0.0)
+    return cast("tuple[object, float]", result) if form in outputs.TIMED else (result, 0.0)
 
 
 def _check_run(form: str, blob: bytes, results: list[object]) -> None:
@@ -968,7 +967,7 @@ def is_suspicious(form: str, blob: bytes) -> bool:
     >>> is_suspicious("text", f"{map(str, [])}".encode()), is_suspicious("text", b"1\\n2\\n")
     (True, False)
     """
-    if form in ("text", "jsonl"):
+    if outputs.is_command(form):
         return b" at 0x" in blob or b"<_io." in blob
     return b"builtins" in blob or b"itertools" in blob
 
@@ -992,8 +991,8 @@ def _blob(
 ) -> tuple[bytes, float]:
     if form == "values":
         return inputs.dump(results, apart=False), 0.0
-    if form == "text":
-        return "".join([f"{value}\n" for value in results]).encode(errors="backslashreplace"), 0.0
+    if form in outputs.TEXTS:
+        return outputs.text(form, results), 0.0
     pairs = cast("list[tuple[object, float]]", results)  # as timed slots have them
     seconds = [took for _, took in pairs]
     if form == "jsonl":

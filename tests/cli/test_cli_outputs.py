@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,22 @@ def test_jsonl_is_a_record_for_each_task(project: Path) -> None:
     assert bad["error"]["type"] == "ValueError"
     assert bad["error"]["message"] == "seven"
     assert 'raise ValueError("seven")' in bad["error"]["traceback"]
+
+
+def test_a_value_without_a_form_in_json_fails_its_task_alone(project: Path) -> None:
+    source = """
+        import collections
+        Point = collections.namedtuple("Point", "x y")
+        def f(n):
+            return {1: object(), 2: {n}, 3: float("nan"), 4: Point(n, b"")}[n]
+    """
+    (project / "odd.py").write_text(textwrap.dedent(source))
+    done = dq("run", "odd:f", "1", "2", "3", "4", "-f", "jsonl", "-w", "1", cwd=project)
+    failed, *rest = map(json.loads, done.stdout.splitlines())
+    assert done.returncode == 1
+    assert failed["error"]["type"] == "TypeError"
+    assert "object has no form in JSON" in failed["error"]["message"]
+    assert [record["result"] for record in rest] == [[2], None, {"x": 4, "y": {"base64": ""}}]
 
 
 def test_results_come_in_input_order(gates: Path) -> None:

@@ -18,7 +18,7 @@ LAYERS = [
     {"naming", "hints"},
     {"errors", "light"},
     {"records", "screen", "spans", "units", "system", "logs", "lazy", "batching", "sqlitefile"}
-    | {"roster", "unpickling"},
+    | {"roster", "forms", "unpickling"},
     {"references"},
     {"by_value"},
     {"board", "certs", "digests", "inputs", "keys", "tasks", "tls"},
