@@ -37,12 +37,12 @@ from dq.tls import settings
 @options.tls
 @options.debug
 def bench(**given: Any) -> None:
-    """Measure dq on this machine, or the way to a master that is serving.
+    """Measure dq on this machine, or the connection to a master that is serving.
 
-    Without --server: how soon a first result is there, no-op tasks a second, how long one task
-    takes there and back, bytes a second. With --server: the same network without dq, a call of a
-    plain client, an exchange of a worker, bytes a second; no task is put on its queues, and none
-    taken. What others do on the machine, or with the master, shows in the figures.
+    Without --server: the time to the first result, no-op tasks a second, the round trip of one
+    task, bytes a second. With --server: a TCP connect, a call of a plain client, an exchange of a
+    worker, bytes a second; this neither puts tasks on the master's queues nor takes any. Other
+    programs on the machine, and others who use the master, affect the figures.
 
     \b
       dq bench

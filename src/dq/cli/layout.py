@@ -19,7 +19,7 @@ SERVICE_PORTS = ("tcp://", "udp://", "sctp://")  # how a service's port begins, 
 NAMES_WIDTH = 26  # at most: longer names have their text on the next line
 
 EXIT_CODES = {
-    0: "every task succeeded",
+    0: "success",
     1: "a task failed",
     2: "usage",
     3: "cannot connect, bind or authenticate",
@@ -102,10 +102,9 @@ class Command(click.Command):
         codes = ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
         formatter.write_paragraph()
         formatter.write_text(f"Exit codes: {codes}.")
-        formatter.write_text(
-            f"Environment: {prefix}_OPTION sets --option ({prefix}_DEBUG=1); DQ_AUTHKEY or"
-            " DQ_AUTHKEY_FILE the key."
-        )
+        key = any(param.name == "authkey" for param in self.params)
+        end = "; DQ_AUTHKEY or DQ_AUTHKEY_FILE the key." if key else "."
+        formatter.write_text(f"Environment: {prefix}_OPTION sets --option ({prefix}_DEBUG=1){end}")
 
 
 def _show_all(ctx: click.Context, param: click.Parameter, value: bool) -> None:

@@ -53,7 +53,7 @@ from dq.tls import settings
 @options.quiet
 @options.debug
 def worker(**given: Any) -> None:
-    """Take tasks from a master, call its function, send results back; until it has finished.
+    """Take tasks from a master, call its function and send results back, until it has finished.
 
     \b
       dq worker --server 10.0.0.2
@@ -119,9 +119,9 @@ def _work(supervisor: Supervisor, stages: Stages, given: dict[str, Any]) -> None
 def keygen(
     file: str | None, force: bool, tls: str | None, host: tuple[str, ...], debug: bool
 ) -> None:
-    """Write a fresh random key to FILE, readable by you alone.
+    """Write a new random key to FILE, which only you can read.
 
-    Without FILE it goes where every dq command looks for it. Copy the file to each machine.
+    Without FILE, write it to where every dq command looks for it. Copy that file to each machine.
     """
     if tls is not None:
         if file is not None:
