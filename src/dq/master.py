@@ -223,7 +223,6 @@ class Master:
         # What only this user's processes can reach needs none.
         self._tls = settings(tls, tls_cert, tls_key, tls_ca) if self._listens else PLAIN
         default = self._default_spec(task) if task is not None else None
-        self._has_no_task = task is None
         loads = LOADS[pickle]
         self.queues = Queues(
             default=default,
@@ -395,7 +394,7 @@ class Master:
         address = self.address
         assert not isinstance(address, str)
         command = f"dq worker --server {transport.show(transport.outside(*address))}"
-        if self.queues.presence.only_plain and self._has_no_task:
+        if self.queues.presence.needs_task():
             command += " --task TASK"
         if self._tls.mode == "certs":
             command += " --tls-cert FILE --tls-key FILE --tls-ca FILE"

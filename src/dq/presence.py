@@ -13,9 +13,11 @@ from dq.records import printable
 from dq.roster import LOOK, Note, Roster, Worker, ranges, tasks_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
     from dq.queues import Peer, Queues
+
+TOGETHER = 2.0  # seconds within which the connections of a worker that is killed end
 
 
 def _nothing() -> None:
@@ -41,6 +43,7 @@ class Presence:
         self._said_lack = False
         self._look_at = 0.0
         self._groups: dict[str, dict[int, Holder]] = {}
+        self._lost: dict[str, tuple[float, int]] = {}  # by group: when, and how many tasks
 
     def meet(self, holder: Holder) -> None:
         """A connection of one of dq's own workers has said whose it is."""
@@ -73,21 +76,35 @@ class Presence:
         """A connection has ended, whoever's; before its leases are taken back."""
         if self._q.stopping:
             return  # which is why it has
-        holder = peer.holder
+        holder, now = peer.holder, self._q.clock()
         if holder.id in self._roster.workers:
             leases = self._leases(holder.group) if holder.group else peer.inputs_held
-            unfinished = sum(lease.stop - lease.next for lease in leases)
-            self._roster.leave(holder.id, unfinished, self._q.clock())
+            unfinished = _count(leases) + self._lost_lately(holder.group, now)
+            self._roster.leave(holder.id, unfinished, now)
+        elif holder.counts:
+            unfinished = _count(self._leases_of(holder)) + self._lost_lately(holder.group, now)
+            self._lost[holder.group] = now, unfinished
         group = self._groups.get(holder.group, {})
         group.pop(holder.id, None)
         if not group:
             self._groups.pop(holder.group, None)
+            self._lost.pop(holder.group, None)
+
+    def _lost_lately(self, group: str, now: float) -> int:
+        """Tasks that a worker's processes had when their connections ended, a moment before its
+        own: with a worker that is killed, all of them end at about the same time."""
+        at, count = self._lost.get(group, (0.0, 0))
+        return count if now - at < TOGETHER else 0
 
     def lacks_task(self, peer: Peer) -> bool:
         """Whether there are tasks, or will be no others than those, for which neither the master
         nor this worker has a function."""
+        return not peer.has_default and self.needs_task()
+
+    def needs_task(self) -> bool:
+        """Whether workers have to know what to do with the tasks that there are."""
         line = self._q.lines.get(PLAIN)
-        if line is None or line.spec.ref is not None or peer.has_default:
+        if line is None or line.spec.ref is not None:
             return False
         return self.only_plain or line.job.has_more
 
@@ -108,10 +125,10 @@ class Presence:
 
     def _look_for_lack(self) -> None:
         """Say it of a plain client's tasks that nobody here can do."""
-        line = self._q.lines.get(PLAIN)
+        line, workers = self._q.lines.get(PLAIN), self._roster.workers.values()
         if line is None or line.spec.ref is not None or not line.job.has_more:
             return
-        if not any(worker.has_task for worker in self._roster.workers.values()):
+        if workers and not any(worker.has_task for worker in workers):
             self._say_lack("nothing says what to call with the tasks that clients have put")
 
     def _say_lack(self, text: str) -> None:
@@ -136,10 +153,17 @@ class Presence:
         return f"{end} ({setting('timeout')} would bound that)"
 
     def _leases(self, group: str, name: str = "") -> list[Lease]:
-        board = self._q.board
         return [
-            board.leases[id]
+            lease
             for holder in self._groups.get(group, {}).values()
             if name in ("", holder.name)
-            for id in board.held[holder.id]
+            for lease in self._leases_of(holder)
         ]
+
+    def _leases_of(self, holder: Holder) -> list[Lease]:
+        board = self._q.board
+        return [board.leases[id] for id in board.held.get(holder.id, ())]
+
+
+def _count(leases: Iterable[Lease]) -> int:
+    return sum(lease.stop - lease.next for lease in leases)

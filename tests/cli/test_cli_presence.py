@@ -186,7 +186,7 @@ def test_a_task_at_either_end_will_do(which: str, project: Path) -> None:
 
 
 def test_tasks_that_nobody_knows_what_to_do_with_are_told(project: Path) -> None:
-    with serving(cwd=project, env=ENV) as (master, port):
+    with serving("-w", "1", cwd=project, env=ENV) as (master, port):
         plain(port, "tasks.put(3)", key=KEY)
         master.wait_for(
             "^dq: nothing says what to call with the tasks that clients have put; start dq master"

@@ -21,6 +21,7 @@ from dq.queues import PLAIN, Queues
 from dq.records import Done, Failed, Failure
 from dq.tasks import JobSpec, TaskRef
 from dq.transport import PROTOCOL, Channel
+from support import wait_until
 
 T = TypeVar("T")
 SQUARE = TaskRef("module", "app", "square")
@@ -590,14 +591,20 @@ def test_a_stopped_process_is_told_with_what_it_keeps(place: Place) -> None:
     ]
 
 
-def test_what_a_worker_leaves_is_told(place: Place) -> None:
+@pytest.mark.parametrize("first", ["supervisor", "slot"])
+def test_what_a_worker_leaves_is_told(place: Place, first: str) -> None:
     queues = place.queues()
     own(queues, [7])
     supervisor, worker = place.join(queues), place.join(queues)
     supervisor.hello(role="supervisor")
     worker.hello()
     worker.exchange()
-    supervisor.leave()
+    leaving = {"supervisor": supervisor.leave, "slot": worker.leave}
+    with ThreadPoolExecutor(2) as both:  # a slot's leaving waits for its supervisor's word
+        done = both.submit(leaving.pop(first))
+        wait_until(lambda: len(queues.presence._groups["g"]) == 1)
+        both.submit(leaving.popitem()[1])
+        done.result(10)
     assert told(queues)[1:] == [
         "worker h:1 left with 1 task unfinished, for others to do; it was the last one"
     ]
