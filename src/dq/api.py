@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from dq import allow as patterns
@@ -12,6 +13,8 @@ from dq import keys, tasks, units
 from dq.errors import UsageError
 from dq.master import Master, Options, StrPath, checked, values_of, values_or_errors
 from dq.processes import GRACE
+from dq.progress import Report
+from dq.screen import forwarder_beside_bar
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function
 from dq.tls import settings
@@ -34,6 +37,7 @@ def run(
     return_exceptions: bool = False,
     journal: StrPath | None = None,
     retry_failed: bool = False,
+    progress: bool | Report = False,
     **options: Unpack[Options],
 ) -> list[T]:
     """Call a function with each input in worker processes of this machine.
@@ -45,6 +49,7 @@ def run(
         return_exceptions: put a `TaskError` in the place of each failed task's value instead of
             raising the first one.
         journal, retry_failed: a file to continue from, as for `Master.map`.
+        progress: show how far it is, or tell a function, as for `Master.map`.
         options: as for `Master`.
 
     Returns:
@@ -59,8 +64,9 @@ def run(
     [6, 24, 120]
     """
     tasks.refuse_while_importing()
-    with Master(workers=_count(workers=workers), **options) as master:
-        return _collect(master, task, inputs, return_exceptions, journal, retry_failed)
+    master = Master(workers=_count(workers=workers), **options)
+    with _beside_bar(master, progress), master:
+        return _collect(master, task, inputs, return_exceptions, journal, retry_failed, progress)
 
 
 @overload
@@ -75,6 +81,7 @@ def run_master(
     return_exceptions: bool = ...,
     journal: StrPath | None = ...,
     retry_failed: bool = ...,
+    progress: bool | Report = ...,
     maxsize: int = ...,
     redeliver: bool = ...,
     pickle: str = ...,
@@ -94,6 +101,7 @@ def run_master(
     return_exceptions: bool = ...,
     journal: StrPath | None = ...,
     retry_failed: bool = ...,
+    progress: bool | Report = ...,
     maxsize: int = ...,
     redeliver: bool = ...,
     pickle: str = ...,
@@ -112,6 +120,7 @@ def run_master(
     return_exceptions: bool = False,
     journal: StrPath | None = None,
     retry_failed: bool = False,
+    progress: bool | Report = False,
     maxsize: int = 0,
     redeliver: bool = True,
     pickle: str = "safe",
@@ -128,8 +137,8 @@ def run_master(
         port: TCP port; 0 for a free one, which is logged.
         authkey: the shared key; None to look where ``dq`` does.
         workers: task processes to start on this machine as well.
-        return_exceptions, journal, retry_failed, maxsize, redeliver, pickle, options: as for `run`
-            and `Master`.
+        return_exceptions, journal, retry_failed, progress, maxsize, redeliver, pickle, options: as
+            for `run` and `Master`.
 
     Returns:
         The values, in the inputs' order; None without inputs.
@@ -143,7 +152,7 @@ def run_master(
         raise UsageError("inputs without a task: give the function to call with them")
     if inputs is None and journal is not None:
         raise UsageError("a journal without inputs: it is of the outcomes of inputs")
-    with Master(
+    master = Master(
         task,
         host=host,
         port=port,
@@ -153,12 +162,13 @@ def run_master(
         redeliver=redeliver,
         pickle=pickle,
         **options,
-    ) as master:
+    )
+    with _beside_bar(master, progress), master:
         log.info("serving on %s", master.serves_on)
         if inputs is None or task is None:
             master.wait()
             return None
-        return _collect(master, task, inputs, return_exceptions, journal, retry_failed)
+        return _collect(master, task, inputs, return_exceptions, journal, retry_failed, progress)
 
 
 def run_worker(
@@ -266,6 +276,20 @@ def _count(**given: int | None) -> int:
     return number
 
 
+@contextlib.contextmanager
+def _beside_bar(master: Master, progress: bool | Report) -> Iterator[None]:
+    """Have what local tasks print make room for a bar, where one is shown on a terminal."""
+    forwarder = forwarder_beside_bar(quiet=progress is not True)
+    if forwarder is None:
+        yield
+        return
+    master.stderr = forwarder.open
+    try:
+        yield
+    finally:
+        forwarder.close()
+
+
 def _collect(
     master: Master,
     task: str | Callable[..., T],
@@ -273,13 +297,17 @@ def _collect(
     return_exceptions: bool,
     journal: StrPath | None,
     retry_failed: bool,
+    progress: bool | Report,
 ) -> list[T]:
-    job = master.open_call(task, inputs, "values", journal, retry_failed, reader_feeds=True)
+    job = master.open_call(
+        task, inputs, "values", journal, retry_failed, reader_feeds=True, progress=progress
+    )
     values: list[object] = []
-    if not return_exceptions:
-        for some in values_of(job, ordered=True):
-            values += some
-    else:
-        for record in job.ordered():
-            values += values_or_errors(job.line, record)
+    with job.shown_to_the_end():
+        if not return_exceptions:
+            for some in values_of(job, ordered=True):
+                values += some
+        else:
+            for record in job.ordered():
+                values += values_or_errors(job.line, record)
     return values  # type: ignore[return-value]  # the function's

@@ -26,7 +26,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
@@ -38,6 +38,7 @@ from dq.lines import Line, results_of
 from dq.manager import LOADS, Registry, Server
 from dq.naming import setting
 from dq.processes import GRACE, Child
+from dq.progress import Progress, Report, check_progress
 from dq.queues import Queues
 from dq.records import Failed, Recorded, Result
 from dq.supervisor import Plan, Supervisor
@@ -462,6 +463,7 @@ class Master:
         ordered: bool = True,
         journal: StrPath | None = None,
         retry_failed: bool = False,
+        progress: bool | Report = False,
     ) -> Iterator[T]:
         """Call a function with each input; the values come in the inputs' order, or as soon as
         they are there.
@@ -475,6 +477,9 @@ class Master:
             journal: a file that each outcome is written to before you see it; the same call again
                 continues where this one stopped.
             retry_failed: run the tasks again that have failed in the journal.
+            progress: True shows a bar, in a terminal or a notebook, else a line now and then; a
+                function is called with how many tasks are done, how many inputs there are (None
+                while that is not known) and how many tasks have failed, as outcomes come.
 
         Raises:
             TaskError: a task failed; raised instead of its value.
@@ -483,7 +488,7 @@ class Master:
             InputChanged: an input is not what it was when the journal was written.
             OutputError: the journal cannot be written.
         """
-        job = self.open_call(task, inputs, "values", journal, retry_failed)
+        job = self.open_call(task, inputs, "values", journal, retry_failed, progress=progress)
         return _chained(job, cast("Batches[T]", lambda: values_of(job, ordered)))
 
     def stream(
@@ -493,12 +498,13 @@ class Master:
         *,
         journal: StrPath | None = None,
         retry_failed: bool = False,
+        progress: bool | Report = False,
     ) -> Iterator[Result[T]]:
         """Call a function with each input; a `Result` for each comes as soon as it is there, or
         on disk in the journal. Arguments and errors as for `map`, except that failures are not
         raised.
         (A record takes the master half a microsecond, a value by `map` a tenth.)"""
-        job = self.open_call(task, inputs, "results", journal, retry_failed)
+        job = self.open_call(task, inputs, "results", journal, retry_failed, progress=progress)
         return _chained(job, cast("Batches[Result[T]]", lambda: _results(job)))
 
     def open_call(
@@ -510,18 +516,22 @@ class Master:
         retry_failed: bool,
         *,
         reader_feeds: bool = False,
+        progress: bool | Report = False,
     ) -> Job:
         """Start a job with values for inputs; arguments as for `map` and `open`."""
         self.check_process()
+        check_progress(progress)
         self._check(task)
         ref, init = self.refer(task)
         opened = self.open_journal(
             journal, ref, kind="values", output=output, retry_failed=retry_failed, function=task
         )
         try:
-            return self.open(
+            job = self.open(
                 ref, source, init=init, output=output, journal=opened, reader_feeds=reader_feeds
             )
+            job.show_progress(progress, len(source) if isinstance(source, Sized) else None)
+            return job
         except BaseException:
             if opened is not None:
                 opened.close()
@@ -711,6 +721,8 @@ class Job:
         self._halted = False
         self._come: deque[Recorded] = deque()  # read, and not passed on yet
         self._early: dict[int, Recorded] = {}  # those that wait for an earlier one, by their start
+        self.on_records: Callable[[list[Recorded]], None] | None = None  # told of those that came
+        self._progress: Progress | None = None
 
     def feed(self) -> None:
         """Read the inputs; what their iterator raises is raised again by `records`."""
@@ -731,6 +743,8 @@ class Job:
             self._master.queues.read_ahead(self.line)
             timeout = 0.0
         records = self._master.queues.read(self.line, timeout)
+        if records and self.on_records is not None:
+            self.on_records(records)
         if self._aborted is not None:
             self._come.extend(records or ())
             raise self._aborted
@@ -779,6 +793,42 @@ class Job:
     def abandon(self) -> None:
         """Have the job forgotten soon, from wherever the garbage collector runs."""
         self._master.queues.abandon(self.line)
+        if self._progress is not None:
+            self._progress.abandon()
+
+    def show_progress(self, wanted: bool | Report, size: int | None) -> None:
+        """Show how far it is, or tell a function, until `shown_to_the_end` or `abandon`.
+
+        Args:
+            wanted: a function, or whether to show it.
+            size: how many inputs there are, where that is known.
+        """
+        if wanted is False:
+            return
+        job, replay = self.line.job, self.line.replay
+        progress = self._progress = Progress(
+            lambda: job.next + job.uncut if job.ended else size,
+            report=None if wanted is True else wanted,
+            asked=True,
+            known=replay.left if replay is not None else 0,
+        )
+        self.on_records = progress.take
+        progress.start()
+
+    @contextlib.contextmanager
+    def shown_to_the_end(self) -> Iterator[None]:
+        """See to it that progress ends with what is done within, unless nobody wants that any
+        more."""
+        try:
+            yield
+        except GeneratorExit:
+            raise
+        except BaseException:
+            if self._progress is not None:
+                self._progress.stop()
+            raise
+        if self._progress is not None:
+            self._progress.finish(self.line.job.counts.dropped)
 
     def ordered(self) -> Iterator[Recorded]:
         """Records in the inputs' order."""
@@ -804,6 +854,8 @@ class Job:
     def left(self) -> list[Recorded]:
         """What came and was not passed on, in the inputs' order, of a run that ends early."""
         unread = self._master.queues.unread(self.line)
+        if unread and self.on_records is not None:
+            self.on_records(unread)
         records = [*self._come, *self._early.values(), *unread]
         self._come.clear()
         self._early.clear()
@@ -824,7 +876,8 @@ def _chained(job: Job, batches: Batches[T]) -> Iterator[T]:
     def run() -> Iterator[Iterable[T]]:
         try:
             yield ()  # from here on `finally` is sure to run
-            yield from batches()
+            with job.shown_to_the_end():
+                yield from batches()
         finally:
             job.abandon()
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
+from dq.errors import UsageError
+from dq.records import Failed, Recorded
 from dq.screen import TICK, screen, takes_bar
 from dq.units import human_duration
 
 LINES = 30.0  # seconds between two lines where there is no terminal
 WIDEST = 30  # cells of the bar
 
-Report = Callable[[int, "int | None", int], object]  # told how many are done, of how many, failed
+# Told how many are done, of how many as far as that is known, and how many have failed.
+Report = Callable[[int, "int | None", int], object]
 
 
 class Progress:
@@ -22,6 +25,8 @@ class Progress:
         total: how many inputs there are, as far as that is known.
         quiet: show nothing.
         report: called in place of showing anything.
+        asked: whether somebody has asked for it, and is to be told the end in any case.
+        known: tasks before this one that had an outcome when the run began, about.
     """
 
     def __init__(
@@ -30,17 +35,21 @@ class Progress:
         *,
         quiet: bool = False,
         report: Report | None = None,
+        asked: bool = False,
+        known: int = 0,
     ) -> None:
         self.done = 0
         self.failed = 0
         self.skipped = 0
-        self._known = 0  # outcomes that were on record before
+        self._known = known
+        self._replayed = 0  # outcomes that were on record before
         self._total = total
+        self._asked = asked
         self._report = report
         self._quiet = quiet
         self.has_bar = not quiet and report is None and takes_bar()
         self._started = self._said = time.monotonic()
-        self._ended = threading.Event()
+        self._ended = False
         self._ticker: threading.Thread | None = None
 
     @property
@@ -60,13 +69,17 @@ class Progress:
         self._ticker = threading.Thread(target=self._tick, name="dq-progress", daemon=True)
         self._ticker.start()
 
-    def add(self, done: int = 0, *, failed: int = 0, skipped: int = 0, known: bool = False) -> None:
-        """So many more inputs have an outcome; `known` where they had it when the run began."""
-        self.done += done
-        self.failed += failed
-        self.skipped += skipped
-        if known:
-            self._known += done + failed + skipped
+    def take(self, records: Sequence[Recorded]) -> None:
+        """Count outcomes that have come."""
+        for record in records:
+            if not isinstance(record.outcome, Failed):
+                self.done += record.batch.count
+            elif record.outcome.is_unreadable:
+                self.skipped += 1
+            else:
+                self.failed += 1
+            if record.batch.start < self._known:
+                self._replayed += record.batch.count
         if self._report is not None:
             self._report(self.done, self._known_total(), self.failed)
 
@@ -74,7 +87,7 @@ class Progress:
         """Say how it went, where a bar was shown, something failed, or outcomes came too late: of
         tasks that were given to others meanwhile, and had theirs."""
         self.stop()
-        worth_it = self.has_bar or self.failed or self.skipped or late
+        worth_it = self.has_bar or self._asked or self.failed or self.skipped or late
         if self._quiet or self._report is not None or not worth_it:
             return
         parts = [f"{self.done} done in {human_duration(time.monotonic() - self._started)}"]
@@ -85,33 +98,53 @@ class Progress:
 
     def stop(self) -> None:
         """Show nothing any more."""
-        self._ended.set()
+        self._ended = True
         if self._ticker is not None:
             self._ticker.join()
             self._ticker = None
-        if self.has_bar:
-            screen.hide()
+
+    def abandon(self) -> None:
+        """Show nothing any more soon, from wherever the garbage collector runs: it waits for no
+        lock and no thread."""
+        self._ended = True
 
     def _tick(self) -> None:
-        while not self._ended.wait(TICK):
+        while not self._ended:
+            time.sleep(TICK)
+            if self._ended:
+                break
             if self.has_bar:
                 screen.tick()
             elif time.monotonic() - self._said >= LINES:
                 self._said = time.monotonic()
                 screen.say(f"dq: {', '.join(self._parts())}")
+        if self.has_bar:
+            screen.hide()
 
     def _bar(self, width: int) -> str:
         return draw(self.count, self._known_total(), self._parts(), width)
 
     def _parts(self) -> list[str]:
         seconds = time.monotonic() - self._started
-        rate = (self.count - self._known) / seconds if seconds > 0 else 0.0
+        rate = (self.count - self._replayed) / seconds if seconds > 0 else 0.0
         return describe(self.count, self.done, self._known_total(), rate, self.failed, self.skipped)
 
     def _known_total(self) -> int | None:
         """How many inputs there are; None once there turn out to be more."""
         total = self._total()
         return None if total is None or total < self.count else total
+
+
+def check_progress(wanted: object) -> None:
+    """Refuse what is no `progress` argument.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(wanted, bool) and not callable(wanted):
+        raise UsageError(
+            f"progress must be True, False or a function of (done, total, failed), not {wanted!r}"
+        )
 
 
 def describe(

@@ -35,6 +35,7 @@ class Screen:
         self._bar: Callable[[int], str] | None = None  # its text, for so many columns
         self._is_drawn = False
         self._drawn_at = 0.0
+        self._width = 0  # of what was drawn
 
     def show(self, bar: Callable[[int], str]) -> None:
         """Show a bar from now on; it is drawn again by `tick`."""
@@ -66,27 +67,35 @@ class Screen:
     def say(self, line: str) -> None:
         """Write one line, and never fail."""
         with self.room(), contextlib.suppress(OSError, ValueError):
-            print(line, file=sys.stderr, flush=True)
+            if sys.stderr is not None:  # else print() would use standard output
+                print(line, file=sys.stderr, flush=True)
 
     def write(self, data: bytes) -> None:
         """Write whole lines as they are, and never fail."""
         with self.room(), contextlib.suppress(OSError, ValueError):
             sys.stderr.flush()
-            sys.stderr.buffer.write(data)
-            sys.stderr.buffer.flush()
+            if hasattr(sys.stderr, "buffer"):
+                sys.stderr.buffer.write(data)
+            else:  # a notebook's
+                sys.stderr.write(data.decode(errors="backslashreplace"))
+            sys.stderr.flush()
 
     def _draw(self) -> None:
         if self._bar is None or not _is_in_foreground():
             return
         text = self._bar(max(columns() - MARGIN, 10))
-        self._put(ERASE + text)
-        self._is_drawn = True
+        self._put(self._eraser() + text)
+        self._is_drawn, self._width = True, len(text)
         self._drawn_at = time.monotonic()
 
     def _erase(self) -> None:
         if self._is_drawn:
-            self._put(ERASE)
+            self._put(self._eraser())
             self._is_drawn = False
+
+    def _eraser(self) -> str:
+        """What takes away what was drawn: a notebook has no escapes for that."""
+        return f"\r{' ' * self._width}\r" if _is_notebook() else ERASE
 
     def _put(self, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):  # the terminal has gone
@@ -98,11 +107,18 @@ screen = Screen()
 
 
 def takes_bar() -> bool:
-    """Whether standard error is a terminal on which a line can be erased, and somebody looks."""
+    """Whether standard error is a terminal on which a line can be erased, or a notebook's, and
+    somebody looks."""
+    if _is_notebook():
+        return True
     if sys.stderr is None or not sys.stderr.isatty():
         return False
     in_ci = os.environ.get("CI", "").lower() not in ("", "0", "false")
     return not in_ci and os.environ.get("TERM") != "dumb"
+
+
+def _is_notebook() -> bool:
+    return type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
 
 
 def columns() -> int:

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from refusals import assert_refused
-from terminal_session import Terminal
 
 from dq import QueueManager
 from support import DQ, dq, run, serving
+from support.terminal import Terminal
 
 KEYS = {
     "option": "key from the option",

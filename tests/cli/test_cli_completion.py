@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from terminal_session import Terminal
 
 from support import dq, run
+from support.terminal import Terminal
 
 APP = "import os\n\n\ndef square(x):\n    return x * x\n\n\nasync def squeeze(x):\n    return x\n"
 

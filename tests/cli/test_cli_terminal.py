@@ -9,10 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from terminal_session import Terminal
 
 import dq as package
 from support import DQ, dq, python, run
+from support.terminal import Terminal
 
 # Waits for its input's file, so that a test can look at the bar meanwhile.
 STAY = """

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from dq import progress, screen
 from dq.progress import Progress, describe, draw
+from dq.records import Batch, Done, Failed, Failure, Recorded
 from dq.screen import ERASE, Forwarder, Screen
 from support import wait_until
 
@@ -40,6 +41,21 @@ class Clock:
 
     def monotonic(self) -> float:
         return self.now
+
+
+def outcomes(outcome: int | Failed, start: int = 0) -> list[Recorded]:
+    """A record of so many tasks that returned, or of one that failed."""
+    done = Done(outcome, b"") if isinstance(outcome, int) else outcome
+    return [Recorded(Batch("j", start, done.count, b""), done, 1, "here:1")]
+
+
+class Cell(Terminal):
+    """A notebook's standard error: no terminal, and no escapes."""
+
+    __module__ = "ipykernel.iostream"
+
+    def isatty(self) -> bool:
+        return False
 
 
 @pytest.fixture
@@ -134,16 +150,16 @@ def test_a_total_that_is_too_small_is_none(terminal: Terminal, clock: Clock) -> 
     """A file may grow while it is read."""
     shown = Progress(lambda: 3)
     clock.now += 1
-    shown.add(5)
+    shown.take(outcomes(5))
     assert shown._bar(80) == "5 done, 5/s"
 
 
 def test_what_was_known_before_does_not_count_for_the_rate(
     terminal: Terminal, clock: Clock
 ) -> None:
-    shown = Progress(lambda: 1000)
-    shown.add(900, known=True)
-    shown.add(10)
+    shown = Progress(lambda: 1000, known=900)
+    shown.take(outcomes(900))
+    shown.take(outcomes(10, start=900))
     clock.now += 10
     assert shown._bar(80).endswith("910 of 1000, 1/s, 1m30s left")
 
@@ -172,6 +188,21 @@ def test_a_terminal_sees_a_bar_at_most_five_times_a_second(
         clock.now += 0.05
         own.tick()
     assert 20 <= terminal.getvalue().count("BAR") <= 26
+
+
+def test_a_notebook_has_a_bar_of_plain_text(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = Cell()
+    monkeypatch.setattr(screen, "sys", SimpleNamespace(stderr=cell))
+    shown = Progress(lambda: 4, asked=True)
+    shown.start()
+    shown.take(outcomes(1))
+    wait_until(lambda: "1 of 4" in cell.getvalue())
+    shown.finish()
+    assert "\x1b" not in cell.getvalue()
+    last = cell.getvalue().splitlines()[-1]
+    assert re.fullmatch(r"dq: 1 done in \S+", last.rpartition("\r")[2])
 
 
 def test_a_hidden_bar_stays_away(own: Screen, terminal: Terminal) -> None:
@@ -209,7 +240,7 @@ def test_without_a_terminal_a_line_comes_now_and_then(
     monkeypatch.setattr(progress, "LINES", 0.05)
     shown = Progress(lambda: 100)
     shown.start()
-    shown.add(30)
+    shown.take(outcomes(30))
     wait_until(lambda: plain.getvalue().count("\n") >= 2)
     shown.stop()
     assert re.match(r"dq: 30 of 100, \d+/s, .* left\n", plain.getvalue().splitlines(True)[-1])
@@ -218,7 +249,7 @@ def test_without_a_terminal_a_line_comes_now_and_then(
 def test_a_short_run_without_a_terminal_says_nothing(plain: io.StringIO) -> None:
     shown = Progress(lambda: 1)
     shown.start()
-    shown.add(1)
+    shown.take(outcomes(1))
     shown.finish()
     assert plain.getvalue() == ""
 
@@ -227,9 +258,9 @@ def test_what_failed_and_what_was_skipped_is_counted_by_itself(
     plain: io.StringIO, clock: Clock
 ) -> None:
     shown = Progress(lambda: 4)
-    shown.add(1)
-    shown.add(failed=2)
-    shown.add(skipped=1)
+    no = Failure("ValueError", "no")
+    shown.take([*outcomes(1), *outcomes(Failed(no)), *outcomes(Failed(no))])
+    shown.take(outcomes(Failed(Failure("BadInput", "is no JSON"), retry=False)))
     clock.now += 2
     shown.finish(late=1)
     assert plain.getvalue() == "dq: 1 done in 2s, 2 failed, 1 skipped, 1 late outcome dropped\n"
@@ -238,7 +269,7 @@ def test_what_failed_and_what_was_skipped_is_counted_by_itself(
 def test_quiet_is_silent(terminal: Terminal) -> None:
     shown = Progress(lambda: 3, quiet=True)
     shown.start()
-    shown.add(3, failed=1)
+    shown.take(outcomes(3))
     shown.finish()
     assert terminal.getvalue() == ""
 

@@ -62,8 +62,11 @@ class Printer:
         self._given = given
         self._is_jsonl = given["format"] == "jsonl"
         self._shares_terminal = writer.is_terminal
-        self._replayed = job.line.replay.left if job.line.replay is not None else 0
-        self.progress = Progress(self._total, quiet=given["quiet"])
+        known = job.line.replay.left if job.line.replay is not None else 0
+        self.progress = Progress(self._total, quiet=given["quiet"], known=known)
+        job.on_records = self.progress.take
+        self.failed = 0
+        self._skipped = 0
         self._groups = Groups()
         self._written = Spans()  # tasks that have their result in the output
 
@@ -115,14 +118,11 @@ class Printer:
         if self._groups.count > (SHOWN if self._given["quiet"] else 0):
             for line in self._groups.lines():
                 say(line)
-        if self.progress.skipped > SHOWN:
-            say(f"{self.progress.skipped - SHOWN} more inputs were skipped")
+        if self._skipped > SHOWN:
+            say(f"{self._skipped - SHOWN} more inputs were skipped")
+        # What a worker says could not be read is believed once it has been looked at.
+        self.progress.failed, self.progress.skipped = self.failed, self._skipped
         self.progress.finish(self._job.line.job.counts.dropped)
-
-    @property
-    def failed(self) -> int:
-        """How many tasks failed."""
-        return self.progress.failed
 
     def _total(self) -> int | None:
         job = self._job.line.job
@@ -156,15 +156,11 @@ class Printer:
 
     def _take(self, record: Recorded) -> None:
         outcome = record.outcome
-        known = record.batch.start < self._replayed
-        # Counted first: the bar is drawn again with each line.
         if isinstance(outcome, Done):
-            self.progress.add(outcome.count, known=known)
             self._write(record, outcome.blob)
         elif outcome.is_unreadable and (bad := self._why_bad(record)):
-            self._take_bad(record.batch.start, bad, known)
+            self._take_bad(record.batch.start, bad)
         else:
-            self.progress.add(failed=1, known=known)
             self._take_failure(record, outcome)
 
     def _take_rest(self) -> None:
@@ -185,15 +181,16 @@ class Printer:
         [value] = self._job.line.values(record.batch)
         return value.failure if isinstance(value, inputs.Bad) else None
 
-    def _take_bad(self, index: int, failure: Failure, known: bool) -> None:
+    def _take_bad(self, index: int, failure: Failure) -> None:
         text = f"{self._source.place(index)} {failure.message}"
         if not self._given["skip_bad"]:
             raise BadInput(f"{text}; --skip-bad goes on without such lines")
-        self.progress.add(skipped=1, known=known)
-        if self.progress.skipped <= SHOWN:
+        self._skipped += 1
+        if self._skipped <= SHOWN:
             say(f"skipped {text}")
 
     def _take_failure(self, record: Recorded, failed: Failed) -> None:
+        self.failed += 1
         [result] = results_of(self._job.line, record)
         if self._is_jsonl:
             self._write(record, jsonl(result).encode())
