@@ -31,6 +31,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
 from dq import inputs, keys, processes, system, tasks, transport, units
+from dq.apart import checks
 from dq.board import Rules
 from dq.errors import BadTask, ConnectError, MissingModule, Stopped, TaskError, UsageError
 from dq.light import frozen
@@ -947,10 +948,14 @@ def check(task: str | Function, *, unpack: bool = False) -> None:
         BadTask: it cannot be loaded, or called.
     """
     if isinstance(task, str):
-        ref = tasks.parse(task)
-        tasks.check_call(tasks.load(ref), str(ref), unpack=unpack)
+        checks(task, _check_path, task, unpack)
     else:
         tasks.check_call(task, tasks.label_of(task), unpack=unpack)
+
+
+def _check_path(task: str, unpack: bool) -> None:
+    ref = tasks.parse(task)
+    tasks.check_call(tasks.load(ref), str(ref), unpack=unpack)
 
 
 def initial(task: str | Function) -> TaskRef:
@@ -960,6 +965,12 @@ def initial(task: str | Function) -> TaskRef:
         BadTask: it cannot be loaded, called without arguments or sent.
     """
     ref = tasks.refer(task)
-    function = tasks.load(ref) if isinstance(task, str) else task
-    tasks.check_init(function, ref)
+    if isinstance(task, str):
+        checks(str(ref), _check_initial_path, ref)
+    else:
+        tasks.check_init(task, ref)
     return ref
+
+
+def _check_initial_path(ref: TaskRef) -> None:
+    tasks.check_init(tasks.load(ref), ref)

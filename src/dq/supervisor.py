@@ -32,6 +32,7 @@ from dq import logs, naming, processes, system, worker
 from dq.client import Client, backoff
 from dq.errors import (
     AuthenticationFailed,
+    BadTask,
     ConnectError,
     DqError,
     MasterLost,
@@ -172,6 +173,7 @@ class Supervisor:
         self._charges: list[tuple[str, int, int, int, str]] = []  # not yet told to the master
         self._run = ""
         self._hash_seed = processes.hash_seed()  # until a master says which
+        self._overdue = 0  # id of a process that does not come to an end with loading
         self._failures = 0  # processes in a row that ended before they worked
         self._replace_at: list[float] = []
         self._no_room_since: float | None = None
@@ -281,6 +283,7 @@ class Supervisor:
             self._handle(self._events.get(timeout=wait))
         now = time.monotonic()
         self._enforce(now)
+        self._check_loading()
         self._end_left_groups(now)
         self._tell()
         if self._told is not None and self._is_finishing(now):
@@ -454,6 +457,9 @@ class Supervisor:
                 continue
             if state == worker.LOADED:
                 self._failures = 0
+            if state == worker.LOADING and self._is_over_loading(child, now):
+                self._overdue = child.popen.pid
+                continue
             for view in processes.slots(child.cells, self.plan.threads):
                 lease, index, span = view[LEASE], *_under_way(view)
                 if lease and (_is_over(view, DEADLINE, now) or _is_over(view, CODED_BY, now)):
@@ -468,6 +474,23 @@ class Supervisor:
             if child.ended:
                 self._tell()  # before others are given the task
                 _end_group(child)
+
+    def _is_over_loading(self, child: Child, now: float) -> bool:
+        views = processes.slots(child.cells, self.plan.threads)
+        return any(_is_over(view, CODED_BY, now) for view in views)
+
+    def _check_loading(self) -> None:
+        """Give up where a function takes for ever to load: it would in the next process, too.
+
+        Raises:
+            BadTask: it does.
+        """
+        if self._overdue:
+            raise BadTask(
+                f"task process {self._overdue} has not loaded its function in the time limit of"
+                f" a task and {worker.LOAD_EXTRA:g} s more: what a module does when imported has"
+                f" to end ({naming.setting('timeout')})"
+            )
 
     def _await_end(self, child: Child, now: float) -> None:
         """End one that had no more to do, and has not managed to end itself in time."""

@@ -181,7 +181,7 @@ def _load_module(ref: TaskRef) -> ModuleType:
     _importing.what = ref.where
     try:
         return importlib.import_module(ref.where) if ref.kind == "module" else _load_file(ref)
-    except BadTask:
+    except (BadTask, KeyboardInterrupt):
         raise
     except ImportError as error:
         raise _import_error(ref, error) from error

@@ -16,12 +16,14 @@ import os
 import pickle
 import queue
 import random
+import select
 import signal
 import socket
 import sys
 import threading
 import time
 import traceback
+from _thread import start_new_thread
 from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import length_hint
@@ -77,6 +79,7 @@ PAUSE = 3  # or so many times what such a report takes, where the master is far 
 BRIEF = 1e-6  # seconds; of tasks shorter than this only each SPAN_OF_BRIEF-th is announced
 SPAN_OF_BRIEF = 64
 IDLE = 20.0  # seconds that a slot waits for a batch before it asks again
+LOAD_EXTRA = 8.0  # seconds that to load a function may take besides a task's time limit
 TO_CODE = 5.0  # seconds that a task with a time limit has besides: to unpickle, to encode results
 
 
@@ -215,12 +218,12 @@ class Loop:
 
     def close(self) -> None:
         """End the loop as `asyncio.run` does: what tasks have left running is cancelled."""
-        import asyncio
-
         with self._lock:
             loop, self._closing = self._loop, True
         if loop is None:
             return
+        import asyncio
+
         with contextlib.suppress(BaseException):  # it is a task's
             asyncio.run_coroutine_threadsafe(_wind_up(loop), loop).result()
         with contextlib.suppress(RuntimeError):  # closed already
@@ -511,6 +514,8 @@ class Slot:
         """Connect, however often it takes within the patience for that."""
         process = self.process
         started, attempt = time.monotonic(), 0
+        if process.is_patched:  # a fresh one, with sockets as they should be, does better
+            raise Leave(RECYCLE)
         while True:
             try:
                 client = process.connect()
@@ -578,16 +583,17 @@ class Slot:
         # To import the function or to unpickle an input may run anything: until it is known which
         # task is run, it may be any.
         self._tell(grant.lease, grant.start, grant.count)
+        process = self.process
+        self._limit_coding(process.specs[grant.job], LOAD_EXTRA)
         try:
-            process = self.process
             program = process.program(grant.job)
         except BadTask as error:
-            self.view[LEASE] = 0
+            self.view[LEASE] = self.view[CODED_BY] = 0
             return Outcomes(
                 client.run, grant.lease, grant.start, refusal=process.refusal(grant.job, error)
             )
         if process.leaving:  # to load it has taken its time
-            self.view[LEASE] = 0
+            self.view[LEASE] = self.view[CODED_BY] = 0
             return _given_back(client, grant)
         self._limit_coding(program.spec)
         for items, bad in _chunks(program.decoder, grant):
@@ -656,9 +662,9 @@ class Slot:
         if self.process.forked:
             _end_fork(None)
 
-    def _limit_coding(self, spec: JobSpec) -> None:
+    def _limit_coding(self, spec: JobSpec, extra: float = TO_CODE) -> None:
         if spec.timeout is not None:
-            self.view[CODED_BY] = time.monotonic_ns() + int((spec.timeout + TO_CODE) * 1e9)
+            self.view[CODED_BY] = time.monotonic_ns() + int((spec.timeout + extra) * 1e9)
 
     def _run_each(self, call: Callable[[object], object], stop: int) -> None:
         """Call with each input, and tell the supervisor which it is, in 25 ns."""
@@ -1046,6 +1052,8 @@ class Process:
                 self.note(LOADING)
                 try:
                     program = Program(spec, self.config, self.loop)
+                except KeyboardInterrupt as error:  # the module's own: Ctrl-C does nothing here
+                    raise BadTask(f"cannot import {spec.ref}: KeyboardInterrupt") from error
                 finally:
                     self.note(LOADED)
                 self._programs[job] = program
@@ -1131,10 +1139,8 @@ class Process:
         if not self.config.grace:
             _flush()
             os._exit(code)
-        timer = threading.Timer(self.config.grace, _leave_at_once, (code, self.config.grace))
-        timer.daemon = True
         with contextlib.suppress(RuntimeError):  # no more threads: the supervisor ends it, then
-            timer.start()
+            start_new_thread(_leave_in_time, (code, self.config.grace))
         self.loop.close()
         self._forget()
         raise SystemExit(code)
@@ -1200,6 +1206,11 @@ class Process:
         except OSError:
             with self._lock:
                 self._left = 0
+
+    @property
+    def is_patched(self) -> bool:
+        """Whether a task's module has put something else in the place of sockets."""
+        return sys.modules["socket"].__dict__.get("socket") is not socket.socket
 
     def restore_depth(self) -> None:
         """Take back what a task has left of the recursion limit: less than this process needs to
@@ -1287,9 +1298,23 @@ def main() -> NoReturn:
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the supervisor's to understand
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=process.after_fork)
-    threading.Thread(target=process.listen, args=(lifeline,), daemon=True).start()
-    threading.Thread(target=process.monitor, daemon=True).start()
+    _keep_originals()
+    # Unknown to `threading`: a module that patches it, as gevent's does, finds no thread but its
+    # own, as it has to; and no task counts them.
+    start_new_thread(process.listen, (lifeline,))
+    start_new_thread(process.monitor, ())
     process.leave(process.run())
+
+
+def _keep_originals() -> None:
+    """Have dq go on with what these modules have now, whatever a task's module does to them."""
+    kept = {}
+    for module in (select, socket, threading, time):
+        copy = kept[id(module)] = type(module)(module.__name__)
+        copy.__dict__.update(module.__dict__)
+    for name in [name for name in sys.modules if name.startswith("dq.")]:
+        names = sys.modules[name].__dict__
+        names.update({key: kept[id(names[key])] for key in names if id(names[key]) in kept})
 
 
 def _read_config(pipe: int) -> Config:
@@ -1328,8 +1353,9 @@ def _become(config: Config) -> None:
         logs.apply(config.parents.logs)
 
 
-def _leave_at_once(code: int, grace: float) -> None:
-    """End the process, which has not ended by itself, and say what it has been waiting for."""
+def _leave_in_time(code: int, grace: float) -> None:
+    """End the process where it has not ended by itself, and say what it has been waiting for."""
+    time.sleep(grace)
     with contextlib.suppress(BaseException):  # a task may have done anything to what this uses
         print(
             f"dq: task process {os.getpid()} has waited {grace:g} s at its end for {_left()};"

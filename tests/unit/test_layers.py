@@ -22,7 +22,7 @@ LAYERS = [
     {"references"},
     {"by_value"},
     {"board", "certs", "digests", "inputs", "keys", "tasks", "tls"},
-    {"allow", "failures", "outputs", "processes", "progress", "transport", "writer"},
+    {"allow", "apart", "failures", "outputs", "processes", "progress", "transport", "writer"},
     {"journal", "lines"},
     {"presence"},
     {"queues"},

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dq import inputs, keys, processes, screen
+from dq.apart import checks
 from dq.cli.counting import Counter
 from dq.cli.options import is_typed
 from dq.cli.printer import Printer, say, say_finishing
@@ -36,6 +37,7 @@ def run(
 ) -> None:
     """``dq run``, with task processes that were started already."""
     _enter()
+    checks.begin(given["timeout"])
     try:
         with _quietly():
             ref = checked(given["task"], unpack=given["unpack"])
@@ -43,9 +45,11 @@ def run(
         if given["port"] is not None:
             authkey = _key_to_serve(given, given["host"])
         master = _master(None, given, given["port"], authkey, workers=workers)
+        checks.close()
         master.ahead, master.sharing = ahead, given["sharing"]
         _serve_job(master, ref, given, forwarder)
     finally:
+        checks.close()
         processes.dismiss(ahead)  # those that nothing came to be known for
         if forwarder is not None:
             forwarder.close()
@@ -54,6 +58,7 @@ def run(
 def master(given: dict[str, Any]) -> None:
     """``dq master``."""
     _enter()
+    checks.begin(given["timeout"])
     has_inputs = bool(given["inputs"]) or given["input"] is not None
     if has_inputs and not given["task"]:
         raise click.UsageError("--input without TASK: name the function to call with each input")
@@ -72,6 +77,7 @@ def master(given: dict[str, Any]) -> None:
         redeliver=given["redeliver"],
         pickle=given["pickle"],
     )
+    checks.close()
     if has_inputs and ref is not None:
         forwarder = screen.forwarder_beside_bar(quiet=given["quiet"]) if given["workers"] else None
         _serve_job(serving, ref, given, forwarder)

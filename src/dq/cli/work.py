@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dq import allow, keys, units
+from dq.apart import checks
 from dq.api import address
 from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, OUTPUT, SECURITY, WORKERS, Command, option
@@ -61,8 +62,10 @@ def worker(**given: Any) -> None:
     """
     _enter()
     where = address(given["server"])
+    checks.begin(None)
     with _quietly():
         task = checked(given["task"]) if given["task"] else None
+    checks.close()
     patterns = tuple(map(allow.check, given["allow"]))
     plan = Plan(
         where,
