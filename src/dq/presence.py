@@ -147,7 +147,8 @@ class Presence:
         held = tasks_of(len(numbers))
         if len(specs) == 1 and specs[0].id != PLAIN and specs[0].unpack != "call":
             held = f"task{'' if len(numbers) == 1 else 's'} {ranges(numbers)}"
-        end = f"{held} until it goes on or is ended"
+        # Where only the supervisor is stopped, by Ctrl-Z say, its processes work on and report.
+        end = f"{held} until it {'goes on' if name else 'reports'} or is ended"
         if all(spec.timeout is not None for spec in specs):
             return f"{end}, or {setting('timeout')} is over"
         return f"{end} ({setting('timeout')} would bound that)"

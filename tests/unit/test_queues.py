@@ -547,8 +547,8 @@ def told(queues: Queues) -> list[str]:
 @pytest.mark.parametrize(
     ("timeout", "end"),
     [
-        (None, "until it goes on or is ended (timeout would bound that)"),
-        (600.0, "until it goes on or is ended, or timeout is over"),
+        (None, "until it reports or is ended (timeout would bound that)"),
+        (600.0, "until it reports or is ended, or timeout is over"),
     ],
 )
 def test_a_silent_worker_is_told_with_what_it_keeps(
