@@ -151,7 +151,7 @@ def run_master(
     if inputs is not None and task is None:
         raise UsageError("inputs without a task: give the function to call with them")
     if inputs is None and journal is not None:
-        raise UsageError("a journal without inputs: it is of the outcomes of inputs")
+        raise UsageError("a journal without inputs: it keeps the outcomes of inputs")
     master = Master(
         task,
         host=host,

@@ -44,8 +44,8 @@ def digest_of_function(function: object, label: str) -> str:
         return _Digester().of(function).hex()
     except NoDigest as error:
         raise BadJournal(
-            f"a journal could not know {label} again: {error} is another one in each process; put"
-            " the function into a module and give its import path, or go without a journal"
+            f"a journal could not recognize {label} in another process: {error} differs in each;"
+            " put the function into a module and give its import path, or go without a journal"
         ) from None
 
 

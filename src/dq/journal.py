@@ -336,7 +336,9 @@ class Journal:
         self.left = check(self.path, self._reader)
         check_log(self.path)
         if found.open and not has_log:
-            self._log(f"{self.path} has lost its -wal: what that held is run again")
+            self._log(
+                f"{self.path} has lost its -wal file: tasks whose outcomes were in it run again"
+            )
         db.execute("PRAGMA journal_mode = WAL").fetchall()
         db.execute("PRAGMA synchronous = FULL")
         db.execute(FAILED_INPUTS)
@@ -458,11 +460,13 @@ class Journal:
                     raise
             else:
                 if self.full:
-                    self._log(f"there is room again for {self.path}; going on")
+                    self._log(f"there is space again for {self.path}; going on")
                 self.full = False
                 return True
             if not self.full:
-                self._log(f"no room for {self.path}: nothing new goes out until there is")
+                self._log(
+                    f"no space left for {self.path}: no more tasks are started until there is"
+                )
             self.full = True
             if self._closing.wait(RETRY):
                 return False

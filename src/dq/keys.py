@@ -222,7 +222,9 @@ def _encode(authkey: str | bytes, source: str) -> bytes:
             # As os.fsencode would, but the same bytes whatever the locale of this machine.
             authkey = authkey.encode("utf-8", "surrogateescape")
         except UnicodeEncodeError as error:
-            raise BadKey(f"{source} has a character that is no text: use dq keygen") from error
+            raise BadKey(
+                f"{source} has a character that UTF-8 cannot encode; `dq keygen` makes a good key"
+            ) from error
     if not isinstance(authkey, bytes | bytearray):  # bytes(5) would be five zeros
         raise BadKey(f"{source} must be a string or bytes, not {type(authkey).__name__}")
     # bytes(): multiprocessing's AuthenticationString refuses to be pickled, a plain copy does not.

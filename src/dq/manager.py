@@ -322,7 +322,7 @@ class Server(mpm.Server):
         elif required and not conn.gone():
             conn.send_bytes(tls.ONLY[self._tls.mode])
             name = setting("tls")
-            raise TlsError(f"it speaks no TLS, and this master takes nothing else ({name})")
+            raise TlsError(f"it does not use TLS, and this master accepts nothing else ({name})")
         elif required:
             raise EOFError
 
@@ -356,7 +356,7 @@ class Server(mpm.Server):
         conn.loads = self._loads
         conn.on_too_large = lambda error: self._say_large(conn.peer(), error)
         conn.on_silent = lambda: self._say(
-            f"ended a connection from {conn.peer()}: nothing more of a message came for"
+            f"closed a connection from {conn.peer()}: nothing more of a message came for"
             f" {transport.SILENCE:g} s"
         )
         try:

@@ -661,7 +661,7 @@ class Master:
                 raise
             if str(error) not in self._missing:
                 self._missing.add(str(error))
-                self._report(f"{error}; serving all the same: workers must have it")
+                self._report(f"{error}; serving anyway, since only workers need it")
 
     def _spec(
         self,

@@ -413,7 +413,9 @@ class Supervisor:
         """One that had no more to do: however it ended, no task was in it."""
         self._groups.append((child.popen.pid, time.monotonic() + FOLLOW))
         if code < 0 and not child.ended:
-            self._log(f"task process {child.popen.pid} {_how(code)} at its end, after its tasks")
+            self._log(
+                f"task process {child.popen.pid} {_how(code)} while it exited, after its tasks"
+            )
 
     def _end_left_groups(self, now: float) -> None:
         """Kill what is left of what processes that have left had started; but not at once, as
@@ -499,7 +501,7 @@ class Supervisor:
         elif now - child.left > self.plan.grace + OVERDUE:
             child.ended = "has not left"
             pid, grace = child.popen.pid, self.plan.grace
-            self._log(f"task process {pid} has not left in {grace:g} s; it is ended")
+            self._log(f"task process {pid} did not exit within {grace:g} s, and is ended")
             _end_group(child)
 
     @property

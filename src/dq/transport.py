@@ -629,7 +629,7 @@ def connect(
         return dial(address, authkey, timeout, tls)
     except SpeaksPlain:
         raise TlsError(
-            f"what listens at {where} answers in plain: a master without TLS, or none"
+            f"{where} does not use TLS: it is a master without it, or no master"
         ) from None
     except TlsError as error:
         raise TlsError(f"the master at {where} {error}") from None

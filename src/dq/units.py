@@ -118,8 +118,7 @@ def seconds(**spans: object) -> None:
         is_number = isinstance(span, float) or hasattr(span, "__index__")
         if not is_number or not 0 <= span <= _CENTURY:  # type: ignore[operator]  # a number
             raise UsageError(
-                f"{name} must be a number of seconds, from 0 to those of a century,"
-                f" not {_shown(span)}"
+                f"{name} must be a number of seconds, at most of a century, not {_shown(span)}"
             )
 
 
@@ -165,7 +164,7 @@ def processes(text: str, cpus: int) -> int:
         )
     sign, count, percent = match.groups()
     if not sign and int(count or percent) == 0:
-        raise ValueError(f"{text!r} is no process at all: give at least 1, or leave it out")
+        raise ValueError(f"{text!r} means no process: give at least 1, or leave it out")
     if percent is not None:
         number = max(1, (cpus * int(percent) + 50) // 100)
     elif sign == "-":

@@ -596,7 +596,7 @@ def test_inputs_of_a_script_s_class_are_known_again(tmp_path: Path) -> None:
     assert prints(tmp_path, source, "1", "2") == "True True\n"
     assert prints(tmp_path, source, "1", "2", "3") == "True True\n"
     done = script(tmp_path / "work.py", "1", "7", "3", cwd=tmp_path)
-    assert "input 2 is not what it was" in done.stderr
+    assert "input of task 1 is not what it was" in done.stderr
 
 
 def test_a_function_that_no_journal_could_know_again_is_refused(tmp_path: Path) -> None:
@@ -606,7 +606,7 @@ def test_a_function_that_no_journal_could_know_again_is_refused(tmp_path: Path) 
     table = weakref.WeakSet([thing])
     with pytest.raises(dq.BadJournal) as caught:
         dq.run(lambda x: len(table), [1], workers=1, journal=tmp_path / "j")
-    assert "a journal could not know" in str(caught.value)
+    assert "a journal could not recognize" in str(caught.value)
     assert "put the function into a module" in str(caught.value)
 
 

@@ -85,7 +85,7 @@ def test_a_plain_manager_is_measured_as_far_as_it_goes(tmp_path: Path) -> None:
     ("argv", "code", "words"),
     [
         (["--server", "127.0.0.1:1"], 3, "nobody listens at 127.0.0.1:1"),
-        (["--server", "127.0.0.1:1", "-w", "2"], 2, "--server and --workers"),
+        (["--server", "127.0.0.1:1", "-w", "2"], 2, "leave it out with --server"),
         (["--server", "host:no"], 2, "is not HOST or HOST:PORT"),
     ],
 )

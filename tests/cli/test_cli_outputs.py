@@ -243,7 +243,7 @@ def test_a_run_that_can_start_no_thread_is_one_line(project: Path) -> None:
         "main()\n"
     )
     done = python(code, cwd=project)
-    said = "dq: no room for dq itself: can't start new thread (ulimit -a)\n"
+    said = "dq: the system has no room for dq: can't start new thread (see ulimit -a)\n"
     assert (done.returncode, done.stderr) == (1, said)
 
 

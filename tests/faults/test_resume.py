@@ -218,7 +218,7 @@ def test_a_log_that_was_lost_is_said_and_its_tasks_run_again(
     if left is not None:
         log.write_bytes(left)
     assert scene.finish() == scene.undisturbed
-    assert "has lost its -wal: what that held is run again" in scene.said
+    assert "has lost its -wal file: tasks whose outcomes were in it run again" in scene.said
 
 
 def test_a_look_at_a_journal_with_a_damaged_log_says_so(scene: Scene) -> None:
@@ -331,7 +331,7 @@ def make_room(disk: Path) -> None:
 
 def until_full(run: Running, scene: Scene) -> None:
     """Until the disk is full, and what was running is done."""
-    run.wait_for("^dq: no room for")
+    run.wait_for("^dq: no space left for")
     seen = [-1]
 
     def quiet() -> bool:
@@ -355,7 +355,7 @@ def test_a_full_disk_stops_new_work_until_there_is_room(full: Scene) -> None:
     assert shown(full, run.stdout_text) == [x * x for x in range(400)]
     assert max(full.executions.values()) == 1
     assert [line.partition(full.journal.name)[2] for line in run.stderr_text.splitlines()] == [
-        ": nothing new goes out until there is",
+        ": no more tasks are started until there is",
         "; going on",
     ]
 

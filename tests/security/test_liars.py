@@ -366,7 +366,7 @@ def test_who_stops_within_a_message_is_ended_and_the_master_says_so(
         liar.channel._sock.sendall(struct.pack("!i", MAX_MESSAGE) + b"x" * 500)
         assert liar.ends()
         assert lines == [
-            "ended a connection from 127.0.0.1: nothing more of a message came for 0.2 s"
+            "closed a connection from 127.0.0.1: nothing more of a message came for 0.2 s"
         ]
 
 

@@ -292,12 +292,12 @@ def test_a_workers_certificate_makes_no_master(project: Path, ours: Path) -> Non
 def test_a_plain_worker_where_certificates_are_wanted(project: Path, ours: Path) -> None:
     worker, master = refusal(project, files(ours, "master"), ["--tls", "off"])
     assert "takes TLS connections with certificates only; give --tls-cert" in worker
-    assert "it speaks no TLS, and this master takes nothing else" in master
+    assert "it does not use TLS, and this master accepts nothing else" in master
 
 
 def test_a_worker_with_certificates_where_there_is_no_tls(project: Path, ours: Path) -> None:
     worker, master = refusal(project, ["--tls", "off"], files(ours, "worker"))
-    assert "answers in plain: a master without TLS, or none" in worker
+    assert "does not use TLS: it is a master without it, or no master" in worker
     assert "it wants TLS, which this master does not speak" in master
 
 
@@ -305,13 +305,13 @@ def test_a_worker_with_certificates_where_there_is_no_tls(project: Path, ours: P
 def test_a_plain_worker_where_tls_from_the_key_is_required(project: Path) -> None:
     worker, master = refusal(project, ["--tls", "require"], ["--tls", "off"])
     assert "takes TLS connections only, made from the key" in worker
-    assert "it speaks no TLS, and this master takes nothing else" in master
+    assert "it does not use TLS, and this master accepts nothing else" in master
 
 
 @needs_psk
 def test_require_never_falls_back(project: Path) -> None:
     worker, master = refusal(project, ["--tls", "off"], ["--tls", "require"])
-    assert "answers in plain" in worker
+    assert "does not use TLS" in worker
     assert "it wants TLS, which this master does not speak" in master
 
 
@@ -467,7 +467,7 @@ def test_require_stops_who_makes_both_ends_speak_plain() -> None:
     # With auto somebody in between can answer in plain, and the client comes back in plain.
     with serving_here() as address, plain_answers(address) as via:
         transport.connect(via, KEY.encode(), tls=settings("auto")).close()
-        with pytest.raises(package.TlsError, match="answers in plain"):
+        with pytest.raises(package.TlsError, match="does not use TLS"):
             transport.connect(via, KEY.encode(), tls=settings("require"))
 
 

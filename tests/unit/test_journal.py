@@ -510,7 +510,9 @@ def test_a_missing_log_is_said(tmp_path: Path) -> None:
         fresh_copy(path, tmp_path / "bad", None)
         with closing(Journal(str(tmp_path / "bad"), ABOUT, log=said.append)) as journal:
             assert journal.left == 0
-    assert said == [f"{tmp_path / 'bad'} has lost its -wal: what that held is run again"]
+    assert said == [
+        f"{tmp_path / 'bad'} has lost its -wal file: tasks whose outcomes were in it run again"
+    ]
 
 
 def test_a_log_that_is_not_missing_is_not_missed(tmp_path: Path) -> None:
@@ -656,8 +658,8 @@ def test_a_full_disk_is_waited_for_and_said_once(
         assert journal._writer.is_alive()
     journal.close()
     assert said == [
-        f"no room for {path}: nothing new goes out until there is",
-        f"there is room again for {path}; going on",
+        f"no space left for {path}: no more tasks are started until there is",
+        f"there is space again for {path}; going on",
     ]
     assert read(tmp_path / "j", lines(0, 100)) == some_records()
 

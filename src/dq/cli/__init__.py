@@ -61,7 +61,8 @@ def main() -> None:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "new thread" not in str(error):
             raise
-        code = _say(f"no room for dq itself: {error or 'out of memory'} (ulimit -a)", 1, debug)
+        said = f"the system has no room for dq: {error or 'out of memory'} (see ulimit -a)"
+        code = _say(said, 1, debug)
     gc.freeze()  # nothing more is worth looking for: that would take 8 ms, twice
     sys.exit(code)
 

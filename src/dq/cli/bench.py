@@ -54,7 +54,9 @@ def bench(**given: Any) -> None:
         show(f"this machine, {workers} worker(s)", measure.here(workers))
         return
     if given["workers"] is not None:
-        raise click.UsageError("--server and --workers: it is the master's workers that work there")
+        raise click.UsageError(
+            "--workers is for measuring this machine: leave it out with --server"
+        )
     _measure_server(given, show)
 
 
@@ -65,7 +67,7 @@ def _measure_server(given: dict[str, Any], show: Any) -> None:
         use = server.use()
         show(f"{given['server']}: {use}", server.measure())
         if use.busy or use.waiting:
-            say("others are using this master: the figures are of what they leave")
+            say("others are using this master, which affects the figures")
     finally:
         server.close()
 

@@ -63,7 +63,9 @@ def master(given: dict[str, Any]) -> None:
     if has_inputs and not given["task"]:
         raise click.UsageError("--input without TASK: name the function to call with each input")
     if given["journal"] is not None and not has_inputs:
-        raise click.UsageError("--journal without inputs: it is of the outcomes of inputs")
+        raise click.UsageError(
+            "--journal without inputs: it keeps the outcomes of INPUTs or of --input FILE"
+        )
     with _quietly():
         ref = _ref(given) if given["task"] else None
     authkey = _key_to_serve(given, given["host"])
