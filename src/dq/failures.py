@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,6 +16,11 @@ LONGEST = 40  # characters of an input
 MOST_GROUPS = 1000  # that are counted apart: a type's name may be another each time
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+# What Python says of a number that is opened, and of one that is used as a text.
+_NOT_OPEN = (f"[Errno {errno.EBADF}]", "not readable", "not writable", "File or stream is not ")
+_NO_TEXT = re.compile(
+    "'(?:int|float)' object has no attribute '(?P<name>\\w+)'|PathLike object, not '?(?:int|float)"
+)
 _LIBRARY = re.compile(r"[/\\](?:site-packages|dist-packages|lib[/\\]python3\.\d+|Lib)[/\\]|^<")
 
 
@@ -58,10 +64,44 @@ def shortened(value: object) -> str:
     return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
 
 
-def failed_line(name: str, failure: Failure, attempts: int) -> str:
+def failed_line(name: str, failure: Failure, attempts: int, advice: str = "") -> str:
     """What to say of one task that failed."""
     again = f" after {attempts} attempts" if attempts > 1 else ""
-    return f"{name} failed{again}: {plain(failure)}"
+    return f"{name} failed{again}: {plain(failure)}{advice and '; '}{advice}"
+
+
+def advice_on(value: object, failure: Failure) -> str:
+    """What to do about a failure that comes from how an input was read; "" where it does not.
+
+    Args:
+        value: the input.
+        failure: the task's.
+
+    >>> advice_on(5, Failure("OSError", "[Errno 9] Bad file descriptor"))
+    'the input is a number: --raw keeps it a string'
+    """
+    parts = _parts_of(value)
+    if any(type(part) in (int, float) for part in parts) and _wants_text(failure):
+        what = "is a number" if parts == [value] else "has a number in it"
+        return f"the input {what}: --raw keeps it a string"
+    if "null byte" in failure.message and any("\0" in p for p in parts if isinstance(p, str)):
+        return "the input has a NUL in it: --null reads names that end in one"
+    return ""
+
+
+def _parts_of(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else [value]
+
+
+def _wants_text(failure: Failure) -> bool:
+    """Whether a number was taken for a file, or for a text. As a file's name it is the number of
+    something that is open, or is not."""
+    if failure.type in ("OSError", "UnsupportedOperation"):
+        return failure.message.startswith(_NOT_OPEN)
+    found = _NO_TEXT.search(failure.message)
+    return found is not None and (found["name"] is None or hasattr(str, found["name"]))
 
 
 def raised_at(traceback: str) -> str:

@@ -542,8 +542,8 @@ class Decoder:
         self._field = field
         cell = str if raw else value_of
         parsers: dict[str, Callable[[bytes], object]] = {
-            "lines": lambda line: value_of(_text(line)),
-            "raw": _text,
+            "lines": lambda line: value_of(_name(line)),
+            "raw": _name,
             "jsonl": lambda line: _json(_text(line)),
             "csv": lambda line: self._row(_text(line), cell),
         }
@@ -639,6 +639,16 @@ def _text(line: bytes) -> str:
     except UnicodeDecodeError as error:
         byte = line[error.start]
         raise BadInput(f"is not UTF-8 (byte 0x{byte:02x} at column {error.start + 1})") from None
+    return _without_end(text)
+
+
+def _name(line: bytes) -> str:
+    """A line that may be a file's name, in whatever encoding: what is not UTF-8 in it stands as
+    `os.fsdecode` has it, and goes out again as it came."""
+    return _without_end(line.decode(errors="surrogateescape"))
+
+
+def _without_end(text: str) -> str:
     return text[:-2] if text.endswith("\r\n") else text.removesuffix("\n")
 
 
@@ -646,15 +656,22 @@ def _no_constant(name: str) -> object:
     raise ValueError(f"{name} is not JSON")  # Python's json would take NaN and Infinity
 
 
-_decoder = json.JSONDecoder(parse_constant=_no_constant)
+def _float(text: str) -> float | str:
+    """A number with a fraction or an exponent; as it is written, where a float would be infinite:
+    that could not be written as JSON again."""
+    value = float(text)
+    return value if value - value == 0 else text
+
+
+_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float)
 _FIRST = frozenset('[{"-0123456789tfn \t\n\r')  # characters with which JSON may begin
 
 
 def value_of(text: str) -> object:
     """JSON where it parses as JSON, a plain string where it does not.
 
-    >>> value_of("1e3"), value_of("NaN"), value_of("[1, 2]"), value_of("007")
-    (1000.0, 'NaN', [1, 2], '007')
+    >>> value_of("1e3"), value_of("NaN"), value_of("[1, 2]"), value_of("007"), value_of("1e999")
+    (1000.0, 'NaN', [1, 2], '007', '1e999')
     """
     if text and text[0] not in _FIRST:
         return text  # a name, say: to have the decoder raise costs eight times as much

@@ -15,7 +15,9 @@ from collections.abc import Iterable, Sequence
 from dq import inputs
 from dq.records import Failure, Result
 
-TEXTS = {"text": "\n", "text0": "\0"}  # forms that are a value's `str`, and what ends it there
+NUL_ENDED = "null-ended text"
+TEXTS = {"text": "\n", NUL_ENDED: "\0"}  # forms that are a value's `str`, and what ends it there
+PACKED = (".gz", ".bz2", ".xz", ".zst")  # what files are called that nobody writes here
 TIMED = ("jsonl", "results")  # forms of results that have their seconds with them
 NAMED = {".jsonl": "jsonl", ".ndjson": "jsonl"}  # what a file's name says that it is to hold
 
@@ -29,6 +31,12 @@ def format_of(path: str | None) -> str:
     ('jsonl', 'text', 'text')
     """
     return NAMED.get(os.path.splitext(path or "")[1].lower(), "text")
+
+
+def packing_of(path: str | None) -> str:
+    """The suffix of a name that only a packed file should have; "" where it has none."""
+    suffix = os.path.splitext(path or "")[1]
+    return suffix if suffix.lower() in PACKED else ""
 
 
 def encode(

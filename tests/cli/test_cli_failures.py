@@ -33,6 +33,57 @@ def stubborn(project: Path) -> Path:
     return project
 
 
+def test_fill_stands_in_place_of_what_failed_so_that_lines_match(project: Path) -> None:
+    argv = ("run", "app:boom_at_7", "6", "7", "8", "-w", "1", "--fill", "n/a")
+    done = dq(*argv, "--journal", "j", cwd=project)
+    assert (done.returncode, done.stdout) == (1, "6\nn/a\n8\n")
+    assert dq(*argv, "--journal", "j", cwd=project).stdout == done.stdout
+    assert dq(*argv, "-o", "out.txt", cwd=project).returncode == 1
+    assert (project / "out.txt").read_text() == done.stdout
+
+
+def test_fill_stands_for_inputs_that_were_skipped_too(project: Path) -> None:
+    argv = ("run", "app:echo", "-i", "-", "--input-format", "jsonl", "--skip-bad", "--fill", "")
+    assert dq(*argv, cwd=project, input="1\nx\n3\n").stdout == "1\n\n3\n"
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--fill", "x", "-f", "jsonl"), "--fill goes with --format text"),
+        (("--fill", "x", "-o", "out.jsonl"), "--fill goes with --format text"),
+        (("--fill", "x\ny"), "--fill has more than one line"),
+    ],
+)
+def test_a_fill_that_cannot_match_is_refused(
+    project: Path, args: tuple[str, ...], message: str
+) -> None:
+    done = dq("run", "app:echo", "1", *args, cwd=project)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"dq: {message}")
+
+
+@pytest.mark.parametrize(
+    ("body", "given", "word"),
+    [
+        ("open(x).read()", "77", "the input is a number: --raw keeps it a string"),
+        ("open(x['name']).read()", '{"name": 77}', "the input has a number in it: --raw keeps"),
+        ("x.strip()", "5", "the input is a number: --raw keeps it a string"),
+        ("os.path.join('a', x)", "5", "the input is a number: --raw keeps it a string"),
+        ("x.upper_case()", "5", None),
+        ("open(99)", "word", None),
+    ],
+)
+def test_a_number_taken_for_a_name_is_told_of_raw(
+    project: Path, body: str, given: str, word: str | None
+) -> None:
+    (project / "named.py").write_text(f"import os\ndef f(x):\n    return {body}\n")
+    done = dq("run", "named:f", given, "-w", "1", "-q", cwd=project)
+    assert done.returncode == 1
+    assert ("--raw" in done.stderr) == (word is not None)
+    assert word is None or word in done.stderr
+
+
 def records(text: str) -> list[dict[str, object]]:
     return [json.loads(line) for line in text.splitlines()]
 

@@ -162,7 +162,7 @@ def test_the_format_can_be_said_for_a_pipe(
 
 BROKEN = [
     ("in.jsonl", b'1\n\n{"a"\n3\n', "in.jsonl line 3 is not JSON"),
-    ("in.txt", b"1\n2\n\xff\n3\n", "in.txt line 3 is not UTF-8 (byte 0xff at column 1)"),
+    ("in.jsonl", b'1\n2\n"\xff"\n3\n', "in.jsonl line 3 is not UTF-8 (byte 0xff at column 2)"),
     ("in.csv", b"n\n1\n\n2,3\n3\n", "in.csv line 4 has 2 cells, the header has 1"),
     ("in.csv", b'n\n"1\n"\n"2\n', "in.csv line 4 is not CSV"),
 ]
@@ -195,12 +195,44 @@ def test_skip_bad_goes_on_without_broken_lines(
     )
 
 
-def test_an_argument_that_is_not_utf8_is_refused(project: Path) -> None:
-    argv = [*DQ, "run", "app:echo", "-w", "1", b"\xff"]
-    done = subprocess.run(argv, cwd=project, capture_output=True, timeout=60)
-    assert done.returncode == 2
-    assert done.stderr.startswith(b"dq: the input of task 0 is not UTF-8 (byte 0xff at column 1)")
-    assert done.stderr.count(b"\n") == 1
+# -- names in whatever encoding
+
+NAME = b"caf\xe9 \xff.txt"
+
+
+def run_bytes(project: Path, *args: str | bytes, input: bytes = b"") -> bytes:
+    argv = [*DQ, "run", *args, "-w", "1"]
+    done = subprocess.run(argv, cwd=project, capture_output=True, timeout=60, input=input)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--raw",)])
+def test_a_name_that_is_not_utf8_goes_out_as_it_came(
+    project: Path, options: tuple[str, ...]
+) -> None:
+    (project / "names.txt").write_bytes(NAME + b"\nplain\n")
+    assert run_bytes(project, "app:echo", *options, NAME) == NAME + b"\n"
+    assert run_bytes(project, "app:echo", *options, "-i", "names.txt") == NAME + b"\nplain\n"
+    assert run_bytes(project, "app:echo", *options, "-i", "-", input=NAME) == NAME + b"\n"
+
+
+def test_a_task_can_open_a_file_whose_name_is_not_utf8(project: Path) -> None:
+    Path(os.fsdecode(os.fsencode(project) + b"/" + NAME)).write_text("12345")
+    assert run_bytes(project, "os.path:getsize", "--raw", NAME) == b"5\n"
+
+
+def test_a_record_has_such_a_name_so_that_it_can_be_an_input_again(project: Path) -> None:
+    lines = run_bytes(project, "app:echo", NAME, "-f", "jsonl")
+    assert json.loads(lines)["input"] == os.fsdecode(NAME)
+    (project / "done.jsonl").write_bytes(lines)
+    again = ("-i", "done.jsonl", "--field", "result")
+    assert run_bytes(project, "app:echo", *again) == NAME + b"\n"
+
+
+def test_such_a_name_is_resumed_from_a_journal(project: Path) -> None:
+    first = run_bytes(project, "app:pid", NAME, "--journal", "j")
+    assert run_bytes(project, "app:pid", NAME, "--journal", "j") == first
 
 
 # -- streaming

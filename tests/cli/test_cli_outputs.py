@@ -49,6 +49,20 @@ def test_jsonl_is_a_record_for_each_task(project: Path) -> None:
     assert 'raise ValueError("seven")' in bad["error"]["traceback"]
 
 
+def test_a_name_that_ends_in_jsonl_asks_for_records(project: Path) -> None:
+    assert dq("run", "app:echo", "1", "-o", "out.jsonl", cwd=project).returncode == 0
+    assert json.loads((project / "out.jsonl").read_text())["result"] == 1
+    argv = ("run", "app:echo", "1", "-o", "out.jsonl", "-f", "text")
+    assert dq(*argv, cwd=project).returncode == 0
+    assert (project / "out.jsonl").read_text() == "1\n"
+
+
+def test_a_packed_file_is_not_promised(project: Path) -> None:
+    done = dq("run", "app:echo", "1", "-o", "out.jsonl.gz", cwd=project)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("dq: -o writes no .gz files")
+
+
 def test_a_value_without_a_form_in_json_fails_its_task_alone(project: Path) -> None:
     source = """
         import collections

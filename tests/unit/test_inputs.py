@@ -637,12 +637,26 @@ def test_raw_lines_stay_strings() -> None:
     assert decoded("raw", b"1\n", b" [2]\n", b'"3"') == ["1", " [2]", '"3"']
 
 
-@pytest.mark.parametrize("kind", ["lines", "raw", "jsonl"])
-def test_bytes_that_are_not_utf8_spoil_only_their_line(kind: str) -> None:
-    first, bad, last = decoded(kind, b'"a"\n', b'"b\xff"\n', b'"c"\n')
+def test_bytes_that_are_not_utf8_spoil_only_their_line() -> None:
+    first, bad, last = decoded("jsonl", b'"a"\n', b'"b\xff"\n', b'"c"\n')
     assert bad == "is not UTF-8 (byte 0xff at column 3)"
-    assert "a" in str(first)
-    assert "c" in str(last)
+    assert (first, last) == ("a", "c")
+
+
+@given(st.binary().filter(lambda name: b"\n" not in name and not name.endswith(b"\r")))
+def test_a_name_is_read_as_the_system_has_it(name: bytes) -> None:
+    [read] = decoded("raw", name + b"\n")
+    assert str(read).encode(errors="surrogateescape") == name
+
+
+def test_a_list_may_hold_a_name_that_is_not_utf8() -> None:
+    assert decoded("lines", b'["caf\xe9", 1]\n', b"2\n") == [["caf\udce9", 1], 2]
+
+
+@pytest.mark.parametrize("kind", ["lines", "jsonl"])
+def test_a_number_that_no_float_can_hold_stays_a_string(kind: str) -> None:
+    read = decoded(kind, b"1e999\n", b"[-1e999, 1e-5]\n", b"%d.5\n" % 10**400)
+    assert read == ["1e999", ["-1e999", 1e-5], f"{10**400}.5"]
 
 
 @pytest.mark.parametrize("kind", ["lines", "jsonl", "csv"])

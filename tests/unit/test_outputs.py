@@ -48,7 +48,8 @@ def test_bytes_that_are_no_utf8_go_out_as_they_came_and_other_surrogates_as_esca
 
 def test_what_has_been_written_as_text_is_read_again() -> None:
     values = ["a", "b\nc", "\udce9"]
-    assert outputs.read_text("text0", outputs.text("text0", values), 3) == values
+    blob = outputs.text(outputs.NUL_ENDED, values)
+    assert outputs.read_text(outputs.NUL_ENDED, blob, 3) == values
     assert outputs.read_text("text", outputs.text("text", values), 3) is None
 
 

@@ -283,9 +283,16 @@ outputs = stacked(
         more="FILE may be -, which is standard output.",
     ),
     option(
-        "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text",
-        metavar="FORMAT", group=OUTPUT,
+        "-f", "--format", type=click.Choice(["text", "jsonl"]), metavar="FORMAT", group=OUTPUT,
         help="text, as print() shows it; jsonl, with all details.",
+        more="By default text, or jsonl where the name given with -o ends in .jsonl or .ndjson."
+        " Text has nothing for a failed task: its lines match the inputs only with --fill, and"
+        " where no result has a newline in it.",
+    ),
+    option(
+        "--fill", metavar="TEXT", group=OUTPUT, rare=True,
+        help="Write TEXT in place of a failed task's result.",
+        more="So that the lines of --format text match the inputs.",
     ),
     option(
         "--unordered", is_flag=True, group=OUTPUT,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 from dq import inputs
 from dq.cli.signals import FINISHING, Stages
 from dq.errors import BadInput, DqError, InputChanged, Interrupted, OutputError, Stopped
-from dq.failures import SHOWN, Groups, failed_line, named
+from dq.failures import SHOWN, Groups, advice_on, failed_line, named
 from dq.lines import results_of
 from dq.master import Job
-from dq.outputs import jsonl
+from dq.outputs import TEXTS, jsonl, text
 from dq.progress import Progress
 from dq.records import Done, Failed, Failure, Recorded, Result, printable
 from dq.screen import screen
@@ -60,7 +60,7 @@ class Printer:
         self._writer = writer
         self._failures = failures
         self._given = given
-        self._is_jsonl = given["format"] == "jsonl"
+        self._form = given["format"]
         self._shares_terminal = writer.is_terminal
         known = job.line.replay.left if job.line.replay is not None else 0
         self.progress = Progress(self._total, quiet=given["quiet"], known=known)
@@ -159,7 +159,7 @@ class Printer:
         if isinstance(outcome, Done):
             self._write(record, outcome.blob)
         elif outcome.is_unreadable and (bad := self._why_bad(record)):
-            self._take_bad(record.batch.start, bad)
+            self._take_bad(record, bad)
         else:
             self._take_failure(record, outcome)
 
@@ -181,25 +181,35 @@ class Printer:
         [value] = self._job.line.values(record.batch)
         return value.failure if isinstance(value, inputs.Bad) else None
 
-    def _take_bad(self, index: int, failure: Failure) -> None:
-        text = f"{self._source.place(index)} {failure.message}"
+    def _fill(self, record: Recorded) -> None:
+        """Write what stands for the result of a task that has none, if anything does."""
+        if self._given["fill"] is not None:
+            self._write(record, text(self._form, [self._given["fill"]]))
+
+    def _take_bad(self, record: Recorded, failure: Failure) -> None:
+        why = f"{self._source.place(record.batch.start)} {failure.message}"
         if not self._given["skip_bad"]:
-            raise BadInput(f"{text}; --skip-bad goes on without such lines")
+            raise BadInput(f"{why}; --skip-bad goes on without such lines")
         self._skipped += 1
+        if self._form in TEXTS:
+            self._fill(record)
         if self._skipped <= SHOWN:
-            say(f"skipped {text}")
+            say(f"skipped {why}")
 
     def _take_failure(self, record: Recorded, failed: Failed) -> None:
         self.failed += 1
         [result] = results_of(self._job.line, record)
-        if self._is_jsonl:
+        if self._form in TEXTS:
+            self._fill(record)
+        else:
             self._write(record, jsonl(result).encode())
         if self._failures is not None and not self._failures.broken:
             self._failures.write(_failure_line(result).encode())
         is_shown = self._groups.count < SHOWN
         self._groups.add(failed.failure, lambda: self._name(result))
         if is_shown:
-            say(failed_line(self._name(result), failed.failure, record.attempts))
+            advice = "" if self._given["raw"] else advice_on(result.input, failed.failure)
+            say(failed_line(self._name(result), failed.failure, record.attempts, advice))
 
     def _name(self, result: Result[object]) -> str:
         place = self._source.line(result.id)

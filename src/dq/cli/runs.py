@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dq import inputs, keys, processes, screen
+from dq import inputs, keys, outputs, processes, screen
 from dq.apart import checks
 from dq.cli.counting import Counter
 from dq.cli.options import is_typed
@@ -242,6 +242,23 @@ def _inputs(given: dict[str, Any]) -> Given:
     return Given(text, text.kind, tuple(text.fields), text, counter)
 
 
+def _format(given: dict[str, Any]) -> str:
+    """The form that results are to have."""
+    form: str = given["format"] or outputs.format_of(given["output"])
+    if suffix := outputs.packing_of(given["output"]):
+        raise UsageError(f"-o writes no {suffix} files: leave it out, and pipe results to a packer")
+    if given["fill"] is not None:
+        _check_fill(given["fill"], form, given)
+    return outputs.NUL_ENDED if form == "text" and given.get("null") else form
+
+
+def _check_fill(fill: str, form: str, given: dict[str, Any]) -> None:
+    if form != "text":
+        raise UsageError("--fill goes with --format text: in jsonl a failed task has a record")
+    if "\n" in fill and not given.get("null"):
+        raise UsageError("--fill has more than one line: lines would not match the inputs")
+
+
 def _check_files(given: dict[str, Any]) -> None:
     """Refuse to use one file for two things: what is written at the end of the run would take the
     place of the other, or what is written meanwhile would be read."""
@@ -298,6 +315,7 @@ def _serve_job(
     master: Master, ref: Any, given: dict[str, Any], forwarder: Forwarder | None
 ) -> None:
     """Serve until every input has a result, and print the results."""
+    given["format"] = _format(given)
     _check_files(given)
     source = _inputs(given)
     with contextlib.ExitStack() as stack:
