@@ -58,7 +58,9 @@ class Presence:
         worker = Worker(name, slots, security, holder.group, local, has_task)
         self._roster.join(holder.id, worker, self._q.clock())
         if self.lacks_task(peer) and not local:
-            self._say_lack(f"{worker} has nothing to call: it has no --task, this master no TASK")
+            self._say_lack(
+                f"{worker} has nothing to call: it has no {setting('task')}, this master no TASK"
+            )
 
     def enlist_plain(self, peer: Peer) -> None:
         """A plain client wants its first task."""
