@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 from dq import allow as patterns
 from dq import keys, tasks, units
-from dq.errors import UsageError
-from dq.master import Master, Options, StrPath, checked, values_of, values_or_errors
+from dq.errors import MissingModule, UsageError
+from dq.master import Master, Options, StrPath, check, checked, values_of, values_or_errors
 from dq.processes import GRACE
 from dq.progress import Report
 from dq.screen import forwarder_beside_bar
@@ -64,6 +64,7 @@ def run(
     [6, 24, 120]
     """
     tasks.refuse_while_importing()
+    _find(task, options.get("unpack", False))
     master = Master(workers=_count(workers=workers), **options)
     with _beside_bar(master, progress), master:
         return _collect(master, task, inputs, return_exceptions, journal, retry_failed, progress)
@@ -152,6 +153,8 @@ def run_master(
         raise UsageError("inputs without a task: give the function to call with them")
     if inputs is None and journal is not None:
         raise UsageError("a journal without inputs: it keeps the outcomes of inputs")
+    if task is not None:
+        _find(task, options.get("unpack", False))
     master = Master(
         task,
         host=host,
@@ -265,6 +268,14 @@ def address(server: str, port: int | None = None) -> tuple[str, int]:
     if not host or not 0 < chosen < 65536:
         raise UsageError(f"{server!r} is not HOST or HOST:PORT, with a port from 1 to 65535")
     return host, chosen
+
+
+def _find(task: str | Function, unpack: bool) -> None:
+    """Import a task before there is a master, for which it would be too late to be refused what
+    the module does to this process. Other libraries are for the master to miss."""
+    if isinstance(task, str):
+        with contextlib.suppress(MissingModule):
+            check(task, unpack=unpack)
 
 
 def _count(**given: int | None) -> int:

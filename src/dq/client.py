@@ -245,6 +245,10 @@ class Client(Connection):
         """Have so many bytes sent, for nothing."""
         self.call(LEASES, "ping", b"", size)
 
+    def differ(self, file: str, digest: str) -> None:
+        """Say that this process has loaded another file than the run began with."""
+        self.call(LEASES, "differ", self.run, file, digest)
+
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Say which task a process was in when it "died" or had a "timeout", or that it "ended"
         in none.

@@ -12,12 +12,14 @@ from dq.board import Holder, Lease, Report
 from dq.errors import ProtocolError
 from dq.inputs import Bad
 from dq.lines import PLAIN, encode_value
+from dq.naming import setting
 from dq.queues import PROMPT, SLICE, Answered, Peer, Queues, Unfinished
 from dq.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome, printable
 from dq.transport import PROTOCOL
 from dq.units import MOST_PROCESSES, MOST_THREADS
 
 Wire = tuple[object, ...]
+MOST_SAID = 1000  # other versions of files that are said
 LARGEST_PING = 1 << 30  # bytes
 MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
 ANSWERED: Wire = ("answered",)  # in place of an answer that has been sent already
@@ -227,7 +229,7 @@ class LeaseFace:
     """What dq's own workers and clients use. All arguments and results are built-in types, so
     that any Python and any dq of the same protocol can read them."""
 
-    EXPOSED = ("hello", "exchange", "charge", "beat", "ping")
+    EXPOSED = ("hello", "exchange", "charge", "differ", "beat", "ping")
 
     def __init__(self, queues: Queues) -> None:
         self._q = queues
@@ -356,6 +358,25 @@ class LeaseFace:
             lease.attempt,
         )
         return ("go", granted, news)
+
+    def differ(self, run: str, file: str, digest: str) -> None:
+        """Say that this connection's process has loaded another file than the run began with."""
+        q = self._q
+        if run != q.run:
+            return
+        holder = q.peer.holder
+        known = (holder.group, _str(file)[:LONGEST_NAME], _str(digest)[:LONGEST_NAME])
+        with q.lock:
+            if known in q.other_code or len(q.other_code) >= MOST_SAID:
+                return
+            q.other_code.add(known)
+        name = setting("strict_code")
+        q.log(
+            printable(
+                f"worker {holder.name} has loaded another version of {known[1]} than this run began"
+                f" with, and works with it; {name} refuses that"
+            )
+        )
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Say which task a worker process was in when it "died" or had a "timeout", or that it

@@ -22,6 +22,7 @@ import contextvars
 import itertools
 import logging
 import os
+import sys
 import tempfile
 import threading
 import weakref
@@ -30,7 +31,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
-from dq import inputs, keys, processes, system, tasks, transport, units
+from dq import inputs, keys, processes, system, tasks, transport, units, versions
 from dq.apart import checks
 from dq.board import Rules
 from dq.errors import BadTask, ConnectError, MissingModule, Stopped, TaskError, UsageError
@@ -46,6 +47,7 @@ from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function, JobSpec, TaskRef
 from dq.tls import PLAIN, check_mode, settings
 from dq.transport import KEEPALIVE, MAX_MESSAGE, Address
+from dq.versions import version_of
 
 if TYPE_CHECKING:
     from dq.journal import Journal, Replay
@@ -75,6 +77,7 @@ class Options(TypedDict, total=False):
     grace: float
     initializer: str | Function | None
     unpack: bool
+    strict_code: bool
     batch: int | None
     max_message: int
     keepalive: int
@@ -127,6 +130,8 @@ class Master:
             have left, what is registered with atexit, and files to be flushed.
         initializer: called once in each worker process first.
         unpack: call ``f(*list)`` or ``f(**mapping)``.
+        strict_code: have a process do nothing whose file of the task's module is not the one that
+            the run began with; else it works, and one line says so.
         batch: tasks that a worker is sent at a time; None to adapt.
         maxsize: how many tasks plain clients may have waiting; 0 for any number. Results are not
             bounded.
@@ -174,6 +179,7 @@ class Master:
         grace: float = GRACE,
         initializer: str | Function | None = None,
         unpack: bool = False,
+        strict_code: bool = False,
         batch: int | None = None,
         maxsize: int = 0,
         redeliver: bool = True,
@@ -214,6 +220,7 @@ class Master:
         self.note = report or log.info  # told what people need not know
         self.key_hint = keys.hint(authkey)  # where who starts a worker has the key from
         self._missing: set[str] = set()  # libraries, in words
+        self._strict_code = strict_code
         self._initializer = initializer
         if initializer is not None:
             with self._libraries_elsewhere():
@@ -306,6 +313,7 @@ class Master:
 
     def start(self) -> None:
         """Listen, and start the local workers. ``with`` does it."""
+        _refuse_patched()
         self.check_process()
         system.raise_descriptor_limit()
         self._server = self._bind(self._wanted or self._private())
@@ -686,6 +694,8 @@ class Master:
             self._rules.timeout,
             init or (tasks.refer(self._initializer) if self._initializer is not None else None),
             field,
+            version_of(ref).digest,
+            self._strict_code,
         )
 
     def check_workers(self, line: Line | None = None) -> None:
@@ -948,14 +958,30 @@ def check(task: str | Function, *, unpack: bool = False) -> None:
         BadTask: it cannot be loaded, or called.
     """
     if isinstance(task, str):
-        checks(task, _check_path, task, unpack)
+        versions.note(tasks.parse(task), str(checks(task, _check_path, task, unpack)))
+        _refuse_patched()
     else:
         tasks.check_call(task, tasks.label_of(task), unpack=unpack)
 
 
-def _check_path(task: str, unpack: bool) -> None:
+def _refuse_patched() -> None:
+    """Refuse to work without threads, which gevent's patches take away: this would hang.
+
+    Raises:
+        UsageError: it has patched this process.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise UsageError(
+            "gevent has patched this process, and a master needs threads as they are: patch with"
+            " thread=False, or have the master in a process that does not import what patches"
+        )
+
+
+def _check_path(task: str, unpack: bool) -> str:
     ref = tasks.parse(task)
     tasks.check_call(tasks.load(ref), str(ref), unpack=unpack)
+    return versions.file_of(ref)
 
 
 def initial(task: str | Function) -> TaskRef:

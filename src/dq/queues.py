@@ -137,6 +137,9 @@ class Queues:
         self.max_message = max_message
         self.keepalive = keepalive
         self.hash_seed = hash_seed
+        self.other_code: set[tuple[str, str, str]] = (
+            set()
+        )  # that has been said: group, file, digest
         self.maxsize = maxsize
         self.redeliver = redeliver
         self._loads = loads

@@ -372,6 +372,8 @@ class JobSpec:
         output: "values", "results" (with seconds), "text" or "jsonl".
         timeout: seconds a task may run.
         init: called once in each process first.
+        digest: of the file that the function's module is in; "" for none.
+        strict: whether a worker with another file there is to do nothing.
     """
 
     id: str
@@ -384,6 +386,8 @@ class JobSpec:
     timeout: float | None = None
     init: TaskRef | None = None
     field: str = ""
+    digest: str = ""
+    strict: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -405,12 +409,16 @@ class JobSpec:
             self.timeout,
             init,
             self.field,
+            self.digest,
+            self.strict,
         )
 
     @classmethod
     def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:
         """The inverse of `to_wire`."""
-        id, ref, inputs, fields, raw, unpack, output, timeout, init, field = cast("_Wire", wire)
+        (id, ref, inputs, fields, raw, unpack, output, timeout, init, field, digest, strict) = cast(
+            "_Wire", wire
+        )
         return cls(
             id,
             _ref(ref),
@@ -422,12 +430,25 @@ class JobSpec:
             timeout,
             _ref(init),
             field,
+            digest,
+            strict,
         )
 
 
 _WireRef = tuple[str, str, str, str, bytes]
 _Wire = tuple[
-    str, _WireRef | None, str, tuple[str, ...], bool, str, str, float | None, _WireRef | None, str
+    str,
+    _WireRef | None,
+    str,
+    tuple[str, ...],
+    bool,
+    str,
+    str,
+    float | None,
+    _WireRef | None,
+    str,
+    str,
+    bool,
 ]
 
 

@@ -47,6 +47,7 @@ from dq.records import (
 from dq.tasks import JobSpec, TaskRef
 from dq.tls import PLAIN, Tls
 from dq.transport import MAX_MESSAGE, Address
+from dq.versions import NONE, Version, version_of
 
 if TYPE_CHECKING:
     import asyncio
@@ -288,8 +289,10 @@ class Program:
 
     def __init__(self, spec: JobSpec, config: Config, loop: Loop) -> None:
         self.spec = spec
+        self.other: Version | None = None  # of its module, where that is to be said
         function = _load(spec, config, loop)
         loads = loads_for(config.allow)
+        self._check_version(spec, config)
         self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, loads, spec.field)
         self.call = {"": function, "items": _unpacking(function, spec), "call": _calling(function)}[
             spec.unpack
@@ -300,6 +303,23 @@ class Program:
             self.call = self._trying(self.call, loop)
         self.timed = spec.output in outputs.TIMED
         self.brief = False  # whether its tasks have turned out to be very short
+
+    def _check_version(self, spec: JobSpec, config: Config) -> None:
+        """See whether the function is that of the file which the run began with.
+
+        Raises:
+            BadTask: it is not, and has to be.
+        """
+        version = version_of(spec.ref) if spec.digest else NONE
+        if not version.digest or version.digest == spec.digest:
+            return
+        text = f"{version.file} is not what it was when this run began"
+        if spec.strict:
+            name = setting("strict_code", by_option=outputs.is_command(spec.output))
+            raise BadTask(f"{text} ({name})")
+        self.other = version
+        if config.parents is None:  # else the master's terminal is this one's
+            print(f"dq: {text} at the master", file=sys.stderr, flush=True)
 
     def _trying(self, call: Callable[[object], object], loop: Loop) -> Callable[[object], object]:
         """The same function, while it is not known whether its results are to be awaited, though
@@ -592,6 +612,9 @@ class Slot:
             return Outcomes(
                 client.run, grant.lease, grant.start, refusal=process.refusal(grant.job, error)
             )
+        if program.other is not None:
+            client.differ(program.other.file, program.other.digest)
+            program.other = None
         if process.leaving:  # to load it has taken its time
             self.view[LEASE] = self.view[CODED_BY] = 0
             return _given_back(client, grant)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support import DQ, Running, dq, wait_until
+from support import DQ, Running, dq, script, wait_until
 
 PATCHES = """
 import select, socket, threading, time
@@ -141,3 +141,14 @@ def test_a_module_is_imported_once_for_all_that_is_looked_at(project: Path) -> N
     write(project, source)
     dq("run", "odd:echo", "1", "--init", "odd:set_up", "-w", "1", cwd=project)
     assert (project / "imports").read_text().split() == ["command", "0"]
+
+
+@pytest.mark.parametrize("task", ["'odd:total'", "odd.total"])
+def test_a_program_that_gevent_patches_is_told_what_to_do(project: Path, task: str) -> None:
+    pytest.importorskip("gevent")
+    write(project, GEVENT)
+    first = "" if task.startswith("'") else "import odd\n"
+    (project / "main.py").write_text(f"{first}import dq\ndq.run({task}, [1], workers=1)\n")
+    done = script("main.py", cwd=project)
+    assert done.returncode == 1
+    assert "UsageError: gevent has patched this process" in done.stderr

@@ -237,6 +237,13 @@ limits = stacked(
 
 calls = stacked(
     option(
+        "--strict-code", is_flag=True, group=WORKERS, rare=True,
+        help="Refuse workers whose TASK's file differs.",
+        more="The file that TASK is in may have been edited since the run began, or be another one"
+        " on another machine. Without this such a worker works with what it has, and one line says"
+        " so.",
+    ),
+    option(
         "--batch", type=POSITIVE, metavar="N", group=WORKERS, rare=True,
         help="Tasks that a worker is sent at a time.",
         more="By default as many as keep it busy for some 100 ms.",

@@ -159,6 +159,7 @@ def _master(
             grace=given["grace"],
             initializer=given["init"],
             unpack=given["unpack"],
+            strict_code=given["strict_code"],
             batch=given["batch"],
             max_message=given["max_message"],
             keepalive=given["keepalive"],
