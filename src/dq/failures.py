@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 
+from dq.naming import setting
 from dq.records import Failure
 
 SHOWN = 10  # failures, or groups of them, that are shown one by one
@@ -83,9 +84,10 @@ def advice_on(value: object, failure: Failure) -> str:
     parts = _parts_of(value)
     if any(type(part) in (int, float) for part in parts) and _wants_text(failure):
         what = "is a number" if parts == [value] else "has a number in it"
-        return f"the input {what}: --raw keeps it a string"
+        return f"the input {what}: {setting('raw', by_option=True)} keeps it a string"
     if "null byte" in failure.message and any("\0" in p for p in parts if isinstance(p, str)):
-        return "the input has a NUL in it: --null reads names that end in one"
+        option = setting("null", by_option=True)
+        return f"the input has a NUL in it: {option} reads names that end in one"
     return ""
 
 
