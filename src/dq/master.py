@@ -147,7 +147,8 @@ class Master:
             "off": not at all.
         tls_cert, tls_key, tls_ca: PEM files: this end's certificate, its key, and the CA that
             signed the workers' certificates.
-        report: called with each line that people should see; None for the log.
+        report: called with each line that people should see, and with who joins and leaves; None
+            for the log, at levels WARNING and INFO.
 
     Raises:
         BadTask: the task or initializer cannot be loaded.

@@ -478,9 +478,20 @@ def _bound(address: Address) -> socket.socket:
     if not host:
         return _bound_everywhere(port)
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, _, _, _, target = infos[0]
+    # Of a name's addresses IPv4's first, where there is one: a plain BaseManager has no others.
+    *others, last = sorted(infos, key=lambda info: info[0] != socket.AF_INET)
+    for info in others:
+        try:
+            return _bound_to(info[0], info[4])
+        except OSError as error:
+            if error.errno not in (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT):
+                raise
+    return _bound_to(last[0], last[4])
+
+
+def _bound_to(family: int, target: tuple[object, ...]) -> socket.socket:
     sock = socket.socket(family)
-    if family == socket.AF_INET6 and host == "::":
+    if family == socket.AF_INET6 and target[0] == "::":
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     return _bind(sock, target)
 

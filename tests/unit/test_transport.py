@@ -470,6 +470,42 @@ def test_a_listener_does_without_ipv4_where_there_is_none(monkeypatch: pytest.Mo
         listener.close()
 
 
+@pytest.fixture
+def both(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have a name that stands for an address of each family, as localhost does on many systems."""
+    known = socket.getaddrinfo
+
+    def resolve(host: str, *args: Any, **kw: Any) -> list[Any]:
+        if host != "both":
+            return known(host, *args, **kw)
+        return known("::1", *args, **kw) + known("127.0.0.1", *args, **kw)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+
+
+@pytest.mark.usefixtures("both")
+@pytest.mark.parametrize(("fault", "host"), [("", "127.0.0.1"), ("socket", "::1"), ("bind", "::1")])
+def test_a_listener_on_a_name_takes_its_ipv4_address_where_there_is_one(
+    fault: str, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not (socket.has_ipv6 and _has_loopback6()):
+        pytest.skip("no IPv6 here")
+    without(socket.AF_INET, fault, monkeypatch)
+    listener = Listener(("both", 0))
+    try:
+        assert listener.address[0] == host
+        assert can_connect("both", listener.address[1])
+    finally:
+        listener.close()
+
+
+@pytest.mark.usefixtures("both")
+def test_a_port_in_use_on_a_names_ipv4_address_is_in_use() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, pytest.raises(OSError) as caught:
+        Listener(("both", taken.getsockname()[1]))
+    assert caught.value.errno == errno.EADDRINUSE
+
+
 def without(family: int, fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Have a kernel that lacks a family of addresses, or what is asked of it."""
 
