@@ -6,7 +6,6 @@ the bytes it was read as.
 
 from __future__ import annotations
 
-import bisect
 import copyreg
 import csv
 import gc
@@ -15,7 +14,6 @@ import itertools
 import json
 import os
 import pickle
-import re
 import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,10 +22,10 @@ from dq import references
 from dq.errors import BadInput
 from dq.light import TYPE_CHECKING, cast
 from dq.naming import setting
-from dq.records import Failure, Loads
+from dq.records import Failure, Loads, Reading
 
 if TYPE_CHECKING:
-    from typing import Any, BinaryIO, NoReturn
+    from typing import Any, NoReturn
 
 Found = dict[str, type]  # classes that go by value, by their names on the wire
 
@@ -57,9 +55,7 @@ EACH, AS_IS, LOOK = False, True, None
 # In place of a piece's size, which is larger: definitions of classes, and the blob that needs them.
 CLASSES = 2
 
-STDIN = "standard input"
-LONGEST_RECORD = 1 << 20  # bytes of a CSV record over several lines
-BOM = b"\xef\xbb\xbf"  # that Windows programs put in front of UTF-8
+LARGEST_CELL = 1 << 30  # characters
 
 
 def dump(values: Sequence[object], *, apart: bool = True) -> bytes:
@@ -519,36 +515,27 @@ class Decoder:
     """What a worker makes of the items of a batch.
 
     Args:
-        kind: "values", "lines" (JSON or else a plain string), "raw" (strings), "jsonl", "csv".
-        fields: names of the columns, for "csv".
-        raw: whether cells stay strings, for "csv".
+        reading: how.
         loads: what unpickles the blob.
-        field: the one field of each record that is the input; "" for the record itself.
 
-    >>> Decoder("lines").decode(dump([b"12\\n", b"twelve", b'{"a": 1}']), 0, 3)
+    >>> Decoder(Reading("lines")).decode(dump([b"12\\n", b"twelve", b'{"a": 1}']), 0, 3)
     [12, 'twelve', {'a': 1}]
     """
 
-    def __init__(
-        self,
-        kind: str,
-        fields: Sequence[str] = (),
-        raw: bool = False,
-        loads: Loads = pickle.loads,
-        field: str = "",
-    ) -> None:
+    def __init__(self, reading: Reading, loads: Loads = pickle.loads) -> None:
         self._loads = loads
-        self._fields = fields
-        self._field = field
-        cell = str if raw else value_of
+        self._fields = reading.fields
+        self._field = reading.field
+        self._delimiter = reading.delimiter
+        cell = str if reading.raw else value_of
         parsers: dict[str, Callable[[bytes], object]] = {
             "lines": lambda line: value_of(_name(line)),
             "raw": _name,
-            "jsonl": lambda line: _json(_text(line)),
-            "csv": lambda line: self._row(_text(line), cell),
+            "jsonl": lambda line: _json(text_of(line)),
+            "csv": lambda line: self._row(text_of(line), cell),
         }
-        self._parse = parsers.get(kind)
-        self._is_json = kind in ("lines", "jsonl")
+        self._parse = parsers.get(reading.kind)
+        self._is_json = reading.kind in ("lines", "jsonl")
 
     def decode(self, blob: bytes, skip: int, count: int) -> list[object]:
         """`count` values from the one after `skip` on; a `Bad` where there is no value."""
@@ -578,7 +565,7 @@ class Decoder:
             return [_parse_one(parse, item) for item in items]  # type: ignore[arg-type]
 
     def _row(self, line: str, cell: Callable[[str], object]) -> dict[str, object]:
-        row = _cells(line)
+        row = cells(line, self._delimiter)
         if len(row) != len(self._fields):
             raise BadInput(f"has {len(row)} cells, the header has {len(self._fields)}")
         return {field: cell(value) for field, value in zip(self._fields, row, strict=True)}
@@ -592,9 +579,16 @@ def _field_of(record: object, field: str) -> object:
     return Bad(Failure("BadInput", f"has no field {field!r}"))
 
 
-def _cells(record: str) -> list[str]:
+def cells(record: str, delimiter: str = ",") -> list[str]:
+    """The cells of a CSV record.
+
+    Raises:
+        BadInput: it is none.
+    """
+    csv.field_size_limit(LARGEST_CELL)  # of the module's own 131,072 characters one thinks too late
     try:
-        return next(csv.reader([record], strict=True), [])  # else an open quote would pass
+        # Strictly: else an open quote would pass.
+        return next(csv.reader([record], delimiter=delimiter, strict=True), [])
     except csv.Error as error:
         reason, *_ = str(error).split(" - ")  # then comes advice to who calls csv
         raise BadInput(f"is not CSV: {reason}") from None
@@ -615,7 +609,7 @@ def _parse_at_once(lines: list[object]) -> list[object] | None:
     """
     try:
         text = b"[%b]" % _COMMAS.join(lines)  # type: ignore[arg-type]  # bytes, or None if too large
-        values = cast("list[object]", _decoder.decode(text.decode()))
+        values = cast("list[object]", json_decoder.decode(text.decode()))
     except (TypeError, ValueError, RecursionError):
         return None
     words = len(lines) - 1
@@ -633,7 +627,7 @@ def _parse_one(parse: Callable[[bytes], object], line: bytes) -> object:
         return Bad(Failure("BadInput", str(error)))
 
 
-def _text(line: bytes) -> str:
+def text_of(line: bytes) -> str:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
@@ -663,7 +657,7 @@ def _float(text: str) -> float | str:
     return value if value - value == 0 else text
 
 
-_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float)
+json_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float)
 _FIRST = frozenset('[{"-0123456789tfn \t\n\r')  # characters with which JSON may begin
 
 
@@ -676,14 +670,14 @@ def value_of(text: str) -> object:
     if text and text[0] not in _FIRST:
         return text  # a name, say: to have the decoder raise costs eight times as much
     try:
-        return _decoder.decode(text)
+        return json_decoder.decode(text)
     except (ValueError, RecursionError):
         return text
 
 
 def _json(text: str) -> object:
     try:
-        return _decoder.decode(text)
+        return json_decoder.decode(text)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"is not JSON: {error}") from None
 
@@ -722,134 +716,3 @@ class Source:
             self.buffer.extend(itertools.islice(self._items, count - 1))
             return True
         return False
-
-
-class Text:
-    """Inputs from a text file, as lines of bytes that workers parse.
-
-    Args:
-        file: binary; may be a pipe that is slow.
-        kind: "lines", "raw", "jsonl" or "csv".
-        name: what to call it in errors.
-        skips_blank: whether empty lines are no inputs.
-    """
-
-    def __init__(self, file: BinaryIO, kind: str, name: str, skips_blank: bool = False) -> None:
-        self._file = file
-        self.kind = kind
-        self._skips_blank = skips_blank or kind == "jsonl"
-        self._name = name
-        self._skipped: list[int] = []  # for each skipped blank line, how many inputs came before
-        self._header = 0
-        self.fields = self._read_fields() if kind == "csv" else []
-
-    def __iter__(self) -> Iterator[bytes]:
-        if self.kind == "csv":
-            return self._rows()
-        return self._unblanked() if self._skips_blank else self._lines()
-
-    def _lines(self) -> Iterator[bytes]:
-        """The file's lines, at its own speed but for the first; then the file is closed."""
-        first = (line.removeprefix(BOM) for line in itertools.islice(self._file, 1))
-        return itertools.chain(first, self._file, self._end())
-
-    def _end(self) -> Iterator[bytes]:
-        # Not from outside: that would wait for whoever reads a slow pipe.
-        self._file.close()
-        yield from ()
-
-    def place(self, index: int) -> str:
-        """Where in the file an input stands."""
-        line = index + 1 + self._header + bisect.bisect_right(self._skipped, index)
-        return f"{self._name} line {line}"
-
-    def _unblanked(self) -> Iterator[bytes]:
-        index = 0
-        for line in self._lines():
-            if line.isspace():
-                self._skipped.append(index)
-            else:
-                index += 1
-                yield line
-
-    def _rows(self) -> Iterator[bytes]:
-        index = 0
-        for record, more in _records(self._lines()):
-            self._skipped += [index] * more
-            if record.isspace():
-                self._skipped.append(index)
-            else:
-                index += 1
-                yield record
-
-    def _read_fields(self) -> list[str]:
-        record, more = b"", 0
-        for record, more in _records(self._file):
-            self._header += 1 + more
-            if record.removeprefix(BOM).strip():
-                break
-        place = f"{self._name} line {self._header - more}"
-        fields = _header(record, place)
-        if not fields:
-            raise BadInput(f"{self._name} has no header line that names its columns")
-        double = {field for field in fields if fields.count(field) > 1}
-        if double:
-            names = ", ".join(sorted(double))
-            raise BadInput(f"{place} names more than one column {names}")
-        return fields
-
-
-# The start of a record up to and with a quote that is still open: whole cells, then that.
-_OPEN = re.compile(rb'(?:(?:"(?:[^"]|"")*"(?!")[^,]*|[^",][^,]*)?,)*"(?:[^"]|"")*')
-
-
-def _records(file: Iterable[bytes]) -> Iterator[tuple[bytes, int]]:
-    """CSV records, of which one goes on over a line's end while a quote is open, and how many
-    lines each has besides its first. A quote that is never closed ends with what `csv` can take."""
-    lines: list[bytes] = []
-    size = 0
-    for line in file:
-        start = b'"' if lines else b""  # as if the line's first cell had just been opened
-        lines.append(line)
-        size += len(line)
-        if b'"' in start + line and _OPEN.fullmatch(start + line) and size <= LONGEST_RECORD:
-            continue
-        yield b"".join(lines), len(lines) - 1
-        lines, size = [], 0
-    if lines:
-        yield b"".join(lines), len(lines) - 1
-
-
-def _header(record: bytes, place: str) -> list[str]:
-    try:
-        return _cells(_text(record.removeprefix(BOM)))
-    except BadInput as error:
-        raise BadInput(f"{place} {error}") from None
-
-
-def open_text(path: str, kind: str | None = None, *, raw: bool = False) -> Text:
-    """Open a file of inputs; ``-`` is standard input.
-
-    Args:
-        path: ``.csv`` gives rows, ``.jsonl`` and ``.ndjson`` values, anything else lines.
-        kind: to decide that otherwise.
-        raw: keep lines strings.
-
-    Raises:
-        BadInput: it cannot be read.
-    """
-    if kind is None:
-        suffix = os.path.splitext(path)[1].lower()
-        kind = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl"}.get(suffix, "lines")
-    skips_blank = kind == "jsonl"
-    if raw and kind != "csv":
-        kind = "raw"
-    if path == "-":
-        if sys.stdin is None:
-            raise BadInput("standard input is closed")
-        # Not sys.stdin.buffer: the interpreter aborts at its end where a thread still waits in it.
-        return Text(open(sys.stdin.fileno(), "rb", closefd=False), kind, STDIN, skips_blank)
-    try:
-        return Text(open(path, "rb"), kind, path, skips_blank)
-    except OSError as error:
-        raise BadInput(f"cannot read {path}: {error.strerror}") from None

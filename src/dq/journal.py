@@ -37,7 +37,7 @@ from dq.errors import BadJournal, DqError, InputChanged, OutputError
 from dq.inputs import SCALARS
 from dq.light import frozen
 from dq.naming import setting
-from dq.records import Batch, Done, Failed, Failure, Outcome, Recorded
+from dq.records import Batch, Done, Failed, Failure, Outcome, Reading, Recorded
 from dq.unpickling import safe_loads
 
 FORMAT = 1
@@ -177,23 +177,22 @@ def facts(
     task: object,
     code: str = "",
     *,
-    kind: str,
+    reading: Reading,
     output: str,
     unpack: bool,
-    fields: Sequence[str] = (),
-    raw: bool = False,
-    field: str = "",
     origin: str = "",
 ) -> Facts:
     """What a run is, as far as it decides what its results are. A task without an import path has
     a digest of its `code`; inputs of a command come from "arguments" or "a file"."""
-    about = {"task": str(task), "inputs": kind, "output": output, "unpack": str(unpack)}
+    about = {"task": str(task), "inputs": reading.kind, "output": output, "unpack": str(unpack)}
     if code:
         about["code"] = code
-    if kind == "csv":
-        about |= {"columns": ", ".join(map(repr, fields)), "raw": str(raw)}
-    if field:
-        about["field"] = field
+    if reading.kind == "csv":
+        about |= {"columns": ", ".join(map(repr, reading.fields)), "raw": str(reading.raw)}
+    if reading.delimiter != ",":
+        about["delimiter"] = reading.delimiter
+    if reading.field:
+        about["field"] = reading.field
     if origin:
         about["origin"] = origin
     return about
@@ -595,7 +594,7 @@ def _whole_abouts(db: sqlite3.Connection) -> list[tuple[int, int, str, bytes]]:
 
 
 # In the order in which people are told: a CSV file's columns say less than that it is one.
-COMPARED = ("task", "inputs", "output", "unpack", "raw", "columns", "field")
+COMPARED = ("task", "inputs", "output", "unpack", "raw", "columns", "delimiter", "field")
 
 
 def compare(path: str, then: Facts, now: Facts) -> None:

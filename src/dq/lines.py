@@ -83,7 +83,7 @@ class Line:
         """The input of one task, for the journal: a `Bad` where it is of more than standard data
         types."""
         spec = self.spec
-        decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, safe_loads, spec.field)
+        decoder = inputs.Decoder(spec.reading, safe_loads)
         [value] = decoder.decode(batch.blob, batch.skip, batch.count)
         return value
 

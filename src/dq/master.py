@@ -27,7 +27,7 @@ import tempfile
 import threading
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
@@ -42,7 +42,7 @@ from dq.naming import setting
 from dq.processes import GRACE, Child
 from dq.progress import Progress, Report, check_progress
 from dq.queues import Queues
-from dq.records import Failed, Recorded, Result
+from dq.records import Failed, Reading, Recorded, Result
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function, JobSpec, TaskRef
 from dq.tls import PLAIN, check_mode, settings
@@ -59,6 +59,8 @@ Batches = Callable[[], Iterator[Iterable[T]]]  # what starts an iterator over a 
 KEEP_HOUSE = 0.05  # seconds between two looks at slow sources and old leases
 FAREWELL = 5.0  # seconds that workers have to leave when the master has finished
 BRIEFLY = 0.5  # the same, when it is in haste
+
+VALUES = Reading()
 
 log = logging.getLogger("dq")
 
@@ -534,7 +536,7 @@ class Master:
         self._check(task)
         ref, init = self.refer(task)
         opened = self.open_journal(
-            journal, ref, kind="values", output=output, retry_failed=retry_failed, function=task
+            journal, ref, output=output, retry_failed=retry_failed, function=task
         )
         try:
             job = self.open(
@@ -552,11 +554,8 @@ class Master:
         path: StrPath | None,
         ref: TaskRef,
         *,
-        kind: str,
+        reading: Reading = VALUES,
         output: str,
-        fields: Sequence[str] = (),
-        raw: bool = False,
-        field: str = "",
         retry_failed: bool = False,
         function: str | Function = "",
         origin: str = "",
@@ -572,10 +571,7 @@ class Master:
 
         self.queues.close_abandoned()  # it may be that of an iterator that nobody keeps any more
         code = digest_of_function(function, str(ref)) if ref.kind == "value" else ""
-        about = facts(
-            ref, code, kind=kind, output=output, unpack=self.unpack, fields=fields, raw=raw,
-            field=field, origin=origin,
-        )  # fmt: skip
+        about = facts(ref, code, reading=reading, output=output, unpack=self.unpack, origin=origin)
         return Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
 
     def open(
@@ -585,10 +581,7 @@ class Master:
         *,
         init: TaskRef | None = None,
         output: str,
-        kind: str = "values",
-        fields: tuple[str, ...] = (),
-        raw: bool = False,
-        field: str = "",
+        reading: Reading = VALUES,
         journal: Journal | None = None,
         reader_feeds: bool = False,
     ) -> Job:
@@ -599,16 +592,13 @@ class Master:
             source: the inputs: values, or lines of bytes.
             init: the initializer, where it was referred to together with the function.
             output: what results become: "values", "results", "text" or "jsonl".
-            kind: what inputs are: "values", "lines", "raw", "jsonl" or "csv".
-            fields: names of the columns, for "csv".
-            raw: whether cells stay strings, for "csv".
-            field: the one field of each record that is the input; "" for the record itself.
+            reading: how workers make values of the inputs.
             journal: what to continue from, and to write to; closed with the job or the master.
             reader_feeds: have the thread that reads the job's records read its inputs too, rather
                 than a thread of their own.
         """
         self.address  # noqa: B018  # raises where it has not started
-        spec = self._spec(ref, init, output=output, kind=kind, fields=fields, raw=raw, field=field)
+        spec = self._spec(ref, init, output=output, reading=reading)
         reader = inputs.Source(source)
         replay = None if journal is None else _replay(journal)
         reader_feeds = reader_feeds and reader.length is None
@@ -679,22 +669,16 @@ class Master:
         *,
         id: str | None = None,
         output: str = "values",
-        kind: str = "values",
-        fields: tuple[str, ...] = (),
-        raw: bool = False,
-        field: str = "",
+        reading: Reading = VALUES,
     ) -> JobSpec:
         return JobSpec(
             id or os.urandom(8).hex(),
             ref,
-            kind,
-            fields,
-            raw,
+            reading,
             "items" if self.unpack else "",
             output,
             self._rules.timeout,
             init or (tasks.refer(self._initializer) if self._initializer is not None else None),
-            field,
             version_of(ref).digest,
             self._strict_code,
         )

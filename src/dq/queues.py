@@ -186,7 +186,7 @@ class Queues:
         `reader_feeds` whoever reads its records also reads its inputs, and waits for both."""
         with self.lock:
             job = self.board.open_job(spec.id, rules)
-            decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, field=spec.field)
+            decoder = inputs.Decoder(spec.reading)
             news = threading.Condition(self.lock)
             hungry = news if reader_feeds else threading.Condition(self.lock)
             line = Line(spec, job, source, decoder, news, hungry)

@@ -27,6 +27,29 @@ LONGEST_NAME = 1_000  # characters of a name: of an exception's class, a worker,
 
 
 @frozen
+class Reading:
+    """How a worker makes a value of an input.
+
+    Args:
+        kind: "values" (pickled), "lines" (JSON, or else a plain string), "raw" (strings), "jsonl"
+            or "csv".
+        fields: names of the columns, for "csv".
+        raw: whether cells stay strings, for "csv".
+        field: the one field of each record that is the input; "" for the record itself.
+        delimiter: what stands between two cells, for "csv".
+    """
+
+    kind: str = "values"
+    fields: tuple[str, ...] = ()
+    raw: bool = False
+    field: str = ""
+    delimiter: str = ","
+
+    def to_wire(self) -> tuple[object, ...]:
+        return (self.kind, self.fields, self.raw, self.field, self.delimiter)
+
+
+@frozen
 class Failure:
     """Why a task failed, in words only: nothing here needs the task's own classes.
 

@@ -14,6 +14,7 @@ from dq import references
 from dq.errors import BadTask, MissingModule
 from dq.light import cast, frozen
 from dq.naming import setting
+from dq.records import Reading
 
 Function = Callable[..., object]
 
@@ -363,10 +364,7 @@ class JobSpec:
     Args:
         id: random, so that another run's job is never taken for this one.
         ref: the function; None where the worker's own default is meant.
-        inputs: how to read an input: "values", "lines", "raw", "jsonl" or "csv".
-        fields: names of the columns, for "csv".
-        raw: whether cells stay strings, for "csv".
-        field: the one field of each record that is the input; "" for the record itself.
+        reading: how to make a value of an input.
         unpack: "" calls ``f(input)``, "items" ``f(*list)`` or ``f(**mapping)``, "call" with the
             positional and keyword arguments that the input is a pair of.
         output: "values", "results" (with seconds), "text" or "jsonl".
@@ -378,14 +376,11 @@ class JobSpec:
 
     id: str
     ref: TaskRef | None
-    inputs: str = "values"
-    fields: tuple[str, ...] = ()
-    raw: bool = False
+    reading: Reading = Reading()
     unpack: str = ""
     output: str = "values"
     timeout: float | None = None
     init: TaskRef | None = None
-    field: str = ""
     digest: str = ""
     strict: bool = False
 
@@ -401,14 +396,11 @@ class JobSpec:
         return (
             self.id,
             ref,
-            self.inputs,
-            self.fields,
-            self.raw,
+            self.reading.to_wire(),
             self.unpack,
             self.output,
             self.timeout,
             init,
-            self.field,
             self.digest,
             self.strict,
         )
@@ -416,39 +408,25 @@ class JobSpec:
     @classmethod
     def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:
         """The inverse of `to_wire`."""
-        (id, ref, inputs, fields, raw, unpack, output, timeout, init, field, digest, strict) = cast(
-            "_Wire", wire
-        )
+        id, ref, reading, unpack, output, timeout, init, digest, strict = cast("_Wire", wire)
+        kind, fields, raw, field, delimiter = reading
         return cls(
             id,
             _ref(ref),
-            inputs,
-            tuple(fields),
-            raw,
+            Reading(kind, tuple(fields), raw, field, delimiter),
             unpack,
             output,
             timeout,
             _ref(init),
-            field,
             digest,
             strict,
         )
 
 
 _WireRef = tuple[str, str, str, str, bytes]
+_WireReading = tuple[str, tuple[str, ...], bool, str, str]
 _Wire = tuple[
-    str,
-    _WireRef | None,
-    str,
-    tuple[str, ...],
-    bool,
-    str,
-    str,
-    float | None,
-    _WireRef | None,
-    str,
-    str,
-    bool,
+    str, _WireRef | None, _WireReading, str, str, float | None, _WireRef | None, str, bool
 ]
 
 

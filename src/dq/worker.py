@@ -293,7 +293,7 @@ class Program:
         function = _load(spec, config, loop)
         loads = loads_for(config.allow)
         self._check_version(spec, config)
-        self.decoder = inputs.Decoder(spec.inputs, spec.fields, spec.raw, loads, spec.field)
+        self.decoder = inputs.Decoder(spec.reading, loads)
         self.call = {"": function, "items": _unpacking(function, spec), "call": _calling(function)}[
             spec.unpack
         ]

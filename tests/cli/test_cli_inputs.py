@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import subprocess
@@ -293,3 +294,68 @@ def test_a_file_named_by_a_variable_may_have_a_space(project: Path) -> None:
 
 def test_a_keepalive_is_a_duration_like_others(project: Path) -> None:
     assert dq("run", "app:square", "3", "--keepalive", "1d", cwd=project).stdout == "9\n"
+
+
+# -- files of other kinds
+
+
+def test_a_json_array_gives_its_items(project: Path) -> None:
+    (project / "in.json").write_text('[\n  {"id": 1},\n  2\n]\n')
+    assert values("app:echo", "-i", "in.json", cwd=project) == [{"id": 1}, 2]
+
+
+def test_a_json_file_without_an_array_is_refused(project: Path) -> None:
+    (project / "in.json").write_text('{"id": 1}\n')
+    done = dq("run", "app:echo", "-i", "in.json", cwd=project)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "in.json does not hold a JSON array; for one JSON value on each line" in done.stderr
+
+
+def test_a_packed_file_and_one_that_is_not(project: Path) -> None:
+    (project / "a.csv").write_text("n\n1\n")
+    with gzip.open(project / "b.csv.gz", "wt") as file:
+        file.write("n\n2\n")
+    files = ("-i", "a.csv", "-i", "b.csv.gz")
+    assert values("app:echo", *files, cwd=project) == [{"n": 1}, {"n": 2}]
+
+
+def test_a_damaged_packed_file_ends_the_run_with_one_line(project: Path) -> None:
+    packed = gzip.compress(b"".join(b"%d\n" % n for n in range(50_000)))
+    (project / "in.gz").write_bytes(packed[:-100])
+    done = dq("run", "app:echo", "-i", "in.gz", "-q", "-o", "out.txt", cwd=project)
+    assert done.returncode == 2
+    assert "cannot read in.gz as gzip" in done.stderr
+    assert not (project / "out.txt").exists()
+
+
+def test_a_bad_line_of_a_second_file_is_named_by_it(project: Path) -> None:
+    (project / "a.jsonl").write_text("1\n\n2\n")
+    (project / "b.jsonl").write_text("\n3\nno\n")
+    done = dq("run", "app:echo", "-i", "a.jsonl", "-i", "b.jsonl", cwd=project)
+    assert done.returncode == 2
+    assert "b.jsonl line 3 is not JSON" in done.stderr
+
+
+def test_another_delimiter_and_tabs(project: Path) -> None:
+    (project / "a.csv").write_text("x;y\n1;2\n")
+    (project / "b.tsv").write_text("x\ty\n1\t\n")
+    how = ("-i", "a.csv", "--delimiter", ";")
+    assert values("app:echo", *how, cwd=project) == [{"x": 1, "y": 2}]
+    assert values("app:echo", "-i", "b.tsv", cwd=project) == [{"x": 1, "y": ""}]
+
+
+def test_names_that_end_with_nul_may_hold_newlines(project: Path) -> None:
+    given = ("-i", "-", "--input-format", "null", "--raw")
+    assert values("app:echo", *given, cwd=project, input="a\nb\0c\n\0") == ["a\nb", "c\n"]
+
+
+def test_a_run_with_another_kind_of_file_is_continued_from_its_journal(project: Path) -> None:
+    (project / "a.json").write_text("[1, 2]")
+    (project / "b.json").write_text("[3]")
+    how = ("-i", "a.json", "-i", "b.json", "--journal", "j")
+    for _ in range(2):
+        assert values("app:echo", *how, cwd=project) == [1, 2, 3]
+    (project / "b.json").write_text("[4]")
+    done = dq("run", "app:echo", *how, "-f", "jsonl", cwd=project)
+    assert done.returncode == 2
+    assert "b.json item 1 is not what it was when the journal was written" in done.stderr

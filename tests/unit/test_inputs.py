@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import datetime
 import io
-import itertools
 import pickle
 import random
 import sys
@@ -16,32 +14,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
-from pathlib import Path
 from typing import ClassVar
 
 import pytest
-from hypothesis import example, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from dq import inputs
-from dq.errors import BadInput
-from dq.inputs import Bad, Decoder, Source, Text
+from dq.inputs import Bad, Decoder, Source
+from dq.records import Reading
 from dq.unpickling import safe_loads
 
-
-def decoded(kind: str, *items: object, **options: object) -> list[object]:
-    decoder = Decoder(kind, **options)  # type: ignore[arg-type]
-    values = decoder.decode(inputs.dump(items), 0, len(items))
-    return [value.failure.message if isinstance(value, Bad) else value for value in values]
-
-
-def text(data: bytes, kind: str = "lines") -> Text:
-    return Text(io.BytesIO(data), kind, "a file")
-
-
-def rows(data: bytes, *, raw: bool = False) -> list[object]:
-    source = text(data, "csv")
-    return decoded("csv", *source, fields=tuple(source.fields), raw=raw)
+VALUES = Reading()
 
 
 class Words(str):
@@ -64,7 +48,7 @@ class Holder:
 
 
 def as_tasks_get_them(values: list[object]) -> list[object]:
-    chunks = Decoder("values").chunks(inputs.dump(values), 0, len(values))
+    chunks = Decoder(VALUES).chunks(inputs.dump(values), 0, len(values))
     return [value for some, _ in chunks for value in some]
 
 
@@ -219,7 +203,7 @@ def test_a_dict_that_is_refused_spoils_no_other() -> None:
 def test_any_part_of_a_large_batch_can_be_had(kind: Callable[[int], object], apart: bool) -> None:
     values = [kind(n) if n % 700 else n for n in range(3_300)]
     blob = inputs.dump(values, apart=apart)
-    decoder = Decoder("values")
+    decoder = Decoder(VALUES)
     for skip, count in [(0, 3_300), (0, 1), (499, 2), (500, 500), (777, 2_000), (3_299, 1)]:
         got = decoder.decode(blob, skip, count)
         assert len(got) == count
@@ -230,7 +214,7 @@ def test_any_part_of_a_large_batch_can_be_had(kind: Callable[[int], object], apa
 def test_no_part_of_a_batch_is_more_than_was_asked_for() -> None:
     """Whatever somebody has made up."""
     blob = pickle.dumps((1, [inputs.dump(list(range(500)))]))
-    assert Decoder("values").decode(blob, 0, 100) == [0]
+    assert Decoder(VALUES).decode(blob, 0, 100) == [0]
     with pytest.raises(TypeError, match="not a batch"):
         inputs.load(pickle.dumps((-1, [])))
 
@@ -407,7 +391,7 @@ def test_copies_are_made_some_at_a_time() -> None:
     """A table that all inputs have is sent once for many of them, but each task gets its own."""
     table = list(range(500))
     blob = inputs.dump([(n, table) for n in range(20_000)])
-    sizes = [len(some) for some, _ in Decoder("values").chunks(blob, 0, 20_000)]
+    sizes = [len(some) for some, _ in Decoder(VALUES).chunks(blob, 0, 20_000)]
     assert sum(sizes) == 20_000
     assert max(sizes) <= inputs.PIECE
 
@@ -430,7 +414,7 @@ def test_values_deeper_than_any_row_are_told_apart_without_copies() -> None:
         return Plain(chain(n - 1)) if n else [n]
 
     deep = [chain(40) for _ in range(600)]
-    [(values, _)] = Decoder("values").chunks(inputs.dump(deep), 0, 600)  # else some at a time
+    [(values, _)] = Decoder(VALUES).chunks(inputs.dump(deep), 0, 600)  # else some at a time
     assert values == deep
 
 
@@ -505,7 +489,7 @@ def test_pieces_are_smaller_where_values_are_large(width: int) -> None:
     _, pieces = pickle.loads(blob)
     assert all(len(piece) < 100_000 for piece in pieces) or width == 3_000
     assert inputs.load(blob) == rows
-    assert Decoder("values").decode(blob, 333, 40) == rows[333:373]
+    assert Decoder(VALUES).decode(blob, 333, 40) == rows[333:373]
 
 
 def test_a_made_up_batch_is_no_more_than_its_bytes() -> None:
@@ -566,256 +550,9 @@ def test_an_item_over_the_limit_by_itself_is_a_failure_that_says_so() -> None:
 @pytest.mark.parametrize(("skip", "count"), [(0, 5), (2, 2), (4, 1), (5, 0)])
 def test_a_part_of_a_batch_decodes_only_its_own_items(skip: int, count: int) -> None:
     blob = inputs.dump([b"%d\n" % n for n in range(5)])
-    assert Decoder("lines").decode(blob, skip, count) == list(range(5))[skip : skip + count]
-
-
-# -- lines
-
-
-@pytest.mark.parametrize(
-    ("line", "value"),
-    [
-        (b"12\n", 12),
-        (b"-1.5e3", -1500.0),
-        (b'{"a": [1, null]}\r\n', {"a": [1, None]}),
-        (b'"quoted"\n', "quoted"),
-        (b"plain words\n", "plain words"),
-        (b"[1, 2\n", "[1, 2"),
-        (b"007\n", "007"),
-        (b"NaN\n", "NaN"),
-        (b"-Infinity\n", "-Infinity"),
-        (b"\n", ""),
-        (b"a\r\r\n", "a\r"),
-        ("grün\n".encode(), "grün"),
-    ],
-)
-def test_a_line_is_json_where_it_parses_and_a_string_where_not(line: bytes, value: object) -> None:
-    assert decoded("lines", line) == [value]
-
-
-def test_a_line_of_a_hundred_thousand_brackets_is_a_string() -> None:
-    line = b"[" * 100_000
-    assert decoded("lines", line) == [line.decode()]
-
-
-HALVES = ["[", "]", "{", "}", ",", ":", '"', "1", "2", "null", "a", "\\", "[]", " ", "\r", "NaN"]
-
-
-@pytest.mark.parametrize("kind", ["lines", "jsonl"])
-@given(lines=st.lists(st.lists(st.sampled_from(HALVES), max_size=5).map("".join), max_size=6))
-@example(lines=["1,2", "[3", "4]"])
-@example(lines=["[1", "2]"])
-@example(lines=['"a', 'b"'])
-@example(lines=["1", "[2", "3]", "4,5"])
-def test_lines_mean_together_what_each_means_by_itself(kind: str, lines: list[str]) -> None:
-    whole = [f"{line}\n".encode() for line in lines]
-    assert decoded(kind, *whole) == [decoded(kind, line)[0] for line in whole]
-
-
-@pytest.mark.parametrize(
-    "lines",
-    [
-        [b'{"a": 1}\n', b'{"b": [2]}\n', b"3\r\n", b'"four"'],
-        [b"1\n", b"no json\n", b"2\n"],
-    ],
-)
-def test_lines_of_json_are_parsed_at_once_and_others_one_by_one(
-    lines: list[bytes], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    parsed: list[str] = []
-
-    def watched(text: str, parse: Callable[[str], object] = inputs.value_of) -> object:
-        parsed.append(text)
-        return parse(text)
-
-    monkeypatch.setattr(inputs, "value_of", watched)
-    one_by_one = "no json" in decoded("lines", *lines)
-    assert len(parsed) == (len(lines) if one_by_one else 0)
-
-
-def test_raw_lines_stay_strings() -> None:
-    assert decoded("raw", b"1\n", b" [2]\n", b'"3"') == ["1", " [2]", '"3"']
-
-
-def test_bytes_that_are_not_utf8_spoil_only_their_line() -> None:
-    first, bad, last = decoded("jsonl", b'"a"\n', b'"b\xff"\n', b'"c"\n')
-    assert bad == "is not UTF-8 (byte 0xff at column 3)"
-    assert (first, last) == ("a", "c")
-
-
-@given(st.binary().filter(lambda name: b"\n" not in name and not name.endswith(b"\r")))
-def test_a_name_is_read_as_the_system_has_it(name: bytes) -> None:
-    [read] = decoded("raw", name + b"\n")
-    assert str(read).encode(errors="surrogateescape") == name
-
-
-def test_a_list_may_hold_a_name_that_is_not_utf8() -> None:
-    assert decoded("lines", b'["caf\xe9", 1]\n', b"2\n") == [["caf\udce9", 1], 2]
-
-
-@pytest.mark.parametrize("kind", ["lines", "jsonl"])
-def test_a_number_that_no_float_can_hold_stays_a_string(kind: str) -> None:
-    read = decoded(kind, b"1e999\n", b"[-1e999, 1e-5]\n", b"%d.5\n" % 10**400)
-    assert read == ["1e999", ["-1e999", 1e-5], f"{10**400}.5"]
-
-
-@pytest.mark.parametrize("kind", ["lines", "jsonl", "csv"])
-def test_a_byte_order_mark_is_not_part_of_the_first_line(kind: str) -> None:
-    source = text(b"\xef\xbb\xbf1\n2\n", kind)
-    assert [*source.fields, *source][0] in ("1", b"1\n")
-
-
-# -- JSON Lines
-
-
-def test_blank_lines_of_json_lines_are_passed_over_and_counted() -> None:
-    source = text(b'1\n\n  \n"two"\n\n[3]\n', "jsonl")
-    assert decoded("jsonl", *source) == [1, "two", [3]]
-    assert [source.place(n) for n in range(3)] == [
-        "a file line 1",
-        "a file line 4",
-        "a file line 6",
-    ]
-
-
-@pytest.mark.parametrize("line", [b'{"a"\n', b"words\n", b"NaN\n", b"1 2\n", b"[" * 100_000])
-def test_a_broken_line_of_json_lines_says_what_it_is_not(line: bytes) -> None:
-    [message] = decoded("jsonl", line)
-    assert str(message).startswith("is not JSON: ")
-
-
-# -- CSV
-
-
-def test_a_row_is_a_mapping_whose_cells_are_json_or_strings() -> None:
-    assert rows(b"name,n\nadda,1\nbob,x\n") == [{"name": "adda", "n": 1}, {"name": "bob", "n": "x"}]
-
-
-def test_raw_rows_keep_cells_strings() -> None:
-    assert rows(b"n\n1\n", raw=True) == [{"n": "1"}]
-
-
-def test_a_quoted_cell_may_go_over_lines_and_hold_quotes_and_commas() -> None:
-    source = text(b'a,b\r\n1,"x\r\n""y"", z\n"\r\n\r\n2,w\r\n', "csv")
-    values = decoded("csv", *source, fields=("a", "b"))
-    assert values == [{"a": 1, "b": 'x\r\n"y", z\n'}, {"a": 2, "b": "w"}]
-    assert source.place(1) == "a file line 6"
-
-
-def test_a_quote_within_a_plain_cell_opens_nothing() -> None:
-    assert rows(b'a,b\n1,5" pipe\n2,z\n') == [{"a": 1, "b": '5" pipe'}, {"a": 2, "b": "z"}]
-
-
-def test_a_header_may_go_over_lines() -> None:
-    source = text(b'"a\nb",c\n1,2\n', "csv")
-    assert source.fields == ["a\nb", "c"]
-    assert source.place(0) == "a file line 3"
-
-
-def test_a_quote_that_is_never_closed_is_refused() -> None:
-    [row, message] = rows(b'a,b\n1,x\n2,"open\n3,y\n')
-    assert row == {"a": 1, "b": "x"}
-    assert message == "is not CSV: unexpected end of data"
-
-
-def test_a_quote_that_is_never_closed_does_not_swallow_a_whole_file() -> None:
-    line = b"x" * 1000 + b"\n"
-    endless = itertools.chain([b"a\n", b'"open\n'], itertools.repeat(line))
-    source = Text(_Lines(endless), "csv", "a file")  # type: ignore[arg-type]
-    assert len(next(iter(source))) < 2 * inputs.LONGEST_RECORD
-
-
-class _Lines:
-    """As much of a file as is read by lines."""
-
-    def __init__(self, lines: itertools.chain[bytes]) -> None:
-        self._lines = lines
-
-    def __iter__(self) -> itertools.chain[bytes]:
-        return self._lines
-
-    def readline(self) -> bytes:
-        return next(self._lines, b"")
-
-
-@pytest.mark.parametrize(
-    ("row", "message"),
-    [
-        (b"1", "has 1 cells, the header has 2"),
-        (b"1,2,3", "has 3 cells, the header has 2"),
-        (b"1,x\ry", "is not CSV: new-line character seen in unquoted field"),
-        (b"1," + b"x" * 200_000, "is not CSV: field larger than field limit (131072)"),
-        (b"1,\xff", "is not UTF-8 (byte 0xff at column 3)"),
-    ],
-)
-def test_a_bad_row_spoils_only_itself(row: bytes, message: str) -> None:
-    assert rows(b"a,b\n" + row + b"\n2,z\n") == [message, {"a": 2, "b": "z"}]
-
-
-@pytest.mark.parametrize(
-    ("header", "message"),
-    [
-        (b"", "a file has no header line"),
-        (b"\n\n", "a file has no header line"),
-        (b"\n\na,a\n", "a file line 3 names more than one column a"),
-        (b"a,\xff\n", "a file line 1 is not UTF-8"),
-        (b"a,b,a\n", "a file line 1 names more than one column a"),
-    ],
-)
-def test_a_csv_file_without_a_header_that_can_be_used_is_refused(
-    header: bytes, message: str
-) -> None:
-    with pytest.raises(BadInput, match=message):
-        text(header, "csv")
-
-
-cells = st.text(st.characters(codec="utf-8", exclude_characters="\0\r"), max_size=8)
-
-
-@given(st.lists(st.lists(cells, min_size=2, max_size=2), max_size=8))
-def test_whatever_the_csv_module_writes_is_read_back(table: list[list[str]]) -> None:
-    file = io.StringIO(newline="")
-    csv.writer(file).writerows([["a", "b"], *table])
-    expected = [dict(zip(["a", "b"], row, strict=True)) for row in table]
-    assert rows(file.getvalue().encode(), raw=True) == expected
-
-
-# -- files
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        ("a.csv", "csv"),
-        ("A.CSV", "csv"),
-        ("a.jsonl", "jsonl"),
-        ("a.txt", "lines"),
-        ("csv", "lines"),
-    ],
-)
-def test_a_files_name_says_what_it_holds(tmp_path: Path, name: str, kind: str) -> None:
-    path = tmp_path / name
-    path.write_bytes(b"a\n")
-    source = inputs.open_text(str(path))
-    assert source.kind == kind
-    assert list(source) == ([] if kind == "csv" else [b"a\n"])
-
-
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [("a.csv", "jsonl"), ("a.txt", "lines"), ("a.jsonl", None)],
-)
-def test_raw_holds_whatever_the_format(tmp_path: Path, name: str, kind: str | None) -> None:
-    path = tmp_path / name
-    path.write_bytes(b"1\n")
-    source = inputs.open_text(str(path), kind, raw=True)
-    assert decoded(source.kind, *source) == ["1"]
-
-
-@pytest.mark.parametrize("name", ["missing.txt", "."])
-def test_a_file_that_cannot_be_read_is_refused(name: str) -> None:
-    with pytest.raises(BadInput, match="cannot read"):
-        inputs.open_text(name)
+    assert (
+        Decoder(Reading("lines")).decode(blob, skip, count) == list(range(5))[skip : skip + count]
+    )
 
 
 # -- sources

@@ -19,10 +19,10 @@ import pytest
 from dq import inputs, salvage, sqlitefile
 from dq.errors import BadJournal, InputChanged, OutputError
 from dq.journal import Entry, Facts, Journal, Replay, Row, facts, row_of
-from dq.records import Batch, Done, Failed, Failure, Outcome, Recorded
+from dq.records import Batch, Done, Failed, Failure, Outcome, Reading, Recorded
 
-ABOUT = facts("app:square", kind="lines", output="text", unpack=False)
-VALUES = facts("app:square", kind="values", output="values", unpack=False)
+ABOUT = facts("app:square", reading=Reading("lines"), output="text", unpack=False)
+VALUES = facts("app:square", reading=Reading("values"), output="values", unpack=False)
 FLIPS = int(os.environ.get("DQ_TEST_FLIPS", "100000"))
 
 
@@ -283,10 +283,10 @@ def test_a_part_of_a_mixed_batch_is_known_without_the_rest(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     "other",
     [
-        facts("app:cube", kind="lines", output="text", unpack=False),
-        facts("app:square", kind="raw", output="text", unpack=False),
-        facts("app:square", kind="lines", output="jsonl", unpack=False),
-        facts("app:square", kind="lines", output="text", unpack=True),
+        facts("app:cube", reading=Reading("lines"), output="text", unpack=False),
+        facts("app:square", reading=Reading("raw"), output="text", unpack=False),
+        facts("app:square", reading=Reading("lines"), output="jsonl", unpack=False),
+        facts("app:square", reading=Reading("lines"), output="text", unpack=True),
     ],
 )
 def test_the_journal_of_another_run_is_refused(tmp_path: Path, other: Facts) -> None:
@@ -298,7 +298,7 @@ def test_the_journal_of_another_run_is_refused(tmp_path: Path, other: Facts) -> 
 @pytest.mark.parametrize("now", [{"fields": ("b", "a")}, {"fields": ("a", "b"), "raw": True}])
 def test_rows_of_other_columns_are_another_run(tmp_path: Path, now: dict[str, Any]) -> None:
     def of(**how: Any) -> Facts:
-        return facts("app:square", kind="csv", output="text", unpack=False, **how)
+        return facts("app:square", reading=Reading("csv", **how), output="text", unpack=False)
 
     write(tmp_path / "j", [], of(fields=("a", "b")))
     with pytest.raises(BadJournal, match="of another run"):

@@ -27,6 +27,7 @@ LAYERS = [
         "apart",
         "versions",
         "failures",
+        "files",
         "outputs",
         "processes",
         "progress",

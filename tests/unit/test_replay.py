@@ -17,11 +17,11 @@ from dq.faces import LeaseFace
 from dq.journal import Entry, Journal, Replay, facts
 from dq.lines import Line
 from dq.queues import Queues
-from dq.records import Batch, Done, Recorded
+from dq.records import Batch, Done, Reading, Recorded
 from dq.tasks import JobSpec, TaskRef
 from dq.transport import PROTOCOL, Channel
 
-ABOUT = facts("app:square", kind="values", output="values", unpack=False)
+ABOUT = facts("app:square", reading=Reading("values"), output="values", unpack=False)
 SPEC = JobSpec("j", TaskRef("module", "app", "square"))
 LARGE = 2**20
 

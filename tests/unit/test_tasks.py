@@ -11,6 +11,7 @@ import pytest
 
 from dq import tasks
 from dq.errors import BadTask
+from dq.records import Reading
 from dq.tasks import JobSpec, TaskRef
 
 
@@ -175,7 +176,9 @@ def test_async_functions_and_objects_are_known() -> None:
 
 def test_a_job_spec_survives_the_wire() -> None:
     ref = TaskRef("file", "a.py", "f", "/x/a.py")
-    spec = JobSpec("id", ref, "csv", ("a", "b"), True, "items", "jsonl", 1.5, ref)
+    spec = JobSpec(
+        "id", ref, Reading("csv", ("a", "b"), True, "a", ";"), "items", "jsonl", 1.5, ref
+    )
     assert JobSpec.from_wire(spec.to_wire()) == spec
     assert JobSpec.from_wire(JobSpec("plain", None).to_wire()) == JobSpec("plain", None)
 

@@ -22,6 +22,7 @@ from dq.cli.layout import (
     Option,
     option,
 )
+from dq.files import FORMATS
 from dq.tls import MODES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -77,13 +78,13 @@ class Group(click.Group):
 class Parsed(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in new clicks
     """A value that a function of `dq.units` reads."""
 
-    def __init__(self, name: str, parse: Callable[[str], float | int]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], float | int | str]) -> None:
         self.name = name
         self._parse = parse
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | int:
+    ) -> float | int | str:
         if not isinstance(value, str):
             number: float | int = value
             return number
@@ -128,6 +129,32 @@ class OneFile(Option):
         if not names[0]:
             raise click.BadParameter("it is empty: name a file", ctx, self)
         return names[0]
+
+
+class SomeFiles(OneFile):
+    """The same for an option that may be given more than once; all of the names, in a tuple."""
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        names = Option.process_value(self, ctx, value)
+        if not names:
+            return None
+        if "" in names:
+            raise click.BadParameter("it is empty: name a file", ctx, self)
+        if names.count("-") > 1:
+            raise click.BadParameter("standard input can be read only once", ctx, self)
+        return tuple(names)
+
+
+def _delimiter(text: str) -> str:
+    """One character of ASCII, or a tab as people write it.
+
+    >>> _delimiter(";"), _delimiter("\\t"), _delimiter("tab")
+    (';', '\t', '\t')
+    """
+    character = {"\\t": "\t", "tab": "\t"}.get(text, text)
+    if len(character) != 1 or not character.isascii() or character in '"\r\n\0':
+        raise ValueError(f"{text!r} is not one character that can stand between two cells")
+    return character
 
 
 def _keepalive(text: str) -> int:
@@ -256,9 +283,17 @@ calls = stacked(
 
 inputs = stacked(
     option(
-        "-i", "--input", cls=OneFile, metavar="FILE", group=INPUT,
+        "-i", "--input", cls=SomeFiles, metavar="FILE", group=INPUT,
         help="Read inputs, one on each line, from FILE; - is stdin.",
-        more=".csv gives a mapping for each row, .jsonl (.ndjson) a value for each line.",
+        more=".csv and .tsv give a mapping for each row, .jsonl (.ndjson) a value for each line,"
+        " .json the items of an array; .gz, .bz2 and .xz are unpacked. It may be given several"
+        " times.",
+    ),
+    option(
+        "-0", "--null", is_flag=True, group=INPUT,
+        help="Inputs and results end with NUL, not with a newline.",
+        more="As `find -print0` writes them and `xargs -0` reads them; `--input-format null` is for"
+        " the inputs alone.",
     ),
     option("--raw", is_flag=True, group=INPUT, help="Keep inputs strings, also if they are JSON."),
     option(
@@ -266,10 +301,15 @@ inputs = stacked(
         help="Call f(*input) for lists, f(**input) for mappings.",
     ),
     option(
-        "--input-format", type=click.Choice(["lines", "jsonl", "csv"]), metavar="FORMAT",
+        "--input-format", type=click.Choice(list(FORMATS)), metavar="FORMAT",
         group=INPUT, rare=True,
         help="What --input holds, where its name does not say.",
-        more="lines, jsonl or csv.",
+        more="lines, null (records that end with NUL), jsonl, json (an array), csv or tsv.",
+    ),
+    option(
+        "--delimiter", type=Parsed("delimiter", _delimiter), metavar="CHAR", group=INPUT, rare=True,
+        help="Read --input as CSV with CHAR between two cells.",
+        more="tab, or \\t, is a tab.",
     ),
     option(
         "--field", metavar="NAME", group=INPUT, rare=True,

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dq import inputs, keys, outputs, processes, screen
+from dq import keys, outputs, processes, screen
 from dq.apart import checks
 from dq.cli.counting import Counter
 from dq.cli.options import is_typed
 from dq.cli.printer import Printer, say, say_finishing
 from dq.cli.signals import Stages
 from dq.errors import BadKey, Interrupted, MissingModule, Stopped, UsageError
+from dq.files import Files
 from dq.light import frozen
 from dq.master import Master, checked
 from dq.processes import Child
+from dq.records import Reading
 from dq.screen import Forwarder
 from dq.tasks import TaskRef, refer
 from dq.writer import Writer, part_of
@@ -185,14 +187,14 @@ class Given:
     """The inputs of a run: where they come from, how many there are, and how to name one's place.
 
     Args:
+        reading: how workers make values of them.
         text: what they are read from; None for arguments.
         counter: counts them ahead, where that can be done.
     """
 
     items: Iterable[bytes]
-    kind: str
-    fields: tuple[str, ...]
-    text: inputs.Text | None = None
+    reading: Reading
+    text: Files | None = None
     counter: Counter | None = None
 
     def place(self, index: int) -> str:
@@ -222,25 +224,32 @@ def _inputs(given: dict[str, Any]) -> Given:
     # Ended as lines are, for the workers to cut off: an argument may itself end in a newline.
     arguments = [os.fsencode(argument) + b"\r\n" for argument in given["inputs"]]
     if given["input"] is None:
-        for name in ("input_format", "skip_bad", "field"):
+        for name in ("input_format", "delimiter", "skip_bad", "field"):
             if is_typed(name):
                 option = name.replace("_", "-")
                 raise UsageError(f"--{option} goes with --input FILE, and INPUTs are given instead")
-        return Given(arguments, "raw" if given["raw"] else "lines", ())
+        return Given(arguments, Reading("raw" if given["raw"] else "lines"))
     if arguments:
         raise UsageError("INPUTs and --input together: give the one or the other")
 
-    def opened() -> inputs.Text:
-        return inputs.open_text(given["input"], given["input_format"], raw=given["raw"])
+    def opened() -> Files:
+        return Files(
+            given["input"], _input_format(given), delimiter=given["delimiter"], raw=given["raw"],
+            field=given["field"] or "",
+        )  # fmt: skip
 
     text = opened()
-    if given["field"] and text.kind not in ("jsonl", "csv"):
+    counter = Counter(opened) if text.can_be_counted else None
+    return Given(text, text.reading, text, counter)
+
+
+def _input_format(given: dict[str, Any]) -> str | None:
+    """The format that the options name; None where the files' names are to say."""
+    if given["null"] and given["input_format"] not in (None, "lines", "null"):
         raise UsageError(
-            f"--field goes with records, and {given['input']} has lines: --input-format jsonl or"
-            " csv reads it as records"
+            f"--null and --input-format {given['input_format']}: give the one or the other"
         )
-    counter = Counter(opened) if os.path.isfile(given["input"]) else None
-    return Given(text, text.kind, tuple(text.fields), text, counter)
+    return "null" if given["null"] else given["input_format"]
 
 
 def _format(given: dict[str, Any]) -> str:
@@ -275,11 +284,11 @@ def _check_files(given: dict[str, Any]) -> None:
             _claim(used, taken, given, name)
     if given["failures"] == "-" and (given["output"] or "-") == "-":
         raise UsageError("--failures - is where the results go: give -o FILE, or --failures FILE")
-    read = given["input"] or "-"
     # An input may be replaced at the end, by what was made of it.
     own = {os.path.realpath(given[name]) for name in ("output", "failures") if given[name]}
-    if read != "-" and os.path.realpath(read) not in own:
-        _claim(used, os.path.realpath(read), given, "input")
+    for read in given["input"] or ():
+        if read != "-" and os.path.realpath(read) not in own:
+            _claim(used, os.path.realpath(read), {**given, "input": read}, "input")
 
 
 def _claim(used: dict[str, str], path: str, given: dict[str, Any], name: str) -> None:
@@ -340,8 +349,7 @@ def _serve_job(
                 if given["port"] is not None:
                     say(f"serving on {master.serves_on}")
                 job = master.open(
-                    ref, source.items, output=given["format"], kind=source.kind,
-                    fields=source.fields, raw=given["raw"], field=given["field"] or "",
+                    ref, source.items, output=given["format"], reading=source.reading,
                     journal=journal,
                 )  # fmt: skip
                 printer = Printer(job, source, writer, failures, given)
@@ -392,8 +400,7 @@ def _open_journal(master: Master, ref: Any, source: Given, given: dict[str, Any]
     if given["retry_failed"] and given["journal"] is None:
         raise UsageError("--retry-failed goes with --journal FILE")
     return master.open_journal(
-        given["journal"], ref, kind=source.kind, output=given["format"],
-        fields=source.fields, raw=given["raw"], field=given["field"] or "",
+        given["journal"], ref, reading=source.reading, output=given["format"],
         retry_failed=given["retry_failed"],
         origin="arguments" if source.text is None else "a file",
     )  # fmt: skip
