@@ -595,7 +595,7 @@ def cells(record: str, delimiter: str = ",") -> list[str]:
 
 
 # Nobody who writes a line can know it.
-_BETWEEN = os.urandom(8).hex()
+_BETWEEN = str(int.from_bytes(os.urandom(8), "big"))
 _COMMAS = f',"{_BETWEEN}",'.encode()
 
 
@@ -609,13 +609,23 @@ def _parse_at_once(lines: list[object]) -> list[object] | None:
     """
     try:
         text = b"[%b]" % _COMMAS.join(lines)  # type: ignore[arg-type]  # bytes, or None if too large
-        values = cast("list[object]", json_decoder.decode(text.decode()))
+        decoder = json_decoder if _may_overflow(text, lines) else _faster
+        values = cast("list[object]", decoder.decode(text.decode()))
     except (TypeError, ValueError, RecursionError):
         return None
     words = len(lines) - 1
     if len(values) != len(lines) + words or values[1::2] != [_BETWEEN] * words:
         return None
     return values[::2]
+
+
+def _may_overflow(text: bytes, lines: list[object]) -> bool:
+    """Whether there may be a number in it that no float holds: to ask that of each takes longer
+    than to read it."""
+    if b"e" in text or b"E" in text:
+        return True
+    most = sys.float_info.max_10_exp
+    return b"." in text and max(map(len, lines)) > most  # type: ignore[arg-type]  # bytes
 
 
 def _parse_one(parse: Callable[[bytes], object], line: bytes) -> object:
@@ -658,6 +668,7 @@ def _float(text: str) -> float | str:
 
 
 json_decoder = json.JSONDecoder(parse_constant=_no_constant, parse_float=_float)
+_faster = json.JSONDecoder(parse_constant=_no_constant)
 _FIRST = frozenset('[{"-0123456789tfn \t\n\r')  # characters with which JSON may begin
 
 

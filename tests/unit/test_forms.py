@@ -115,7 +115,7 @@ def test_a_value_that_json_does_not_know_has_this_form(value: object, form: obje
         (np.bool_(True), True),
         (np.str_("a"), "a"),
         (np.datetime64("2026-01-02T03:04"), "2026-01-02T03:04"),
-        (np.datetime64("NaT"), None),
+        (np.datetime64("NaT", "s"), None),
         (np.timedelta64(90, "s"), "PT90S"),
         (np.arange(2000), list(range(2000))),
         (np.array([[1.0, np.nan]]), [[1.0, None]]),
