@@ -259,13 +259,13 @@ def _format(given: dict[str, Any]) -> str:
         raise UsageError(f"-o writes no {suffix} files: leave it out, and pipe results to a packer")
     if given["fill"] is not None:
         _check_fill(given["fill"], form, given)
-    return outputs.NUL_ENDED if form == "text" and given.get("null") else form
+    return outputs.NUL_ENDED if form == "text" and given["null"] else form
 
 
 def _check_fill(fill: str, form: str, given: dict[str, Any]) -> None:
     if form != "text":
         raise UsageError("--fill goes with --format text: in jsonl a failed task has a record")
-    if "\n" in fill and not given.get("null"):
+    if "\n" in fill and not given["null"]:
         raise UsageError("--fill has more than one line: lines would not match the inputs")
 
 
