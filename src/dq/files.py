@@ -142,6 +142,11 @@ class Files:
         return self._begun[number].place(index - self._starts[number])
 
     @property
+    def name(self) -> str:
+        """The file that is being read."""
+        return (self._begun[-1] if self._begun else self._first).name
+
+    @property
     def can_be_counted(self) -> bool:
         """Whether all of it can be read twice, at little cost."""
         return all(os.path.isfile(path) and _packer(path) is None for path in self._paths)

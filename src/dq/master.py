@@ -720,6 +720,11 @@ class Job:
         self.on_records: Callable[[list[Recorded]], None] | None = None  # told of those that came
         self._progress: Progress | None = None
 
+    @property
+    def input_error(self) -> BaseException | None:
+        """What the inputs raised, if anything: `records` raises it again."""
+        return self._error
+
     def feed(self) -> None:
         """Read the inputs; what their iterator raises is raised again by `records`."""
         try:

@@ -60,6 +60,13 @@ class Writer:
             return None
         return self._part if os.path.islink(self._path) else part_of(self._path)
 
+    @property
+    def place(self) -> str:
+        """Where the results are that have been written, for people."""
+        if self.kept is not None:
+            return f"in {self.kept}"
+        return f"in {self._path}" if self._path is not None else "on standard output"
+
     def _open(self) -> BinaryIO:
         if self._path is None:
             if sys.stdout is None:

@@ -121,6 +121,13 @@ def test_an_input_that_cannot_be_read_leaves_the_results(project: Path) -> None:
     )
 
 
+@pytest.mark.skipif(not os.path.exists("/proc/self/mem"), reason="there is no such file here")
+def test_a_file_that_fails_when_read_is_one_line(project: Path) -> None:
+    done = dq("run", "app:square", "-i", "/proc/self/mem", "-w", "1", cwd=project)
+    assert done.returncode == 2
+    assert done.stderr == "dq: cannot read /proc/self/mem: Input/output error\n"
+
+
 def test_workers_that_cannot_go_on_leave_the_results(project: Path) -> None:
     """They end as soon as they start, once the first task has been done."""
     (project / "once.py").write_text("def f(x):\n    open('been', 'w').close()\n    return x\n")
@@ -225,5 +232,5 @@ def test_nothing_waits_that_nothing_runs_for(project: Path) -> None:
         running.send_signal(signal.SIGINT)
         assert running.wait() == 130
     assert running.stderr_text == (
-        f"dq: stopped before the end; 1 result went to standard output; {RESUME}\n"
+        f"dq: stopped before the end; 1 result is on standard output; {RESUME}\n"
     )

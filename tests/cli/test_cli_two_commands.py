@@ -109,7 +109,7 @@ def test_the_first_signal_lets_running_tasks_finish(
     assert running.stdout_text == "a\n"
     assert not (gates / "b.started").exists()
     assert running.stderr_text.splitlines()[-1] == (
-        "dq: stopped before the end; 1 result went to standard output; with --journal FILE the same"
+        "dq: stopped before the end; 1 result is on standard output; with --journal FILE the same"
         " command would have gone on from there"
     )
 

@@ -36,7 +36,7 @@ def test_the_first_signal_lets_a_run_finish_its_tasks(
         gone(*pids)
     history = hazards.history([0, 1], run.stdout_text).check()  # those and no more
     assert history.extra == 0
-    assert "; 2 results went to standard output; " in run.stderr_text
+    assert "; 2 results are on standard output; " in run.stderr_text
 
 
 def test_the_second_signal_ends_a_run_at_once(hazards: Hazards, number: signal.Signals) -> None:

@@ -12,7 +12,7 @@ from dq.errors import BadInput, DqError, InputChanged, Interrupted, OutputError,
 from dq.failures import SHOWN, Groups, advice_on, failed_line, named
 from dq.lines import results_of
 from dq.master import Job
-from dq.outputs import TEXTS, jsonl, text
+from dq.outputs import NUL_ENDED, TEXTS, jsonl, text
 from dq.progress import Progress
 from dq.records import Done, Failed, Failure, Recorded, Result, printable
 from dq.screen import screen
@@ -63,7 +63,9 @@ class Printer:
         self._form = given["format"]
         self._shares_terminal = writer.is_terminal
         known = job.line.replay.left if job.line.replay is not None else 0
-        self.progress = Progress(self._total, quiet=given["quiet"], known=known)
+        # A result that ends in NUL leaves the cursor behind it, where no bar can be.
+        has_no_line = self._shares_terminal and self._form == NUL_ENDED
+        self.progress = Progress(self._total, quiet=given["quiet"] or has_no_line, known=known)
         job.on_records = self.progress.take
         self.failed = 0
         self._skipped = 0
@@ -94,9 +96,13 @@ class Printer:
         try:
             for record in records():
                 self._take(record)
-        except DqError as error:
+        except Exception as error:
             with contextlib.suppress(DqError):  # what has to be said is why the run ends
                 self._take_rest()
+            if error is self._job.input_error and not isinstance(error, DqError):
+                error = BadInput(f"cannot read {self._source.name}: {_reason(error)}")
+            if not isinstance(error, DqError):
+                raise
             raise self._explained(error, stages) from None
         finally:
             self.progress.stop()
@@ -144,14 +150,12 @@ class Printer:
         count = self._written.count
         if not count or (self._writer.broken and not self._writer.kept):
             return error
-        place = self._writer.kept
         tasks = f" (of tasks {self._written})" if self._written.has_gaps else ""
-        results, verb = ("1 result", "is") if count == 1 else (f"{count} results", "are")
-        kept = f"{results} {verb} in {place}" if place else f"{results} went to standard output"
+        results = "1 result is" if count == 1 else f"{count} results are"
         resume = "the same command goes on from there"
         if self._given["journal"] is None:
             resume = "with --journal FILE the same command would have gone on from there"
-        error.args = (f"{error}; {kept}{tasks}; {resume}",)
+        error.args = (f"{error}; {results} {self._writer.place}{tasks}; {resume}",)
         return error
 
     def _take(self, record: Recorded) -> None:
@@ -214,6 +218,11 @@ class Printer:
     def _name(self, result: Result[object]) -> str:
         place = self._source.line(result.id)
         return named(result.id, result.input, place, known=_has_input(result))
+
+
+def _reason(error: Exception) -> str:
+    """Why a file cannot be read."""
+    return (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
 
 
 def _has_input(result: Result[object]) -> bool:

@@ -205,6 +205,11 @@ class Given:
         """The file and line of an input that comes from one."""
         return "" if self.text is None else self.text.place(index)
 
+    @property
+    def name(self) -> str:
+        """What they are read from."""
+        return "the inputs" if self.text is None else self.text.name
+
     def count(self) -> int | None:
         """How many there are, where they have been counted."""
         return None if self.counter is None else self.counter.total
