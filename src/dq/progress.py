@@ -48,7 +48,7 @@ class Progress:
         self._report = report
         self._quiet = quiet
         self.has_bar = not quiet and report is None and takes_bar()
-        self._started = self._said = time.monotonic()
+        self._started = self._said = self._last = time.monotonic()
         self._ended = False
         self._ticker: threading.Thread | None = None
 
@@ -59,7 +59,7 @@ class Progress:
 
     def start(self) -> None:
         """Show that nothing is done yet."""
-        self._started = self._said = time.monotonic()
+        self._started = self._said = self._last = time.monotonic()
         if self._report is not None:
             self._report(0, self._known_total(), 0)
         if self._quiet or self._report is not None:
@@ -71,6 +71,7 @@ class Progress:
 
     def take(self, records: Sequence[Recorded]) -> None:
         """Count outcomes that have come."""
+        self._last = time.monotonic()
         for record in records:
             if not isinstance(record.outcome, Failed):
                 self.done += record.batch.count
@@ -125,9 +126,13 @@ class Progress:
         return draw(self.count, self._known_total(), self._parts(), width)
 
     def _parts(self) -> list[str]:
-        seconds = time.monotonic() - self._started
+        now = time.monotonic()
+        seconds = now - self._started
         rate = (self.count - self._replayed) / seconds if seconds > 0 else 0.0
-        return describe(self.count, self.done, self._known_total(), rate, self.failed, self.skipped)
+        return describe(
+            self.count, self.done, self._known_total(), rate, self.failed, self.skipped,
+            now - self._last,
+        )  # fmt: skip
 
     def _known_total(self) -> int | None:
         """How many inputs there are; None once there turn out to be more."""
@@ -148,9 +153,24 @@ def check_progress(wanted: object) -> None:
 
 
 def describe(
-    count: int, done: int, total: int | None, rate: float, failed: int = 0, skipped: int = 0
+    count: int,
+    done: int,
+    total: int | None,
+    rate: float,
+    failed: int = 0,
+    skipped: int = 0,
+    silence: float = 0.0,
 ) -> list[str]:
     """Progress in words.
+
+    Args:
+        count: how many inputs have an outcome.
+        done: how many of them returned.
+        total: how many there are.
+        rate: outcomes in a second.
+        failed, skipped: the others.
+        silence: seconds since the last outcome. Time that was to be left and has passed meanwhile
+            was none.
 
     >>> describe(50, 48, 200, 5.0, failed=2)
     ['50 of 200', '5/s', '30s left', '2 failed']
@@ -161,7 +181,8 @@ def describe(
     if rate > 0:
         parts.append(f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
         if total is not None and total > count:
-            parts.append(f"{human_duration((total - count) / rate)} left")
+            left = (total - count) / rate
+            parts += [f"{human_duration(left)} left"] * (left > silence)
     return parts + _counted(failed, "failed") + _counted(skipped, "skipped")
 
 

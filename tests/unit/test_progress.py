@@ -127,6 +127,11 @@ def test_a_slow_rate_is_said_with_its_fraction() -> None:
     assert describe(1, 1, None, 0.125) == ["1 done", "0.12/s"]
 
 
+def test_no_time_is_left_that_has_passed_without_an_outcome() -> None:
+    assert describe(9, 9, 10, 0.5, silence=1.0) == ["9 of 10", "0.5/s", "2s left"]
+    assert describe(9, 9, 10, 0.5, silence=3.0) == ["9 of 10", "0.5/s"]
+
+
 def test_done_are_those_that_did_not_fail() -> None:
     assert describe(9, 6, None, 0.0, 2, 1) == ["6 done", "2 failed", "1 skipped"]
 
@@ -159,8 +164,8 @@ def test_what_was_known_before_does_not_count_for_the_rate(
 ) -> None:
     shown = Progress(lambda: 1000, known=900)
     shown.take(outcomes(900))
-    shown.take(outcomes(10, start=900))
     clock.now += 10
+    shown.take(outcomes(10, start=900))
     assert shown._bar(80).endswith("910 of 1000, 1/s, 1m30s left")
 
 
