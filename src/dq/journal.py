@@ -648,11 +648,11 @@ def check(path: str, db: sqlite3.Connection) -> int:
     return stop
 
 
-def failed_inputs(db: sqlite3.Connection, start: int = 0) -> Iterator[Columns]:
-    """The rows of the table of failed inputs, from task `start` on, where there is such a table."""
+def failed_inputs(db: sqlite3.Connection) -> Iterator[Columns]:
+    """The rows of the table of failed inputs, in order, where there is such a table."""
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'failed_inputs'").fetchone() is None:
         return iter(())
-    return db.execute("SELECT * FROM failed_inputs WHERE start >= ? ORDER BY start", (start,))
+    return db.execute("SELECT * FROM failed_inputs ORDER BY start")
 
 
 def explained(path: str, error: sqlite3.Error | UnicodeDecodeError) -> DqError:

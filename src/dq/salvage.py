@@ -118,8 +118,9 @@ def look(path: str) -> Contents:
     with _reading(path) as db:
         about = read_about(path, db)
         contents = Contents(about.facts, about.open)
+        given = _FailedInputs(db)
         for row in _rows(db):
-            contents.add(row, _input_of(row, db))
+            contents.add(row, given.of(row))
         return contents
 
 
@@ -132,19 +133,27 @@ def failures(path: str) -> Iterator[FailedTask]:
     if _is_empty(path):
         return
     with _reading(path) as db:
+        given = _FailedInputs(db)
         for row in _rows(db):
             outcome = row.outcome
             if isinstance(outcome, Failed) and not outcome.is_unreadable:
-                given = _input_of(row, db)
-                yield FailedTask(row.start, given, outcome, row.attempts, row.worker)
+                yield FailedTask(row.start, given.of(row), outcome, row.attempts, row.worker)
 
 
-def _input_of(row: Row, db: sqlite3.Connection) -> str | None:
-    """The input of a task that failed."""
-    if not isinstance(row.outcome, Failed):
-        return None
-    found = next(failed_inputs(db, row.start), None)
-    return str(found[1]) if found is not None and found[0] == row.start else None
+class _FailedInputs:
+    """The inputs of tasks that failed, asked for in the tasks' order."""
+
+    def __init__(self, db: sqlite3.Connection) -> None:
+        self._rows = failed_inputs(db)
+        self._next = next(self._rows, None)
+
+    def of(self, row: Row) -> str | None:
+        """That of a row's task; None where there is none."""
+        while self._next is not None and int(str(self._next[0])) < row.start:
+            self._next = next(self._rows, None)
+        if self._next is None or self._next[0] != row.start:
+            return None
+        return str(self._next[1])
 
 
 def records(path: str) -> Iterator[str]:
@@ -158,8 +167,9 @@ def records(path: str) -> Iterator[str]:
         return
     with _reading(path) as db:
         output = read_about(path, db).facts["output"]
+        given = _FailedInputs(db)
         for row in _rows(db):
-            yield from _lines_of(row, output, _input_of(row, db))
+            yield from _lines_of(row, output, given.of(row))
 
 
 def _file_of(path: str) -> str:
