@@ -43,6 +43,7 @@ from dq.processes import GRACE, Child
 from dq.progress import Progress, Report, check_progress
 from dq.queues import Queues
 from dq.records import Failed, Reading, Recorded, Result
+from dq.screen import screen
 from dq.supervisor import Plan, Supervisor
 from dq.tasks import Function, JobSpec, TaskRef
 from dq.tls import PLAIN, check_mode, settings
@@ -219,8 +220,8 @@ class Master:
         self._rules = Rules(retries, retry_delay, timeout, max_deaths, max_failures, batch)
         self._local = Local(workers, threads, max_tasks, max_memory, grace)
         self.unpack = unpack
-        self._report = report or log.warning
-        self.note = report or log.info  # told what people need not know
+        self._report = report or _beside_bar(log.warning)
+        self.note = report or _beside_bar(log.info)  # told what people need not know
         self.key_hint = keys.hint(authkey)  # where who starts a worker has the key from
         self._missing: set[str] = set()  # libraries, in words
         self._strict_code = strict_code
@@ -692,6 +693,16 @@ class Master:
         reason = line.job.refused.get(self._supervisor.group)
         if reason is not None:
             raise BadTask(reason)
+
+
+def _beside_bar(write: Callable[[str], None]) -> Callable[[str], None]:
+    """The same function, which has a bar make room for what it may write to a terminal."""
+
+    def tell(line: str) -> None:
+        with screen.room():
+            write(line)
+
+    return tell
 
 
 def _let_go_of_all() -> None:

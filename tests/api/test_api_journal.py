@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import dq
+from support import dq as sh
 
 LOG = "log"
 
@@ -50,6 +53,39 @@ def test_run_refuses_fewer_inputs_and_another_function() -> None:
         dq.run(logged, iter([1, 2]), workers=1, journal="j")
     with pytest.raises(dq.BadJournal, match="of another run"):
         dq.run("math:sqrt", [1, 2, 3], workers=1, journal="j")
+
+
+# Ends whichever process unpickles it.
+DEADLY = """
+import os
+
+class Deadly:
+    def __reduce__(self):
+        return os._exit, (7,)
+
+def f(x):
+    if isinstance(x, tuple):
+        raise ValueError("a tuple")
+    return x
+"""
+
+
+def test_a_failures_input_is_kept_and_one_that_kills_is_not_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "deadly.py").write_text(DEADLY)
+    monkeypatch.syspath_prepend(tmp_path)
+    deadly = importlib.import_module("deadly")
+    given = [1, deadly.Deadly(), (2, "b"), 3]
+    options: dict[str, Any] = {"workers": 1, "return_exceptions": True, "journal": "j"}
+    for _ in range(2):
+        one, killed, failed, three = dq.run("deadly:f", given, **options)
+        assert (one, three) == (1, 3)
+        assert killed.result.error.type == "WorkerDied"
+        assert failed.result.input == (2, "b")
+    listed = sh("journal", "j", "--failed", cwd=tmp_path).stdout.splitlines()
+    assert listed[0].startswith("task 1 failed after 3 attempts: WorkerDied: ")
+    assert listed[1] == 'task 2 ([2, "b"]) failed: ValueError: a tuple'
 
 
 def test_a_failure_stays_one_until_it_is_retried() -> None:

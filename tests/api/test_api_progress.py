@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pytest
 
 import dq
 from support import DQ, python
+from support.terminal import Terminal
 
 Call = tuple[int, "int | None", int]
 
@@ -85,10 +85,6 @@ def test_nothing_is_shown_that_nobody_asked_for(tmp_path: Path) -> None:
 
 
 def test_a_terminal_shows_a_bar_that_makes_room_for_prints(tmp_path: Path) -> None:
-    pytest.importorskip("pty")
-    sys.path.insert(0, str(Path(__file__).parents[1] / "cli"))
-    from support.terminal import Terminal
-
     (tmp_path / "talk.py").write_text(
         "import time\ndef f(x):\n    print('printed', x)\n    time.sleep(0.1)\n    return x\n"
     )
@@ -101,6 +97,26 @@ def test_a_terminal_shows_a_bar_that_makes_room_for_prints(tmp_path: Path) -> No
         "printed 2",
     ]
     assert terminal.lines[-1].startswith("dq: 2 done in ")
+
+
+def test_what_is_logged_has_the_bar_make_room(tmp_path: Path) -> None:
+    (tmp_path / "die.py").write_text(
+        "import os, time\n"
+        "def f(x):\n"
+        "    time.sleep(0.3)\n"
+        "    if x == 2 and not os.path.exists('been'):\n"
+        "        open('been', 'w').close()\n"
+        "        os._exit(3)\n"
+        "    return x\n"
+    )
+    code = (
+        "import dq, sys; sys.path.insert(0, ''); dq.run('die:f', [1, 2], workers=1, progress=True)"
+    )
+    with Terminal(DQ[0], "-c", code, cwd=tmp_path) as terminal:
+        assert terminal.wait()[0] == 0
+    said, last = terminal.lines
+    assert said.startswith("task process ")
+    assert last.startswith("dq: 2 done in ")
 
 
 def test_an_iterator_that_nobody_keeps_takes_its_bar_with_it(tmp_path: Path) -> None:
