@@ -110,10 +110,19 @@ def _answer(function: Callable[..., object], args: tuple[object, ...]) -> Answer
     except DqError as error:
         return None, error, "".join(traceback.format_exception(error))
     except KeyboardInterrupt as error:  # the module's own: Ctrl-C does nothing here
-        return None, BadTask("the import has raised KeyboardInterrupt"), str(error)
+        return None, BadTask(_interrupted(error)), traceback.format_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+
+
+def _interrupted(error: KeyboardInterrupt) -> str:
+    """That a module has raised it, in the words of `dq.tasks`, which takes it for Ctrl-C."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    file = os.path.basename(place.filename)
+    return (
+        f"cannot import {file.removesuffix('.py')}: {file} line {place.lineno}: KeyboardInterrupt"
+    )
 
 
 def _framed(message: object) -> bytes:
