@@ -9,6 +9,7 @@ import bisect
 import codecs
 import importlib
 import itertools
+import json
 import os
 import re
 import sys
@@ -50,12 +51,17 @@ FORMATS = {
     "csv": Format("csv", (".csv",)),
     "tsv": Format("csv", (".tsv",), delimiter="\t"),
 }
-COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma"}  # modules that open files of a suffix
+# The modules that open files with these suffixes.
+COMPRESSED = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".lzma": "lzma"}
+
+# What is not taken for lines of text.
+UNREADABLE = (".zst", ".zip", ".7z", ".lz4", ".z", ".rar", ".tar", ".tgz")
 
 STDIN = "standard input"
 LONGEST_RECORD = 1 << 26  # bytes of a CSV record over several lines
 BOM = b"\xef\xbb\xbf"  # that Windows programs put in front of UTF-8
 CHUNK = 1 << 16  # bytes that are read at once, where lines do not matter
+LONGEST_TOKEN = len("-Infinity")  # of JSON, but for strings and numbers
 LINE_END = b"\r\n"  # which the worker cuts off; a newline before it is the input's own
 
 
@@ -85,7 +91,7 @@ class Files:
     ) -> None:
         if format is None and delimiter is not None:
             format = "csv"
-        formats = [format or _format_of(path) for path in paths]
+        formats = [format or format_of(path) for path in paths]
         for path, other in zip(paths, formats, strict=True):
             if other != formats[0]:
                 raise UsageError(
@@ -152,10 +158,10 @@ class Files:
         return all(os.path.isfile(path) and _packer(path) is None for path in self._paths)
 
 
-def _format_of(path: str) -> str:
+def format_of(path: str) -> str:
     """The format that a name stands for.
 
-    >>> _format_of("a/b.CSV"), _format_of("b.jsonl.gz"), _format_of("names")
+    >>> format_of("a/b.CSV"), format_of("b.jsonl.gz"), format_of("names")
     ('csv', 'jsonl', 'lines')
     """
     stem, suffix = os.path.splitext(path.lower())
@@ -165,8 +171,19 @@ def _format_of(path: str) -> str:
 
 
 def _packer(path: str) -> str | None:
-    """The module that unpacks a file; None where it is as it is."""
-    return COMPRESSED.get(os.path.splitext(path.lower())[1])
+    """The module that unpacks a file; None where it is as it is.
+
+    Raises:
+        BadInput: there is none for its kind.
+    """
+    stem, suffix = os.path.splitext(path.lower())
+    for found in (suffix, os.path.splitext(stem)[1]):
+        if found in UNREADABLE:
+            raise BadInput(
+                f"cannot read {path}: {', '.join(COMPRESSED)} are unpacked, but not {found}; unpack"
+                f" it into a pipe, and read that with {setting('input')} -"
+            )
+    return COMPRESSED.get(suffix)
 
 
 def _name_of(path: str) -> str:
@@ -394,10 +411,11 @@ class JsonArray:
             return
         while True:
             self._count += 1
-            yield self._item().encode()
-            end = self._next()
+            item = self._item()
+            end = self._next()  # first: a number may be cut off there
             if end not in (",", "]"):
                 raise self._bad("is not followed by a comma or the array's end")
+            yield item.encode()
             if end == "]":
                 self._finish()
                 return
@@ -410,13 +428,21 @@ class JsonArray:
             try:
                 _, end = json_decoder.raw_decode(self._text, self._at)
             except (ValueError, RecursionError) as error:
-                if self._read(len(self._text)):
+                if self._may_go_on(error) and self._read(len(self._text)):
                     continue
                 raise self._bad(f"is not JSON: {getattr(error, 'msg', None) or error}") from None
             if end == len(self._text) and self._read(CHUNK):
                 continue  # a number may have more digits
             item, self._at = self._text[self._at : end], end
             return item
+
+    def _may_go_on(self, error: Exception) -> bool:
+        """Whether more of the file may make JSON of what is none: nothing else is worth having the
+        rest of it in memory."""
+        if not isinstance(error, json.JSONDecodeError):
+            return False
+        is_open = error.msg.startswith("Unterminated string")
+        return is_open or error.pos >= len(self._text) - LONGEST_TOKEN
 
     def _next(self) -> str:
         """The next character that is no space; "" at the end."""

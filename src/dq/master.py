@@ -34,7 +34,16 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 from dq import inputs, keys, processes, system, tasks, transport, units, versions
 from dq.apart import checks
 from dq.board import Rules
-from dq.errors import BadTask, ConnectError, MissingModule, Stopped, TaskError, UsageError
+from dq.errors import (
+    BadInput,
+    BadTask,
+    ConnectError,
+    InputChanged,
+    MissingModule,
+    Stopped,
+    TaskError,
+    UsageError,
+)
 from dq.light import frozen
 from dq.lines import Line, results_of
 from dq.manager import LOADS, Registry, Server
@@ -740,9 +749,17 @@ class Job:
         """Read the inputs; what their iterator raises is raised again by `records`."""
         try:
             self._master.queues.feed(self.line)
-        except BaseException as error:
+        except InputChanged as error:
+            self._fail(error)
+        except BadInput as error:  # of a file that is damaged from there on: run what came before
             self._error = error
-            self.halt("its inputs failed")
+            self._master.queues.end_inputs(self.line)
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._error = error
+        self.halt("its inputs failed")
 
     def records(self, timeout: float = 1.0) -> list[Recorded] | None:
         """Records as they come; None at the end, [] when there were none for `timeout` seconds.
@@ -762,7 +779,7 @@ class Job:
             raise self._aborted
         if records:
             return records
-        if self._error is not None:
+        if self._error is not None and (self._halted or records is None):
             raise self._error
         self._master.check_workers(self.line)
         if records is not None and self._master.closed:

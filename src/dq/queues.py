@@ -230,13 +230,20 @@ class Queues:
         more = line.source.read(count)
         took = self.clock() - started
         line.is_slow = took > 0.005 or took > 50e-6 * count
+        if not more:
+            self.end_inputs(line)
+            return False
         with self.lock:
             self._supply(line)
-            if not more:
-                self.board.end(line.spec.id)
-                line.news.notify_all()
-                self.announce()
-        return more
+        return True
+
+    def end_inputs(self, line: Line) -> None:
+        """No inputs come after those that have been read."""
+        with self.lock:
+            self._supply(line)
+            self.board.end(line.spec.id)
+            line.news.notify_all()
+            self.announce()
 
     def _is_fed(self, line: Line) -> bool:
         return len(line.source.buffer) >= line.appetite(self.board.slots)

@@ -236,6 +236,51 @@ def test_such_a_name_is_resumed_from_a_journal(project: Path) -> None:
     assert run_bytes(project, "app:pid", NAME, "--journal", "j") == first
 
 
+def test_what_stands_before_the_damage_in_a_file_is_worked_on(project: Path) -> None:
+    (project / "in.json").write_text(f"[{', '.join(map(str, range(5000)))}, oops]")
+    done = dq("run", "app:echo", "-i", "in.json", "-q", "--journal", "j", cwd=project)
+    assert done.returncode == 2
+    assert done.stdout.split() == [str(n) for n in range(5000)]
+    assert done.stderr.startswith(
+        "dq: in.json item 5001 is not JSON: Expecting value; 5000 results"
+    )
+    (project / "in.json").write_text(f"[{', '.join(map(str, range(5000)))}, 7]")
+    done = dq("run", "app:echo", "-i", "in.json", "-q", "--journal", "j", cwd=project)
+    assert (done.returncode, len(done.stdout.split())) == (0, 5001)
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.jsonl", "a.json", "a.tsv"])
+def test_null_is_not_for_files_of_other_records(project: Path, name: str) -> None:
+    (project / name).write_text("[1]\n")
+    done = dq("run", "app:echo", "-i", name, "-0", cwd=project)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"dq: --null goes with names that end in NUL, and {name} is read")
+    told = ("-0", "--input-format", "null")
+    assert dq("run", "app:echo", "-i", name, *told, cwd=project).stdout == "[1]\0"
+
+
+def test_null_ends_results_and_what_stands_for_failures(project: Path) -> None:
+    argv = ("run", "app:boom_at_7", "-i", "-", "-0", "-w", "1", "--fill", "two\nlines")
+    how: dict[str, Any] = {"cwd": project, "input": "a\nb\0" + "7\0"}
+    first = dq(*argv, "--journal", "j", **how)
+    assert (first.returncode, first.stdout) == (1, "a\nb\0two\nlines\0")
+    assert dq(*argv, "--journal", "j", **how).stdout == first.stdout
+    shown = dq("journal", "j", "-f", "jsonl", cwd=project).stdout.splitlines()
+    assert json.loads(shown[0])["result"] == "a\nb"
+
+
+def test_a_record_is_a_line_with_null_too(project: Path) -> None:
+    done = dq("run", "app:echo", "a\nb", "-0", "-f", "jsonl", cwd=project)
+    assert done.stdout.count("\n") == 1
+    assert json.loads(done.stdout)["result"] == "a\nb"
+
+
+def test_a_name_with_a_nul_in_it_is_told_of_null(project: Path) -> None:
+    done = dq("run", "os.path:getsize", "-i", "-", "-q", cwd=project, input="a\0b\0")
+    assert done.returncode == 1
+    assert "the input has a NUL in it: --null reads names that end in one" in done.stderr
+
+
 # -- streaming
 
 

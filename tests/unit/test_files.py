@@ -11,7 +11,7 @@ import json
 import lzma
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -493,3 +493,34 @@ def test_an_item_is_called_by_its_number(tmp_path: Path) -> None:
     source = Files([written(tmp_path, "a.json", b"[1,\n\n2]")])
     assert list(source) == [b"1", b"2"]
     assert source.place(1) == f"{tmp_path}/a.json item 2"
+
+
+@pytest.mark.parametrize("item", [b'{"a" 1}', b"[1, NaN]", b"[" * 100_000])
+def test_no_more_is_read_of_an_array_than_it_takes_to_see_that_it_is_none(item: bytes) -> None:
+    read = 0
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal read
+        yield b"[1, " + item
+        while read < 10_000:
+            read += 1
+            yield b", 2" * 1000
+
+    with pytest.raises(BadInput, match=r"a\.json item 2 is not JSON"):
+        list(JsonArray(chunks(), "a.json").items())
+    assert read < 100
+
+
+def test_a_number_that_is_cut_off_at_an_arrays_end_is_no_item() -> None:
+    items = JsonArray([b"[12, 34"], "a.json").items()
+    assert next(items) == b"12"
+    with pytest.raises(BadInput, match="item 2 is not followed by"):
+        next(items)
+
+
+@pytest.mark.parametrize("name", ["a.zip", "A.ZST", "a.tar.gz", "a.tgz"])
+def test_a_file_that_nobody_can_unpack_here_is_not_taken_for_lines(
+    tmp_path: Path, name: str
+) -> None:
+    with pytest.raises(BadInput, match="unpack it into a pipe"):
+        Files([written(tmp_path, name, b"x\n")])

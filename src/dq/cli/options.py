@@ -293,7 +293,7 @@ inputs = stacked(
         "-0", "--null", is_flag=True, group=INPUT,
         help="Inputs and results end with NUL, not with a newline.",
         more="As `find -print0` writes them and `xargs -0` reads them; `--input-format null` is for"
-        " the inputs alone.",
+        " the inputs alone. A record of `--format jsonl` is a line all the same.",
     ),
     option("--raw", is_flag=True, group=INPUT, help="Keep inputs strings, also if they are JSON."),
     option(

@@ -18,7 +18,7 @@ from dq.cli.options import is_typed
 from dq.cli.printer import Printer, say, say_finishing
 from dq.cli.signals import Stages
 from dq.errors import BadKey, Interrupted, MissingModule, Stopped, UsageError
-from dq.files import Files
+from dq.files import Files, format_of
 from dq.light import frozen
 from dq.master import Master, checked
 from dq.processes import Child
@@ -254,6 +254,13 @@ def _input_format(given: dict[str, Any]) -> str | None:
         raise UsageError(
             f"--null and --input-format {given['input_format']}: give the one or the other"
         )
+    if given["null"] and given["input_format"] is None:
+        for path in given["input"]:
+            if (other := format_of(path)) != "lines":
+                raise UsageError(
+                    f"--null goes with names that end in NUL, and {path} is read as {other}: leave"
+                    " it out, or give --input-format null"
+                )
     return "null" if given["null"] else given["input_format"]
 
 
