@@ -200,6 +200,8 @@ def test_two_runs_never_write_one_file(gates: Path) -> None:
     ("args", "said"),
     [
         (("-i", "out.part", "-o", "out"), "--input out.part and --output out are one file"),
+        (("1", "-o", "app.py"), "--output app.py would replace the code of app:square"),
+        (("1", "--failures", "app.py"), "--failures app.py would replace the code of app:square"),
         (("-i", "n", "-o", "out", "--failures", "out"), "--failures out and --output out are one"),
         (("-i", "n", "-o", "a.part", "--failures", "a"), "--failures a and --output a.part are"),
         (("-i", "n", "--failures", "j", "--journal", "j"), "--failures j is a file of the journal"),

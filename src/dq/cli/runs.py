@@ -284,10 +284,10 @@ def _check_fill(fill: str, form: str, given: dict[str, Any]) -> None:
 def _check_files(given: dict[str, Any]) -> None:
     """Refuse to use one file for two things: what is written at the end of the run would take the
     place of the other, or what is written meanwhile would be read."""
-    used: dict[str, str] = {}
+    used = {_code_of(given["task"]): "task"}
     if given["journal"] is not None:
         path = os.path.realpath(given["journal"])
-        used = dict.fromkeys((path + end for end in ("", "-wal", "-shm")), "journal")
+        used |= dict.fromkeys((path + end for end in ("", "-wal", "-shm")), "journal")
     for name in ("output", "failures"):
         path = given[name] or "-"
         if path == "-":
@@ -298,13 +298,24 @@ def _check_files(given: dict[str, Any]) -> None:
         raise UsageError("--failures - is where the results go: give -o FILE, or --failures FILE")
     # An input may be replaced at the end, by what was made of it.
     own = {os.path.realpath(given[name]) for name in ("output", "failures") if given[name]}
+    used.pop(_code_of(given["task"]))  # which may be read
     for read in given["input"] or ():
         if read != "-" and os.path.realpath(read) not in own:
             _claim(used, os.path.realpath(read), {**given, "input": read}, "input")
 
 
+def _code_of(task: str) -> str:
+    """The file that a TASK's module has, if it is below the current folder."""
+    where = task.rpartition(":")[0]
+    return os.path.realpath(where if where.endswith(".py") else f"{where.replace('.', '/')}.py")
+
+
 def _claim(used: dict[str, str], path: str, given: dict[str, Any], name: str) -> None:
     other = used.setdefault(path, name)
+    if other == "task":
+        raise UsageError(
+            f"--{name} {given[name]} would replace the code of {given['task']}: give another file"
+        )
     if other == "journal":
         raise UsageError(
             f"--{name} {given[name]} is a file of the journal {given['journal']}: give another"
