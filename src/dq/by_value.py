@@ -8,20 +8,21 @@ function that refers to it.
 
 from __future__ import annotations
 
-import dis
+import importlib
 import io
 import marshal
 import pickle
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from functools import _lru_cache_wrapper, cached_property, lru_cache
+from functools import _lru_cache_wrapper, cached_property, lru_cache, partial, singledispatch
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, cast
 
 import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # it has no types
 
-from dq import references
+from dq import classes, references
+from dq.classes import Scope
 from dq.errors import BadTask
 
 PYTHON = "{}.{}".format(*sys.version_info)
@@ -61,7 +62,12 @@ def load(data: bytes) -> tuple[Any, ...]:
             f"it was sent by value, from Python {version.decode()}, which Python {PYTHON} here"
             " cannot run; put it into a module that workers can import, or use the same Python"
         )
-    return cast("tuple[Any, ...]", pickle.loads(pickled))
+    before = classes.current()
+    classes.enter(before or Scope())
+    try:
+        return cast("tuple[Any, ...]", pickle.loads(pickled))
+    finally:
+        classes.enter(before)
 
 
 def load_one(data: bytes) -> object:
@@ -91,16 +97,42 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
             return _cached_property, (item.func, item.attrname)
         if kind is ModuleType:
             self._register(item.__name__)
-        elif kind is FunctionType or isinstance(item, type):
-            self._register(item.__module__)
-        reduced = super().reducer_override(item)
-        if isinstance(item, type) and isinstance(reduced, tuple) and len(reduced) == 6:
-            make, args, state, _, _, set_state = reduced
-            if isinstance(args[3], dict):
-                args[3].update(_slots_of(item))
-            name = references.name_of(item)
-            return _make_class, (name, make, args), (set_state, state), None, None, _set_class
-        return reduced
+        elif kind is FunctionType:
+            return self._function(item)
+        elif references.is_class(item):
+            return self._class(item)
+        elif (place := references.place_of(item)) is not None:
+            return _found, place
+        return super().reducer_override(item)
+
+    def _function(self, function: FunctionType) -> Any:
+        self._register(function.__module__)
+        reduced = super().reducer_override(function)
+        if not isinstance(reduced, tuple):
+            return reduced
+        if function.__code__ is _DISPATCHER:
+            kinds = dict(function.registry)  # type: ignore[attr-defined]  # as singledispatch makes it
+            return _dispatching, (kinds.pop(object), kinds)
+        make, (code, base, *rest), (attributes, slots), _, _, set_state = reduced
+        own = function.__globals__
+        used = references.globals_of(function.__code__)
+        slots["__globals__"] |= {name: own[name] for name in used if name in own}
+        args = make, code, _key_of(own), dict(base), *rest
+        return _make_function, args, (set_state, attributes, slots), None, None, _set_function
+
+    def _class(self, kind: type) -> Any:
+        self._register(kind.__module__)
+        reduced = super().reducer_override(kind)
+        if not isinstance(reduced, tuple) or len(reduced) != 6:
+            return reduced
+        make, args, state, _, _, set_state = reduced
+        if isinstance(args[3], dict):
+            args[3].update(_slots_of(kind))
+        # The last but one has cloudpickle take the class for one that it has made before: for
+        # another job's, of another moment.
+        args = (*args[:-2], None, args[-1])
+        name = classes.name_of(kind)
+        return _make_class, (name, make, args), (set_state, state), None, None, _set_class
 
     def _register(self, name: str | None) -> None:
         """Have cloudpickle not take a module for importable because it is in `sys.modules`."""
@@ -134,18 +166,72 @@ def _cached_property(function: Callable[..., Any], name: str | None) -> cached_p
     return made
 
 
+def _found(module: str, name: str) -> object:
+    found: object = getattr(importlib.import_module(module), name)
+    return found
+
+
+_DISPATCHER: CodeType = cast("Any", singledispatch(lambda x: x)).__code__  # of all that it makes
+
+
+def _dispatching(
+    function: Callable[..., Any], kinds: dict[type, Callable[..., Any]]
+) -> Callable[..., Any]:
+    """What `functools.singledispatch` has made of a function."""
+    made = singledispatch(function)
+    for kind, other in kinds.items():
+        made.register(kind, other)
+    return made
+
+
+def _key_of(namespace: dict[str, Any]) -> str:
+    """What the globals of a module are called on the wire."""
+    name = str(namespace.get("__name__"))
+    module = sys.modules.get(name)
+    if module is not None and vars(module) is namespace:
+        return name
+    return f"{name}@{id(namespace):x}"
+
+
+def _make_function(
+    make: Callable[..., FunctionType], code: CodeType, key: str, base: dict[str, Any], *rest: Any
+) -> FunctionType:
+    """A function whose globals are those of all of the job's functions of its module."""
+    scope = classes.current()
+    assert scope is not None
+    return make(code, scope.globals.setdefault(key, base), *rest)
+
+
+def _set_function(
+    function: FunctionType, state: tuple[Callable[[Any, Any], Any], dict[str, Any], dict[str, Any]]
+) -> None:
+    """What came with the task stays as it, or its initializer, has changed it since."""
+    set_state, attributes, slots = state
+    there = function.__globals__
+    slots["__globals__"] = {k: v for k, v in slots["__globals__"].items() if k not in there}
+    set_state(function, (attributes, slots))
+
+
 def _make_class(name: str, make: Callable[..., type], args: tuple[Any, ...]) -> type:
-    if references.is_own(name):
-        return references.class_named(name)
-    kind = make(*args)
-    references.receive(name, kind)
+    if classes.is_own(name):
+        return classes.class_named(name)
+    scope = classes.current()
+    assert scope is not None
+    kind = scope.classes.get(name)
+    if kind is None:
+        kind = make(*args)
+        classes.receive(name, kind)
     return kind
 
 
 def _set_class(kind: type, state: tuple[Callable[[type, Any], Any], Any]) -> None:
-    if not references.is_own(references.name_of(kind)):
-        set_state, attributes = state
-        set_state(kind, attributes)
+    scope = classes.current()
+    assert scope is not None
+    if classes.is_own(classes.name_of(kind)) or kind in scope.complete:
+        return
+    scope.complete.add(kind)
+    set_state, attributes = state
+    set_state(kind, attributes)
 
 
 def publish(items: Iterable[object]) -> None:
@@ -171,27 +257,27 @@ def reduce_reference(item: object, found: dict[str, type]) -> Any:
         item: a class, function or module.
         found: takes the classes, whose definitions have to go along.
     """
-    if not isinstance(item, type):
+    if not references.is_class(item):
         return load_one, (dump(item),)
-    name = references.name_of(item)
-    found[name] = item
-    return references.class_named, (name,)
+    kind = cast("type", item)
+    name = classes.name_of(kind)
+    found[name] = kind
+    return classes.class_named, (name,)
 
 
-def definitions_of(classes: Iterable[type]) -> bytes:
-    """What `define` needs for these classes; nothing for those that came from there."""
-    own = [kind for kind in classes if not references.has_come(kind)]
-    return dump(*own) if own else b""
+def definitions_of(kinds: Iterable[type]) -> bytes:
+    """What `define` needs for these classes; nothing for those that came from there.
+
+    Raises:
+        BadTask: one refers to something that cannot be pickled; it is named.
+    """
+    own = [kind for kind in kinds if not classes.has_come(kind)]
+    return dump_task(own[0].__qualname__, *own) if own else b""
 
 
 def define(definitions: bytes) -> None:
-    """Know the classes that come with a batch of values."""
-    global _last
-    if definitions != _last[0]:
-        _last = definitions, load(definitions)
-
-
-_last: tuple[bytes, object] = b"", None  # the definitions that came last, and their classes
+    """Know the classes that come with values."""
+    load(definitions)
 
 
 # What cannot be pickled
@@ -219,18 +305,18 @@ def dump_task(label: str, *functions: object) -> bytes:
 
 def _culprit(item: object, seen: set[int]) -> str | None:
     """What a function refers to that cannot be pickled, and which function it is; the innermost."""
-    function = _function_of(item)
-    if function is None or id(function) in seen or references.can_import(function):
+    if id(item) in seen or references.can_import(item):
         return None
-    seen.add(id(function))
-    for what, value in _referred(function):
+    seen.add(id(item))
+    label = getattr(item, "__qualname__", None) or type(item).__qualname__
+    for what, value in _referred(item):
         error = _failure(value)
         if error is None:
             continue
         kind = type(value)
         home = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
         return _culprit(value, seen) or (
-            f"{what} of {function.__qualname__} is a {home}{kind.__qualname__}, which cannot be"
+            f"{what} of {label} is a {home}{kind.__qualname__}, which cannot be"
             f" pickled ({_words(error)}); make it in the task or in an initializer"
         )
     return None
@@ -239,12 +325,34 @@ def _culprit(item: object, seen: set[int]) -> str | None:
 def _function_of(item: object) -> FunctionType | None:
     if isinstance(item, MethodType):
         item = item.__func__
-    item = getattr(item, "func", item)  # of a partial
+    elif isinstance(item, partial):
+        item = item.func
     return item if isinstance(item, FunctionType) else None
 
 
-def _referred(function: FunctionType) -> Iterator[tuple[str, object]]:
-    for name in globals_of(function.__code__):
+def _referred(item: object) -> Iterator[tuple[str, object]]:
+    """What an item consists of, and what to call each of it."""
+    if isinstance(item, FunctionType):
+        yield from _referred_by(item)
+    elif isinstance(item, MethodType):
+        yield "the function", item.__func__
+        yield "the object", item.__self__
+    elif isinstance(item, partial):
+        yield "the function", item.func
+        yield from ((f"the argument {value!r:.40}", value) for value in item.args)
+        yield from ((f"the argument {name!r}", value) for name, value in item.keywords.items())
+    elif isinstance(item, type | ModuleType):
+        own = {name: value for name, value in vars(item).items() if name != "__dict__"}
+        yield from ((repr(name), value) for name, value in own.items())
+    elif isinstance(getattr(item, "__dict__", None), dict) and not references.can_import(
+        type(item)
+    ):
+        yield "the class", type(item)
+        yield from ((f"the attribute {name!r}", value) for name, value in vars(item).items())
+
+
+def _referred_by(function: FunctionType) -> Iterator[tuple[str, object]]:
+    for name in references.globals_of(function.__code__):
         if name in function.__globals__:
             yield f"the global {name!r}", function.__globals__[name]
     for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
@@ -254,22 +362,6 @@ def _referred(function: FunctionType) -> Iterator[tuple[str, object]]:
             continue
     for value in function.__defaults__ or ():
         yield "a default value", value
-
-
-def globals_of(code: CodeType) -> dict[str, None]:
-    """The names of the globals that code and the functions in it use, in their order.
-
-    >>> list(globals_of((lambda: print(len.__name__)).__code__))
-    ['print', 'len']
-    """
-    names = {i.argval: None for i in dis.get_instructions(code) if i.opname in _GLOBAL_OPS}
-    for constant in code.co_consts:
-        if isinstance(constant, CodeType):
-            names |= globals_of(constant)
-    return names
-
-
-_GLOBAL_OPS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME"}
 
 
 def _failure(value: object) -> Exception | None:

@@ -23,7 +23,8 @@ LEASES = "dq"  # ident of the lease face
 
 _Answer = tuple[str, object]  # kind and result, as the manager protocol has it
 _Granted = tuple[int, str, int, int, int, bytes, int]  # the fields of a Grant
-_News = tuple[tuple[object, ...], list[str]]  # a job, and which have ended
+# A job's spec, the first time; which jobs have ended; definitions of the job's classes by value.
+_News = tuple[tuple[object, ...] | None, list[str], list[tuple[tuple[str, ...], bytes]]]
 _Exchanged = tuple[str, _Granted | None, _News | None]
 
 
@@ -200,7 +201,8 @@ class Client(Connection):
         self.max_message: int = answer["max_message"]
         self.hash_seed: int = answer["hash_seed"]  # of the processes that work for it
         self.channel.keep_alive(answer.get("keepalive", KEEPALIVE))
-        self.ended: list[str] = []  # jobs that had ended when the last new one came
+        self.ended: list[str] = []  # jobs that had ended when the last news came
+        self.definitions: list[tuple[tuple[str, ...], bytes]] = []  # that came with it
         self.slots: int = answer.get("slots", 0)  # of others, when this one came
         self.busy: int = answer.get("busy", 0)  # batches that they had
         self.lacks_task: bool = answer.get("lacks_task", False)  # as `beat` returns it
@@ -223,7 +225,8 @@ class Client(Connection):
         state, grant, news = cast("_Exchanged", answer)
         spec = None
         if news is not None:
-            spec, self.ended = JobSpec.from_wire(news[0]), news[1]
+            spec = None if news[0] is None else JobSpec.from_wire(news[0])
+            self.ended, self.definitions = news[1:]
         return state, Grant(*grant) if grant else None, spec
 
     def beat(self, stopped: list[str]) -> bool:

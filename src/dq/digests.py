@@ -7,46 +7,56 @@ pieces that it would be pickled as. Line numbers and the file's name are left ou
 
 from __future__ import annotations
 
+import abc
 import copyreg
 import hashlib
 from collections.abc import Callable, Iterable
 from functools import _lru_cache_wrapper, cached_property
 from types import CellType, CodeType, FunctionType, MappingProxyType, MethodType, ModuleType
-from typing import Any
+from typing import Any, TypeVar
 
 from dq import references
-from dq.by_value import globals_of
 from dq.errors import BadJournal
 
-SCALARS = (int, float, complex, str, bytes, bool, type(None), type(...), bytearray, range, slice)
+SCALARS = (int, float, complex, str, bytes, bool, type(None), type(...), bytearray, range)
 
 
 class NoDigest(Exception):
     """Raised where something would be another one in the next process."""
 
 
-def digest_of_function(function: object, label: str) -> str:
+def digest_of_function(label: str, *functions: object) -> str:
     """A digest that is the same for the same function in the next process.
 
     Args:
-        function: the function, or whatever can be called.
+        functions: the function, or whatever can be called, and its initializer.
         label: what to call it in the error.
 
     Raises:
         BadJournal: there is none; the message names what stands in the way.
 
-    >>> [digest_of_function(f, "") for f in (lambda x: x + 1, lambda x: x + 1)].count(
-    ...     digest_of_function(lambda x: x + 2, "")
+    >>> [digest_of_function("", f) for f in (lambda x: x + 1, lambda x: x + 1)].count(
+    ...     digest_of_function("", lambda x: x + 2)
     ... )
     0
     """
     try:
-        return _Digester().of(function).hex()
+        return digest_of(*functions)
     except NoDigest as error:
         raise BadJournal(
             f"a journal could not recognize {label} in another process: {error} differs in each;"
             " put the function into a module and give its import path, or go without a journal"
         ) from None
+
+
+def digest_of(*values: object) -> str:
+    """A digest of values that is the same in the next process.
+
+    Raises:
+        NoDigest: there is none.
+    """
+    digester = _Digester()
+    return digester.joined("all", [digester.of(value) for value in values]).hex()
 
 
 class _Digester:
@@ -64,12 +74,12 @@ class _Digester:
         """
         kind = type(value)
         if kind in SCALARS:
-            return self._joined(kind.__name__, [_text_of(value)])
+            return self.joined(kind.__name__, [_text_of(value)])
         if id(value) in self._done:
             return self._done[id(value)][1]
         depth = self._open.get(id(value))
         if depth is not None:  # it is in itself, say a function that calls itself
-            return self._joined("above", [str(depth).encode()])
+            return self.joined("above", [str(depth).encode()])
         self._open[id(value)] = len(self._open)
         try:
             digest = self._of_object(value)
@@ -96,9 +106,9 @@ class _Digester:
         }.get(kind)
         if known is not None:
             return known(value)
-        return self._class(value) if isinstance(value, type) else self._other(value)
+        return self._class(value) if references.is_class(value) else self._other(value)
 
-    def _joined(self, kind: str, digests: Iterable[bytes]) -> bytes:
+    def joined(self, kind: str, digests: Iterable[bytes]) -> bytes:
         digest = hashlib.blake2b(kind.encode(), digest_size=16)
         for each in digests:
             digest.update(b"%d:" % len(each))
@@ -106,43 +116,45 @@ class _Digester:
         return digest.digest()
 
     def _sequence(self, value: object) -> bytes:
-        return self._joined(type(value).__name__, map(self.of, value))  # type: ignore[call-overload]
+        return self.joined(type(value).__name__, map(self.of, value))  # type: ignore[call-overload]
 
     def _dict(self, value: object) -> bytes:
         assert isinstance(value, dict)
-        return self._joined("dict", [self.of(item) for pair in value.items() for item in pair])
+        return self.joined("dict", [self.of(item) for pair in value.items() for item in pair])
 
     def _set(self, value: object) -> bytes:
-        return self._joined(type(value).__name__, sorted(map(self.of, value)))  # type: ignore[call-overload]
+        return self.joined(type(value).__name__, sorted(map(self.of, value)))  # type: ignore[call-overload]
 
     def _cell(self, value: object) -> bytes:
         assert isinstance(value, CellType)
         try:
-            return self._joined("cell", [self.of(value.cell_contents)])
+            return self.joined("cell", [self.of(value.cell_contents)])
         except ValueError:  # it is empty
-            return self._joined("cell", [])
+            return self.joined("cell", [])
 
     def _method(self, value: object) -> bytes:
         assert isinstance(value, MethodType)
-        return self._joined("method", [self.of(value.__func__), self.of(value.__self__)])
+        return self.joined("method", [self.of(value.__func__), self.of(value.__self__)])
 
     def _module(self, value: object) -> bytes:
         assert isinstance(value, ModuleType)
-        return self._joined("module", [value.__name__.encode()])
+        if not references.can_import_module(value.__name__):
+            own = {k: v for k, v in vars(value).items() if not k.startswith("__")}
+            return self.joined(f"module {value.__name__}", [self.of(own)])
+        return self.joined("module", [value.__name__.encode()])
 
     def _function(self, value: object) -> bytes:
         assert isinstance(value, FunctionType)
         if references.can_import(value):
             return self._named(value)
-        used = [name for name in globals_of(value.__code__) if name in value.__globals__]
+        used = [name for name in references.globals_of(value.__code__) if name in value.__globals__]
         parts = [value.__code__, value.__defaults__, value.__kwdefaults__, value.__closure__, used]
         parts += [value.__globals__[name] for name in used]
-        attributes = {k: v for k, v in vars(value).items() if k != "__wrapped__"}
-        return self._joined("function", map(self.of, [*parts, attributes]))
+        return self.joined("function", map(self.of, [*parts, vars(value)]))
 
     def _code(self, value: object) -> bytes:
         assert isinstance(value, CodeType)
-        return self._joined(
+        return self.joined(
             "code",
             map(
                 self.of,
@@ -157,6 +169,7 @@ class _Digester:
                     value.co_posonlyargcount,
                     value.co_kwonlyargcount,
                     value.co_flags,
+                    getattr(value, "co_exceptiontable", b""),  # of 3.11 on
                 ],
             ),
         )
@@ -169,35 +182,53 @@ class _Digester:
         slots = own.get("__slots__") or ()
         for name in (slots,) if isinstance(slots, str) else tuple(slots):
             own.pop(name, None)
-        return self._joined(
+        return self.joined(
             f"class {value.__qualname__}",
-            [self.of(value.__bases__), *(self.of(pair) for pair in sorted(own.items(), key=_name))],
+            [
+                self.of(type(value)),
+                self.of(value.__bases__),
+                *sorted(self.of(kind) for kind in _registered(value)),
+                *(self.of(pair) for pair in sorted(own.items(), key=_name)),
+            ],
         )
 
     def _named(self, value: object) -> bytes:
         name = f"{value.__module__}:{value.__qualname__}"  # type: ignore[attr-defined]
-        return self._joined("import", [name.encode()])
+        return self.joined("import", [name.encode()])
 
     def _other(self, value: object) -> bytes:
         if isinstance(value, classmethod | staticmethod):
-            return self._joined(type(value).__name__, [self.of(value.__func__)])
+            return self.joined(type(value).__name__, [self.of(value.__func__)])
         if isinstance(value, property):
             accessors = (value.fget, value.fset, value.fdel)
-            return self._joined("property", map(self.of, accessors))
+            return self.joined("property", map(self.of, accessors))
         if references.can_import(value):  # a built-in function
             return self._named(value)
+        if (place := references.place_of(value)) is not None:
+            return self.joined("import", [":".join(place).encode()])
+        if isinstance(value, TypeVar):
+            bound = value.__bound__, value.__constraints__
+            return self.joined(f"type variable {value.__name__}", [self.of(bound)])
         if isinstance(value, cached_property):
-            return self._joined("cached_property", [self.of(value.func)])
+            return self.joined("cached_property", [self.of(value.func)])
         if isinstance(value, MappingProxyType):
             return self._dict(dict(value))
         if isinstance(value, _lru_cache_wrapper):
             parameters = value.cache_parameters()
-            return self._joined("cached", [self.of(value.__wrapped__), self.of(parameters)])
+            return self.joined("cached", [self.of(value.__wrapped__), self.of(parameters)])
         try:
             reduced = _reduced(value)
         except Exception:
             raise NoDigest(_shown(value)) from None
-        return self._joined("object", map(self.of, reduced))
+        return self.joined("object", map(self.of, reduced))
+
+
+def _registered(kind: type) -> list[type]:
+    """What an abstract class takes for its subclasses without their being so."""
+    if not isinstance(kind, abc.ABCMeta):
+        return []
+    registry, *_ = abc._get_dump(kind)  # type: ignore[attr-defined]  # there for debugging
+    return [one for one in (reference() for reference in registry) if one is not None]
 
 
 def _reduced(value: object) -> list[object]:

@@ -6,7 +6,7 @@ import concurrent.futures
 import os
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -57,21 +57,27 @@ class Executor(concurrent.futures.Executor):
         self._options = options
         self._owns = master is None
         self._shut = False
-        self._begin(master)
-        if master is None:
-            self._master = self._start()
+        self._begin(master or Master(workers=self._workers, **options))
+        if self._owns and "port" in options:
+            self._start()  # so that workers can come before the first call
         _executors.add(self)
 
     def _begin(self, master: Master | None) -> None:
         """Have no calls yet, in this process."""
         self._master = master
+        self._started = False
         self._lock = threading.Lock()  # guards this, the two below and `_shut`
         self._calls: dict[Refs, _Calls] = {}
         self._finishing = threading.Lock()  # held by who waits for the calls, and then closes
 
     def _start(self) -> Master:
-        master = Master(workers=self._workers, **self._options)
-        master.start()
+        """Have a master that has started: at the first call, so that a module which workers import
+        may have an Executor."""
+        master = self._master or Master(workers=self._workers, **self._options)
+        self._master = master
+        if self._owns and not self._started:
+            master.start()
+        self._started = True
         return master
 
     def begin_anew(self) -> None:
@@ -94,9 +100,7 @@ class Executor(concurrent.futures.Executor):
         with self._lock:
             if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            if self._master is None:
-                self._master = self._start()
-            master = self._master
+            master = self._start()
             master.check_process()
             if master.closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -229,12 +233,33 @@ class _Calls:
                 _settle(self._futures.popitem()[1], error=error)
 
     def resolve(self, record: Recorded) -> None:
-        start = record.batch.start
-        for place, value in enumerate(values_or_errors(self._line, record)):
-            future = self._futures.pop(start + place, None)
+        """Let the futures of a record have their results, or what keeps these from being read: the
+        thread is a connection's, which has nobody else to tell."""
+        batch = record.batch
+        values: Sequence[object]
+        try:
+            values = values_or_errors(self._line, record)
+        except BaseException as error:  # a result's own code may raise anything, SystemExit too
+            values = [_Unread(error)] * batch.count
+        for index, value in zip(range(batch.start, batch.stop), values, strict=False):
+            future = self._futures.pop(index, None)
             if future is not None:
-                _settle(future, value, value if isinstance(value, TaskError) else None)
+                _settle_with(future, value)
         self._master.queues.consumed(self._line, [record])
+
+
+class _Unread:
+    """In place of a value: why it cannot be read."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _settle_with(future: Future[object], value: object) -> None:
+    if isinstance(value, _Unread):
+        _settle(future, error=value.error)
+    else:
+        _settle(future, value, value if isinstance(value, TaskError) else None)
 
 
 def _settle(

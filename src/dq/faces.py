@@ -11,7 +11,7 @@ import threading
 from dq.board import Holder, Lease, Report
 from dq.errors import ProtocolError
 from dq.inputs import Bad
-from dq.lines import PLAIN, encode_value
+from dq.lines import PLAIN, Line, encode_value
 from dq.naming import setting
 from dq.queues import PROMPT, SLICE, Answered, Peer, Queues, Unfinished
 from dq.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome, printable
@@ -341,12 +341,10 @@ class LeaseFace:
         line = self._q.lines.get(lease.batch.job)
         if line is None:
             return ("idle", None, None)  # the job was closed meanwhile, and the lease with it
+        job = lease.batch.job
         news = None
-        if lease.batch.job not in peer.specs:
-            ended = peer.specs - self._q.lines.keys()
-            peer.specs -= ended
-            peer.specs.add(lease.batch.job)
-            news = (line.spec.to_wire(), list(ended))
+        if peer.specs.get(job) != len(line.definitions):
+            news = self._news(peer, line)
         batch = lease.batch
         granted = (
             lease.id,
@@ -377,6 +375,17 @@ class LeaseFace:
                 f" with, and works with it; {name} refuses that"
             )
         )
+
+    def _news(self, peer: Peer, line: Line) -> Wire:
+        """What a connection has not heard yet of a job, and of those that have ended."""
+        job = line.spec.id
+        known = peer.specs.get(job)
+        ended = [id for id in peer.specs if id not in self._q.lines]
+        for id in ended:
+            del peer.specs[id]
+        definitions = line.definitions[known or 0 :]
+        peer.specs[job] = (known or 0) + len(definitions)
+        return (line.spec.to_wire() if known is None else None, ended, definitions)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Say which task a worker process was in when it "died" or had a "timeout", or that it

@@ -18,7 +18,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
-from dq import references
+from dq import classes, references
 from dq.errors import BadInput
 from dq.light import TYPE_CHECKING, cast
 from dq.naming import setting
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from typing import Any, NoReturn
 
 Found = dict[str, type]  # classes that go by value, by their names on the wire
+Define = Callable[[Found], None]
 
 # Types whose values unpickle anywhere and cannot fail. A batch of these, in containers or not, is
 # pickled as one list, which is up to ten times as fast as each by itself.
@@ -58,19 +59,24 @@ CLASSES = 2
 LARGEST_CELL = 1 << 30  # characters
 
 
-def dump(values: Sequence[object], *, apart: bool = True) -> bytes:
+def dump(values: Sequence[object], *, apart: bool = True, define: Define | None = None) -> bytes:
     """Pickle a batch of values, so that one that can't be unpickled spoils only itself.
 
     Args:
         values: the batch.
         apart: whether who loads it is to look for what two of them share, where tasks get them, so
             that none can change it under another. Results may share it, as in one process.
+        define: given the classes that the other end could not import, to see to it that it has
+            them; None has their definitions go with the batch.
 
     >>> load(dump([1, "two", (3,)]))
     [1, 'two', (3,)]
     """
-    found: dict[str, type] = {}
+    found: Found = {}
     blob = _dump(values, apart, found)
+    if found and define is not None:
+        define(found)
+        return blob
     definitions = _definitions(found) if found else b""
     return pickle.dumps((CLASSES, [definitions, blob])) if definitions else blob
 
@@ -136,7 +142,7 @@ class _DataPickler(pickle.Pickler):
         kind = item if isinstance(item, type) else type(item)
         if kind in self.known or self._admits(kind):
             return _reduced(item, self.found) if kind is item else NotImplemented
-        if item is references.class_named:  # how a class by value is pickled
+        if item is classes.class_named:  # how a class by value is pickled
             return NotImplemented
         raise pickle.PicklingError(f"{kind.__name__} is no data")
 
@@ -471,11 +477,13 @@ class _Revoked:
 
 
 REVOKED = _Revoked()
+MISSING = _Revoked()  # an input that a list no longer had when its turn came
+GONE = Failure("IndexError", "the list of inputs has become shorter since")
 CANCELLED = Failure("CancelledError", "it was cancelled")
 
 
 def encode(
-    items: list[object], limit: int, what: str = "input"
+    items: list[object], limit: int, what: str = "input", define: Define | None = None
 ) -> Iterator[tuple[int, bytes | Failure]]:
     """Pickle a batch, in several parts where one item can't be pickled or it is over the limit.
 
@@ -483,16 +491,17 @@ def encode(
         items: the values.
         limit: bytes that a part may have.
         what: how to call an item in the failure of one that is over the limit by itself.
+        define: as for `dump`.
 
     Yields:
         How many items a part stands for, and its blob, or why there is none.
     """
     try:
-        blob = dump(items)
+        blob = dump(items, define=define)
     except Exception as error:
         if len(items) == 1:
-            if items[0] is REVOKED:
-                yield 1, CANCELLED
+            if items[0] is REVOKED or items[0] is MISSING:
+                yield 1, CANCELLED if items[0] is REVOKED else GONE
                 return
             message = f"this {what} cannot be pickled: {error}"
             yield 1, Failure(type(error).__name__, message)
@@ -507,8 +516,8 @@ def encode(
             yield 1, Failure("InputTooLarge", text)
             return
     half = len(items) // 2
-    yield from encode(items[:half], limit, what)
-    yield from encode(items[half:], limit, what)
+    yield from encode(items[:half], limit, what, define)
+    yield from encode(items[half:], limit, what, define)
 
 
 class Decoder:
@@ -716,7 +725,8 @@ class Source:
     def take(self, count: int) -> list[object]:
         """The next `count` inputs, all of which are known to be there."""
         if self.length is not None:
-            return list(itertools.islice(self._items, count))
+            items = list(itertools.islice(self._items, count))
+            return items + [MISSING] * (count - len(items))
         pop = self.buffer.popleft
         return [pop() for _ in range(count)]
 

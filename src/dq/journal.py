@@ -758,6 +758,10 @@ def row_of(record: Recorded, lines: bool) -> Row:
     )
 
 
+def _known(found: dict[str, type]) -> None:
+    """The classes of inputs are known where they are replayed."""
+
+
 class Replay:
     """Takes a job's inputs past what the journal has of them.
 
@@ -822,7 +826,7 @@ class Replay:
             index = changed(parts, row)
         if index is not None:
             raise InputChanged(index)
-        batch = Batch(job, row.start, row.count, inputs.dump(self._items))
+        batch = Batch(job, row.start, row.count, inputs.dump(self._items, define=_known))
         self._nbytes = len(batch.blob) // row.count
         self._rows.popleft()
         self._fetch(row.stop)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from dq.journal import Replay  # SQLite, which few runs need
 
 
-# How tasks fail that may have come no further than to unpickle their input.
+# How tasks fail, without a traceback, that may have come no further than to unpickle their input.
 UNOPENED = {"WorkerDied", "TimeoutError", "UnpicklingError"}
 
 PLAIN = "plain"  # id of the job that plain clients put into
@@ -44,6 +44,10 @@ class Line:
     sink: Callable[[Recorded], None] | None = None  # takes records in place of `records`
     replay: Replay | None = None
     unwritten: int = 0  # records on their way to the journal
+    # Of classes by value that inputs have: their names, and what defines them; each connection is
+    # told of them in this order.
+    definitions: list[tuple[tuple[str, ...], bytes]] = field(default_factory=list)
+    defined: dict[str, type] = field(default_factory=dict)
 
     @property
     def finished(self) -> bool:
@@ -67,6 +71,19 @@ class Line:
         """Whether more inputs should be read ahead, where somebody does that."""
         return self.reads_ahead and len(self.source.buffer) < self.appetite(slots) // 2
 
+    def define(self, found: dict[str, type]) -> None:
+        """Have workers know these classes before they get an input that needs them.
+
+        Raises:
+            BadTask: one refers to something that cannot be pickled.
+        """
+        new = {name: kind for name, kind in found.items() if name not in self.defined}
+        if new:
+            from dq import by_value  # here, since few inputs need it
+
+            self.definitions.append((tuple(new), by_value.definitions_of(new.values())))
+            self.defined.update(new)
+
     def values(self, batch: Batch) -> list[object]:
         """The inputs of a batch."""
         return self.decoder.decode(batch.blob, batch.skip, batch.count)
@@ -74,7 +91,7 @@ class Line:
     def input_of(self, batch: Batch, failure: Failure) -> object:
         """The input of one task that failed; a `Bad` where unpickling it is what may have ended a
         worker's process, and could end this one too."""
-        if failure.type in UNOPENED:
+        if failure.type in UNOPENED and not failure.traceback:
             return self.plain_input(batch)
         [value] = self.values(batch)
         return value

@@ -140,7 +140,8 @@ class Master:
         max_memory: bytes beyond which a process started here is ended.
         grace: seconds that a process started here has to leave at its end, for threads that tasks
             have left, what is registered with atexit, and files to be flushed.
-        initializer: called once in each worker process first.
+        initializer: called once in each worker process first; one that goes by value, as that of a
+            script does, once for each `map` or function of an `Executor`, whose globals it sets.
         unpack: call ``f(*list)`` or ``f(**mapping)``.
         strict_code: have a process do nothing whose file of the task's module is not the one that
             the run began with; else it works, and one line says so.
@@ -205,7 +206,6 @@ class Master:
         tls_ca: str | os.PathLike[str] | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
-        tasks.refuse_while_importing()
         units.whole(0, units.MOST_PROCESSES, workers=workers)
         units.whole(1, units.MOST_THREADS, threads=threads)
         units.whole(0, retries=retries, maxsize=maxsize)
@@ -326,6 +326,7 @@ class Master:
 
     def start(self) -> None:
         """Listen, and start the local workers. ``with`` does it."""
+        tasks.refuse_while_importing()
         _refuse_patched()
         self.check_process()
         system.raise_descriptor_limit()
@@ -576,13 +577,23 @@ class Master:
             if retry_failed:
                 raise UsageError(f"{setting('retry_failed')} goes with {setting('journal')}")
             return None
-        from dq.digests import digest_of_function
         from dq.journal import Journal, facts  # SQLite, which few runs need
 
         self.queues.close_abandoned()  # it may be that of an iterator that nobody keeps any more
-        code = digest_of_function(function, str(ref)) if ref.kind == "value" else ""
+        code = self._code_of(function, ref)
         about = facts(ref, code, reading=reading, output=output, unpack=self.unpack, origin=origin)
         return Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
+
+    def _code_of(self, function: str | Function, ref: TaskRef) -> str:
+        """A digest of what goes by value of a task and the initializer; "" where nothing does."""
+        init = self._initializer
+        init_goes = init is not None and tasks.refer(init).kind == "value"
+        if ref.kind != "value" and not init_goes:
+            return ""
+        from dq.digests import digest_of_function  # here, since few runs need it
+
+        parts = [function] if ref.kind == "value" else []
+        return digest_of_function(str(ref), *parts, *([init] if init_goes else []))
 
     def open(
         self,

@@ -47,7 +47,7 @@ class Peer:
 
     channel: Channel
     holder: Holder
-    specs: set[str] = field(default_factory=set)
+    specs: dict[str, int] = field(default_factory=dict)  # of jobs, and how many definitions
     has_default: bool = False
     inputs_held: deque[Lease] = field(default_factory=deque)
     items_held: list[Lease] = field(default_factory=list)
@@ -655,7 +655,9 @@ class Queues:
                 return self.board.grant(peer.holder, batch, self.clock())
         start = batch.start
         parts: list[tuple[Batch, Failure | None]] = []
-        for count, blob in inputs.encode(items, self.max_message):
+        line = self.lines.get(batch.job)
+        define = None if line is None else line.define
+        for count, blob in inputs.encode(items, self.max_message, define=define):
             failure = blob if isinstance(blob, Failure) else None
             data = inputs.dump([None]) if isinstance(blob, Failure) else blob
             parts.append((Batch(batch.job, start, count, data), failure))

@@ -1,19 +1,15 @@
-"""What a fresh interpreter can import, and the names by which the classes go that it cannot.
+"""What a fresh interpreter can import, and is pickled as its import path.
 
-A function or class that workers can import is pickled as its import path. Anything else is sent by
-value (`dq.by_value`). A class by value has a name on the wire, so that each end knows its own class
-again: what a task returns is of the caller's class, and what the caller sends is of the class that
-the function has in the worker.
+Anything else is sent by value (`dq.by_value`).
 """
 
 from __future__ import annotations
 
 import os
-import pickle
 import sys
 import threading
-import weakref
-from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
+from functools import _lru_cache_wrapper, lru_cache
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType, ModuleType
 
 TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the name
 
@@ -67,8 +63,22 @@ def _is_there(name: str, module: ModuleType) -> bool:
     path = getattr(sys.modules[package], "__path__", None) if package else None
     found, origin = _origin(name, path)
     if not found:
-        return bool(package) and file is None  # its package makes it up, and does so there too
+        return bool(package) and _is_made_up(name, module)
     return file is None or origin is None or _is_same_file(origin, file)
+
+
+def _is_made_up(name: str, module: ModuleType) -> bool:
+    """Whether it is a package that makes up a module, and so does there too: out of nothing, or of
+    another one, as `collections` does with `collections.abc`."""
+    if getattr(module, "__file__", None) is None or _top(name) in sys.stdlib_module_names:
+        return True
+    spec = getattr(module, "__spec__", None)
+    other = getattr(spec, "name", name)
+    return bool(other != name and sys.modules.get(other) is module and can_import_module(other))
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _origin(name: str, path: Any) -> tuple[bool, str | None]:
@@ -86,9 +96,6 @@ def _is_same_file(one: str, other: str) -> bool:
     return one == other or os.path.realpath(one) == os.path.realpath(other)
 
 
-# Classes by value
-
-
 def hold_while_forking(lock: threading.Lock | threading.RLock) -> None:
     """Have a lock free in the child of a fork, whatever thread might have held it."""
     if hasattr(os, "register_at_fork"):
@@ -97,68 +104,58 @@ def hold_while_forking(lock: threading.Lock | threading.RLock) -> None:
         )
 
 
-_lock = threading.Lock()  # guards the names' making
-hold_while_forking(_lock)
-_classes: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
-_names: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
-_received: weakref.WeakSet[type] = weakref.WeakSet()  # those that another process has defined
-_counts: dict[str, int] = {}  # classes of each module and name that have got a name
-_salt = ""
-
-
-def name_apart() -> None:
-    """Have the classes that this process makes not be taken for those that others make."""
-    global _salt
-    _salt = f"@{os.urandom(6).hex()}"
-
-
-def name_of(kind: type) -> str:
-    """The name on the wire of a class that goes by value: in the same program the same one."""
-    with _lock:
-        name = _names.get(kind)
-        if name is None:
-            base = f"{kind.__module__}.{kind.__qualname__}{_salt}"
-            count = _counts[base] = _counts.get(base, 0) + 1
-            name = base if count == 1 else f"{base}#{count}"
-            _names[kind] = name
-            _classes[name] = kind
-        return name
-
-
-def class_named(name: str) -> type:
-    """The class of that name; what pickles of values by value call.
-
-    Raises:
-        pickle.UnpicklingError: it is not known here.
-    """
-    kind = _classes.get(name)
-    if kind is None:
-        raise pickle.UnpicklingError(f"the class {name} is not known here any more")
-    return kind
-
-
-def has_come(kind: type) -> bool:
-    """Whether another process has defined a class, so that it need not be told what it is."""
-    return kind in _received
-
-
-def is_own(name: str) -> bool:
-    """Whether a class of that name has its home here, so that nobody else is to change it."""
-    kind = _classes.get(name)
-    return kind is not None and kind not in _received
-
-
-def receive(name: str, kind: type) -> None:
-    """Know a class by this name that another process has defined."""
-    with _lock:
-        _classes[name] = kind
-        _names[kind] = name
-        _received.add(kind)
+def is_class(item: object) -> bool:
+    """Whether it is a class; `isinstance` takes `list[int]` for one too, up to Python 3.10."""
+    return issubclass(type(item), type)
 
 
 def is_by_reference(item: object) -> bool:
     """Whether pickle can have its own way with an item: with all but what workers cannot import."""
-    if isinstance(item, type):
-        return not item.__flags__ & HEAP_TYPE or can_import(item)
     kind = type(item)
-    return kind is not ModuleType and (kind is not FunctionType or can_import(item))
+    if issubclass(kind, type):
+        return not item.__flags__ & HEAP_TYPE or can_import(item)  # type: ignore[attr-defined]
+    if kind is FunctionType or kind is _lru_cache_wrapper:
+        return can_import(item)
+    return kind is not ModuleType
+
+
+def place_of(item: object) -> tuple[str, str] | None:
+    """Module and name of an object that each process has one of: `os.environ`, or the methods of
+    the generator behind `random.random`. A copy of it would be something else.
+
+    >>> import random
+    >>> place_of(random.randint), place_of(os.environ), place_of([1])
+    (('random', 'randint'), ('os', 'environ'), None)
+    """
+    is_method = isinstance(item, MethodType | BuiltinFunctionType)
+    owner = getattr(item, "__self__", None) if is_method else item
+    name = type(owner).__module__
+    module = sys.modules.get(name)
+    if module is None or not (_top(name) in sys.stdlib_module_names or _top(name) == "numpy"):
+        return None
+    if is_method:
+        method = getattr(item, "__name__", "")
+        return (name, method) if getattr(module, method, None) == item else None
+    if name == "builtins":
+        return None
+    return next(((name, key) for key, value in vars(module).items() if value is item), None)
+
+
+@lru_cache(maxsize=1000)
+def globals_of(code: CodeType) -> tuple[str, ...]:
+    """The names of the globals that code, and the functions and classes in it, use.
+
+    >>> globals_of((lambda: print(len.__name__)).__code__)
+    ('print', 'len')
+    """
+    import dis  # here, since few values need it
+
+    names = {i.argval: None for i in dis.get_instructions(code) if i.opname in _GLOBAL_OPS}
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            names |= dict.fromkeys(globals_of(constant))
+    return tuple(names)
+
+
+# In the body of a class that a function makes, a global is loaded as a name.
+_GLOBAL_OPS = {"LOAD_GLOBAL", "STORE_GLOBAL", "DELETE_GLOBAL", "LOAD_NAME"}

@@ -8,6 +8,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
+from functools import partial
 from types import BuiltinFunctionType, FunctionType, ModuleType
 
 from dq import references
@@ -135,9 +136,8 @@ def label_of(task: str | Function) -> str:
     >>> label_of(functools.partial(print, end="")), label_of("abc".upper)
     ('partial of print', 'str.upper')
     """
-    inner = getattr(task, "func", None)
-    if callable(inner):
-        return f"partial of {label_of(inner)}"
+    if isinstance(task, partial):
+        return f"partial of {label_of(task.func)}"
     name = getattr(task, "__qualname__", None)
     return name if isinstance(name, str) else type(task).__qualname__
 

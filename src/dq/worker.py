@@ -28,7 +28,8 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from operator import length_hint
 
-from dq import inputs, naming, outputs, processes, references, system, tasks
+from dq import classes, inputs, naming, outputs, processes, system, tasks
+from dq.classes import Scope
 from dq.client import Client, Grant, Outcomes, PlainClient, backoff
 from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError, Unreadable
 from dq.light import TYPE_CHECKING, cast, frozen
@@ -287,13 +288,19 @@ async def _awaited(awaitable: Awaitable[object]) -> tuple[object, BaseException 
 class Program:
     """A job's function, ready to be called by the slots of this process."""
 
-    def __init__(self, spec: JobSpec, config: Config, loop: Loop) -> None:
+    def __init__(self, spec: JobSpec, process: Process) -> None:
+        config, loop = process.config, process.loop
         self.spec = spec
         self.other: Version | None = None  # of its module, where that is to be said
-        function = _load(spec, config, loop)
-        loads = loads_for(config.allow)
+        self._scope = Scope()
+        self._definitions = process.definitions.setdefault(spec.id, [])
+        self._defined = 0  # how many of them
+        self._defining = threading.Lock()  # guards that, and the scope meanwhile
+        classes.enter(self._scope)
+        function = _load(spec, process)
+        self._loads = loads_for(config.allow)
         self._check_version(spec, config)
-        self.decoder = inputs.Decoder(spec.reading, loads)
+        self.decoder = inputs.Decoder(spec.reading, self._loads)
         self.call = {"": function, "items": _unpacking(function, spec), "call": _calling(function)}[
             spec.unpack
         ]
@@ -303,6 +310,37 @@ class Program:
             self.call = self._trying(self.call, loop)
         self.timed = spec.output in outputs.TIMED
         self.brief = False  # whether its tasks have turned out to be very short
+
+    def enter(self) -> None:
+        """Have what this thread unpickles be of this job's classes.
+
+        Raises:
+            BadTask: they cannot be had here.
+        """
+        classes.enter(self._scope)
+        if self._defined == len(self._definitions):
+            return
+        with self._defining:
+            while self._defined < len(self._definitions):
+                self._define(*self._definitions[self._defined])
+                self._defined += 1
+
+    def _define(self, names: tuple[str, ...], definitions: bytes) -> None:
+        if self._loads is not pickle.loads:
+            raise BadTask(
+                f"inputs of classes by value are code, which {setting('allow')} keeps out"
+            )
+        if not self._scope.classes.keys() >= set(names):
+            from dq import by_value  # here, since few values need it
+
+            try:
+                by_value.define(definitions)
+            except BadTask:
+                raise
+            except Exception as error:  # their own code may raise anything
+                kind = names[0].partition("@")[0]
+                text = f"{type(error).__name__}: {error}"
+                raise BadTask(f"the class {kind} of an input cannot be made: {text}") from error
 
     def _check_version(self, spec: JobSpec, config: Config) -> None:
         """See whether the function is that of the file which the run began with.
@@ -350,16 +388,20 @@ class Program:
         return _checking(call) if bad else call
 
 
-def _load(spec: JobSpec, config: Config, loop: Loop) -> Callable[..., object]:
-    """A job's function, after its initializer has been called."""
+def _load(spec: JobSpec, process: Process) -> Callable[..., object]:
+    """A job's function, after its initializer has been called: once in a process or, by value, for
+    each job, whose own globals it sets."""
+    config, loop = process.config, process.loop
     if spec.init is not None and spec.init.kind == "value" and not spec.init.data:
         assert spec.ref is not None
         config.check(spec.ref)
         function, initializer = tasks.load_values(spec.ref)  # together, so that they share globals
         _initialize(initializer, spec.init, spec, loop)
         return function
-    if spec.init is not None:
+    if spec.init is not None and spec.init not in process.initialized:
         _initialize(config.load(spec.init), spec.init, spec, loop)
+        if spec.init.kind != "value":
+            process.initialized.add(spec.init)
     if spec.ref is not None:
         return config.load(spec.ref)
     assert config.task is not None
@@ -580,8 +622,8 @@ class Slot:
                 self._send(client, outcomes, 0)
                 raise Leave(DRAINED if process.leaving else RECYCLE)
             state, grant, spec = answer
-            if spec is not None:
-                process.learn(spec, client.ended)
+            if grant is not None and (spec is not None or client.definitions):
+                process.learn(grant.job, spec, client)
             if grant is not None and not process.leaving:
                 return grant
             if state == "stop":
@@ -607,6 +649,7 @@ class Slot:
         self._limit_coding(process.specs[grant.job], LOAD_EXTRA)
         try:
             program = process.program(grant.job)
+            program.enter()
         except BadTask as error:
             self.view[LEASE] = self.view[CODED_BY] = 0
             return Outcomes(
@@ -1038,6 +1081,10 @@ class Process:
         self.cells = cells
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self.specs: dict[str, JobSpec] = {}
+        self.definitions: dict[
+            str, list[tuple[tuple[str, ...], bytes]]
+        ] = {}  # of each job's classes
+        self.initialized: set[TaskRef] = set()  # initializers that have been called
         self.master = ""  # its random id
         self.forked = False  # whether this is a copy that a task has made
         self.draining = threading.Event()
@@ -1074,7 +1121,7 @@ class Process:
                 spec = self.specs[job]
                 self.note(LOADING)
                 try:
-                    program = Program(spec, self.config, self.loop)
+                    program = Program(spec, self)
                 except KeyboardInterrupt as error:  # the module's own: Ctrl-C does nothing here
                     raise BadTask(f"cannot import {spec.ref}: KeyboardInterrupt") from error
                 finally:
@@ -1082,15 +1129,19 @@ class Process:
                 self._programs[job] = program
             return program
 
-    def learn(self, spec: JobSpec, ended: list[str]) -> None:
-        """Know a job, and keep nothing of those that have ended: a function may have a large table
-        with it, and each call of `map` is a job."""
+    def learn(self, job: str, spec: JobSpec | None, client: Client) -> None:
+        """Know of a job what has come, and keep nothing of those that have ended: a function may
+        have a large table with it, and each call of `map` is a job."""
         large = False
-        for id in ended:
+        for id in client.ended:
             self._programs.pop(id, None)
+            self.definitions.pop(id, None)
             old = self.specs.pop(id, None)
             large = large or (old is not None and old.nbytes > LARGE)
-        self.specs[spec.id] = spec
+        if spec is not None:
+            self.specs[job] = spec
+        self.definitions.setdefault(job, []).extend(client.definitions)
+        client.ended, client.definitions = [], []
         if large:
             gc.collect()  # a function and its globals refer to each other
 
@@ -1316,7 +1367,7 @@ def main() -> NoReturn:
     os.dup2(2, 1)  # what a task prints, or a program it starts, must not end up among results
     sys.path[:] = config.path
     _become(config)
-    references.name_apart()
+    classes.name_apart()
     process = Process(config, cells)
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the supervisor's to understand
     if hasattr(os, "register_at_fork"):

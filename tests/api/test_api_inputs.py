@@ -109,6 +109,19 @@ def test_run_stops_reading_at_the_first_failure() -> None:
     assert read
 
 
+def test_a_list_that_becomes_shorter_fails_what_it_no_longer_has() -> None:
+    inputs = list(range(10_000))
+    with dq.Master(workers=1) as master:
+        results = master.stream(abs, inputs)
+        first = next(results)
+        inputs.clear()
+        rest = list(results)
+    assert first.ok
+    assert {str(result.error) for result in rest if not result.ok} == {
+        "IndexError: the list of inputs has become shorter since"
+    }
+
+
 # Inputs that end the process which unpickles them
 
 DEADLY = """

@@ -320,7 +320,7 @@ def test_a_batch_comes_with_its_jobs_spec_once(place: Place) -> None:
     worker = place.join(queues)
     worker.hello()
     first = worker.exchange()
-    assert first[2] == (OWN.to_wire(), [])
+    assert first[2] == (OWN.to_wire(), [], [])
     assert inputs.load(grant_of(first)[5]) == [3]
     second = worker.exchange(outcome_of(queues, first, [9]))
     assert second[2] is None
@@ -334,7 +334,7 @@ def test_a_new_job_comes_with_word_of_those_that_have_ended(place: Place) -> Non
     worker.exchange(outcome_of(queues, worker.exchange(), [9]), wait=0.0)
     queues.close(ended)
     queues.open(replace(OWN, id="next"), Rules(), inputs.Source([4]))
-    assert worker.exchange()[2] == (replace(OWN, id="next").to_wire(), [OWN.id])
+    assert worker.exchange()[2] == (replace(OWN, id="next").to_wire(), [OWN.id], [])
 
 
 def test_outcomes_come_to_be_read(place: Place) -> None:
