@@ -20,8 +20,10 @@ LAYERS = [
     {"records", "screen", "spans", "units", "system", "logs", "lazy", "batching", "sqlitefile"}
     | {"roster", "forms", "unpickling"},
     {"references"},
+    {"digests"},
+    {"classes"},
     {"by_value"},
-    {"board", "certs", "digests", "inputs", "keys", "tasks", "tls"},
+    {"board", "certs", "inputs", "keys", "tasks", "tls"},
     {
         "allow",
         "apart",
