@@ -9,6 +9,7 @@ report under `Slot.lock`. What is not started is whatever the shared list iterat
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import gc
 import multiprocessing
@@ -1094,6 +1095,9 @@ class Process:
         self.loop = Loop()
         self._lock = threading.Lock()  # guards the count of tasks, and `_codes`
         self._codes: list[int] = []  # of slots that have left
+        self._joins: list[Callable[[float], object]] = []  # of the threads that serve it
+        with system.HighDescriptors():
+            self._bell, self._ring = os.pipe()  # the second is closed when they are to end
         self._left = config.max_tasks
         self._depth = sys.getrecursionlimit()
         self.slots = [Slot(self, view) for view in processes.slots(cells, config.threads)]
@@ -1214,9 +1218,14 @@ class Process:
             _flush()
             os._exit(code)
         with contextlib.suppress(RuntimeError):  # no more threads: the supervisor ends it, then
-            start_new_thread(_leave_in_time, (code, self.config.grace))
+            begun = threading.Lock()
+            begun.acquire()
+            start_new_thread(_leave_in_time, (code, self.config.grace, begun))
+            # CPython may crash where a thread begins when the interpreter has ended.
+            begun.acquire()
         self.loop.close()
         self._forget()
+        self._end_service()
         raise SystemExit(code)
 
     def _forget(self) -> None:
@@ -1300,14 +1309,15 @@ class Process:
 
     def listen(self, lifeline: int) -> None:
         """Hear what the supervisor says, and when it has died."""
-        while os.read(lifeline, 1) == DRAIN:
-            self.drain()
-        os.kill(os.getpid(), signal.SIGKILL)
+        with contextlib.suppress(OSError):  # a task has closed what is not its own
+            while lifeline in select.select([lifeline, self._bell], [], [])[0]:
+                if os.read(lifeline, 1) != DRAIN:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                self.drain()
 
     def monitor(self) -> None:
         """Look at the slots now and then."""
-        while True:
-            time.sleep(TICK)
+        while not self._is_to_end():
             for slot in self.slots:
                 if self.leaving:  # again: it may have been reporting when it was told to
                     slot.hand_back()
@@ -1315,12 +1325,48 @@ class Process:
                 else:
                     slot.look()
 
+    def _is_to_end(self) -> bool:
+        """Wait for `TICK`, and whether the process ends."""
+        try:
+            return bool(select.select([self._bell], [], [], TICK)[0])
+        except OSError:  # a task has closed what is not its own
+            time.sleep(TICK)
+            return False
+
+    def start_service(self, lifeline: int) -> None:
+        """Listen and monitor, in threads that `threading` knows nothing of: a module that patches
+        it, as gevent's does, finds no thread but its own, as it has to; and no task counts them."""
+        self._joins = [_start_unseen(self.listen, lifeline), _start_unseen(self.monitor)]
+
+    def _end_service(self) -> None:
+        """End those threads: CPython 3.10 and 3.11 may crash where one comes back from a wait in
+        the moment when the interpreter has ended."""
+        with contextlib.suppress(OSError):
+            os.close(self._ring)
+        for join in self._joins:
+            join(1.0)
+
     def drain(self) -> None:
         """Finish what is running, report, leave."""
         self.draining.set()
         for slot in self.slots:
             slot.hand_back()
             slot.interrupt()
+
+
+def _start_unseen(work: Callable[..., None], *args: object) -> Callable[[float], object]:
+    """Start a thread that `threading` knows nothing of; what waits for its end, for so long."""
+    if hasattr(_thread, "start_joinable_thread"):  # from Python 3.13 on
+        handle = _thread.start_joinable_thread(lambda: work(*args))
+        return cast("Callable[[float], object]", handle.join)
+    ends = []  # a lock that is free once the interpreter has forgotten the thread
+
+    def run() -> None:
+        ends.append(_thread._set_sentinel())  # type: ignore[attr-defined]  # as `threading` has it
+        work(*args)
+
+    start_new_thread(run, ())
+    return lambda seconds: ends and ends[0].acquire(timeout=seconds)
 
 
 def _answer(call: Callable[[object], object], item: object) -> object:
@@ -1373,10 +1419,7 @@ def main() -> NoReturn:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=process.after_fork)
     _keep_originals()
-    # Unknown to `threading`: a module that patches it, as gevent's does, finds no thread but its
-    # own, as it has to; and no task counts them.
-    start_new_thread(process.listen, (lifeline,))
-    start_new_thread(process.monitor, ())
+    process.start_service(lifeline)
     process.leave(process.run())
 
 
@@ -1427,8 +1470,9 @@ def _become(config: Config) -> None:
         logs.apply(config.parents.logs)
 
 
-def _leave_in_time(code: int, grace: float) -> None:
+def _leave_in_time(code: int, grace: float, begun: threading.Lock) -> None:
     """End the process where it has not ended by itself, and say what it has been waiting for."""
+    begun.release()
     time.sleep(grace)
     with contextlib.suppress(BaseException):  # a task may have done anything to what this uses
         print(
