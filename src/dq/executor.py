@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from dq import units
+from dq import tasks, units
 from dq.errors import TaskError, UsageError
 from dq.master import Master, Options, values_or_errors
 from dq.records import Recorded
@@ -58,8 +58,8 @@ class Executor(concurrent.futures.Executor):
         self._owns = master is None
         self._shut = False
         self._begin(master or Master(workers=self._workers, **options))
-        if self._owns and "port" in options:
-            self._start()  # so that workers can come before the first call
+        if not tasks.is_importing():
+            self._start()
         _executors.add(self)
 
     def _begin(self, master: Master | None) -> None:
@@ -71,8 +71,8 @@ class Executor(concurrent.futures.Executor):
         self._finishing = threading.Lock()  # held by who waits for the calls, and then closes
 
     def _start(self) -> Master:
-        """Have a master that has started: at the first call, so that a module which workers import
-        may have an Executor."""
+        """Have a master that has started. A module that workers import may have an Executor too,
+        which starts nothing there until it is called."""
         master = self._master or Master(workers=self._workers, **self._options)
         self._master = master
         if self._owns and not self._started:

@@ -62,19 +62,19 @@ def _is_there(name: str, module: ModuleType) -> bool:
         return False
     path = getattr(sys.modules[package], "__path__", None) if package else None
     found, origin = _origin(name, path)
-    if not found:
-        return bool(package) and _is_made_up(name, module)
-    return file is None or origin is None or _is_same_file(origin, file)
+    if found and (file is None or origin is None or _is_same_file(origin, file)):
+        return True
+    return bool(package) and _is_made_up(name, module, found=found)
 
 
-def _is_made_up(name: str, module: ModuleType) -> bool:
+def _is_made_up(name: str, module: ModuleType, *, found: bool) -> bool:
     """Whether it is a package that makes up a module, and so does there too: out of nothing, or of
     another one, as `collections` does with `collections.abc`."""
-    if getattr(module, "__file__", None) is None or _top(name) in sys.stdlib_module_names:
-        return True
-    spec = getattr(module, "__spec__", None)
-    other = getattr(spec, "name", name)
-    return bool(other != name and sys.modules.get(other) is module and can_import_module(other))
+    other = getattr(getattr(module, "__spec__", None), "name", name)
+    if other != name and sys.modules.get(other) is module:
+        return can_import_module(other)
+    is_nowhere = getattr(module, "__file__", None) is None
+    return not found and (is_nowhere or _top(name) in sys.stdlib_module_names)
 
 
 def _top(name: str) -> str:

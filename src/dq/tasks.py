@@ -24,6 +24,11 @@ CO_COROUTINE = 0x80  # as in `inspect`
 _importing = threading.local()  # .what: the module or file that this thread is importing
 
 
+def is_importing() -> bool:
+    """Whether this thread is importing a task's module."""
+    return getattr(_importing, "what", None) is not None
+
+
 def refuse_while_importing() -> None:
     """Called first by everything that starts a run: a module that starts one when it is imported
     would have each of that run's workers, which import it too, start another.
