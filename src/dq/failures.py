@@ -56,7 +56,7 @@ def shortened(value: object) -> str:
     """An input as JSON, or as Python shows it, in a few words.
 
     >>> shortened({"a": [1, None]}), shortened("x" * 100)
-    ('{"a": [1, null]}', '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...')
+    ('{"a": [1, null]}', '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...')
     """
     try:
         text = json.dumps(value, ensure_ascii=False)

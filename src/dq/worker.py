@@ -768,14 +768,16 @@ class Slot:
 
     def _fail(self, error: BaseException) -> None:
         with self.lock:
-            self._flush()
-            retry = not isinstance(error, BadItem)
             assert self._program is not None
             timeout = self._program.spec.timeout
             if timeout is not None:  # what an exception says of itself is the task's code too
                 self.view[DEADLINE] = time.monotonic_ns() + int(timeout * 1e9)
-            self._outcomes.append(Failed(describe(error), self.seconds, retry))
+            failed = Failed(describe(error), self.seconds, retry=not isinstance(error, BadItem))
             self.view[DEADLINE] = 0
+            # Its frames may keep all the memory there is, which encoding results needs some of.
+            traceback.clear_frames(error.__traceback__)
+            self._flush()
+            self._outcomes.append(failed)
             self._done += 1
 
     # Under the lock

@@ -21,6 +21,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import UserString
 from collections.abc import Callable
 from typing import Any
 
@@ -583,13 +584,14 @@ def same(x: Any) -> Any:
 # Results and exceptions that do something when they are asked what they are
 
 
-class Asked:
+class Asked(UserString):
     """Does harm when it is shown, as an encoder has to."""
 
     def __init__(self, harm: Callable[[], object]) -> None:
+        super().__init__("harmless")
         self._harm = harm
 
-    def __repr__(self) -> str:
+    def __str__(self) -> str:
         self._harm()
         return "harmless"
 

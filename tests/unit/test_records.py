@@ -12,13 +12,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dq import records
-from dq.records import RECORD_BYTES, Batch, Done, Failed, Failure, Recorded, Result
+from dq.records import RECORD_BYTES, Batch, Done, Failed, Failure, Reading, Recorded, Result
 
 BATCH = Batch("j", 10, 5, b"in")
 FAILURE = Failure("ValueError", "no such day", "Traceback ...")
 EXAMPLES = [
     BATCH,
     FAILURE,
+    Reading("csv", ("a", "b"), delimiter=";"),
     Done(5, b"out", 0.5),
     Failed(FAILURE),
     Recorded(BATCH, Done(5, b"out"), 2, "host:1"),

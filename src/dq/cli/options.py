@@ -146,7 +146,7 @@ class SomeFiles(OneFile):
 
 
 def _delimiter(text: str) -> str:
-    """One character of ASCII, or a tab as people write it.
+    r"""One character of ASCII, or a tab as people write it.
 
     >>> _delimiter(";"), _delimiter("\\t"), _delimiter("tab")
     (';', '\t', '\t')
