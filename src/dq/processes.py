@@ -141,7 +141,7 @@ def start(
     Raises:
         DqError: the system has no room for it.
     """
-    _refuse_within_one()
+    refuse_within_one()
     cells, pipe, errors = None, None, None
     try:
         errors = None if stderr is None else stderr()
@@ -206,7 +206,7 @@ def dismiss(children: list[Child]) -> None:
         child.close()
 
 
-def _refuse_within_one() -> None:
+def refuse_within_one() -> None:
     """Keep a program that begins anew in a task process, and does not notice, from starting others
     in which it begins anew.
 

@@ -265,6 +265,7 @@ class Supervisor:
             DqError: task processes cannot be started.
         """
         try:
+            processes.refuse_within_one()
             self._replace_at = [0.0] * self.plan.processes
             while self._children or self._replace_at:
                 self._turn()

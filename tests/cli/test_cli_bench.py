@@ -10,6 +10,8 @@ import pytest
 from dq import QueueManager
 from support import DQ, Running, dq, serving
 
+pytestmark = pytest.mark.slow
+
 KEY = "a key for the bench alone"
 ENV = {"DQ_AUTHKEY": KEY}
 

@@ -9,6 +9,8 @@ import pytest
 from support import DQ, Running, rss
 from support.procfs import HAS_PROC
 
+pytestmark = pytest.mark.slow
+
 LINES = 1_000_000
 LINE = "x" * 120
 

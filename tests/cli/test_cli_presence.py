@@ -111,6 +111,7 @@ def test_the_command_names_an_address_that_others_can_reach(project: Path) -> No
     assert said.endswith(f"{host}:PORT --task TASK (with the same --authkey or DQ_AUTHKEY)")
 
 
+@pytest.mark.slow
 def test_the_command_works_as_it_is_told(project: Path) -> None:
     with serving("app:square", "3", cwd=project, env=ENV) as (master, _):
         command = master.wait_for(r"Start one: dq (.*) \(with")[1].split()
@@ -120,6 +121,7 @@ def test_the_command_works_as_it_is_told(project: Path) -> None:
     assert master.stdout_text == "9\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["option", "variable", "own"])
 def test_the_key_file_is_named(how: str, project: Path) -> None:
     file = project / ("dq/authkey" if how == "own" else "the key")
@@ -133,6 +135,7 @@ def test_the_key_file_is_named(how: str, project: Path) -> None:
     assert said.endswith(f"(with the key file {file} or a copy of it)")
 
 
+@pytest.mark.slow
 def test_once_the_last_worker_has_left_it_is_told_again(project: Path) -> None:
     with serving("app:square", cwd=project, env=ENV) as (master, port):
         with working(port, cwd=project) as worker:
@@ -142,6 +145,7 @@ def test_once_the_last_worker_has_left_it_is_told_again(project: Path) -> None:
         assert "has come yet" not in master.stderr_text
 
 
+@pytest.mark.slow
 def test_who_is_there_keeps_it_from_being_told(project: Path) -> None:
     with ExitStack() as stack:
         alone, _ = stack.enter_context(serving("app:square", cwd=project, env=ENV))

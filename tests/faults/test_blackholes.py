@@ -10,7 +10,11 @@ import pytest
 
 from support import DQ, can_make_hosts, two_hosts, wait_until
 
-pytestmark = pytest.mark.skipif(can_make_hosts() is not None, reason=str(can_make_hosts()))
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(can_make_hosts() is not None, reason=str(can_make_hosts())),
+]
+
 
 KEY = {"DQ_AUTHKEY": "a key of 16 bytes"}
 # On the machine that vanishes a task says that it has begun, and takes as long as it is let.

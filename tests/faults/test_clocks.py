@@ -23,6 +23,8 @@ from faults.scene import Hazards, kill
 from interop.plain import ENV, Wire
 from support import DQ, FaultProxy, Running, run, serving, wait_until
 
+pytestmark = pytest.mark.slow
+
 DAYS = 86_400
 FED = ("--input", "-", "--format", "jsonl", "--batch", "1", "-q")
 SOURCE = r"""

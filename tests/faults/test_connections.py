@@ -22,6 +22,8 @@ from dq.client import Client as Slot
 from faults.scene import KEY, Hazards
 from support import Running, fds, rss, serving, threads, wait_until
 
+pytestmark = pytest.mark.slow
+
 CROWD = Path(__file__).with_name("crowd.py")
 FED = ("--input", "-", "--format", "jsonl", "--batch", "1", "-q")
 #: What may be there after a second crowd beyond what was there after the first: the system keeps

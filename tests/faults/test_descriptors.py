@@ -14,6 +14,8 @@ import pytest
 from faults.scene import KEY, Hazards, cpu_seconds, kill, task_processes
 from support import DQ, Running, fds, serving, wait_until
 
+pytestmark = pytest.mark.slow
+
 resource = pytest.importorskip("resource")
 if not hasattr(resource, "prlimit"):
     pytest.skip("no process's limits but one's own can be changed here", allow_module_level=True)

@@ -33,6 +33,8 @@ from faults.ledger import TASKS, Ledger
 from faults.scene import KEY, Hazards, kill, task_processes
 from support import DQ, FaultProxy, Running, run, wait_until
 
+pytestmark = pytest.mark.slow
+
 DEATHS = 6  # processes that a task may take with it, until the master is killed
 WORKERS = ("2", "1", "1")  # task processes of each; the first is near, the others behind a proxy
 SLOTS = 4

@@ -161,6 +161,7 @@ def test_processes_that_tasks_leave_are_gone_when_theirs_is_replaced(hazards: Ha
         assert run.wait() == 0, run.printed
 
 
+@pytest.mark.slow
 def test_a_thread_that_a_task_leaves_does_not_keep_the_run(hazards: Hazards) -> None:
     history = hazards.run("leaves_thread", ["bad"], "-w", "1", timeout=20).check()
     assert not any(alive(pid) for pid in history.pids)

@@ -73,6 +73,7 @@ def test_a_module_that_gevent_patches_works(project: Path) -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, "3\n6\n10\n", "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("where", "words"),
     [

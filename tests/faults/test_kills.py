@@ -25,6 +25,7 @@ def kill_during(run: Running, roots: list[int], hazards: Hazards, seed: random.R
     return killer.kills
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "count", "batch"), [("short", 1500, 20), ("long", 40, 1)])
 def test_random_kills_in_an_embedded_run_lose_and_double_nothing(
     hazards: Hazards, seeded: random.Random, task: str, count: int, batch: int
@@ -38,6 +39,7 @@ def test_random_kills_in_an_embedded_run_lose_and_double_nothing(
     assert history.extra <= kills * batch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("task", "count", "batch"), [("short", 1500, 20), ("long", 40, 1)])
 def test_random_kills_in_separate_workers_lose_and_double_nothing(
     hazards: Hazards, seeded: random.Random, task: str, count: int, batch: int
@@ -56,6 +58,7 @@ def test_random_kills_in_separate_workers_lose_and_double_nothing(
     assert history.extra <= kills * batch
 
 
+@pytest.mark.slow
 def test_random_kills_under_adaptive_batches_and_threads_lose_and_double_nothing(
     hazards: Hazards, seeded: random.Random
 ) -> None:

@@ -9,6 +9,8 @@ import pytest
 from faults.scene import Hazards
 from support import run
 
+pytestmark = pytest.mark.slow
+
 COUNT = """
 import gc, glob, os, pathlib, tempfile, threading, time
 import dq

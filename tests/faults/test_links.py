@@ -12,6 +12,8 @@ from faults.scene import Hazards
 from support import FaultProxy, Running, wait_until
 from support.proxy import Direction
 
+pytestmark = pytest.mark.slow
+
 
 @contextmanager
 def linked(

@@ -20,6 +20,8 @@ from faults.hazards import witness
 from faults.scene import Hazards
 from support import Running, fds, rss, serving, threads, wait_until
 
+pytestmark = pytest.mark.slow
+
 #: A guest that vanishes has cost a task one of its lives; here they do it all the time.
 SERVING = ("--input", "-", "--format", "jsonl", "--unordered", "-q", "--batch", "1")
 PATIENT = ("--max-deaths", "1000000")

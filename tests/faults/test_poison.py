@@ -163,6 +163,7 @@ assert dq.run("tally:tally", inputs, workers=1, batch={count}) == [None] * {coun
     assert len((hazards.folder / "tally").read_text().splitlines()) == count // 50
 
 
+@pytest.mark.slow
 def test_a_time_limit_is_also_one_for_unpickling_an_input(hazards: Hazards) -> None:
     _write_parcel(hazards, "time.sleep(600)")
     code = """

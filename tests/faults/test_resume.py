@@ -144,6 +144,7 @@ def kill_and_go_on(scene: Scene, chance: random.Random, times: int, *args: str) 
     return kills
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [1, 7])
 def test_a_master_killed_at_random_moments_goes_on_as_if_undisturbed(
     scene: Scene, seeded: random.Random, batch: int
@@ -196,6 +197,7 @@ def strace(*options: str) -> tuple[str, ...]:
 CALLS = [("pwrite64", n) for n in (1, 2, 3, 9, 20, 35)] + [(SYNCS, n) for n in (1, 2, 4, 6, 9)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("calls", "nth"), CALLS)
 def test_a_master_killed_at_a_write_or_sync_goes_on_as_if_undisturbed(
     scene: Scene, calls: str, nth: int
@@ -207,6 +209,7 @@ def test_a_master_killed_at_a_write_or_sync_goes_on_as_if_undisturbed(
     assert scene.finish("--batch", "5") == scene.undisturbed
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [None, b"", b"x" * 20], ids=["deleted", "emptied", "cut"])
 def test_a_log_that_was_lost_is_said_and_its_tasks_run_again(
     scene: Scene, left: bytes | None
@@ -237,6 +240,7 @@ def test_a_look_at_a_journal_with_a_damaged_log_says_so(scene: Scene) -> None:
         assert "--recover" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_restarted_master_has_its_workers_back_and_goes_on(scene: Scene) -> None:
     scene.sleep = 0.01
     serve = ("-q", "--batch", "2")
@@ -348,6 +352,7 @@ def shown(scene: Scene, printed: str) -> list[int]:
     return [int(line.rstrip(".")) for line in printed.splitlines()]
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_new_work_until_there_is_room(full: Scene) -> None:
     with full.run("--batch", "1") as run:
         until_full(run, full)
@@ -361,6 +366,7 @@ def test_a_full_disk_stops_new_work_until_there_is_room(full: Scene) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 4)])
 def test_a_run_on_a_full_disk_can_be_stopped_and_continued(
     full: Scene, number: int, code: int
@@ -413,6 +419,7 @@ def test_what_was_shown_at_a_second_ctrl_c_is_on_record(scene: Scene) -> None:
 # Power
 
 
+@pytest.mark.slow
 def test_no_copy_of_the_files_at_any_moment_lacks_what_was_shown(
     scene: Scene, seeded: random.Random
 ) -> None:
@@ -514,6 +521,7 @@ class Disk:
             Path(f"{copy}{end}").write_bytes(content)
 
 
+@pytest.mark.slow
 def test_a_power_failure_at_any_write_loses_nothing_that_was_shown(
     scene: Scene, seeded: random.Random, tmp_path: Path
 ) -> None:

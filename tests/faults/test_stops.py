@@ -104,6 +104,7 @@ def test_an_idle_worker_that_is_stopped_holds_nothing_up(hazards: Hazards) -> No
 # Whole workers
 
 
+@pytest.mark.slow
 def test_what_stopped_workers_report_late_is_dropped(hazards: Hazards) -> None:
     place = {"cwd": hazards.folder, "env": hazards.env, "stdin": subprocess.PIPE}
     with (
@@ -144,6 +145,7 @@ def test_what_stopped_workers_report_late_is_dropped(hazards: Hazards) -> None:
 # The master
 
 
+@pytest.mark.slow
 def test_who_comes_while_the_master_is_stopped_is_served_when_it_goes_on(
     hazards: Hazards,
 ) -> None:

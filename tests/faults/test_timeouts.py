@@ -21,6 +21,7 @@ def test_a_timed_out_task_is_ended_and_only_it_is_charged(hazards: Hazards, task
     gone(*history.pids)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ENDLESS)
 def test_retries_apply_to_a_timed_out_task(hazards: Hazards, task: str) -> None:
     history = hazards.run(task, [1, "bad", 2], "-w", "2", *LIMIT, "--retries", "1", code=1)

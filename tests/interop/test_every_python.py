@@ -9,6 +9,8 @@ import pytest
 from interop.plain import ENV, master_here, plain, plain_running, pythons, unconnected
 from support import serving
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(params=[f"3.{minor}" for minor in range(8, 15)])
 def python(request: pytest.FixtureRequest) -> str:

@@ -270,6 +270,7 @@ def test_the_oldest_strangers_make_room_for_the_newest() -> None:
             peer.close()
 
 
+@pytest.mark.slow
 def test_a_silent_peer_is_let_go() -> None:
     with serving(env=ENV) as (master, port):
         before = threads(master.pid)
@@ -279,6 +280,7 @@ def test_a_silent_peer_is_let_go() -> None:
         peer.close()
 
 
+@pytest.mark.slow
 def test_a_peer_that_authenticates_and_says_no_more_is_let_go() -> None:
     with serving(env=ENV) as (_, port), mpc.Client(("127.0.0.1", port), authkey=KEY.encode()) as c:
         assert c.poll(20)
@@ -286,6 +288,7 @@ def test_a_peer_that_authenticates_and_says_no_more_is_let_go() -> None:
             c.recv_bytes()
 
 
+@pytest.mark.slow
 def test_a_client_that_works_has_no_deadline() -> None:
     with master_here() as port:
         code = f"say('here'); say(tasks.get(timeout=60)); time.sleep({transport.HANDSHAKE} + 1)"

@@ -14,6 +14,8 @@ from dq.unpickling import Refused, safe_loads
 from security.mutations import ALLOWED, CORPUS, HOSTILE, Mutator
 from support import ROOT, run
 
+pytestmark = pytest.mark.slow
+
 SIZES = {"before": 10_000, "pickles": 20_000, "after": 3_000}
 LARGE = {
     "before": int(os.environ.get("DQ_TEST_SOAK_FRAMES", "10000000")),

@@ -172,6 +172,7 @@ def looked_through(folder: Path) -> Iterator[Evidence]:
     evidence.check(KEY.encode())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ways(Path()))
 def test_master_and_worker_leave_the_key_nowhere(way: str, folder: Path) -> None:
     given = ways(folder)[way]

@@ -224,6 +224,7 @@ def test_no_pickle_has_the_master_do_anything(tmp_path: Path) -> None:
     assert not made.exists()
 
 
+@pytest.mark.slow
 def test_no_pickle_takes_the_masters_memory_time_or_process(tmp_path: Path) -> None:
     with attacked(tmp_path) as (master, port), Peaks(master.pid) as peaks, Liar(port) as watch:
         for name, fragment in pickles.BOMBS.items():

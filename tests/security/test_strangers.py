@@ -156,6 +156,7 @@ class Peaks:
         self._thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tls", WAYS)
 @pytest.mark.parametrize("kind", ["silent", "mixed", *SOAK])
 def test_a_thousand_strangers_keep_nobody_out_and_cost_and_learn_little(

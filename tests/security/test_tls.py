@@ -514,6 +514,7 @@ def plain_answers(target: tuple[str, int]) -> Iterator[tuple[str, int]]:
 # --- strangers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", WAYS)
 def test_a_stranger_who_stops_half_way_is_ended(ours: Path, how: str) -> None:
     master = serving_here(**master_options(how, ours))

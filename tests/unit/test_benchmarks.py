@@ -13,6 +13,8 @@ from benchmarks.report import Goal, Table
 from support import ROOT, run
 from support.process import DQ
 
+pytestmark = pytest.mark.slow
+
 PYTHON = DQ[0]
 
 

@@ -375,6 +375,7 @@ def test_a_journal_cut_at_any_byte_is_refused(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("cut-*"))
 
 
+@pytest.mark.slow
 def test_a_flipped_bit_is_refused_or_harmless(tmp_path: Path) -> None:
     flip_closed(tmp_path, random.Random(1), 400)
 

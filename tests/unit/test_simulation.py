@@ -18,6 +18,8 @@ from benchmarks.simulate import (
     uniform,
 )
 
+pytestmark = pytest.mark.slow
+
 SEEDS = range(12)
 durations = st.lists(st.sampled_from([0.0, 1e-5, 0.003, 0.05, 0.18, 0.25, 1.0]), min_size=1)
 worlds = st.builds(

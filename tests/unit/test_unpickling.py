@@ -46,6 +46,7 @@ UNPICKLE = """if True:
 DATA = {"millions of memo entries", "millions of marks", "nothing"}  # dear for who sends it
 
 
+@pytest.mark.slow
 def test_what_would_take_memory_time_or_the_process_is_refused_at_once() -> None:
     done = run(sys.executable, "-c", UNPICKLE, cwd=ROOT / "tests", timeout=60)
     said = dict(line.split(": ", 1) for line in done.stdout.splitlines())
