@@ -181,9 +181,11 @@ def facts(
     output: str,
     unpack: bool,
     origin: str = "",
+    version: str = "",
 ) -> Facts:
     """What a run is, as far as it decides what its results are. A task without an import path has
-    a digest of its `code`; inputs of a command come from "arguments" or "a file"."""
+    a digest of its `code`; another one's file has a `version`, which is compared to be told only;
+    inputs of a command come from "arguments" or "a file"."""
     about = {"task": str(task), "inputs": reading.kind, "output": output, "unpack": str(unpack)}
     if code:
         about["code"] = code
@@ -195,6 +197,8 @@ def facts(
         about["field"] = reading.field
     if origin:
         about["origin"] = origin
+    if version:
+        about["version"] = version
     return about
 
 
@@ -301,6 +305,7 @@ class Journal:
         self.lines = about["inputs"] != "values"
         self.error: DqError | None = None
         self.full = False  # whether the disk is, just now
+        self.version = about.get("version", "")  # of the file of its function, when it was begun
         self.left = 0  # index after the last task on record when it was opened
         self._log = log
         self._input_of: Callable[[Batch], object] | None = None
@@ -332,6 +337,7 @@ class Journal:
         self._reader = open_reader(self._file)
         found = read_about(self.path, self._reader)
         compare(self.path, found.facts, about)
+        self.version = found.facts.get("version", "")
         self.left = check(self.path, self._reader)
         check_log(self.path)
         if found.open and not has_log:

@@ -7,6 +7,7 @@ Imported, and asked, only where a batch's encoded results give reason to
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Iterator, MappingView
+from io import IOBase
 from types import FunctionType
 
 _MOST = 100_000  # parts of a result that are looked at
@@ -31,6 +32,8 @@ def complaint(value: object) -> str | None:
         return f"{what}, which nobody has awaited: return what `await` gives"
     if isinstance(found, AsyncIterator):
         return f"{what}, which has not been run yet: return [value async for value in ...]"
+    if isinstance(found, IOBase):
+        return f"{what}, which is an open file: return what is read from it"
     if isinstance(found, MappingView):
         return f"{what}, which cannot be sent: return list(...)"
     return f"{what}, which has not been run yet: return list(...)"

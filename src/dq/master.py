@@ -581,8 +581,18 @@ class Master:
 
         self.queues.close_abandoned()  # it may be that of an iterator that nobody keeps any more
         code = self._code_of(function, ref)
-        about = facts(ref, code, reading=reading, output=output, unpack=self.unpack, origin=origin)
-        return Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
+        version = version_of(ref)
+        about = facts(
+            ref, code, reading=reading, output=output, unpack=self.unpack, origin=origin,
+            version=version.digest,
+        )  # fmt: skip
+        opened = Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
+        if opened.left and opened.version not in ("", version.digest):
+            self._report(
+                f"{version.file} is not what it was when the journal {path} was begun: the results"
+                f" in it stay as they are; another {setting('journal')} has all of them made again"
+            )
+        return opened
 
     def _code_of(self, function: str | Function, ref: TaskRef) -> str:
         """A digest of what goes by value of a task and the initializer; "" where nothing does."""

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 
 from dq import inputs
 from dq.board import Board, Holder, Job, Lease, Rules
-from dq.errors import BadInput
+from dq.errors import BadInput, DqError
 from dq.lines import PLAIN, Line
 from dq.naming import setting
 from dq.presence import Presence
@@ -314,7 +314,11 @@ class Queues:
             raise replay.journal.error
         while self._is_replaying(line) and (missing := replay.missing(job.next)):
             _, count = self.board.take(job.id, missing)
-            record = replay.take(job.id, line.source.take(count))
+            try:
+                record = replay.take(job.id, line.source.take(count))
+            except DqError:
+                self.board.stop(job.id, "its journal is of other inputs")  # no worker gets more
+                raise
             if line.runs_low(self.board.slots):
                 line.hungry.notify()
             if record is not None:

@@ -1043,7 +1043,7 @@ def is_suspicious(form: str, blob: bytes) -> bool:
     (True, False)
     """
     if outputs.is_command(form):
-        return b" at 0x" in blob or b"<_io." in blob
+        return any(mark in blob for mark in (b" at 0x", b"<_io.", b"count(", b"repeat("))
     return b"builtins" in blob or b"itertools" in blob
 
 

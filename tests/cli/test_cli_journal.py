@@ -398,3 +398,35 @@ def test_recover_of_garbage_leaves_nothing(folder: Path) -> None:
     (folder / "j").write_bytes(os.urandom(50_000))
     assert "nothing can be saved" in journal(folder, "j", "--recover", "new", code=2).stderr
     assert not list(folder.glob("new*"))
+
+
+def test_other_inputs_end_a_run_with_one_line(project: Path) -> None:
+    for inputs in ("1\n2\n", "2\n3\n"):
+        (project / "in.txt").write_text(inputs)
+        done = dq("run", "app:square", "-i", "in.txt", "--journal", "j", "-w", "1", cwd=project)
+    assert done.returncode == 2
+    assert done.stderr == (
+        "dq: in.txt line 1 is not what it was when the journal was written; give another"
+        " --journal\n"
+    )
+
+
+def test_a_changed_function_is_said_and_its_results_stay(project: Path) -> None:
+    (project / "work.py").write_text("def f(x):\n    return x\n")
+    run = ("run", "work:f", "1", "2", "--journal", "j", "-w", "1", "-q")
+    assert dq(*run, cwd=project).stderr == ""
+    assert dq(*run, cwd=project).stderr == ""
+    (project / "work.py").write_text("def f(x):\n    return -x\n")
+    done = dq(*run, cwd=project)
+    assert (done.returncode, done.stdout) == (0, "1\n2\n")
+    assert "work.py is not what it was when the journal j was begun: the results" in done.stderr
+
+
+def test_a_line_that_was_mended_is_run_with_retry_failed(project: Path) -> None:
+    (project / "in.jsonl").write_text("1\nno\n3\n")
+    run = ("run", "app:square", "-i", "in.jsonl", "--journal", "j", "-w", "1", "-q")
+    done = dq(*run, cwd=project)
+    assert done.returncode == 2
+    assert "once it can be read, the same command with --retry-failed goes on" in done.stderr
+    (project / "in.jsonl").write_text("1\n2\n3\n")
+    assert dq(*run, "--retry-failed", cwd=project).stdout == "1\n4\n9\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,10 @@ def lazy_chain(x):
 def lazy_iterator(x):
     return iter([x])
 
+def lazy_count(x):
+    import itertools
+    return itertools.count()
+
 def lazy_file(x):
     return open("/dev/null")
 
@@ -152,6 +157,7 @@ LAZY = {
     "lazy_filter": "a filter",
     "lazy_chain": "a chain",
     "lazy_iterator": "a list_iterator",
+    "lazy_count": "a count",
     "lazy_file": "a TextIOWrapper",
 }
 DISTURBANCES = {
@@ -253,8 +259,8 @@ def test_what_an_awaitable_raises_is_the_tasks_failure(results: Path) -> None:
 def test_an_iterator_is_no_result(results: Path, task: str, form: str) -> None:
     done = dq("run", f"results:{task}", "1", "2", "-w", "1", "-f", form, cwd=results)
     assert done.returncode == 1
-    assert f"task 1 (2) failed: TypeError: the result is {LAZY[task]}, which has not" in done.stderr
-    assert "return [value async for" in done.stderr or "return list(...)" in done.stderr
+    assert f"task 1 (2) failed: TypeError: the result is {LAZY[task]}, which" in done.stderr
+    assert re.search(r"return (\[value async for|list\(\.\.\.\)|what is read)", done.stderr)
     assert " at 0x" not in done.stdout
 
 
@@ -264,7 +270,7 @@ def test_an_iterator_is_no_value_either(
 ) -> None:
     monkeypatch.chdir(results)
     monkeypatch.syspath_prepend(results)
-    with pytest.raises(api.TaskError, match=f"the result is {LAZY[task]}, which has not"):
+    with pytest.raises(api.TaskError, match=f"the result is {LAZY[task]}, which"):
         api.run(f"results:{task}", [1, 2], workers=1)
 
 

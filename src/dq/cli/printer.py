@@ -36,6 +36,10 @@ def say_finishing(running: int) -> None:
         say(FINISHING)
 
 
+class Unreadable(BadInput):
+    """Raised when a line cannot be read, and is not to be skipped."""
+
+
 class Printer:
     """Copies records to the output, and says what failed.
 
@@ -152,11 +156,18 @@ class Printer:
             return error
         tasks = f" (of tasks {self._written})" if self._written.has_gaps else ""
         results = "1 result is" if count == 1 else f"{count} results are"
-        resume = "the same command goes on from there"
-        if self._given["journal"] is None:
-            resume = "with --journal FILE the same command would have gone on from there"
-        error.args = (f"{error}; {results} {self._writer.place}{tasks}; {resume}",)
+        resume = self._resume(error)
+        error.args = (f"{error}; {results} {self._writer.place}{tasks}{resume}",)
         return error
+
+    def _resume(self, error: DqError) -> str:
+        """How to have the rest; "" where the same inputs would end in the same way."""
+        if self._given["journal"] is None:
+            return "; with --journal FILE the same command would have gone on from there"
+        if isinstance(error, Unreadable):
+            how = "the same command with --retry-failed goes on from there"
+            return f"; once it can be read, {how}"
+        return "" if isinstance(error, BadInput) else "; the same command goes on from there"
 
     def _take(self, record: Recorded) -> None:
         outcome = record.outcome
@@ -193,7 +204,7 @@ class Printer:
     def _take_bad(self, record: Recorded, failure: Failure) -> None:
         why = f"{self._source.place(record.batch.start)} {failure.message}"
         if not self._given["skip_bad"]:
-            raise BadInput(f"{why}; --skip-bad goes on without such lines")
+            raise Unreadable(f"{why}; --skip-bad goes on without such lines")
         self._skipped += 1
         if self._form in TEXTS:
             self._fill(record)

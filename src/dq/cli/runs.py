@@ -296,9 +296,11 @@ def _check_files(given: dict[str, Any]) -> None:
             _claim(used, taken, given, name)
     if given["failures"] == "-" and (given["output"] or "-") == "-":
         raise UsageError("--failures - is where the results go: give -o FILE, or --failures FILE")
-    # An input may be replaced at the end, by what was made of it.
-    own = {os.path.realpath(given[name]) for name in ("output", "failures") if given[name]}
     used.pop(_code_of(given["task"]))  # which may be read
+    # An input may be replaced at the end by what was made of it, and records of failures by those
+    # that have failed again.
+    named = ("output", "failures") if given["field"] else ("output",)
+    own = {os.path.realpath(given[name]) for name in named if given[name]}
     for read in given["input"] or ():
         if read != "-" and os.path.realpath(read) not in own:
             _claim(used, os.path.realpath(read), {**given, "input": read}, "input")
