@@ -1413,6 +1413,9 @@ def main() -> NoReturn:
     with open(os.devnull, "rb") as devnull:
         os.dup2(devnull.fileno(), 0)
     os.dup2(2, 1)  # what a task prints, or a program it starts, must not end up among results
+    if sys.stdout is not None:
+        # As standard error is: where standard output is a file, prints would come at the very end.
+        cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)
     sys.path[:] = config.path
     _become(config)
     classes.name_apart()

@@ -44,7 +44,7 @@ def run_script(tmp_path: Path, body: str) -> str:
 def test_an_executor_comes_up_anew_in_the_child(tmp_path: Path) -> None:
     body = """
 pool = dq.Executor(1)
-print(pool.submit(os.getppid).result() == os.getpid())
+print(pool.submit(os.getppid).result() == os.getpid(), flush=True)
 
 def child():
     print(pool.submit(inc, 1000).result(), pool.submit(os.getppid).result() == os.getpid())

@@ -162,3 +162,18 @@ def test_batch_fixes_how_many_tasks_go_out_together(project: Path) -> None:
     pids = dq(*argv, cwd=project).stdout.split()
     assert len(set(pids[:4])) == 1
     assert len(set(pids[4:])) == 1
+
+
+def test_what_a_task_prints_is_there_at_once_where_results_go_to_a_file(project: Path) -> None:
+    (project / "talk.py").write_text(
+        "import os, time\n"
+        "def f(x):\n"
+        "    print('begun', x)\n"
+        "    while not os.path.exists('go'):\n        time.sleep(0.01)\n"
+        "    return x\n"
+    )
+    command = (*DQ, "run", "talk:f", "1", "-w", "1", "-q", "-o", "out.txt")
+    with Running(*command, cwd=project, env={"PYTHONUNBUFFERED": None}) as running:
+        running.wait_for("begun 1")
+        (project / "go").touch()
+        assert running.wait() == 0

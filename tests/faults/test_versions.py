@@ -34,7 +34,9 @@ OURS, OTHER = PROTOCOL, PROTOCOL + 1
 
 def altered(folder: Path, file: str, old: str, new: str) -> dict[str, str]:
     """An environment with a copy of dq in which one thing is different."""
-    shutil.copytree(Path(api.__file__).parent, folder / "dq")
+    # Other processes may be writing bytecode meanwhile.
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(Path(api.__file__).parent, folder / "dq", ignore=ignored)
     source = (folder / "dq" / file).read_text()
     assert source.count(old) == 1, f"{file} has no longer one {old!r}"
     (folder / "dq" / file).write_text(source.replace(old, new))
