@@ -1415,7 +1415,7 @@ def main() -> NoReturn:
     os.dup2(2, 1)  # what a task prints, or a program it starts, must not end up among results
     if sys.stdout is not None:
         # As standard error is: where standard output is a file, prints would come at the very end.
-        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[attr-defined]  # a TextIOWrapper
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # no TextIO
     sys.path[:] = config.path
     _become(config)
     classes.name_apart()
