@@ -117,7 +117,14 @@ def terminal(tmp_path: Path, ports: dict[str, str]) -> Terminal:
 
 
 @needs_bash
-@pytest.mark.parametrize("example", [name for name in FOLDERS if name != "mail_queue"])
+@pytest.mark.parametrize(
+    "example",
+    [
+        pytest.param(name, marks=pytest.mark.slow if name == "prime_factors" else ())
+        for name in FOLDERS
+        if name != "mail_queue"
+    ],
+)
 def test_the_commands_of_a_readme_print_what_it_says(terminal: Terminal, example: str) -> None:
     terminal.run(example)
 

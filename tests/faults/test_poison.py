@@ -89,6 +89,7 @@ def test_a_result_that_takes_its_process_along_is_charged(
     assert history.runs["bad"] <= 3 + 2  # with others, until it was seen which one it is
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", ["1", "7"])
 @pytest.mark.parametrize("task", ["result_hangs", "error_hangs"])
 def test_a_time_limit_is_also_one_for_what_a_result_says_of_itself(

@@ -105,6 +105,7 @@ def test_the_first_signal_lets_a_worker_finish_and_others_do_the_rest(
     assert hazards.history(INPUTS, master.stdout_text).check().extra == 0
 
 
+@pytest.mark.slow
 def test_a_worker_that_says_it_finishes_starts_no_other_task(hazards: Hazards) -> None:
     """However late its processes hear of it: here they are stopped, and then have no time."""
     inputs = list(range(5))
@@ -127,6 +128,7 @@ def test_a_worker_that_says_it_finishes_starts_no_other_task(hazards: Hazards) -
     assert hazards.history(inputs, master.stdout_text).check().extra == 0
 
 
+@pytest.mark.slow
 def test_a_report_on_its_way_is_not_cut_off_by_a_signal(hazards: Hazards) -> None:
     """A report of megabytes over a link that stands still in the midst of it, and somebody idle
     who would have its task at once."""
