@@ -7,7 +7,8 @@ import os
 import sqlite3
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -22,28 +23,32 @@ def first(row: tuple[object, ...]) -> object:
     return row[0]
 
 
-def rows() -> sqlite3.Cursor:
-    """A cursor, which SQLite lets no other thread use."""
-    connection = sqlite3.connect(":memory:")
-    connection.execute("create table t (a)")
-    connection.executemany("insert into t values (?)", [(n,) for n in range(200)])
-    return connection.execute("select a from t")
+@pytest.fixture
+def rows() -> Iterator[Callable[[], sqlite3.Cursor]]:
+    """Makes cursors, which SQLite lets no other thread use."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        connection.execute("create table t (a)")
+        connection.executemany("insert into t values (?)", [(n,) for n in range(200)])
+        yield lambda: connection.execute("select a from t")
+
+
+Rows = Callable[[], sqlite3.Cursor]
 
 
 @pytest.mark.parametrize("return_exceptions", [False, True])
-def test_run_reads_in_the_calling_thread(return_exceptions: bool) -> None:
+def test_run_reads_in_the_calling_thread(rows: Rows, return_exceptions: bool) -> None:
     values = dq.run(first, rows(), workers=1, return_exceptions=return_exceptions)
     assert values == list(range(200))
 
 
-def test_run_master_reads_in_the_calling_thread() -> None:
+def test_run_master_reads_in_the_calling_thread(rows: Rows) -> None:
     values = dq.run_master(
         first, rows(), host="127.0.0.1", port=0, authkey=b"a key of 16 bytes", workers=1
     )
     assert values == list(range(200))
 
 
-def test_run_reads_a_journal_s_inputs_in_the_calling_thread_too(tmp_path: Path) -> None:
+def test_run_reads_a_journal_s_inputs_in_the_calling_thread_too(rows: Rows, tmp_path: Path) -> None:
     for _ in range(2):
         values = dq.run(first, rows(), workers=1, journal=tmp_path / "j")
         assert values == list(range(200))

@@ -304,7 +304,7 @@ def test_a_worker_with_certificates_where_there_is_no_tls(project: Path, ours: P
 @needs_psk
 def test_a_plain_worker_where_tls_from_the_key_is_required(project: Path) -> None:
     worker, master = refusal(project, ["--tls", "require"], ["--tls", "off"])
-    assert "takes TLS connections only, made from the key" in worker
+    assert "takes encrypted connections only: leave out --tls off" in worker
     assert "it does not use TLS, and this master accepts nothing else" in master
 
 
