@@ -266,18 +266,13 @@ def reduce_reference(item: object, found: dict[str, type]) -> Any:
 
 
 def definitions_of(kinds: Iterable[type]) -> bytes:
-    """What `define` needs for these classes; nothing for those that came from there.
+    """What `load` knows these classes by; nothing for those that came from there.
 
     Raises:
         BadTask: one refers to something that cannot be pickled; it is named.
     """
     own = [kind for kind in kinds if not classes.has_come(kind)]
     return dump_task(own[0].__qualname__, *own) if own else b""
-
-
-def define(definitions: bytes) -> None:
-    """Know the classes that come with values."""
-    load(definitions)
 
 
 # What cannot be pickled

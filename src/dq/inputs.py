@@ -397,7 +397,7 @@ def _define(definitions: bytes, loads: Loads) -> None:
         raise pickle.UnpicklingError("it has classes by value, which are code")
     from dq import by_value
 
-    by_value.define(definitions)
+    by_value.load(definitions)
 
 
 def _cut(values: list[Any], start: int, stop: int) -> list[Any]:

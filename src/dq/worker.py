@@ -335,7 +335,7 @@ class Program:
             from dq import by_value  # here, since few values need it
 
             try:
-                by_value.define(definitions)
+                by_value.load(definitions)
             except BadTask:
                 raise
             except Exception as error:  # their own code may raise anything
