@@ -313,7 +313,7 @@ def test_a_disk_that_fails_ends_the_run_with_one_line(scene: Scene) -> None:
     said = f"dq: cannot write the journal {scene.journal}: disk I/O error\n"
     assert run.stderr_text.startswith(said.rstrip())
     assert run.stderr_text.count("\n") == 1
-    scene.check_shown(run.stdout_text)
+    scene.check_shown_with_gaps(run.stdout_text)
     assert scene.finish() == scene.undisturbed
 
 
