@@ -122,7 +122,6 @@ class Counts:
     done: int = 0
     failed: int = 0
     dropped: int = 0
-    returned: int = 0
     deaths: int = 0
 
 
@@ -555,7 +554,6 @@ class Board:
         rest = lease.rest()
         if not rest.loose:
             job.loose.update(range(rest.start, rest.stop))
-        job.counts.returned += rest.count
         self._remember(lease)
         self._wait(job, rest, lease.suspect)
 

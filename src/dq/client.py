@@ -7,8 +7,6 @@ answer of an interrupted call for the next one, a client here is closed by whate
 from __future__ import annotations
 
 import pickle
-import queue
-import time
 
 from dq import transport
 from dq.errors import ConnectError, PlainMaster, ProtocolError, Unreadable
@@ -16,10 +14,7 @@ from dq.light import cast, frozen
 from dq.records import Done, Loads, Outcome
 from dq.tasks import JobSpec
 from dq.tls import PLAIN, Tls
-from dq.transport import KEEPALIVE, PROTOCOL, Address, Channel
-
-LEASES = "dq"  # ident of the lease face
-
+from dq.transport import KEEPALIVE, LEASES, PROTOCOL, Address, Channel
 
 _Answer = tuple[str, object]  # kind and result, as the manager protocol has it
 _Granted = tuple[int, str, int, int, int, bytes, int]  # the fields of a Grant
@@ -317,9 +312,6 @@ def _create(address: Address, authkey: bytes, typeid: str, tls: Tls, loads: Load
     return ident
 
 
-EMPTY = queue.Empty
-
-
 def backoff(attempt: int, random: float) -> float:
     """Seconds before the next attempt to connect: exponential with full jitter, up to 1: a master
     that comes back has its workers within 2 seconds, the start of a process included.
@@ -328,6 +320,3 @@ def backoff(attempt: int, random: float) -> float:
     (0.05, 0.2, 1.0)
     """
     return min(0.05 * 2.0 ** min(attempt, 10), 1.0) * random
-
-
-now = time.monotonic

@@ -29,7 +29,7 @@ from dq.naming import setting
 from dq.queues import Queues
 from dq.records import Loads
 from dq.tls import PLAIN, Tls
-from dq.transport import Address, Channel
+from dq.transport import LEASES, Address, Channel
 
 if TYPE_CHECKING:
     import ssl  # which plain connections do without
@@ -45,7 +45,6 @@ PATIENT = 0.25  # seconds that a newer one waits for a place before it ends the 
 CALM = 1.0  # seconds without such an end after which one is waited for again
 FIRST_WORD = 1.0  # seconds that a client has to begin with TLS where nothing else is taken
 SAID_AGAIN = 10.0  # seconds after which the same is said again
-LEASES = "dq"  # ident of the lease face: a plain manager has none of that name
 TASK_QUEUE, RESULT_QUEUE = "get_task_queue", "get_result_queue"
 
 log = logging.getLogger("dq")

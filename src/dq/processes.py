@@ -10,7 +10,6 @@ import pickle
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable
 
 from dq import keys, system
@@ -58,7 +57,6 @@ class Child:
         self.popen = popen
         self.cells = cells
         self.number = number
-        self.started = time.monotonic()
         self.ended = ""
         self.left = 0.0
         self.timed_out = False

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 Address = str | tuple[str, int]  # the path of a Unix socket, or host and port
 
 _LOOK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)  # once: it is 1 µs of a call's 70
+LEASES = "dq"  # ident of the lease face: a plain manager has none of that name
 PROTOCOL = 4  # of the lease face
 SERIALIZER = "dq"
 # Enough for a thousand at once: who does not fit is dropped without a word, and a plain client then

@@ -18,9 +18,10 @@ from typing import Any, cast
 
 from benchmarks.measure import piped
 from dq import inputs
-from dq.client import LEASES, Client, Outcomes
+from dq.client import Client, Outcomes
 from dq.errors import ConnectError
 from dq.records import Done
+from dq.transport import LEASES
 
 KEY = b"a key for measurements only"
 
