@@ -34,11 +34,11 @@ from dq.errors import (
 TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the name
 
 if TYPE_CHECKING:
-    from dq.api import run, run_master, run_worker
-    from dq.executor import Executor
-    from dq.manager import QueueManager
-    from dq.master import Master
-    from dq.records import Failure, Result
+    from dq.core.records import Failure, Result
+    from dq.manager.queue_manager import QueueManager
+    from dq.master.api import run, run_master, run_worker
+    from dq.master.executor import Executor
+    from dq.master.master import Master
 
 __version__ = "0.1.0"
 
@@ -74,14 +74,14 @@ __all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
 
 # Loaded when first used: `dq --help` and a worker's start need none of it.
 _HOMES = {
-    "run": "dq.api",
-    "run_master": "dq.api",
-    "run_worker": "dq.api",
-    "Master": "dq.master",
-    "Executor": "dq.executor",
-    "QueueManager": "dq.manager",
-    "Failure": "dq.records",
-    "Result": "dq.records",
+    "run": "dq.master.api",
+    "run_master": "dq.master.api",
+    "run_worker": "dq.master.api",
+    "Master": "dq.master.master",
+    "Executor": "dq.master.executor",
+    "QueueManager": "dq.manager.queue_manager",
+    "Failure": "dq.core.records",
+    "Result": "dq.core.records",
 }
 
 
@@ -109,4 +109,4 @@ if _is_begun_anew():
     import importlib
 
     # Which does not return: nothing of the program below its import of dq is run.
-    importlib.import_module("dq.worker").main()
+    importlib.import_module("dq.worker.process").main()

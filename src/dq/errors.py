@@ -5,7 +5,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the name
 
 if TYPE_CHECKING:
-    from dq.records import Result
+    from dq.core.records import Result
 
 
 class DqError(Exception):
@@ -33,21 +33,22 @@ class BadInput(UsageError):
 
 
 class InputChanged(BadInput):
-    """Raised when the input of task `index` is not what it was when the journal was written."""
+    """Raised when the input of task `index` is not what it was when the journal was written.
 
-    def __init__(self, index: int) -> None:
-        super().__init__(index)
+    `setting` is what the journal's setting is called where it was given.
+    """
+
+    def __init__(self, index: int, setting: str = "journal") -> None:
+        super().__init__(index, setting)
         self.index = index
+        self.setting = setting
 
     def __str__(self) -> str:
         return f"the input of task {self.index} {self.reason}"
 
     @property
     def reason(self) -> str:
-        from dq.naming import setting  # here, since few need it
-
-        name = setting("journal")
-        return f"is not what it was when the journal was written; give another {name}"
+        return f"is not what it was when the journal was written; give another {self.setting}"
 
 
 class BadJournal(UsageError):
@@ -118,7 +119,7 @@ class RemoteTraceback(DqError):
 class TaskError(DqError):
     """Raised when a task failed; ``result`` is its record, ``__cause__`` the remote traceback.
 
-    >>> from dq.records import Failure, Result
+    >>> from dq.core.records import Failure, Result
     >>> failed = Result(3, input=0, error=Failure("ZeroDivisionError", "division by zero", "..."))
     >>> str(TaskError(failed))
     'task 3 failed: ZeroDivisionError: division by zero'

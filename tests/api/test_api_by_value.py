@@ -460,7 +460,7 @@ def test_a_worker_keeps_nothing_of_the_functions_of_jobs_that_have_ended() -> No
 def test_an_executor_keeps_nothing_of_the_functions_of_calls_that_have_ended() -> None:
     import gc
 
-    from dq.lines import Line
+    from dq.dispatch.served_job import Line
 
     with dq.Executor(1) as pool:
         assert [pool.submit(lambda n=n: n).result() for n in range(300)] == list(range(300))

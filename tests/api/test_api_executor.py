@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import dq
-from dq import inputs
-from dq.client import Client, Outcomes
-from dq.records import Done
+from dq.core.records import Done
+from dq.data import inputs
+from dq.manager.client import Client, Outcomes
 from support import python, script, wait_until
 
 KEY = b"of these tests only"

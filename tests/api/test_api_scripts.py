@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import dq as api
-from dq import processes, supervisor, system
+from dq._support import platform
+from dq.worker import processes, supervisor
 from support import Running, dq, python, run, script, wait_until
 
 POINTS = """
@@ -524,7 +525,7 @@ def test_without_any_room_for_shared_memory_one_line_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", no_room)
-    monkeypatch.setattr(system.os, "memfd_create", no_room)
+    monkeypatch.setattr(platform.os, "memfd_create", no_room)
     monkeypatch.setattr(supervisor, "LONGEST", 0.1)
     with pytest.raises(api.DqError, match="cannot start a task process: Read-only file system"):
         api.run(abs, [-1], workers=1)

@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 
 from benchmarks import stats
 from benchmarks.report import Goal, Table
-from dq.board import Board, Holder, Job, Lease, Report, Rules
-from dq.records import Batch, Done
-from dq.worker import LATE, PATIENCE, PAUSE, TICK
+from dq.core.board import Board, Holder, Job, Lease, Report, Rules
+from dq.core.records import Batch, Done
+from dq.worker.process import LATE, PATIENCE, PAUSE, TICK
 
 JOB = "simulated"
 WATCHED = TICK * PATIENCE  # seconds that a task has to last, to be seen so often as the same
@@ -150,7 +150,7 @@ class _Simulation:
     # The master
 
     def _read(self) -> None:
-        """Have as many inputs at hand as `dq.queues` would."""
+        """Have as many inputs at hand as `dq.dispatch.dispatcher` would."""
         count = self._unread
         if self._world.streamed:
             ahead = 2 * self._job.sizer.size(None, self._board.slots) * max(self._board.slots, 1)

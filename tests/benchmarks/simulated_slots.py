@@ -17,11 +17,11 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from benchmarks.measure import piped
-from dq import inputs
-from dq.client import Client, Outcomes
+from dq.core.records import Done
+from dq.data import inputs
 from dq.errors import ConnectError
-from dq.records import Done
-from dq.transport import LEASES
+from dq.manager.client import Client, Outcomes
+from dq.transport.transport import LEASES
 
 KEY = b"a key for measurements only"
 

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from dq import processes, units
+from dq._support import quantities
+from dq.worker import processes
 from support import DQ, Running, dq, serving, wait_until
 
 KEY = "k" * 16
@@ -87,7 +88,7 @@ def test_processes_are_numbered_from_0_and_those_that_replace_them_alike(alike: 
 def test_processes_share_the_cpus_for_the_threads_of_libraries(alike: Path, name: str) -> None:
     unset = dict.fromkeys([processes.OMP_THREADS, *processes.THREADS])
     done = dq("run", "alike:environment", name, "-w", "2", cwd=alike, env=unset)
-    assert done.stdout == f"{max(1, units.cpus() // 2)}\n", done.stderr
+    assert done.stdout == f"{max(1, quantities.cpus() // 2)}\n", done.stderr
 
 
 def test_how_many_threads_libraries_start_may_be_set(alike: Path) -> None:

@@ -231,7 +231,7 @@ def test_there_is_no_bar_without_a_terminal(project: Path) -> None:
 def test_now_and_then_a_plain_line_shows_without_a_terminal(project: Path) -> None:
     """Every thirty seconds; with less patience here."""
     code = (
-        "import dq.progress as progress, sys\n"
+        "import dq.master.progress as progress, sys\n"
         "progress.LINES = 0.1\n"
         "given = ['run', 'app:sleepy', *['0.05'] * 10, '-w', '1', '--batch', '1']\n"
         "sys.argv[1:1] = given\n"
@@ -268,7 +268,7 @@ def test_help_names_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["asyncio", "sqlite3", "multiprocessing", "dq.worker", "dq.master"]
+    "module", ["asyncio", "sqlite3", "multiprocessing", "dq.worker.process", "dq.master.master"]
 )
 def test_help_loads_only_what_it_needs(module: str) -> None:
     done = run(sys.executable, "-X", "importtime", *DQ[1:], "--help")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dq import units
+from dq._support import quantities
 from dq.cli import commands
 from support import DQ, Running, descendants, dq, wait_until
 
@@ -79,7 +79,7 @@ def test_an_async_task_is_awaited_with_one_slot_too(project: Path) -> None:
 def test_the_number_of_processes_is_as_gnu_parallel_has_it(
     meeting: Path, option: str, count: str
 ) -> None:
-    expected = units.processes(count, units.cpus())
+    expected = quantities.processes(count, quantities.cpus())
     argv = (*DQ, "run", "meeting:stay", *map(str, range(expected)), option, count)
     with Running(*argv, cwd=meeting) as running:
         wait_until(lambda: len(descendants(running.pid)) == expected)

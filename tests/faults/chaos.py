@@ -19,7 +19,7 @@ from multiprocessing.connection import Client as Connection
 from multiprocessing.managers import dispatch
 from typing import Any, Protocol
 
-from dq.client import Client, Outcomes
+from dq.manager.client import Client, Outcomes
 from faults.scene import KEY
 
 HOST = "127.0.0.1"

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import pytest
 
-from dq.client import Client as Slot
+from dq.manager.client import Client as Slot
 from faults.scene import KEY, Hazards
 from support import Running, fds, rss, serving, threads, wait_until
 

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import pytest
 
-from dq import salvage
-from dq.journal import Journal
+from dq.journal import inspect
+from dq.journal.writer import Journal
 from faults.scene import KEY, gone, task_processes
 from support import DQ, Running, descendants, dq, serving, wait_until
 
@@ -558,7 +558,7 @@ def test_a_power_failure_at_any_write_loses_nothing_that_was_shown(
 def tasks_in(path: Path) -> set[int]:
     """What a run would have of a journal."""
     Path(f"{path}-shm").unlink(missing_ok=True)
-    contents = salvage.look(str(path))
+    contents = inspect.look(str(path))
     journal = Journal(str(path), contents.facts)
     journal.close()
     return {index for start, stop in contents.spans for index in range(start, stop)}

@@ -18,7 +18,7 @@ import click
 import pytest
 
 import dq as api
-from dq.transport import PROTOCOL
+from dq.transport.transport import PROTOCOL
 from faults.history import lines
 from faults.scene import KEY, Hazards
 from interop.plain import pythons

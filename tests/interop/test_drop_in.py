@@ -178,7 +178,7 @@ def test_a_typeid_with_arguments_makes_one_object_for_each_call(tmp_path: Path) 
 
 def test_objects_that_nobody_refers_to_are_dropped(tmp_path: Path) -> None:
     code = (
-        "from dq.client import Connection\n"
+        "from dq.manager.client import Connection\n"
         "made = manager.Counter(10)\n"
         "ident = made._id\n"
         "del made\n"

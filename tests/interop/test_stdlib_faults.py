@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 import dq
-from dq import transport
+from dq.transport import transport
 from interop.plain import (
     ENV,
     KEY,
@@ -106,7 +106,7 @@ def test_item_for_a_killed_client_goes_to_the_next_in_line() -> None:
 def test_interrupted_call_of_dqs_client_cannot_leave_its_reply_to_the_next() -> None:
     code = f"""if True:
         import signal, sys
-        from dq.client import Connection
+        from dq.manager.client import Connection
         from dq.errors import ConnectError
 
         def interrupt(*_): raise KeyboardInterrupt

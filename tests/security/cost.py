@@ -15,9 +15,10 @@ import time
 from collections.abc import Callable
 from operator import neg
 
-from dq import Master, certs
-from dq.client import Connection
-from dq.tls import Tls, can_psk, settings
+from dq import Master
+from dq.manager.client import Connection
+from dq.security import certs
+from dq.security.tls import Tls, can_psk, settings
 
 KEY = "0123456789abcdef0123456789abcdef"
 ROUNDS = 5

@@ -42,12 +42,13 @@ from pathlib import Path
 from typing import Any
 
 import dq
-from dq import transport, unpickling
-from dq.client import Client, Outcomes
-from dq.manager import Server
-from dq.master import Master, checked
-from dq.records import Done
-from dq.transport import Channel
+from dq.core.records import Done
+from dq.manager.client import Client, Outcomes
+from dq.manager.queue_manager import Server
+from dq.master.master import Master, checked
+from dq.security import safe_pickle
+from dq.transport import transport
+from dq.transport.transport import Channel
 from security import flood, pickles
 from security.mutations import CORPUS, Mutator
 from support import rss, serving
@@ -99,7 +100,7 @@ class Watch:
 
 
 def is_allowed(module: str, name: str) -> bool:
-    if name in unpickling.SAFE.get(module, "").split():
+    if name in safe_pickle.SAFE.get(module, "").split():
         return True
     found = getattr(__import__("builtins"), name, None) if module == "builtins" else None
     return isinstance(found, type) and issubclass(found, BaseException)
@@ -108,7 +109,7 @@ def is_allowed(module: str, name: str) -> bool:
 def classes() -> list[type]:
     """Those on the list, imported before anything is watched."""
     found = []
-    for module, names in unpickling.SAFE.items():
+    for module, names in safe_pickle.SAFE.items():
         with contextlib.suppress(ImportError):  # of another Python
             home = __import__(module, fromlist=["x"])
             found += [getattr(home, name, None) for name in names.split()]
@@ -127,7 +128,7 @@ class Pickles:
         self._limit = resource.getrlimit(resource.RLIMIT_AS)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + GIGABYTE, self._limit[1]))
-        unpickling._Plain.find_class = self._missed  # type: ignore[method-assign]
+        safe_pickle._Plain.find_class = self._missed  # type: ignore[method-assign]
         self.outcomes: Counter[str] = Counter()
         self._slowest = 0.0
         self._watching = False
@@ -164,8 +165,8 @@ class Pickles:
 
     def _outcome(self, data: bytes) -> str:
         try:
-            unpickling.safe_loads(data)
-        except unpickling.Refused:
+            safe_pickle.safe_loads(data)
+        except safe_pickle.Refused:
             return "refused"
         except pickle.UnpicklingError as error:
             if isinstance(error.__context__, (MemoryError, RecursionError, Violation)):
@@ -348,7 +349,7 @@ EACH = 20  # messages over one connection, at the most
 def _lenient(data: bytearray) -> object:
     """An answer, or an error of dq's own."""
     try:
-        return unpickling.safe_loads(data)
+        return safe_pickle.safe_loads(data)
     except pickle.UnpicklingError:
         return "#ERROR", None
 

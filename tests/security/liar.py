@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dq
-from dq import inputs, transport
-from dq.client import Client, Grant, Outcomes
-from dq.master import Job, checked
-from dq.records import Done, Recorded
+from dq.core.records import Done, Recorded
+from dq.data import inputs
+from dq.manager.client import Client, Grant, Outcomes
+from dq.master.master import Job, checked
+from dq.transport import transport
 from interop.plain import KEY
 from security import pickles
 from support import wait_until

@@ -10,9 +10,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from dq import inputs
-from dq.client import Grant
-from dq.transport import PROTOCOL
+from dq.data import inputs
+from dq.manager.client import Grant
+from dq.transport.transport import PROTOCOL
 from security import pickles
 
 Lie = Callable[[str, Grant, Grant], tuple[Any, ...]]

@@ -14,7 +14,7 @@ import struct
 import uuid
 from collections.abc import Callable
 
-from dq import unpickling
+from dq.security import safe_pickle
 from security import pickles
 from security.pickles import Fragment, named, number, text
 
@@ -31,8 +31,8 @@ _HOSTILE = (
     " collections:defaultdict collections:namedtuple collections:ChainMap queue:Queue"
     " queue:threading.Thread pickle:loads copyreg:_reconstructor copyreg:__newobj__"
     " _codecs:encode sys:exit ctypes:CDLL types:FunctionType types:CodeType types:MethodType"
-    " importlib:import_module logging.config:_import dq:run dq.transport:dial"
-    " dq.master:Master multiprocessing.managers:Token uuid:uuid1 uuid:getnode"
+    " importlib:import_module logging.config:_import dq:run dq.transport.transport:dial"
+    " dq.master.master:Master multiprocessing.managers:Token uuid:uuid1 uuid:getnode"
     " datetime:sys.exit decimal:Context decimal:getcontext fractions:operator.add"
     " ipaddress:functools.partial __main__:anything no.such.module:x"
 )
@@ -42,7 +42,7 @@ HOSTILE = [tuple(name.split(":")) for name in _HOSTILE.split()] + [
     ("os", "system\n"),
     ("builtins", "\udcff"),
 ]
-ALLOWED = [(m, n) for m, names in unpickling.SAFE.items() for n in names.split()] + [
+ALLOWED = [(m, n) for m, names in safe_pickle.SAFE.items() for n in names.split()] + [
     ("builtins", name)
     for name in ("ValueError", "OSError", "KeyError", "SystemExit", "ImportError", "SyntaxError")
 ]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from dq.unpickling import Refused, safe_loads
+from dq.security.safe_pickle import Refused, safe_loads
 from security.mutations import ALLOWED, CORPUS, HOSTILE, Mutator
 from support import ROOT, run
 
@@ -80,7 +80,10 @@ WOULD_SEE = """if True:
         ("before", "fuzz.transport.deliver_challenge = lambda conn, key: conn.recv()"),
         ("before", "fuzz.Server._admit = lambda server, conn: conn.send_bytes(b'hello')"),
         ("after", "fuzz.Server._loads = lambda s, m: __import__('pickle').loads(m)"),
-        ("after", "__import__('dq.queues').queues.Queues._leave = lambda queues, peer: None"),
+        (
+            "after",
+            "__import__('dq.dispatch.dispatcher').queues.Queues._leave = lambda queues, peer: None",
+        ),
     ],
 )
 def test_the_fuzzer_sees_what_is_not_as_it_should_be(target: str, change: str) -> None:

@@ -18,8 +18,9 @@ from typing import Any
 
 import pytest
 
-from dq import inputs, transport
-from dq.transport import MARGIN, MAX_MESSAGE
+from dq.data import inputs
+from dq.transport import transport
+from dq.transport.transport import MARGIN, MAX_MESSAGE
 from interop.plain import ENV, KEY, Wire, master_here
 from security import lies, pickles
 from security.liar import PATIENCE, Liar, scene

@@ -27,12 +27,14 @@ from typing import Any
 
 import pytest
 
-from dq import inputs, manager, transport
-from dq.client import Client, Connection, Outcomes
+from dq.core.records import Done
+from dq.data import inputs
 from dq.errors import ConnectError
-from dq.records import Done
-from dq.tls import can_psk, settings
-from dq.transport import Channel
+from dq.manager import queue_manager
+from dq.manager.client import Client, Connection, Outcomes
+from dq.security.tls import can_psk, settings
+from dq.transport import transport
+from dq.transport.transport import Channel
 from interop.plain import ENV, KEY, Wire, master_here
 from security import flood
 from support import ROOT, Running, fds, rss, serving, threads, wait_until
@@ -183,8 +185,8 @@ def test_a_thousand_strangers_keep_nobody_out_and_cost_and_learn_little(
         print(kind, found[0], "strangers", peaks.before, peaks.most)
         before, most = peaks.before, peaks.most
         # And as many again that have been ended, and are still leaving where the machine is busy.
-        assert most[0] <= before[0] + 2 * manager.MOST_STRANGERS, (before, most)
-        assert most[1] <= before[1] + 2 * manager.MOST_STRANGERS, (before, most)
+        assert most[0] <= before[0] + 2 * queue_manager.MOST_STRANGERS, (before, most)
+        assert most[1] <= before[1] + 2 * queue_manager.MOST_STRANGERS, (before, most)
         assert most[2] <= before[2] + 16e6, (before, most)
         wait_until(lambda: threads(master.pid) <= before[0] and fds(master.pid) <= before[1], 20)
         _check_told(found[1])
@@ -193,7 +195,7 @@ def test_a_thousand_strangers_keep_nobody_out_and_cost_and_learn_little(
         assert waiting.count(0) <= 1  # what was recorded, and not what was replayed
         assert not (tmp_path / flood.BOMBED).exists()
         # Nothing is said again within ten seconds, and there are four things to say.
-        lines = 4 * (1 + (time.monotonic() - started) // manager.SAID_AGAIN)
+        lines = 4 * (1 + (time.monotonic() - started) // queue_manager.SAID_AGAIN)
         assert len(master.stderr_text.splitlines()) <= lines, master.stderr_text
 
 
@@ -225,10 +227,12 @@ def unpickled(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr(Channel, "__init__", begin)
     monkeypatch.setattr(
-        manager, "LOADS", {name: watched(loads) for name, loads in manager.LOADS.items()}
+        queue_manager,
+        "LOADS",
+        {name: watched(loads) for name, loads in queue_manager.LOADS.items()},
     )
     # The master has its own, from where it was imported.
-    monkeypatch.setattr("dq.master.LOADS", manager.LOADS)
+    monkeypatch.setattr("dq.master.master.LOADS", queue_manager.LOADS)
     return seen
 
 

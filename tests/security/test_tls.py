@@ -19,9 +19,10 @@ from pathlib import Path
 import pytest
 
 import dq as package
-from dq import certs, transport
-from dq.client import Connection
-from dq.tls import PLAIN, Tls, can_psk, settings
+from dq.manager.client import Connection
+from dq.security import certs
+from dq.security.tls import PLAIN, Tls, can_psk, settings
+from dq.transport import transport
 from security.relay import Relay
 from support import DQ, FaultProxy, Running, dq, other_pythons, python, run, serving, wait_until
 from support.proxy import Direction

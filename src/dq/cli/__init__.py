@@ -9,7 +9,7 @@ import sys
 import click
 
 import dq
-from dq import naming, system
+from dq._support import naming, platform
 from dq.cli.options import Group
 
 
@@ -42,7 +42,7 @@ def main() -> None:
     """Run the command line: the one place where errors become lines and exit codes."""
     naming.use_options()
     debug = "--debug" in sys.argv
-    system.fill_standard_descriptors()
+    platform.fill_standard_descriptors()
     if sys.stderr is None:  # it was closed: print() would then use standard output
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
     try:
@@ -83,7 +83,7 @@ def _say_unwritable(error: OSError, debug: bool) -> int:
         place = place.tb_next
     if place is None or place.tb_frame.f_globals.get("__name__") != click.echo.__module__:
         raise error
-    from dq.writer import close_stdout  # here, since few runs need it
+    from dq.data.output_file import close_stdout  # here, since few runs need it
 
     close_stdout()
     message = f"cannot write to standard output: {error.strerror}"
@@ -95,7 +95,7 @@ def _say(message: str, code: int, debug: bool) -> int:
         import traceback
 
         traceback.print_exc()
-    from dq.records import printable  # here to keep start-up fast
+    from dq.core.records import printable  # here to keep start-up fast
 
     lines = " ".join(line.strip() for line in message.splitlines() if line.strip())
     print(f"dq: {printable(lines)}", file=sys.stderr)

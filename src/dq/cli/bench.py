@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from dq import measure, units
-from dq.api import address
-from dq.cli import options
+from dq._support import quantities
+from dq.cli import measure, options
 from dq.cli.layout import CONNECTION, OUTPUT, WORKERS, Command, option
+from dq.cli.measure import Figure
 from dq.cli.printer import say
 from dq.cli.runs import find_key
-from dq.measure import Figure
-from dq.tls import settings
+from dq.master.api import address
+from dq.security.tls import settings
 
 
 @click.command(cls=Command)
@@ -50,7 +50,7 @@ def bench(**given: Any) -> None:
     """
     show = _lines if given["format"] == "jsonl" else _table
     if given["server"] is None:
-        workers = given["workers"] if given["workers"] is not None else units.cpus()
+        workers = given["workers"] if given["workers"] is not None else quantities.cpus()
         show(f"this machine, {workers} worker(s)", measure.here(workers))
         return
     if given["workers"] is not None:

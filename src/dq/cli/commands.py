@@ -10,12 +10,13 @@ from typing import Any, NoReturn
 
 import click
 
-from dq import processes, units
+from dq._support import quantities
+from dq._support.screen import forwarder_beside_bar
 from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, SECURITY, WORKERS, Command, option
 from dq.cli.signals import endings
 from dq.errors import Stopped
-from dq.screen import forwarder_beside_bar
+from dq.worker import processes
 
 
 @click.command(cls=Command)
@@ -66,7 +67,7 @@ def run(**given: Any) -> None:
         raise click.UsageError("--host goes with --port PORT (0 for a free one)")
     for number in endings():
         signal.signal(number, _stop_early)  # until there is something to finish
-    cpus = units.cpus()
+    cpus = quantities.cpus()
     workers = _needed(given, cpus)
     # While they import what they need, so does this process: that is half of what a short run
     # takes. More than there are CPUs would only be in each other's way.

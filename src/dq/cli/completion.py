@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dq.hints import functions
+from dq.functions.hints import functions
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem

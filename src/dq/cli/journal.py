@@ -8,15 +8,15 @@ from functools import partial
 
 import click
 
-from dq import salvage
+from dq._support.spans import listed
 from dq.cli import completion, options
+from dq.cli.failures import SHOWN, Groups, failed_line, named
 from dq.cli.layout import OUTPUT, Command, option
+from dq.core.records import printable
+from dq.data.output_file import Writer
 from dq.errors import UsageError
-from dq.failures import SHOWN, Groups, failed_line, named
-from dq.records import printable
-from dq.salvage import Contents, FailedTask
-from dq.spans import listed
-from dq.writer import Writer
+from dq.journal import inspect
+from dq.journal.inspect import Contents, FailedTask
 
 
 @click.command(cls=Command)
@@ -51,15 +51,15 @@ def journal(file: str, format: str, failed: bool, recover: str | None, debug: bo
         other = "--failed" if failed else "--format"
         raise UsageError(f"--recover and {other}: give the one or the other")
     if recover is not None:
-        lines = saved(salvage.recover(file, recover), recover)
+        lines = saved(inspect.recover(file, recover), recover)
     elif failed and format == "jsonl":
-        lines = (task.to_json() for task in salvage.failures(file))
+        lines = (task.to_json() for task in inspect.failures(file))
     elif failed:
-        lines = map(_line, salvage.failures(file))
+        lines = map(_line, inspect.failures(file))
     elif format == "jsonl":
-        lines = salvage.records(file)
+        lines = inspect.records(file)
     else:
-        lines = summary(salvage.look(file))
+        lines = summary(inspect.look(file))
     writer = Writer(None)
     for line in lines:
         writer.write(line.encode(errors="backslashreplace"))

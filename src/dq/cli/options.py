@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from dq import units
+from dq._support import quantities
 from dq.cli import completion
 from dq.cli.layout import (
     CONNECTION,
@@ -22,8 +22,8 @@ from dq.cli.layout import (
     Option,
     option,
 )
-from dq.files import FORMATS
-from dq.tls import MODES
+from dq.data.files import FORMATS
+from dq.security.tls import MODES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,7 +76,7 @@ class Group(click.Group):
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in new clicks
-    """A value that a function of `dq.units` reads."""
+    """A value that a function of `dq._support.quantities` reads."""
 
     def __init__(self, name: str, parse: Callable[[str], float | int | str]) -> None:
         self.name = name
@@ -158,21 +158,21 @@ def _delimiter(text: str) -> str:
 
 
 def _keepalive(text: str) -> int:
-    seconds = units.duration(text)
-    least, most = units.KEEPALIVE
+    seconds = quantities.duration(text)
+    least, most = quantities.KEEPALIVE
     if not least <= seconds <= most:
         raise ValueError(f"{text!r} is not from {least} to {most} seconds")
     return round(seconds)
 
 
-SECONDS = Parsed("seconds", units.duration)
-MESSAGE = Parsed("size", lambda text: units.size(text, 1))
-MEMORY = Parsed("size", lambda text: units.size(text, units.LEAST_MEMORY))
-PROCESSES = Parsed("n", lambda text: units.processes(text, units.cpus()))
+SECONDS = Parsed("seconds", quantities.duration)
+MESSAGE = Parsed("size", lambda text: quantities.size(text, 1))
+MEMORY = Parsed("size", lambda text: quantities.size(text, quantities.LEAST_MEMORY))
+PROCESSES = Parsed("n", lambda text: quantities.processes(text, quantities.cpus()))
 
 COUNT = Whole(min=0)
 POSITIVE = Whole(min=1)
-THREADS = Whole(1, units.MOST_THREADS)
+THREADS = Whole(1, quantities.MOST_THREADS)
 PORT = Whole(0, 65535)
 KEEPALIVE = Parsed("seconds", _keepalive)
 

@@ -6,18 +6,18 @@ import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
-from dq import inputs
+from dq._support.screen import screen
+from dq._support.spans import Spans
+from dq.cli.failures import SHOWN, Groups, advice_on, failed_line, named
 from dq.cli.signals import FINISHING, Stages
+from dq.core.records import Done, Failed, Failure, Recorded, Result, printable
+from dq.data import inputs
+from dq.data.output_file import Writer
+from dq.data.outputs import NUL_ENDED, TEXTS, jsonl, text
+from dq.dispatch.served_job import results_of
 from dq.errors import BadInput, DqError, InputChanged, Interrupted, OutputError, Stopped
-from dq.failures import SHOWN, Groups, advice_on, failed_line, named
-from dq.lines import results_of
-from dq.master import Job
-from dq.outputs import NUL_ENDED, TEXTS, jsonl, text
-from dq.progress import Progress
-from dq.records import Done, Failed, Failure, Recorded, Result, printable
-from dq.screen import screen
-from dq.spans import Spans
-from dq.writer import Writer
+from dq.master.master import Job
+from dq.master.progress import Progress
 
 if TYPE_CHECKING:
     from dq.cli.runs import Given

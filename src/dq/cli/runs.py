@@ -11,24 +11,27 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dq import keys, outputs, processes, screen
-from dq.apart import checks
+from dq._support import screen
+from dq._support.frozen import frozen
+from dq._support.screen import Forwarder
 from dq.cli.counting import Counter
 from dq.cli.options import is_typed
 from dq.cli.printer import Printer, say, say_finishing
 from dq.cli.signals import Stages
+from dq.core.records import Reading
+from dq.data import outputs
+from dq.data.files import Files, format_of
+from dq.data.output_file import Writer, part_of
 from dq.errors import BadKey, Interrupted, MissingModule, Stopped, UsageError
-from dq.files import Files, format_of
-from dq.light import frozen
-from dq.master import Master, checked
-from dq.processes import Child
-from dq.records import Reading
-from dq.screen import Forwarder
-from dq.tasks import TaskRef, refer
-from dq.writer import Writer, part_of
+from dq.functions.import_check import checks
+from dq.functions.tasks import TaskRef, refer
+from dq.master.master import Master, checked
+from dq.security import keys
+from dq.worker import processes
+from dq.worker.processes import Child
 
 if TYPE_CHECKING:
-    from dq.journal import Journal  # SQLite, which few runs need
+    from dq.journal.writer import Journal  # SQLite, which few runs need
 
 SLOW_END = 0.5  # seconds until it is said that processes take their time to end
 ENDING = "waiting for task processes to end; once more to leave now"

@@ -7,18 +7,20 @@ from typing import Any
 
 import click
 
-from dq import allow, keys, units
-from dq.apart import checks
-from dq.api import address
+from dq._support import quantities
 from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, OUTPUT, SECURITY, WORKERS, Command, option
 from dq.cli.printer import say
 from dq.cli.runs import _enter, _quietly, find_key
 from dq.cli.signals import FINISHING, Stages
 from dq.errors import ConnectError, Interrupted
-from dq.master import checked
-from dq.supervisor import Plan, Supervisor
-from dq.tls import settings
+from dq.functions.import_check import checks
+from dq.master.api import address
+from dq.master.master import checked
+from dq.security import keys
+from dq.security.tls import settings
+from dq.worker import allow
+from dq.worker.supervisor import Plan, Supervisor
 
 
 @click.command(cls=Command)
@@ -70,7 +72,7 @@ def worker(**given: Any) -> None:
     plan = Plan(
         where,
         find_key(given),
-        given["processes"] if given["processes"] is not None else units.cpus(),
+        given["processes"] if given["processes"] is not None else quantities.cpus(),
         given["threads"],
         task,
         given["reconnect"],
@@ -139,7 +141,7 @@ def keygen(
 
 
 def _make_certificates(folder: str, hosts: tuple[str, ...], force: bool) -> None:
-    from dq import certs  # which only this needs
+    from dq.security import certs  # which only this needs
 
     names = certs.make(folder, hosts, force=force)
     quoted = shlex.quote(folder)

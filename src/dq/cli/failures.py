@@ -1,0 +1,172 @@
+"""Failed tasks for people: what each is called, and what they have in common."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import re
+from collections.abc import Callable, Iterator
+
+from dq._support.naming import setting
+from dq.core.records import Failure
+
+SHOWN = 10  # failures, or groups of them, that are shown one by one
+FIRST = 3  # tasks of a group that are named
+LONGEST = 40  # characters of an input
+MOST_GROUPS = 1000  # that are counted apart: a type's name may be another each time
+
+_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
+# What Python says of a number that is opened, and of one that is used as a text.
+_NOT_OPEN = (f"[Errno {errno.EBADF}]", "not readable", "not writable", "File or stream is not ")
+_NO_TEXT = re.compile(
+    "'(?:int|float)' object has no attribute '(?P<name>\\w+)'|PathLike object, not '?(?:int|float)"
+)
+_LIBRARY = re.compile(r"[/\\](?:site-packages|dist-packages|lib[/\\]python3\.\d+|Lib)[/\\]|^<")
+
+
+def plain(failure: Failure) -> str:
+    """A failure on one line.
+
+    >>> plain(Failure("ValueError", "one\\ntwo"))
+    'ValueError: one two'
+    """
+    return " ".join(str(failure).split())
+
+
+def named(index: int, value: object = None, place: str = "", *, known: bool = True) -> str:
+    """How to call a task: by its id, as records have it, and by its input.
+
+    Args:
+        index: its id.
+        value: the input.
+        place: where in a file that stands.
+        known: whether the input is at hand.
+
+    >>> named(1, 7), named(2, "a b", "in.txt line 3"), named(3, known=False)
+    ('task 1 (7)', 'task 2 (in.txt line 3: "a b")', 'task 3')
+    """
+    parts = [place] if place else []
+    if known:
+        parts.append(shortened(value))
+    return f"task {index} ({': '.join(parts)})" if parts else f"task {index}"
+
+
+def shortened(value: object) -> str:
+    """An input as JSON, or as Python shows it, in a few words.
+
+    >>> shortened({"a": [1, None]}), shortened("x" * 100)
+    ('{"a": [1, null]}', '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...')
+    """
+    try:
+        text = json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        text = repr(value)
+    return text if len(text) <= LONGEST else text[: LONGEST - 3] + "..."
+
+
+def failed_line(name: str, failure: Failure, attempts: int, advice: str = "") -> str:
+    """What to say of one task that failed."""
+    again = f" after {attempts} attempts" if attempts > 1 else ""
+    return f"{name} failed{again}: {plain(failure)}{advice and '; '}{advice}"
+
+
+def advice_on(value: object, failure: Failure) -> str:
+    """What to do about a failure that comes from how an input was read; "" where it does not.
+
+    Args:
+        value: the input.
+        failure: the task's.
+
+    >>> advice_on(5, Failure("OSError", "[Errno 9] Bad file descriptor"))
+    'the input is a number: --raw keeps it a string'
+    """
+    parts = _parts_of(value)
+    if any(type(part) in (int, float) for part in parts) and _wants_text(failure):
+        what = "is a number" if parts == [value] else "has a number in it"
+        return f"the input {what}: {setting('raw', by_option=True)} keeps it a string"
+    if "null byte" in failure.message and any("\0" in p for p in parts if isinstance(p, str)):
+        option = setting("null", by_option=True)
+        return f"the input has a NUL in it: {option} reads names that end in one"
+    return ""
+
+
+def _parts_of(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else [value]
+
+
+def _wants_text(failure: Failure) -> bool:
+    """Whether a number was taken for a file, or for a text. As a file's name it is the number of
+    something that is open, or is not."""
+    if failure.type in ("OSError", "UnsupportedOperation"):
+        return failure.message.startswith(_NOT_OPEN)
+    found = _NO_TEXT.search(failure.message)
+    return found is not None and (found["name"] is None or hasattr(str, found["name"]))
+
+
+def raised_at(traceback: str) -> str:
+    """The last place in the user's own code that a traceback names: not in a library that it
+    calls, unless the task itself is one's; "" where it names none.
+
+    >>> raised_at('Traceback ...:\\n  File "/home/a/app.py", line 3, in f\\n    json.loads(x)\\n'
+    ...     '  File "/usr/lib/python3.12/json/__init__.py", line 9, in loads\\nError: no')
+    'f (/home/a/app.py:3)'
+    """
+    # Of chained exceptions the last is the one that was raised; a group's frames are indented.
+    *_, last = traceback.rpartition("\nTraceback (most recent call last):\n")
+    frames = _FRAME.findall(last)
+    if not frames:
+        return ""
+    own = [frame for frame in frames if not _LIBRARY.search(frame[0])]
+    home = os.path.dirname(frames[0][0])
+    path, line, name = (own or [f for f in frames if os.path.dirname(f[0]) == home])[-1]
+    return f"{name} ({_near(path)}:{line})"
+
+
+def _near(path: str) -> str:
+    """A path as one would name it from here."""
+    here = os.getcwd() + os.sep
+    return path.removeprefix(here)
+
+
+class Group:
+    """Failures of one type from one place."""
+
+    def __init__(self, title: str) -> None:
+        self.title = title
+        self.count = 0
+        self.first: list[str] = []
+
+    def __str__(self) -> str:
+        more = ", ..." if self.count > len(self.first) else ""
+        return f"{self.count} x {self.title}: {', '.join(self.first)}{more}"
+
+
+class Groups:
+    """Counts failures by their type and where in the user's own code they were raised."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._groups: dict[tuple[str, str], Group] = {}
+
+    def add(self, failure: Failure, name: Callable[[], str]) -> None:
+        """Count one; `name` says how to call its task, which takes some time."""
+        self.count += 1
+        key = failure.type, raised_at(failure.traceback)
+        if key not in self._groups and len(self._groups) >= MOST_GROUPS:
+            key = "others", ""
+        kind, place = key
+        group = self._groups.setdefault(key, Group(f"{kind} in {place}" if place else kind))
+        group.count += 1
+        if len(group.first) < FIRST:
+            group.first.append(name())
+
+    def lines(self) -> Iterator[str]:
+        """A line for each group, the largest first."""
+        groups = sorted(self._groups.values(), key=lambda group: -group.count)
+        yield from map(str, groups[:SHOWN])
+        if len(groups) > SHOWN:
+            rest = groups[SHOWN:]
+            yield f"{sum(group.count for group in rest)} more, in {len(rest)} other groups"

@@ -1,0 +1,224 @@
+"""The frozen records that travel through dq."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dq._support.frozen import Generic, TypeVar, frozen
+
+Loads = Callable[[bytes | bytearray], object]  # unpickles
+T = TypeVar("T")
+
+
+def printable(text: str) -> str:
+    """A text without what would move a terminal's cursor or change its colours: anybody who has the
+    key may have written it.
+
+    >>> printable("one \\x1b[31m")
+    'one \\\\x1b[31m'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
+LONGEST_TEXT = 20_000  # characters of a message, a traceback or a reason that are kept
+LONGEST_NAME = 1_000  # characters of a name: of an exception's class, a worker, a group
+
+
+@frozen
+class Reading:
+    """How a worker makes a value of an input.
+
+    Args:
+        kind: "values" (pickled), "lines" (JSON, or else a plain string), "raw" (strings), "jsonl"
+            or "csv".
+        fields: names of the columns, for "csv".
+        raw: whether cells stay strings, for "csv".
+        field: the one field of each record that is the input; "" for the record itself.
+        delimiter: what stands between two cells, for "csv".
+    """
+
+    kind: str = "values"
+    fields: tuple[str, ...] = ()
+    raw: bool = False
+    field: str = ""
+    delimiter: str = ","
+
+    def to_wire(self) -> tuple[object, ...]:
+        return (self.kind, self.fields, self.raw, self.field, self.delimiter)
+
+
+@frozen
+class Failure:
+    """Why a task failed, in words only: nothing here needs the task's own classes.
+
+    Args:
+        type: name of the exception's class; dq's own are ``WorkerDied``, ``TimeoutError``,
+            ``InputTooLarge`` and ``ResultTooLarge``.
+        message: the exception's text.
+        traceback: the worker's traceback, may be empty.
+
+    >>> str(Failure("ValueError", "no such day"))
+    'ValueError: no such day'
+    """
+
+    type: str
+    message: str
+    traceback: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.message}" if self.message else self.type
+
+
+def as_error(failure: Failure) -> RuntimeError:
+    """A failure as a plain client or master gets it: an exception that any Python can unpickle.
+
+    >>> as_error(Failure("ValueError", "no such day"))
+    RuntimeError('ValueError', 'no such day', '')
+    """
+    return RuntimeError(failure.type, failure.message, failure.traceback)
+
+
+@frozen
+class Result(Generic[T]):
+    """One task's recorded outcome.
+
+    Args:
+        id: position of the input, from 0.
+        input: what the function was given.
+        value: what it returned; None where it failed.
+        error: why it failed; None where it returned.
+        attempts: how often it was started on the record, from 1.
+        seconds: how long the last attempt ran.
+        worker: ``host:pid`` of the process that ran it.
+
+    >>> Result(0, input=3, value=9).ok
+    True
+    """
+
+    id: int
+    input: object
+    value: T | None = None
+    error: Failure | None = None
+    attempts: int = 1
+    seconds: float = 0.0
+    worker: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """Whether the function returned."""
+        return self.error is None
+
+
+@frozen
+class Batch:
+    """Consecutive tasks of one job, sent as one opaque blob.
+
+    A batch that was cut out of a larger one keeps the larger one's blob and says which of its
+    items it means, so that no master ever opens a blob to split it.
+
+    Args:
+        job: id of the job.
+        start: index of the first task in the job.
+        count: how many tasks.
+        blob: the encoded inputs.
+        skip: how many items of the blob come before the first task.
+        loose: whether another copy of a task may be out: the batch was lost by a connection once.
+    """
+
+    job: str
+    start: int
+    count: int
+    blob: bytes
+    skip: int = 0
+    loose: bool = False
+
+    @property
+    def stop(self) -> int:
+        """Index after the last task."""
+        return self.start + self.count
+
+    def part(self, start: int, stop: int, *, loose: bool | None = None) -> Batch:
+        """The tasks from index `start` to before `stop`, of the same blob.
+
+        >>> Batch("j", 10, 5, b"...").part(12, 14)
+        Batch(job='j', start=12, count=2, blob=b'...', skip=2, loose=False)
+        """
+        if start == self.start and stop == self.stop and loose in (None, self.loose):
+            return self
+        if not self.start <= start <= stop <= self.stop:
+            raise ValueError(f"{start}..{stop} is not within {self.start}..{self.stop}")
+        return Batch(
+            self.job,
+            start,
+            stop - start,
+            self.blob,
+            self.skip + start - self.start,
+            self.loose if loose is None else loose,
+        )
+
+
+@frozen
+class Done:
+    """A run of consecutive tasks that returned.
+
+    Args:
+        count: how many tasks.
+        blob: their encoded results.
+        seconds: seconds all of them took together.
+    """
+
+    count: int
+    blob: bytes
+    seconds: float = 0.0
+
+
+@frozen
+class Failed:
+    """One task that did not return.
+
+    Args:
+        failure: why.
+        seconds: how long it ran.
+        retry: whether `--retries` applies to it; not where no attempt can go better.
+    """
+
+    failure: Failure
+    seconds: float = 0.0
+    retry: bool = True
+    count: int = 1
+
+    @property
+    def is_unreadable(self) -> bool:
+        """Whether its input could not be read, as a worker says."""
+        return not self.retry and self.failure.type == "BadInput"
+
+
+Outcome = Done | Failed
+
+
+@frozen
+class Recorded:
+    """What the board has put on record: the outcome of consecutive tasks, once and for all.
+
+    Args:
+        batch: the tasks.
+        outcome: theirs.
+        attempts: how often they were started on the record.
+        worker: who ran the last attempt.
+    """
+
+    batch: Batch
+    outcome: Outcome
+    attempts: int
+    worker: str
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that this record keeps in memory, roughly."""
+        blob = self.outcome.blob if isinstance(self.outcome, Done) else b""
+        return RECORD_BYTES + len(blob)
+
+
+RECORD_BYTES = 512  # measured: a Recorded, its Batch and its Outcome, without their blobs

@@ -1,0 +1,1 @@
+"""Values in and out: inputs, batches of them, results."""

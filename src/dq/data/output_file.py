@@ -1,0 +1,228 @@
+"""Where results go: standard output, or a file that is complete or absent.
+
+Until it is complete, what there is of FILE is in FILE.part: in whole blobs, each written at once,
+so that not even SIGKILL loses one. A run that ends early leaves it there, and the next one that
+has a result replaces it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import stat
+import sys
+
+from dq._support.frozen import TYPE_CHECKING, cast
+from dq.errors import OutputError, UsageError
+
+if TYPE_CHECKING:
+    from typing import BinaryIO
+
+# Not to follow a link that somebody else has put there, nor to wait for the reader of a pipe.
+_FLAGS = os.O_RDWR | os.O_CREAT
+for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
+    _FLAGS |= getattr(os, _name, 0)
+
+
+class Writer:
+    """Writes blobs to standard output or a file.
+
+    Args:
+        path: the file; None or "-" for standard output.
+        option: the option that named it, for errors.
+
+    Raises:
+        UsageError: it cannot be opened, or another run is writing it.
+        OutputError: it cannot be written, in every method.
+    """
+
+    def __init__(self, path: str | None, option: str = "-o") -> None:
+        # That may be a file to which others write too, and is not to be replaced.
+        self._path = path = None if path in ("-", "/dev/stdout") else path
+        self._option = option
+        # The file that a link points to is replaced, and not the link.
+        self._target = None if path is None or _is_special(path) else os.path.realpath(path)
+        self._part = "" if self._target is None else part_of(self._target)
+        self._size: int | None = None  # bytes of whole blobs; None before the first
+        self.broken = False  # whether nothing more can be written
+        self._file = self._open()
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether somebody sees the results as they are written."""
+        return self._path is None and self._file.isatty()
+
+    @property
+    def kept(self) -> str | None:
+        """The name of the file with what there is so far, where there is one."""
+        if self._target is None or self._size is None or self._path is None:
+            return None
+        return self._part if os.path.islink(self._path) else part_of(self._path)
+
+    @property
+    def place(self) -> str:
+        """Where the results are that have been written, for people."""
+        if self.kept is not None:
+            return f"in {self.kept}"
+        return f"in {self._path}" if self._path is not None else "on standard output"
+
+    def _open(self) -> BinaryIO:
+        if self._path is None:
+            if sys.stdout is None:
+                raise UsageError("standard output is closed: give -o FILE")
+            return sys.stdout.buffer
+        try:
+            if self._target is None:
+                return open(self._path, "wb")
+            return self._open_part(self._target)
+        except OSError as error:
+            is_part = self._target is not None and error.errno != errno.ENOENT
+            name = part_of(self._path) if is_part else self._path
+            raise UsageError(f"cannot write {name}: {error.strerror}") from None
+
+    def _open_part(self, target: str) -> BinaryIO:
+        """Open the .part, locked, as it is: an earlier run's results stay until there are new
+        ones."""
+        while True:
+            number = os.open(self._part, _FLAGS, 0o666)
+            try:
+                self._claim(number)
+                if _is_at(number, self._part):
+                    self._be_as_private(target, 0o600)
+                    return cast("BinaryIO", open(number, "r+b", buffering=0))
+            except BaseException:
+                os.close(number)
+                raise
+            os.close(number)  # whoever had it has made FILE of it, or taken it away
+
+    def _be_as_private(self, target: str, and_also: int) -> None:
+        """Have the mode of the file that is replaced; the next run must be able to write, too."""
+        with contextlib.suppress(OSError):  # nothing is replaced, or modes are not to be had
+            os.chmod(self._part, os.stat(target).st_mode & 0o7777 | and_also)
+
+    def _claim(self, number: int) -> None:
+        """Keep other runs from writing the same file, for as long as this process has it open."""
+        assert self._path is not None
+        if not stat.S_ISREG(os.fstat(number).st_mode):
+            raise UsageError(f"cannot write {part_of(self._path)}: it is no regular file")
+        if not _lock(number):
+            raise UsageError(
+                f"another run is writing {self._path}: wait for its end, or give another"
+                f" {self._option} FILE"
+            )
+
+    def write(self, blob: bytes) -> None:
+        """Write, and at once: somebody may be watching, and nobody knows what comes next."""
+        try:
+            if self._size is None:
+                self._begin()
+            if self._target is None:
+                self._file.write(blob)
+                self._file.flush()
+            else:
+                self._write_all(blob)
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def _begin(self) -> None:
+        self._size = 0
+        if self._target is not None:
+            self._file.truncate(0)
+
+    def _write_all(self, blob: bytes) -> None:
+        rest = memoryview(blob)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+        assert self._size is not None
+        self._size += len(blob)
+
+    def commit(self) -> None:
+        """Everything is written: let the file appear."""
+        try:
+            if self._target is None:
+                self._file.flush()
+                if self._path is not None:
+                    self._file.close()
+                return
+            if self._size is None:
+                self._begin()
+            os.fsync(self._file.fileno())
+            self._replace(self._target)
+        except OSError as error:
+            raise self._failure(error) from None
+
+    def _replace(self, target: str) -> None:
+        if os.name == "nt":  # where nobody may have it open
+            self._file.close()
+        self._be_as_private(target, 0)
+        os.replace(self._part, target)
+        self._size = None
+        self._target = None
+        self._file.close()
+
+    def close(self) -> None:
+        """Let go of the file. What is in a .part stays, in whole blobs; an empty one goes."""
+        if self._path is None or self._file.closed:
+            return
+        with contextlib.suppress(OSError):  # what was buffered has nowhere to go
+            if self._target is not None:
+                self._leave_part()
+            self._file.close()
+
+    def _leave_part(self) -> None:
+        if self._size:
+            self._file.truncate(self._size)
+        elif self._size == 0 or not os.fstat(self._file.fileno()).st_size:
+            os.unlink(self._part)
+
+    def _failure(self, error: OSError) -> OutputError:
+        self.broken = True
+        if self._path is None:
+            close_stdout()
+            if error.errno == errno.EPIPE:
+                return OutputError("standard output was closed by its reader; stopped there")
+            return OutputError(f"cannot write to standard output: {error.strerror}")
+        return OutputError(f"cannot write {self._path}: {error.strerror}")
+
+
+def part_of(path: str) -> str:
+    """Where the results are until there are all of them.
+
+    >>> part_of("squares.txt")
+    'squares.txt.part'
+    """
+    return f"{path}.part"
+
+
+def _lock(number: int) -> bool:
+    """Lock an open file; False where another process has. A system without locks has none."""
+    try:
+        import fcntl  # missing on Windows
+
+        fcntl.flock(number, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        pass
+    except OSError as error:
+        return error.errno not in (errno.EWOULDBLOCK, errno.EACCES)
+    return True
+
+
+def _is_at(number: int, path: str) -> bool:
+    """Whether an open file is the one that has this name now."""
+    try:
+        return os.path.samestat(os.fstat(number), os.stat(path))
+    except OSError:
+        return False
+
+
+def _is_special(path: str) -> bool:
+    """Whether it is a device or pipe, which a renamed file must not take the place of."""
+    return os.path.exists(path) and not os.path.isfile(path)
+
+
+def close_stdout() -> None:
+    """Keep the interpreter from flushing what cannot be written, and failing again, at exit."""
+    devnull = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(devnull, sys.stdout.fileno())
+    os.close(devnull)

@@ -1,0 +1,1 @@
+"""The lock and the waiting around the board: who gets what, when."""

@@ -1,0 +1,1 @@
+"""From an import path or an object to something to call."""

@@ -1,0 +1,185 @@
+"""Checks that run a user's code, in a fork of the command that wants them.
+
+To import a module may run anything: gevent's `monkey.patch_all()` would take away the threads that
+a master lives on, and one that never comes to its end could not be ended from within. So a command
+forks before it has threads, and the fork imports; one for all checks, so that each module is
+imported once.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import select
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable
+
+from dq._support import platform
+from dq._support.frozen import TYPE_CHECKING, cast
+from dq._support.naming import setting
+from dq.errors import BadTask, DqError, RemoteTraceback
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+EXTRA = 10.0  # seconds that an import may take besides a task's own time limit
+
+Answer = tuple[object, DqError | None, str]  # a check's result, or its error and traceback
+
+
+class Fork:
+    """A fork of this process that does what it is asked for.
+
+    Args:
+        limit: seconds that one check may take; None for any time.
+    """
+
+    def __init__(self, limit: float | None) -> None:
+        self._limit = limit
+        asked, self._ask = os.pipe()
+        self._answers, answer = os.pipe()
+        parent = os.getpid()
+        self._pid = os.fork()
+        if not self._pid:
+            os.close(self._ask)
+            os.close(self._answers)
+            _serve(asked, answer, parent)
+        os.close(asked)
+        os.close(answer)
+
+    def run(self, what: str, function: Callable[..., object], *args: object) -> object:
+        """What a function returns there, that imports `what`.
+
+        Raises:
+            DqError: what it raises; or its process has ended, or taken too long.
+        """
+        os.write(self._ask, _framed((function, args)))
+        deadline = None if self._limit is None else time.monotonic() + self._limit + EXTRA
+        try:
+            answer = _loaded(lambda size: self._read(size, deadline))
+        except EOFError:
+            raise BadTask(f"cannot import {what}: that ends the process") from None
+        except TimeoutError:
+            spent = f"{(self._limit or 0.0) + EXTRA:g} s, {EXTRA:g} s over {setting('timeout')}"
+            raise BadTask(f"cannot import {what}: that has not ended after {spent}") from None
+        result, error, trace = cast("Answer", answer)
+        if error is not None:
+            raise error from RemoteTraceback(trace)
+        return result
+
+    def _read(self, size: int, deadline: float | None) -> bytes:
+        left = None if deadline is None else max(deadline - time.monotonic(), 0.0)
+        if not select.select([self._answers], [], [], left)[0]:
+            raise TimeoutError
+        return os.read(self._answers, size)
+
+    def close(self) -> None:
+        """End it, whatever it is doing."""
+        os.close(self._ask)
+        os.close(self._answers)
+        os.kill(self._pid, signal.SIGKILL)
+        os.waitpid(self._pid, 0)
+
+
+def _serve(asked: int, answer: int, parent: int) -> NoReturn:
+    """The fork's life."""
+    try:
+        platform.die_with_parent(parent)
+        for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
+            signal.signal(number, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to understand
+        while True:
+            function, args = cast("tuple[Callable[..., object], tuple[object, ...]]", _next(asked))
+            os.write(answer, _framed(_answer(function, args)))
+    except EOFError:
+        os._exit(0)
+    finally:
+        os._exit(1)
+
+
+def _next(asked: int) -> object:
+    return _loaded(lambda size: os.read(asked, size))
+
+
+def _answer(function: Callable[..., object], args: tuple[object, ...]) -> Answer:
+    try:
+        return function(*args), None, ""
+    except DqError as error:
+        return None, error, "".join(traceback.format_exception(error))
+    except KeyboardInterrupt as error:  # the module's own: Ctrl-C does nothing here
+        return None, BadTask(_interrupted(error)), traceback.format_exc()
+    finally:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+
+
+def _interrupted(error: KeyboardInterrupt) -> str:
+    """That a module raised it, in the words of `dq.functions.tasks`, which takes it for Ctrl-C."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    file = os.path.basename(place.filename)
+    return (
+        f"cannot import {file.removesuffix('.py')}: {file} line {place.lineno}: KeyboardInterrupt"
+    )
+
+
+def _framed(message: object) -> bytes:
+    data = pickle.dumps(message)
+    return len(data).to_bytes(8, "big") + data
+
+
+def _loaded(read: Callable[[int], bytes]) -> object:
+    """The next message of a pipe."""
+    size = int.from_bytes(_exactly(8, read), "big")
+    return pickle.loads(_exactly(size, read))
+
+
+def _exactly(size: int, read: Callable[[int], bytes]) -> bytes:
+    data = b""
+    while len(data) < size:
+        more = read(size - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+
+
+class Checks:
+    """Where this process runs checks: in itself, unless a command has said otherwise."""
+
+    def __init__(self) -> None:
+        self._apart = False
+        self._limit: float | None = None
+        self._fork: Fork | None = None
+
+    def __call__(self, what: str, function: Callable[..., object], *args: object) -> object:
+        """What a function of dq's returns, that imports a user's `what`.
+
+        Raises:
+            DqError: what it raises.
+        """
+        if not self._apart:
+            return function(*args)
+        if self._fork is None:
+            self._fork = Fork(self._limit)
+        try:
+            return self._fork.run(what, function, *args)
+        except BaseException:  # Ctrl-C too
+            self.close()
+            raise
+
+    def begin(self, limit: float | None) -> None:
+        """Run them apart from now on, where that can be: only Linux's own libraries are sure to
+        take a fork well."""
+        self._apart, self._limit = sys.platform == "linux", limit
+
+    def close(self) -> None:
+        """End the fork; the next check has another one."""
+        if self._fork is not None:
+            fork, self._fork = self._fork, None
+            fork.close()
+
+
+checks = Checks()

@@ -1,0 +1,322 @@
+"""What talks to a master: typed methods over one connection.
+
+Unlike the standard library's proxies, whose connections outlive a master's restart and keep the
+answer of an interrupted call for the next one, a client here is closed by whatever interrupts it.
+"""
+
+from __future__ import annotations
+
+import pickle
+
+from dq._support.frozen import cast, frozen
+from dq.core.records import Done, Loads, Outcome
+from dq.errors import ConnectError, PlainMaster, ProtocolError, Unreadable
+from dq.functions.tasks import JobSpec
+from dq.security.tls import PLAIN, Tls
+from dq.transport import transport
+from dq.transport.transport import KEEPALIVE, LEASES, PROTOCOL, Address, Channel
+
+_Answer = tuple[str, object]  # kind and result, as the manager protocol has it
+_Granted = tuple[int, str, int, int, int, bytes, int]  # the fields of a Grant
+# A job's spec, the first time; which jobs have ended; definitions of the job's classes by value.
+_News = tuple[tuple[object, ...] | None, list[str], list[tuple[tuple[str, ...], bytes]]]
+_Exchanged = tuple[str, _Granted | None, _News | None]
+
+
+@frozen
+class Grant:
+    """A lease as a worker sees it: `count` tasks from index `start` on, which are the items of
+    `blob` after the first `skip`."""
+
+    lease: int
+    job: str
+    start: int
+    count: int
+    skip: int
+    blob: bytes
+    attempt: int
+
+
+@frozen
+class Outcomes:
+    """What a worker has to say of a lease. `refusal` says why it cannot do the job at all."""
+
+    run: str
+    lease: int
+    first: int
+    outcomes: tuple[Outcome, ...] = ()
+    handed_back: int = 0
+    busy: float = 0.0
+    refusal: str = ""
+
+    def to_wire(self) -> tuple[object, ...]:
+        """As built-in types."""
+        outcomes = [_to_wire(outcome) for outcome in self.outcomes]
+        return (
+            self.run,
+            self.lease,
+            self.first,
+            outcomes,
+            self.handed_back,
+            self.busy,
+            self.refusal,
+        )
+
+
+def _to_wire(outcome: Outcome) -> tuple[object, ...]:
+    if isinstance(outcome, Done):
+        return (outcome.count, outcome.blob, outcome.seconds)
+    failure = outcome.failure
+    return (
+        failure.type,
+        failure.message,
+        failure.traceback,
+        outcome.seconds,
+        outcome.retry,
+    )
+
+
+class Connection:
+    """Method calls on the objects of a manager server, over one connection.
+
+    Args:
+        address: the server's.
+        authkey: the shared key.
+        name: how the server may call this connection's thread.
+        tls: how it is encrypted.
+        loads: what unpickles answers.
+
+    Raises:
+        ConnectError: nobody there, or the wrong key.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        authkey: bytes,
+        name: str = "dq",
+        tls: Tls = PLAIN,
+        loads: Loads = pickle.loads,
+    ) -> None:
+        self.channel: Channel = transport.connect(address, authkey, tls=tls)
+        # Whole messages have been read by then: what cannot be unpickled leaves no mess.
+        self.channel.loads = lambda message: _loaded(message, loads)
+        self.sent = False  # whether a call has been, and its answer has not come
+        self.call(None, "accept_connection", name)
+
+    def close(self) -> None:
+        self.channel.close()
+
+    def call(self, ident: str | None, method: str, *args: object) -> object:
+        """Call a method and wait for its answer; the connection ends with any failure to.
+
+        Raises:
+            ConnectError: the connection was lost.
+            ProtocolError: the server refused; its words are the message.
+            Unreadable: the answer has come, and cannot be unpickled; the connection is as before.
+            Exception: what the method raised there.
+        """
+        message = pickle.dumps((ident, method, args, {}))
+        try:
+            self.channel.send_bytes(message)
+            self.sent = True
+            kind, result = cast("_Answer", self.channel.recv())
+            self.sent = False
+        except (OSError, EOFError) as error:
+            self.close()
+            raise ConnectError(f"lost the master: {error or 'connection closed'}") from None
+        except BaseException:
+            self.close()
+            raise
+        if kind == "#RETURN":
+            return result
+        if isinstance(result, BaseException):
+            if kind == _UNREADABLE:
+                raise Unreadable(f"an answer that cannot be unpickled: {result}") from result
+            if kind == "#ERROR":
+                raise result
+        raise ProtocolError(str(result))
+
+
+_UNREADABLE = "#UNREADABLE"
+
+
+def _loaded(message: bytes | bytearray, loads: Loads) -> object:
+    try:
+        return loads(message)
+    except Exception as error:
+        return _UNREADABLE, error
+
+
+class Client(Connection):
+    """A dq master's lease face.
+
+    Args:
+        role: "slot", "supervisor", or "bench" for one that only looks.
+        group: random name of the supervisor that it belongs to.
+        name: ``host:pid``.
+        tls: how the connection is encrypted.
+        default: whether it has a task of its own for what plain clients put.
+        slots: how many tasks a supervisor's processes work on at a time.
+        loads: what unpickles answers.
+
+    Raises:
+        PlainMaster: the server is a plain `BaseManager`.
+        ProtocolError: it is a dq of another protocol; the message says which.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        authkey: bytes,
+        *,
+        role: str,
+        group: str,
+        name: str,
+        tls: Tls = PLAIN,
+        default: bool = False,
+        slots: int = 0,
+        loads: Loads = pickle.loads,
+    ) -> None:
+        super().__init__(address, authkey, name, tls, loads)
+        info = {"role": role, "group": group, "name": name, "default": default, "slots": slots}
+        try:
+            answer = self.call(LEASES, "hello", PROTOCOL, info)
+        except ProtocolError as error:
+            self.close()
+            if "KeyError" in str(error):
+                raise PlainMaster(f"{transport.show(address)} is a plain BaseManager") from None
+            raise
+        except ValueError as error:
+            self.close()
+            raise ProtocolError(str(error)) from None
+        assert isinstance(answer, dict)
+        self.channel.peer_delays = False
+        self.run: str = answer["run"]
+        self.max_message: int = answer["max_message"]
+        self.hash_seed: int = answer["hash_seed"]  # of the processes that work for it
+        self.channel.keep_alive(answer.get("keepalive", KEEPALIVE))
+        self.ended: list[str] = []  # jobs that had ended when the last news came
+        self.definitions: list[tuple[tuple[str, ...], bytes]] = []  # that came with it
+        self.slots: int = answer.get("slots", 0)  # of others, when this one came
+        self.busy: int = answer.get("busy", 0)  # batches that they had
+        self.lacks_task: bool = answer.get("lacks_task", False)  # as `beat` returns it
+
+    def exchange(
+        self, outcomes: Outcomes | None, most: int, wait: float
+    ) -> tuple[str, Grant | None, JobSpec | None]:
+        """Hand in outcomes, get the next batch.
+
+        Args:
+            outcomes: of one lease; None for none.
+            most: tasks that the batch may have; 0 for no batch, -1 for any number.
+            wait: seconds to wait for a batch.
+
+        Returns:
+            "go", "idle" or "stop" (the master has finished); a lease; its job, the first time.
+        """
+        report = outcomes.to_wire() if outcomes is not None else None
+        answer = self.call(LEASES, "exchange", report, most, wait)
+        state, grant, news = cast("_Exchanged", answer)
+        spec = None
+        if news is not None:
+            spec = None if news[0] is None else JobSpec.from_wire(news[0])
+            self.ended, self.definitions = news[1:]
+        return state, Grant(*grant) if grant else None, spec
+
+    def beat(self, stopped: list[str]) -> bool:
+        """Say that a supervisor is there.
+
+        Args:
+            stopped: names of its processes that are stopped.
+
+        Returns:
+            Whether there are tasks for which neither the master nor this worker has a function.
+        """
+        return bool(self.call(LEASES, "beat", stopped))
+
+    def send(self, size: int) -> None:
+        """Send so many bytes, for nothing."""
+        self.call(LEASES, "ping", bytes(size), 0)
+
+    def fetch(self, size: int) -> None:
+        """Have so many bytes sent, for nothing."""
+        self.call(LEASES, "ping", b"", size)
+
+    def differ(self, file: str, digest: str) -> None:
+        """Say that this process has loaded another file than the run began with."""
+        self.call(LEASES, "differ", self.run, file, digest)
+
+    def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
+        """Say which task a process was in when it "died" or had a "timeout", or that it "ended"
+        in none.
+
+        Args:
+            run: the master's random id.
+            what: one of the three.
+            lease: which batch.
+            index: which task of it.
+            span: how many tasks from that one on may be meant.
+            detail: how it died.
+        """
+        self.call(LEASES, "charge", run, what, lease, index, span, detail)
+
+
+class PlainClient:
+    """The two queues of a plain recipe master.
+
+    Its references are never given back, so that no client's leaving can drop the queues
+    (CPython's create and decref race for the last one).
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        authkey: bytes,
+        tls: Tls = PLAIN,
+        loads: Loads = pickle.loads,
+    ) -> None:
+        self._tasks = _create(address, authkey, "get_task_queue", tls, loads)
+        self._results = _create(address, authkey, "get_result_queue", tls, loads)
+        self._connection = Connection(address, authkey, tls=tls, loads=loads)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    def get(self, timeout: float) -> object:
+        """The next task.
+
+        Raises:
+            queue.Empty: there was none in `timeout` seconds.
+            Unreadable: there was one that nobody has now.
+        """
+        return self._connection.call(self._tasks, "get", True, timeout)
+
+    def qsize(self) -> int:
+        """How many tasks wait."""
+        return cast("int", self._connection.call(self._tasks, "qsize"))
+
+    def put(self, value: object) -> None:
+        """Put a result."""
+        self._connection.call(self._results, "put", value)
+
+
+def _create(address: Address, authkey: bytes, typeid: str, tls: Tls, loads: Loads) -> str:
+    with transport.connect(address, authkey, tls=tls) as channel:
+        channel.loads = loads
+        channel.send((None, "create", (typeid,), {}))
+        kind, result = cast("_Answer", channel.recv())
+    if kind != "#RETURN":
+        raise ProtocolError(f"{transport.show(address)} serves no {typeid}")
+    ident, _ = cast("tuple[str, tuple[str, ...]]", result)
+    return ident
+
+
+def backoff(attempt: int, random: float) -> float:
+    """Seconds before the next attempt to connect: exponential with full jitter, up to 1: a master
+    that comes back has its workers within 2 seconds, the start of a process included.
+
+    >>> backoff(0, 1.0), backoff(3, 0.5), backoff(99, 1.0)
+    (0.05, 0.2, 1.0)
+    """
+    return min(0.05 * 2.0 ** min(attempt, 10), 1.0) * random

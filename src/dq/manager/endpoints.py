@@ -1,0 +1,472 @@
+"""What is served: the two queues of the recipe, and the face of dq's own workers.
+
+Views on `Queues`, which has the lock and the board; nothing here keeps anything.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+
+from dq._support.naming import setting
+from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
+from dq.core.board import Holder, Lease, Report
+from dq.core.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome, printable
+from dq.data.inputs import Bad
+from dq.dispatch.dispatcher import PROMPT, SLICE, Answered, Peer, Queues, Unfinished
+from dq.dispatch.served_job import PLAIN, Line, encode_value
+from dq.errors import ProtocolError
+from dq.transport.transport import PROTOCOL
+
+Wire = tuple[object, ...]
+MOST_SAID = 1000  # other versions of files that are said
+LARGEST_PING = 1 << 30  # bytes
+MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
+ANSWERED: Wire = ("answered",)  # in place of an answer that has been sent already
+
+
+class TaskQueue:
+    """The plain face's task queue, with the methods of `queue.Queue`."""
+
+    EXPOSED = (
+        "put",
+        "put_nowait",
+        "get",
+        "get_nowait",
+        "qsize",
+        "empty",
+        "full",
+        "task_done",
+        "join",
+    )
+
+    def __init__(self, queues: Queues) -> None:
+        self._q = queues
+
+    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+        q = self._q
+        line = q.lines[PLAIN]
+        deadline = _deadline(q, block, timeout)
+        with q.lock:
+            while q.maxsize and len(line.source.buffer) >= q.maxsize:
+                if not _wait(q, q.room, deadline):
+                    raise queue.Full
+            line.source.buffer.append(item)
+            q.unfinished_tasks.add(1)
+            q.board.supply(PLAIN, 1)
+        q.hand_out()
+
+    def put_nowait(self, item: object) -> None:
+        self.put(item, block=False)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> object:
+        q = self._q
+        peer = q.peer
+        if not peer.gets_tasks:
+            q.presence.enlist_plain(peer)
+        deadline = _deadline(q, block, timeout)
+        while True:
+            lease = q.lease(peer, None if deadline is None else deadline - q.clock(), most=1)
+            if lease is None:
+                raise EOFError if q.stopping else queue.Empty
+            line = q.lines.get(lease.batch.job)
+            if line is None:
+                continue  # its job was closed meanwhile
+            [value] = line.values(lease.batch)
+            if not isinstance(value, Bad):
+                break
+            _record(q, lease, Failed(value.failure, retry=False))  # a line that is no JSON, say
+        if lease.batch.job != PLAIN:
+            peer.inputs_held.append(lease)
+        elif q.redeliver:
+            peer.items_held.append(lease)
+        else:
+            with q.lock:
+                q.board.settle(lease.id)
+        return value
+
+    def get_nowait(self) -> object:
+        return self.get(block=False)
+
+    def qsize(self) -> int:
+        """How many items wait, those that came back included."""
+        with self._q.lock:
+            return sum(
+                job.uncut + sum(batch.count for batch in job.waiting) + len(job.delayed)
+                for job in self._q.board.jobs.values()
+            )
+
+    def empty(self) -> bool:
+        return not self.qsize()
+
+    def full(self) -> bool:
+        with self._q.lock:
+            waiting = len(self._q.lines[PLAIN].source.buffer)
+            return 0 < self._q.maxsize <= waiting
+
+    def task_done(self) -> None:
+        """Settle what this connection got last without a result."""
+        q = self._q
+        with q.lock:
+            peer = q.peer
+            if peer.inputs_held:
+                _answer(q, peer.inputs_held.popleft(), None)
+                return
+            _done(q.unfinished_tasks)
+
+    def join(self) -> None:
+        """Wait until all that was put is done: by a worker of dq's, or as `task_done()` says."""
+        _join(self._q, self._q.unfinished_tasks)
+
+
+class ResultQueue:
+    """The plain face's result queue, with the methods of `queue.Queue`."""
+
+    EXPOSED = TaskQueue.EXPOSED
+
+    def __init__(self, queues: Queues) -> None:
+        self._q = queues
+
+    def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
+        """Answer the oldest of the master's inputs that this connection holds; a plain item where
+        it holds none."""
+        q = self._q
+        with q.lock:
+            peer = q.peer
+            if peer.inputs_held:
+                _answer(q, peer.inputs_held.popleft(), item)
+                return
+            q.put_results([item])
+
+    def put_nowait(self, item: object) -> None:
+        self.put(item)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> object:
+        q = self._q
+        deadline = _deadline(q, block, timeout)
+        with q.lock:
+            peer = q.peer
+            while not q.results:
+                if not _wait(q, q.arrived, deadline):
+                    raise queue.Empty
+            item = q.results.popleft()
+            peer.result_held.append(item)
+        return item
+
+    def get_nowait(self) -> object:
+        return self.get(block=False)
+
+    def qsize(self) -> int:
+        return len(self._q.results)
+
+    def empty(self) -> bool:
+        return not self._q.results
+
+    def full(self) -> bool:
+        """Never: `maxsize` is the task queue's."""
+        return False
+
+    def task_done(self) -> None:
+        """Say that what somebody got from it has been dealt with."""
+        with self._q.lock:
+            _done(self._q.unfinished_results)
+
+    def join(self) -> None:
+        """Wait until `task_done()` has been called for each result."""
+        _join(self._q, self._q.unfinished_results)
+
+
+def _deadline(q: Queues, block: bool, timeout: float | None) -> float | None:
+    if not block:
+        return q.clock()
+    if timeout is not None and timeout < 0:
+        raise ValueError("'timeout' must be a non-negative number")
+    return None if timeout is None else q.clock() + timeout
+
+
+def _wait(q: Queues, condition: threading.Condition, deadline: float | None) -> bool:
+    """Wait on a condition in slices, for a caller that is still there; False when time is up."""
+    left = SLICE if deadline is None else min(SLICE, deadline - q.clock())
+    if left <= 0:
+        return False
+    condition.wait(left)
+    if q.stopping or q.peer.channel.gone():
+        condition.notify()
+        raise EOFError
+    return True
+
+
+def _done(unfinished: Unfinished) -> None:
+    if not unfinished.count:
+        raise ValueError("task_done() called too many times")
+    unfinished.done(1)
+
+
+def _join(q: Queues, unfinished: Unfinished) -> None:
+    with q.lock:
+        while unfinished.count:
+            _wait(q, unfinished.none_left, None)
+
+
+def _answer(q: Queues, lease: Lease, value: object) -> None:
+    """Take a plain client's value as the outcome of one of the master's own inputs."""
+    line = q.lines.get(lease.batch.job)
+    if line is None:
+        return
+    seconds = q.clock() - lease.granted
+    outcome = encode_value(line, lease, value, seconds, q.max_message)
+    _record(q, lease, outcome, seconds)
+
+
+def _record(q: Queues, lease: Lease, outcome: Outcome, seconds: float = 0.0) -> None:
+    """Take the outcome of a lease of one task."""
+    with q.lock:
+        report = Report(lease.id, lease.next, (outcome,), busy=seconds)
+        q.deliver(q.board.report(lease.holder, report, q.clock()))
+
+
+class LeaseFace:
+    """What dq's own workers and clients use. All arguments and results are built-in types, so
+    that any Python and any dq of the same protocol can read them."""
+
+    EXPOSED = ("hello", "exchange", "charge", "differ", "beat", "ping")
+
+    def __init__(self, queues: Queues) -> None:
+        self._q = queues
+
+    def hello(self, protocol: int, info: dict[str, object]) -> dict[str, object]:
+        """Say who this connection is; learn whose master this is.
+
+        Args:
+            protocol: the caller's `PROTOCOL`.
+            info: role ("slot", "supervisor" or "bench"), group, name, default (has ``--task``),
+                slots (of a supervisor).
+        """
+        q = self._q
+        if type(protocol) is not int or type(info) is not dict:
+            raise ProtocolError("a hello that is none")
+        if protocol != PROTOCOL:
+            raise ValueError(
+                f"this master speaks dq protocol {PROTOCOL}, the worker {protocol};"
+                " install the same dq on both"
+            )
+        peer = q.peer
+        if peer.joined:
+            raise ValueError("this connection has said hello before")
+        slots = _int(info.get("slots", 0))
+        with q.lock:
+            peer.holder = Holder(
+                peer.holder.id,
+                _str(info["group"])[:LONGEST_NAME],
+                _str(info["name"])[:LONGEST_NAME],
+                info["role"] == "slot",
+            )
+            peer.has_default = bool(info["default"])
+            peer.channel.peer_delays = False
+            q.join(peer)
+            q.presence.meet(peer.holder)
+            if info["role"] == "supervisor":
+                q.presence.enlist(peer, min(slots, MOST_SLOTS))
+        if info["role"] == "supervisor":
+            q.presence.on_news()
+        return {
+            "run": q.run,
+            "protocol": PROTOCOL,
+            "max_message": q.max_message,
+            "hash_seed": q.hash_seed,
+            "keepalive": q.keepalive,
+            "slots": q.slots,
+            "busy": q.busy,
+            "lacks_task": q.presence.lacks_task(peer),
+        }
+
+    def beat(self, stopped: list[str]) -> bool:
+        """Hear that a supervisor is there, and which of its processes are stopped. See
+        `dq.manager.client.Client.beat`."""
+        q = self._q
+        if type(stopped) is not list or len(stopped) > MOST_SLOTS:
+            raise ProtocolError("a beat that is none")
+        names = [_str(name)[:LONGEST_NAME] for name in stopped]
+        with q.lock:
+            q.presence.hear(q.peer, names)
+            return q.presence.lacks_task(q.peer)
+
+    def ping(self, data: bytes, size: int) -> bytes | Wire:
+        """Take bytes, give `size` of them back: what ``dq bench`` measures the way with."""
+        size = min(_int(size), self._q.max_message, LARGEST_PING)
+        if size <= PROMPT:
+            return bytes(size)
+        self._q.peer.channel.send_zeros(size)
+        return ANSWERED
+
+    def exchange(self, report: Wire | None, most: int, wait: float) -> Wire:
+        """Hand in outcomes, get the next batch.
+
+        Args:
+            report: see `dq.manager.client`; None where there is nothing to report.
+            most: tasks that the batch may have; 0 for no batch, -1 for any number.
+            wait: seconds to wait for a batch.
+
+        Returns:
+            "go", "idle" or "stop"; the lease or None; the first time its job's spec, and which
+            earlier jobs have ended meanwhile, or None.
+        """
+        q = self._q
+        peer = q.peer
+        if type(most) is not int or type(wait) not in (int, float) or wait != wait:
+            raise ProtocolError("an exchange that is none")  # half a task would be lost
+        if report is not None:
+            try:
+                self._take_in(peer, report)
+                q.run_sinks()
+            except ProtocolError:
+                peer.channel.hang_up()  # who lies once is not listened to
+                raise
+        if not most:
+            return ("idle", None, None)
+        try:
+            lease = q.lease(
+                peer,
+                wait,
+                None if most < 0 else most,
+                lambda lease: peer.channel.send(("#RETURN", self._granted(peer, lease))),
+            )
+        except Answered:
+            return ANSWERED
+        if lease is None:
+            return ("stop" if q.stopping else "idle", None, None)
+        return self._granted(peer, lease)
+
+    def _granted(self, peer: Peer, lease: Lease) -> Wire:
+        line = self._q.lines.get(lease.batch.job)
+        if line is None:
+            return ("idle", None, None)  # the job was closed meanwhile, and the lease with it
+        job = lease.batch.job
+        news = None
+        if peer.specs.get(job) != len(line.definitions):
+            news = self._news(peer, line)
+        batch = lease.batch
+        granted = (
+            lease.id,
+            batch.job,
+            batch.start,
+            batch.count,
+            batch.skip,
+            batch.blob,
+            lease.attempt,
+        )
+        return ("go", granted, news)
+
+    def differ(self, run: str, file: str, digest: str) -> None:
+        """Say that this connection's process has loaded another file than the run began with."""
+        q = self._q
+        if run != q.run:
+            return
+        holder = q.peer.holder
+        known = (holder.group, _str(file)[:LONGEST_NAME], _str(digest)[:LONGEST_NAME])
+        with q.lock:
+            if known in q.other_code or len(q.other_code) >= MOST_SAID:
+                return
+            q.other_code.add(known)
+        name = setting("strict_code")
+        q.log(
+            printable(
+                f"worker {holder.name} has loaded another version of {known[1]} than this run began"
+                f" with, and works with it; {name} refuses that"
+            )
+        )
+
+    def _news(self, peer: Peer, line: Line) -> Wire:
+        """What a connection has not heard yet of a job, and of those that have ended."""
+        job = line.spec.id
+        known = peer.specs.get(job)
+        ended = [id for id in peer.specs if id not in self._q.lines]
+        for id in ended:
+            del peer.specs[id]
+        definitions = line.definitions[known or 0 :]
+        peer.specs[job] = (known or 0) + len(definitions)
+        return (line.spec.to_wire() if known is None else None, ended, definitions)
+
+    def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
+        """Say which task a worker process was in when it "died" or had a "timeout", or that it
+        "ended" in none. See `dq.manager.client.Client.charge`."""
+        q = self._q
+        if run != q.run:
+            return
+        lease, index, span = _int(lease), _int(index), _int(span)
+        detail = _str(detail)[:LONGEST_TEXT]
+        with q.lock:
+            board, now = q.board, q.clock()
+            if what == "timeout":
+                q.deliver(board.timed_out(lease, index, now))
+            elif what == "died":
+                q.deliver(board.died(lease, index, detail, now, span=span))
+            elif lease in board.leases:
+                q.told.add(lease)
+            q.changed.notify_all()
+
+    def _take_in(self, peer: Peer, wire: Wire) -> None:
+        q = self._q
+        run, report, refusal = _read_report(wire)
+        if run != q.run:
+            return  # outcomes of another run, from before this master started
+        with q.lock:
+            if refusal:
+                if not peer.holder.group:
+                    raise ProtocolError("a refusal for all who have not said who they are")
+                q.picky = True
+                news = q.board.refuse(peer.holder, report.lease, refusal)
+                if news and peer.holder.group != q.own:
+                    q.log(printable(refusal))
+                q.wake_readers()
+                q.announce()
+            else:
+                q.deliver(q.board.report(peer.holder, report, q.clock()))
+
+
+def _read_report(wire: Wire) -> tuple[str, Report, str]:
+    """From built-in types, which anybody with the key may have made up.
+
+    Raises:
+        ProtocolError: it is not what `dq.manager.client` sends.
+    """
+    try:
+        run, lease, first, outcomes, handed_back, busy, refusal = wire
+        if type(outcomes) is not list:
+            raise TypeError("not a list of outcomes")
+        taken = tuple(_outcome(item) for item in outcomes)
+        outcomes.clear()  # which the call has until it returns, with the next batch perhaps
+        report = Report(_int(lease), _int(first), taken, _int(handed_back), _float(busy))
+        run, refusal = _str(run), _str(refusal)[:LONGEST_TEXT]
+    except (TypeError, ValueError):
+        raise ProtocolError("a report that is none") from None
+    return run, report, refusal
+
+
+def _int(value: object) -> int:
+    if type(value) is not int or value < 0:
+        raise ValueError("not a count")  # and no word on what it is, which may be endless
+    return value
+
+
+def _float(value: object) -> float:
+    if type(value) is not float or not 0 <= value < float("inf"):
+        raise ValueError("not a time")
+    return value
+
+
+def _str(value: object) -> str:
+    if type(value) is not str:
+        raise ValueError("not a text")
+    return value
+
+
+def _outcome(item: Wire) -> Outcome:
+    if len(item) == 3:
+        count, blob, seconds = item
+        if not isinstance(blob, bytes) or not count:
+            raise ValueError("not an outcome")
+        return Done(_int(count), blob, _float(seconds))
+    type, message, traceback, seconds, retry = item
+    failure = Failure(_str(type), _str(message), _str(traceback))
+    return Failed(failure, _float(seconds), bool(retry))

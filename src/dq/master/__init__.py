@@ -1,0 +1,1 @@
+"""Board, dispatcher, server and local workers, wired; and the public calls."""

@@ -1,0 +1,209 @@
+"""How far a run is: a bar on a terminal, a line now and then elsewhere, or a user's function."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from dq._support.quantities import human_duration
+from dq._support.screen import TICK, screen, takes_bar
+from dq.core.records import Failed, Recorded
+from dq.errors import UsageError
+
+LINES = 30.0  # seconds between two lines where there is no terminal
+WIDEST = 30  # cells of the bar
+
+# Told how many are done, of how many as far as that is known, and how many have failed.
+Report = Callable[[int, "int | None", int], object]
+
+
+class Progress:
+    """Counts outcomes, and shows them from `start` to `finish`.
+
+    Args:
+        total: how many inputs there are, as far as that is known.
+        quiet: show nothing.
+        report: called in place of showing anything.
+        asked: whether somebody has asked for it, and is to be told the end in any case.
+        known: tasks before this one that had an outcome when the run began, about.
+    """
+
+    def __init__(
+        self,
+        total: Callable[[], int | None],
+        *,
+        quiet: bool = False,
+        report: Report | None = None,
+        asked: bool = False,
+        known: int = 0,
+    ) -> None:
+        self.done = 0
+        self.failed = 0
+        self.skipped = 0
+        self._known = known
+        self._replayed = 0  # outcomes that were on record before
+        self._total = total
+        self._asked = asked
+        self._report = report
+        self._quiet = quiet
+        self.has_bar = not quiet and report is None and takes_bar()
+        self._started = self._said = self._last = time.monotonic()
+        self._ended = False
+        self._ticker: threading.Thread | None = None
+
+    @property
+    def count(self) -> int:
+        """How many inputs have an outcome."""
+        return self.done + self.failed + self.skipped
+
+    def start(self) -> None:
+        """Show that nothing is done yet."""
+        self._started = self._said = self._last = time.monotonic()
+        if self._report is not None:
+            self._report(0, self._known_total(), 0)
+        if self._quiet or self._report is not None:
+            return
+        if self.has_bar:
+            screen.show(self._bar)
+        self._ticker = threading.Thread(target=self._tick, name="dq-progress", daemon=True)
+        self._ticker.start()
+
+    def take(self, records: Sequence[Recorded]) -> None:
+        """Count outcomes that have come."""
+        self._last = time.monotonic()
+        for record in records:
+            if not isinstance(record.outcome, Failed):
+                self.done += record.batch.count
+            elif record.outcome.is_unreadable:
+                self.skipped += 1
+            else:
+                self.failed += 1
+            if record.batch.start < self._known:
+                self._replayed += record.batch.count
+        if self._report is not None:
+            self._report(self.done, self._known_total(), self.failed)
+
+    def finish(self, late: int = 0) -> None:
+        """Say how it went, where a bar was shown, something failed, or outcomes came too late: of
+        tasks that were given to others meanwhile, and had theirs."""
+        self.stop()
+        worth_it = self.has_bar or self._asked or self.failed or self.skipped or late
+        if self._quiet or self._report is not None or not worth_it:
+            return
+        parts = [f"{self.done} done in {human_duration(time.monotonic() - self._started)}"]
+        parts += _counted(self.failed, "failed") + _counted(self.skipped, "skipped")
+        if late:
+            parts.append(f"{late} late outcome{'s' * (late > 1)} dropped")
+        screen.say(f"dq: {', '.join(parts)}")
+
+    def stop(self) -> None:
+        """Show nothing any more."""
+        self._ended = True
+        if self._ticker is not None:
+            self._ticker.join()
+            self._ticker = None
+
+    def abandon(self) -> None:
+        """Show nothing any more soon, from wherever the garbage collector runs: it waits for no
+        lock and no thread."""
+        self._ended = True
+
+    def _tick(self) -> None:
+        while not self._ended:
+            time.sleep(TICK)
+            if self._ended:
+                break
+            if self.has_bar:
+                screen.tick()
+            elif time.monotonic() - self._said >= LINES:
+                self._said = time.monotonic()
+                screen.say(f"dq: {', '.join(self._parts())}")
+        if self.has_bar:
+            screen.hide()
+
+    def _bar(self, width: int) -> str:
+        return draw(self.count, self._known_total(), self._parts(), width)
+
+    def _parts(self) -> list[str]:
+        now = time.monotonic()
+        seconds = now - self._started
+        rate = (self.count - self._replayed) / seconds if seconds > 0 else 0.0
+        return describe(
+            self.count, self.done, self._known_total(), rate, self.failed, self.skipped,
+            now - self._last,
+        )  # fmt: skip
+
+    def _known_total(self) -> int | None:
+        """How many inputs there are; None once there turn out to be more."""
+        total = self._total()
+        return None if total is None or total < self.count else total
+
+
+def check_progress(wanted: object) -> None:
+    """Refuse what is no `progress` argument.
+
+    Raises:
+        UsageError: it is not.
+    """
+    if not isinstance(wanted, bool) and not callable(wanted):
+        raise UsageError(
+            f"progress must be True, False or a function of (done, total, failed), not {wanted!r}"
+        )
+
+
+def describe(
+    count: int,
+    done: int,
+    total: int | None,
+    rate: float,
+    failed: int = 0,
+    skipped: int = 0,
+    silence: float = 0.0,
+) -> list[str]:
+    """Progress in words.
+
+    Args:
+        count: how many inputs have an outcome.
+        done: how many of them returned.
+        total: how many there are.
+        rate: outcomes in a second.
+        failed, skipped: the others.
+        silence: seconds since the last outcome. Time that was to be left and has passed meanwhile
+            was none.
+
+    >>> describe(50, 48, 200, 5.0, failed=2)
+    ['50 of 200', '5/s', '30s left', '2 failed']
+    >>> describe(50, 50, None, 0.5)
+    ['50 done', '0.5/s']
+    """
+    parts = [f"{done} done" if total is None else f"{count} of {total}"]
+    if rate > 0:
+        parts.append(f"{rate:.0f}/s" if rate >= 10 else f"{rate:.2g}/s")
+        if total is not None and total > count:
+            left = (total - count) / rate
+            parts += [f"{human_duration(left)} left"] * (left > silence)
+    return parts + _counted(failed, "failed") + _counted(skipped, "skipped")
+
+
+def _counted(count: int, what: str) -> list[str]:
+    return [f"{count} {what}"] if count else []
+
+
+def draw(done: int, total: int | None, parts: list[str], width: int) -> str:
+    """A bar with its words, in `width` columns; the rate makes room first.
+
+    >>> draw(1, 2, ["1 of 2"], 18)
+    '[####    ] 1 of 2'
+    >>> draw(1, 2, ["1 of 2", "0.1/s", "10s left", "1 failed"], 30)
+    '1 of 2, 10s left, 1 failed'
+    """
+    text = ", ".join(parts)
+    if len(text) > width:
+        text = ", ".join(part for part in parts if not part.endswith("/s"))
+    room = min(width - len(text) - 3, WIDEST)
+    if not total or room < 5:
+        return text[:width]
+    room -= room % 2
+    filled = room * done // total
+    return f"[{'#' * filled}{' ' * (room - filled)}] {text}"

@@ -1,0 +1,1 @@
+"""Keys, certificates, encryption, and pickles from strangers."""

@@ -1,0 +1,1 @@
+"""Sockets and framed messages; nothing of jobs."""

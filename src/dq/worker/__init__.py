@@ -1,0 +1,1 @@
+"""One working machine: its supervisor and its task processes."""

@@ -1,0 +1,82 @@
+"""Which functions a master may name to a worker that trusts it only so far."""
+
+from __future__ import annotations
+
+import os
+import sys
+from fnmatch import fnmatchcase
+
+from dq._support.naming import setting
+from dq.errors import BadTask
+from dq.functions import tasks
+from dq.functions.tasks import Function, TaskRef
+
+
+def check(pattern: str) -> str:
+    """A pattern as it is matched: that of a file with its whole path.
+
+    Raises:
+        BadTask: it is none.
+
+    >>> check("app:*"), check("app.*:Shop.open")
+    ('app:*', 'app.*:Shop.open')
+    """
+    where, colon, name = pattern.rpartition(":")
+    if not colon or not where or not name:
+        raise BadTask(
+            f"{setting('allow')} {pattern!r} is neither package.module:function nor"
+            " path/to/file.py:function; * and ? stand for parts of either"
+        )
+    return f"{os.path.abspath(where)}:{name}" if where.endswith(".py") else pattern
+
+
+def find(ref: TaskRef, patterns: tuple[str, ...]) -> list[str]:
+    """The patterns that a reference matches.
+
+    Raises:
+        BadTask: none.
+    """
+    found = [pattern for pattern in patterns if _matches(ref, pattern)]
+    if not found:
+        raise BadTask(f"{ref} is not allowed here; {setting('allow')} is {' '.join(patterns)}")
+    return found
+
+
+def load(ref: TaskRef, patterns: tuple[str, ...]) -> Function:
+    """The function that a reference names, if a pattern has it.
+
+    Raises:
+        BadTask: none has, or it cannot be loaded.
+    """
+    found = find(ref, patterns)
+    function = tasks.load(ref)
+    if not any(_is_exact(pattern) for pattern in found) and not _is_at_home(function, ref):
+        raise BadTask(
+            f"{ref} was imported there from elsewhere; {setting('allow')} has to name it in full"
+        )
+    return function
+
+
+def _matches(ref: TaskRef, pattern: str) -> bool:
+    where, _, name = pattern.rpartition(":")
+    if ref.kind == "value":
+        return False  # code, whatever it says of itself
+    home = ref.where if ref.kind == "module" else tasks.file_path(ref)
+    parts, wanted = ref.name.split("."), name.split(".")
+    return (
+        fnmatchcase(home, where)
+        and len(parts) == len(wanted)  # else `app:*` would let in `app:os.system`
+        and all(map(fnmatchcase, parts, wanted))
+    )
+
+
+def _is_exact(pattern: str) -> bool:
+    return not set("*?[") & set(pattern.rpartition(":")[2])
+
+
+def _is_at_home(function: Function, ref: TaskRef) -> bool:
+    """Whether a function is of the module that was named: `*` does not mean what that imports."""
+    module = sys.modules.get(getattr(function, "__module__", None) or "")
+    if ref.kind == "module":
+        return module is sys.modules.get(ref.where)
+    return getattr(module, "__file__", None) == tasks.file_path(ref)
