@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -349,34 +349,30 @@ def free_port() -> int:
 @functools.cache
 def other_pythons() -> tuple[str, ...]:
     """One interpreter for each other CPython from 3.8 to 3.14 that runs here, oldest first."""
-    found: dict[tuple[int, int], str] = {}
-    for candidate in _candidates():
-        version, executable = _identify(candidate)
-        if version is not None and version != sys.version_info[:2]:
-            found.setdefault(version, executable)
-    return tuple(found[version] for version in sorted(found))
+    found = (_find_python(minor) for minor in VERSIONS if (3, minor) != sys.version_info[:2])
+    return tuple(path for path in found if path is not None)
 
 
-def _candidates() -> Sequence[str]:
-    on_path = [shutil.which(f"python3.{minor}") for minor in VERSIONS]
+def _find_python(minor: int) -> str | None:
     pyenv = os.environ.get("PYENV_ROOT") or os.path.expanduser("~/.pyenv")
-    in_pyenv = sorted(glob.glob(os.path.join(glob.escape(pyenv), "versions", "*", "bin", "python")))
-    return [path for path in on_path if path] + in_pyenv
+    installed = os.path.join(glob.escape(pyenv), "versions", f"3.{minor}[.-]*", "bin", "python")
+    for candidate in (*sorted(glob.glob(installed)), shutil.which(f"python3.{minor}")):
+        if candidate is not None and (path := _identify(candidate, minor)) is not None:
+            return path
+    return None
 
 
-def _identify(candidate: str) -> tuple[tuple[int, int] | None, str]:
-    """Version and true path; a shim on PATH may stand for an interpreter that isn't there."""
-    ask = "import sys, multiprocessing.managers; print(sys.implementation.name, sys.executable)"
+def _identify(candidate: str, minor: int) -> str | None:
+    """Its true path; a shim on PATH may stand for an interpreter that isn't there."""
+    ask = (
+        "import sys, multiprocessing.managers;"
+        " print(sys.implementation.name, *sys.version_info[:2], sys.executable)"
+    )
     try:
-        version = run(candidate, "--version", timeout=20)
-        identity = run(candidate, "-c", ask, timeout=20)
+        said = run(candidate, "-c", ask, timeout=20).stdout.strip()
     except (OSError, AssertionError):
-        return None, candidate
-    number = re.match(r"Python (3)\.(\d+)", version.stdout)
-    name, _, executable = identity.stdout.strip().partition(" ")
-    if number is None or int(number[2]) not in VERSIONS or name != "cpython":
-        return None, candidate
-    return (int(number[1]), int(number[2])), executable
+        return None
+    return said.split(" ", 3)[3] if said.startswith(f"cpython 3 {minor} ") else None
 
 
 def recipe() -> Path | None:
