@@ -453,19 +453,19 @@ def test_a_worker_keeps_nothing_of_the_functions_of_jobs_that_have_ended() -> No
         sizes = []
         for _ in range(8):
             sizes += master.map(resident, [1])
-            master.queues.close_abandoned()
+            master.dispatcher.close_abandoned()
     assert sizes[-1] - sizes[0] < 3 * size, sizes
 
 
 def test_an_executor_keeps_nothing_of_the_functions_of_calls_that_have_ended() -> None:
     import gc
 
-    from dq.dispatch.served_job import Line
+    from dq.dispatch.served_job import ServedJob
 
     with dq.Executor(1) as pool:
         assert [pool.submit(lambda n=n: n).result() for n in range(300)] == list(range(300))
         gc.collect()
-        assert sum(type(found) is Line for found in gc.get_objects()) < 100
+        assert sum(type(found) is ServedJob for found in gc.get_objects()) < 100
 
 
 # One job has one state of everything
@@ -593,12 +593,12 @@ print(dq.run(lambda x: environ is os.environ, [1], workers=1))
 def test_every_module_of_the_standard_library_can_be_imported_by_name() -> None:
     code = (
         "import sys, importlib\n"
-        "from dq import references\n"
+        "from dq.functions import importable\n"
         "names = ['collections.abc', 'os.path', 'xml.etree.ElementTree', 'concurrent.futures',"
         " 'importlib.resources', 'json', 'math', 'asyncio', 'typing', 'unittest.mock']\n"
         "for name in names:\n    importlib.import_module(name)\n"
         "mine = [n for n in sys.modules if n.partition('.')[0] in sys.stdlib_module_names]\n"
-        "print([n for n in mine if n != '__main__' and not references.can_import_module(n)])\n"
+        "print([n for n in mine if n != '__main__' and not importable.can_import_module(n)])\n"
     )
     assert python(code).stdout == "[]\n"
 
@@ -721,7 +721,7 @@ def test_an_open_file_is_refused_rather_than_copied(tmp_path: Path) -> None:
 
 
 def test_a_master_in_a_function_is_refused(master: dq.Master) -> None:
-    with pytest.raises(dq.BadTask, match=r"'master' of .* is a dq\.master\.Master, which cannot"):
+    with pytest.raises(dq.BadTask, match=r"'master' of .* is a dq\.Master, which cannot"):
         next(master.map(lambda x: master, [1]))
 
 
@@ -731,7 +731,7 @@ def test_a_worker_of_another_python_says_so_on_both_ends(tmp_path: Path) -> None
 
     ignored = shutil.ignore_patterns("__pycache__")  # others may be writing some
     shutil.copytree(Path(dq.__file__).parent, tmp_path / "other" / "dq", ignore=ignored)
-    module = tmp_path / "other" / "dq" / "by_value.py"
+    module = tmp_path / "other" / "dq" / "functions" / "by_value.py"
     text = module.read_text()
     changed = text.replace('PYTHON = "{}.{}".format(*sys.version_info)', 'PYTHON = "3.99"')
     assert changed != text

@@ -14,7 +14,7 @@ import pytest
 import dq
 from dq.core.records import Done
 from dq.data import inputs
-from dq.manager.client import Client, Outcomes
+from dq.manager.client import Client, ReportMessage
 from support import python, script, wait_until
 
 KEY = b"of these tests only"
@@ -128,7 +128,7 @@ class Hand:
                     self.took.append(grant.start)
                     ((args, _kwds),) = inputs.load(grant.blob)  # type: ignore[misc]  # one call
                     done = (Done(1, inputs.dump([-args[0]]), 0.0),)
-                    report = Outcomes(self.client.run, grant.lease, grant.start, done, 0, 0.0)
+                    report = ReportMessage(self.client.run, grant.lease, grant.start, done, 0, 0.0)
         except dq.ConnectError:
             return
         finally:
@@ -149,7 +149,7 @@ def test_a_call_handed_to_a_worker_that_has_just_gone_is_another_ones() -> None:
         honest, gone = Hand(port, "honest"), Hand(port, "gone")
         for count, hand in enumerate([honest, gone], 1):  # the newest is given the first
             hand.thread.start()
-            wait_until(lambda count=count: len(master.queues._waiting) == count)
+            wait_until(lambda count=count: len(master.dispatcher._waiting) == count)
         gone.client.channel.hang_up()
         assert pool.submit(abs, 5).result(PATIENCE) == -5
         assert (honest.took, gone.took) == ([0], [])

@@ -122,7 +122,8 @@ def test_what_is_logged_has_the_bar_make_room(tmp_path: Path) -> None:
 def test_an_iterator_that_nobody_keeps_takes_its_bar_with_it(tmp_path: Path) -> None:
     code = (
         "import dq, time\n"
-        "from dq import progress, screen\n"
+        "from dq._support import screen\n"
+        "from dq.master import progress\n"
         "screen.takes_bar = progress.takes_bar = lambda: True\n"
         "with dq.Master(workers=1) as master:\n"
         "    values = master.map('math:sqrt', [1, 4, 9], progress=True)\n"

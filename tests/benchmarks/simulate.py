@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 from benchmarks import stats
 from benchmarks.report import Goal, Table
-from dq.core.board import Board, Holder, Job, Lease, Report, Rules
+from dq.core.board import Board, Job, Lease, LeaseHolder, Report, Rules
 from dq.core.records import Batch, Done
 from dq.worker.process import LATE, PATIENCE, PAUSE, TICK
 
@@ -107,7 +107,7 @@ def one_by_one(durations: Sequence[float], slots: int) -> float:
 
 @dataclass(eq=False)
 class _Slot:
-    holder: Holder
+    holder: LeaseHolder
     phase: float  # when its monitor looks first
     lease: Lease | None = None
     first: int = 0  # the first of its tasks that is not reported
@@ -133,7 +133,7 @@ class _Simulation:
         self._found = Found()
         self._recorded = 0
         for number in range(world.slots):
-            slot = _Slot(Holder(number, name=str(number)), rng.random() * TICK)
+            slot = _Slot(LeaseHolder(number, name=str(number)), rng.random() * TICK)
             self._board.join(slot.holder)
             self._at(world.delay / 2, lambda now, slot=slot: self._ask(now, slot, None))
 
@@ -154,7 +154,7 @@ class _Simulation:
         count = self._unread
         if self._world.streamed:
             ahead = 2 * self._job.sizer.size(None, self._board.slots) * max(self._board.slots, 1)
-            count = min(max(max(64, ahead) - self._job.uncut, 0), count)
+            count = min(max(max(64, ahead) - self._job.unbatched, 0), count)
         self._board.supply(JOB, count)
         self._unread -= count
         if not self._unread:

@@ -20,7 +20,7 @@ from benchmarks.measure import piped
 from dq.core.records import Done
 from dq.data import inputs
 from dq.errors import ConnectError
-from dq.manager.client import Client, Outcomes
+from dq.manager.client import Client, ReportMessage
 from dq.transport.transport import LEASES
 
 KEY = b"a key for measurements only"
@@ -73,7 +73,7 @@ class Slot:
 
     client: Client
     due: float = 0.0
-    report: Outcomes | None = None
+    report: ReportMessage | None = None
     exchanges: int = 0
     sent: int = 0  # bytes
     received: int = 0
@@ -99,7 +99,7 @@ class Slot:
             lease, _, start, count, *_ = granted
             done = (Done(count, blob(count), count * seconds),)
             busy = max(count * seconds, count * 1e-7)
-            self.report = Outcomes(self.client.run, lease, start, done, busy=busy)
+            self.report = ReportMessage(self.client.run, lease, start, done, busy=busy)
             self.due = time.monotonic() + count * seconds
         return state
 

@@ -19,7 +19,7 @@ from multiprocessing.connection import Client as Connection
 from multiprocessing.managers import dispatch
 from typing import Any, Protocol
 
-from dq.manager.client import Client, Outcomes
+from dq.manager.client import Client, ReportMessage
 from faults.scene import KEY
 
 HOST = "127.0.0.1"
@@ -94,7 +94,7 @@ class Slot:
         """Give back, unstarted, what was taken."""
         if self.grant is not None:
             grant = self.grant
-            back = Outcomes(self.client.run, grant.lease, grant.start, (), grant.count)
+            back = ReportMessage(self.client.run, grant.lease, grant.start, (), grant.count)
             self.client.exchange(back, 0, 0.0)
 
     def leave(self) -> None:

@@ -54,7 +54,10 @@ def newer(tmp_path: Path) -> dict[str, str]:
 def foreign(tmp_path: Path) -> dict[str, str]:
     """A dq that speaks another protocol."""
     return altered(
-        tmp_path / "foreign", "transport.py", f"PROTOCOL = {OURS} ", f"PROTOCOL = {OTHER} "
+        tmp_path / "foreign",
+        "transport/transport.py",
+        f"PROTOCOL = {OURS} ",
+        f"PROTOCOL = {OTHER} ",
     )
 
 

@@ -178,11 +178,11 @@ def test_a_typeid_with_arguments_makes_one_object_for_each_call(tmp_path: Path) 
 
 def test_objects_that_nobody_refers_to_are_dropped(tmp_path: Path) -> None:
     code = (
-        "from dq.manager.client import Connection\n"
+        "from dq.manager.client import ServerConnection\n"
         "made = manager.Counter(10)\n"
         "ident = made._id\n"
         "del made\n"
-        f"connection = Connection(manager.address, {KEY.encode()!r})\n"
+        f"connection = ServerConnection(manager.address, {KEY.encode()!r})\n"
         "try: connection.call(ident, 'add', 1)\n"
         "except Exception as error: print('KeyError' in str(error))\n"
         "connection.close()"

@@ -106,12 +106,12 @@ def test_item_for_a_killed_client_goes_to_the_next_in_line() -> None:
 def test_interrupted_call_of_dqs_client_cannot_leave_its_reply_to_the_next() -> None:
     code = f"""if True:
         import signal, sys
-        from dq.manager.client import Connection
+        from dq.manager.client import ServerConnection
         from dq.errors import ConnectError
 
         def interrupt(*_): raise KeyboardInterrupt
         signal.signal(signal.SIGALRM, interrupt)
-        connection = Connection(("127.0.0.1", int(sys.argv[1])), {KEY.encode()!r})
+        connection = ServerConnection(("127.0.0.1", int(sys.argv[1])), {KEY.encode()!r})
         signal.setitimer(signal.ITIMER_REAL, 0.2)
         try:
             connection.call("tasks", "get", True, 60)

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from operator import neg
 
 from dq import Master
-from dq.manager.client import Connection
+from dq.manager.client import ServerConnection
 from dq.security import certs
 from dq.security.tls import Tls, can_psk, settings
 
@@ -49,7 +49,7 @@ def connecting(master: Master, tls: Tls) -> float:
     took = []
     for _ in range(CONNECTIONS):
         started = time.perf_counter()
-        Connection(address, KEY.encode(), tls=tls).close()
+        ServerConnection(address, KEY.encode(), tls=tls).close()
         took.append((time.perf_counter() - started) * 1000)
     return statistics.median(took)
 

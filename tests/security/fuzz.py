@@ -43,7 +43,7 @@ from typing import Any
 
 import dq
 from dq.core.records import Done
-from dq.manager.client import Client, Outcomes
+from dq.manager.client import Client, ReportMessage
 from dq.manager.queue_manager import Server
 from dq.master.master import Master, checked
 from dq.security import safe_pickle
@@ -436,12 +436,12 @@ class After:
 
     def _arguments(self, method: str) -> list[Any]:
         lease, _, start, count = self._lease[:4] if self._lease else (2**60, "", 0, 1)
-        report = [self._master.queues.run, lease, start, [[1, b"666\n", 0.5]], 0, 0.5, ""]
+        report = [self._master.dispatcher.run, lease, start, [[1, b"666\n", 0.5]], 0, 0.5, ""]
         info = {"role": "slot", "group": "fuzz", "name": "fuzz:1", "default": True}
         args: list[Any] = {
             "put": [{"a": 1}, True, 0.0],
             "exchange": [report, 0, 0.0],
-            "charge": [self._master.queues.run, "died", lease, start, count, "x"],
+            "charge": [self._master.dispatcher.run, "died", lease, start, count, "x"],
             "hello": [transport.PROTOCOL, info],
             "ping": [b"x", 10],
             "create": ["get_task_queue"],
@@ -468,7 +468,7 @@ class After:
         args[place] = self._chance.choice([
             None, True, -1, 0, 0.5, 2**70, float("nan"), -float("inf"), "", "x", b"",
             [], (), {}, [1], Fraction(1, 3), range(10**10), "died", "timeout", "ended",
-            pickles.shared(100), 10**400, self._master.queues.run,
+            pickles.shared(100), 10**400, self._master.dispatcher.run,
         ])  # fmt: skip
 
     def _check(self) -> None:
@@ -511,7 +511,7 @@ class After:
             if grant is not None:
                 seen = time.monotonic()
                 done = Done(grant.count, b"x\n" * grant.count, 0.0)
-                report = Outcomes(self._honest.run, grant.lease, grant.start, (done,))
+                report = ReportMessage(self._honest.run, grant.lease, grant.start, (done,))
         return found
 
 

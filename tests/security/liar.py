@@ -11,8 +11,8 @@ from typing import Any
 import dq
 from dq.core.records import Done, Recorded
 from dq.data import inputs
-from dq.manager.client import Client, Grant, Outcomes
-from dq.master.master import Job, checked
+from dq.manager.client import Client, LeaseMessage, ReportMessage
+from dq.master.master import JobReader, checked
 from dq.transport import transport
 from interop.plain import KEY
 from security import pickles
@@ -42,12 +42,12 @@ class Liar:
         run: str = answer["run"]
         return run
 
-    def take(self) -> Grant:
+    def take(self) -> LeaseMessage:
         """A lease of its own, of one task."""
         kind, answer = self.ask("dq", "exchange", None, 1, PATIENCE)
         assert kind == "#RETURN", answer
         assert answer[0] == "go", answer
-        return Grant(*answer[1])
+        return LeaseMessage(*answer[1])
 
     def ask(self, ident: object, method: object, *args: object) -> tuple[str, Any]:
         """What it is told; ("", None) where the connection is ended instead."""
@@ -81,7 +81,7 @@ class Scene:
 
     port: int
     count: int
-    job: Job
+    job: JobReader
     records: list[Recorded] = field(default_factory=list)
     errors: list[BaseException] = field(default_factory=list)
 
@@ -97,13 +97,13 @@ class Scene:
         except BaseException as error:
             self.errors.append(error)
 
-    def take(self) -> Grant:
+    def take(self) -> LeaseMessage:
         """A lease of the honest worker's."""
         _, grant, _ = self.honest.exchange(None, 1, PATIENCE)
         assert grant is not None
         return grant
 
-    def finish(self, grant: Grant | None) -> None:
+    def finish(self, grant: LeaseMessage | None) -> None:
         """Let the honest worker do all that is left, from a lease that it has."""
 
         def work() -> bool:
@@ -115,10 +115,10 @@ class Scene:
         wait_until(work)
         self.honest.close()
 
-    def _work(self, grant: Grant) -> Outcomes:
+    def _work(self, grant: LeaseMessage) -> ReportMessage:
         values = inputs.load(grant.blob)[grant.skip : grant.skip + grant.count]
         blob = inputs.dump([-value for value in values])  # type: ignore[operator]  # a number
-        return Outcomes(
+        return ReportMessage(
             self.honest.run, grant.lease, grant.start, (Done(grant.count, blob, 0.0),), 0, 0.0
         )
 

@@ -11,11 +11,11 @@ from fractions import Fraction
 from typing import Any
 
 from dq.data import inputs
-from dq.manager.client import Grant
+from dq.manager.client import LeaseMessage
 from dq.transport.transport import PROTOCOL
 from security import pickles
 
-Lie = Callable[[str, Grant, Grant], tuple[Any, ...]]
+Lie = Callable[[str, LeaseMessage, LeaseMessage], tuple[Any, ...]]
 
 BLOB = inputs.dump([666])
 ONE = [(1, BLOB, 0.0)]
@@ -35,7 +35,7 @@ def mine(
 ) -> Lie:
     """A report on the liar's own lease."""
 
-    def lie(run: str, own: Grant, theirs: Grant) -> tuple[Any, ...]:
+    def lie(run: str, own: LeaseMessage, theirs: LeaseMessage) -> tuple[Any, ...]:
         start = own.start if first is None else first
         return "exchange", (run, own.lease, start, outcomes, back, busy, refusal), 0, 0.0
 

@@ -58,7 +58,7 @@ def test_a_lot_of_hostile_input_does_nothing(target: str) -> None:
 
 WOULD_SEE = """if True:
     import random, sys
-    from dq import unpickling
+    from dq.security import safe_pickle
     from security import fuzz
     {change}
     try:
@@ -71,18 +71,19 @@ WOULD_SEE = """if True:
 @pytest.mark.parametrize(
     ("target", "change"),
     [
-        ("pickles", "unpickling.safe_loads = __import__('pickle').loads"),
-        ("pickles", "unpickling._ALLOWED.add(('uuid', 'getnode'))"),
-        ("pickles", "unpickling._is_state = lambda found, state: True"),
-        ("pickles", "unpickling._check_memo = lambda index, at: None"),
-        ("pickles", "unpickling._SIZES[0x93] = 1"),
+        ("pickles", "safe_pickle.safe_loads = __import__('pickle').loads"),
+        ("pickles", "safe_pickle._ALLOWED.add(('uuid', 'getnode'))"),
+        ("pickles", "safe_pickle._is_state = lambda found, state: True"),
+        ("pickles", "safe_pickle._check_memo = lambda index, at: None"),
+        ("pickles", "safe_pickle._SIZES[0x93] = 1"),
         ("before", "fuzz.Server._authenticates = lambda server, conn: True"),
         ("before", "fuzz.transport.deliver_challenge = lambda conn, key: conn.recv()"),
         ("before", "fuzz.Server._admit = lambda server, conn: conn.send_bytes(b'hello')"),
         ("after", "fuzz.Server._loads = lambda s, m: __import__('pickle').loads(m)"),
         (
             "after",
-            "__import__('dq.dispatch.dispatcher').queues.Queues._leave = lambda queues, peer: None",
+            "__import__('dq.dispatch.dispatcher').dispatch.dispatcher.Dispatcher._leave ="
+            " lambda self, connection: None",
         ),
     ],
 )

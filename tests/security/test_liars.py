@@ -345,7 +345,7 @@ def test_answers_that_nobody_reads_take_no_memory(tmp_path: Path) -> None:
 
 def test_the_reasons_of_refusals_do_not_add_up() -> None:
     with scene() as run:
-        jobs = run.job.line.job
+        jobs = run.job.served.job
         for n in range(3):
             with Liar(run.port) as liar:
                 info = {"role": "slot", "group": f"g{n}", "name": "x", "default": True}

@@ -31,7 +31,7 @@ from dq.core.records import Done
 from dq.data import inputs
 from dq.errors import ConnectError
 from dq.manager import queue_manager
-from dq.manager.client import Client, Connection, Outcomes
+from dq.manager.client import Client, ReportMessage, ServerConnection
 from dq.security.tls import can_psk, settings
 from dq.transport import transport
 from dq.transport.transport import Channel
@@ -91,7 +91,7 @@ def flooded(port: int, kind: str, says: bytes = b"") -> Iterator[list[Any]]:
 
 def put(port: int, tls: str) -> None:
     """What a client of dq's own does."""
-    connection = Connection(("127.0.0.1", port), KEY.encode(), tls=settings(tls))
+    connection = ServerConnection(("127.0.0.1", port), KEY.encode(), tls=settings(tls))
     connection.call("tasks", "put", 7)
     connection.close()
 
@@ -103,7 +103,7 @@ def work(port: int, tls: str) -> None:
     _, grant, _ = worker.exchange(None, 1, 5.0)
     assert grant is not None
     done = Done(1, inputs.dump([-7]), 0.0)
-    worker.exchange(Outcomes(worker.run, grant.lease, grant.start, (done,)), 0, 0.0)
+    worker.exchange(ReportMessage(worker.run, grant.lease, grant.start, (done,)), 0, 0.0)
     worker.close()
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 
 import dq as package
-from dq.manager.client import Connection
+from dq.manager.client import ServerConnection
 from dq.security import certs
 from dq.security.tls import PLAIN, Tls, can_psk, settings
 from dq.transport import transport
@@ -143,7 +143,7 @@ def test_a_masters_own_workers_use_it_too(project: Path, ours: Path, how: str) -
 @pytest.mark.parametrize("how", WAYS)
 def test_nothing_on_the_wire_can_be_read(ours: Path, how: str) -> None:
     with serving_here(**master_options(how, ours)) as address, recorded(address) as (via, heard):
-        connection = Connection(via, KEY.encode(), tls=worker_tls(how, ours))
+        connection = ServerConnection(via, KEY.encode(), tls=worker_tls(how, ours))
         connection.call("tasks", "put", "a secret of ours")
         connection.close()
         assert b"#CHALLENGE#" not in heard
@@ -152,7 +152,7 @@ def test_nothing_on_the_wire_can_be_read(ours: Path, how: str) -> None:
 
 def test_a_plain_wire_can_be_read() -> None:
     with serving_here(tls="off") as address, recorded(address) as (via, heard):
-        connection = Connection(via, KEY.encode())
+        connection = ServerConnection(via, KEY.encode())
         connection.call("tasks", "put", "a secret of ours")
         connection.close()
         assert b"secret" in heard
@@ -390,7 +390,7 @@ def test_plain_clients_share_the_port_with_encrypted_workers(
 @needs_psk
 def test_encryption_is_the_default_where_both_ends_can() -> None:
     with serving_here() as address, recorded(address) as (via, heard):
-        Connection(via, KEY.encode(), tls=settings()).close()
+        ServerConnection(via, KEY.encode(), tls=settings()).close()
         assert heard
         assert b"#CHALLENGE#" not in heard
 
@@ -439,7 +439,7 @@ def test_a_run_on_one_machine_does_without(project: Path) -> None:
 def test_on_a_plain_wire_a_relay_runs_its_code_in_the_master(tmp_path: Path) -> None:
     with serving_here(tls="off", pickle="any") as address, Relay(address, tmp_path / "x") as relay:
         with suppress(package.ConnectError):  # it may notice nothing
-            Connection(relay.address, KEY.encode()).close()
+            ServerConnection(relay.address, KEY.encode()).close()
         wait_until((tmp_path / "x").exists)
 
 
@@ -453,12 +453,12 @@ def test_with_tls_a_relay_only_ends_the_connection(
         with pytest.raises(package.DqError):
             keep_calling(relay.address, worker_tls(how, ours))
         assert relay.injected
-        Connection(address, KEY.encode(), tls=worker_tls(how, ours)).close()  # it serves on
+        ServerConnection(address, KEY.encode(), tls=worker_tls(how, ours)).close()  # it serves on
         assert not (tmp_path / "x").exists()
 
 
 def keep_calling(address: tuple[str, int], tls: Tls) -> None:
-    connection = Connection(address, KEY.encode(), tls=tls)
+    connection = ServerConnection(address, KEY.encode(), tls=tls)
     for _ in range(20):
         connection.call("tasks", "qsize")
 
@@ -548,7 +548,7 @@ def test_silent_strangers_keep_nobody_out(ours: Path, how: str) -> None:
         strangers = [socket.create_connection(address) for _ in range(150)]
         for stranger in strangers[::2]:
             stranger.sendall(b"\x16\x03\x01")
-        Connection(address, KEY.encode(), tls=worker_tls(how, ours)).close()
+        ServerConnection(address, KEY.encode(), tls=worker_tls(how, ours)).close()
         for stranger in strangers:
             stranger.close()
 
@@ -669,7 +669,7 @@ def test_keygen_can_do_without_openssl(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("shutil.which", lambda name: None)
     certs.make(os.fspath(tmp_path / "tls"), ("localhost", "10.0.0.2"))
     with serving_here(**master_files(tmp_path / "tls")) as address:
-        Connection(address, KEY.encode(), tls=worker_tls("certs", tmp_path / "tls")).close()
+        ServerConnection(address, KEY.encode(), tls=worker_tls("certs", tmp_path / "tls")).close()
 
 
 def test_a_unix_socket_needs_none() -> None:

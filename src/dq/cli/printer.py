@@ -16,7 +16,7 @@ from dq.data.output_file import Writer
 from dq.data.outputs import NUL_ENDED, TEXTS, jsonl, text
 from dq.dispatch.served_job import results_of
 from dq.errors import BadInput, DqError, InputChanged, Interrupted, OutputError, Stopped
-from dq.master.master import Job
+from dq.master.master import JobReader
 from dq.master.progress import Progress
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Printer:
 
     def __init__(
         self,
-        job: Job,
+        job: JobReader,
         source: Given,
         writer: Writer,
         failures: Writer | None,
@@ -66,7 +66,7 @@ class Printer:
         self._given = given
         self._form = given["format"]
         self._shares_terminal = writer.is_terminal
-        known = job.line.replay.left if job.line.replay is not None else 0
+        known = job.served.replay.left if job.served.replay is not None else 0
         # A result that ends in NUL leaves the cursor behind it, where no bar can be.
         has_no_line = self._shares_terminal and self._form == NUL_ENDED
         self.progress = Progress(self._total, quiet=given["quiet"] or has_no_line, known=known)
@@ -81,7 +81,7 @@ class Printer:
     def drain(self) -> None:
         """Let running tasks finish, and start no others."""
         self._job.halt("interrupted")  # first: whoever reads the line can rely on it
-        say_finishing(self._job.line.job.leases)
+        say_finishing(self._job.served.job.leases)
 
     def leave(self) -> None:
         """End the run now."""
@@ -132,11 +132,11 @@ class Printer:
             say(f"{self._skipped - SHOWN} more inputs were skipped")
         # What a worker says could not be read is believed once it has been looked at.
         self.progress.failed, self.progress.skipped = self.failed, self._skipped
-        self.progress.finish(self._job.line.job.counts.dropped)
+        self.progress.finish(self._job.served.job.counts.dropped)
 
     def _total(self) -> int | None:
-        job = self._job.line.job
-        return job.next + job.uncut if job.ended else self._source.count()
+        job = self._job.served.job
+        return job.next + job.unbatched if job.ended else self._source.count()
 
     def _explained(self, error: DqError, stages: Stages) -> DqError:
         """Why the run ends early, as people are to be told."""
@@ -193,7 +193,7 @@ class Printer:
     def _why_bad(self, record: Recorded) -> Failure | None:
         """Why an input cannot be read, where that is so: a worker may say it of any, and it ends
         the run."""
-        [value] = self._job.line.values(record.batch)
+        [value] = self._job.served.values(record.batch)
         return value.failure if isinstance(value, inputs.Bad) else None
 
     def _fill(self, record: Recorded) -> None:
@@ -213,7 +213,7 @@ class Printer:
 
     def _take_failure(self, record: Recorded, failed: Failed) -> None:
         self.failed += 1
-        [result] = results_of(self._job.line, record)
+        [result] = results_of(self._job.served, record)
         if self._form in TEXTS:
             self._fill(record)
         else:

@@ -334,15 +334,15 @@ def _claim(used: dict[str, str], path: str, given: dict[str, Any], name: str) ->
 
 def _serve_queues(master: Master) -> None:
     """Serve until stopped; the first signal lets running tasks finish."""
-    master.queues.presence.only_plain = True
+    master.dispatcher.presence.only_plain = True
     with Stages() as stages, master:
         say(f"serving on {master.serves_on}")
         while not stages.count:
             stages.wait(1.0)
             master.check_workers()
-        master.queues.drain()  # first: whoever reads the line can rely on it
-        say_finishing(master.queues.busy)
-        while master.queues.busy and stages.count < 2:
+        master.dispatcher.drain()  # first: whoever reads the line can rely on it
+        say_finishing(master.dispatcher.busy)
+        while master.dispatcher.busy and stages.count < 2:
             stages.wait(0.1)
         _close_in_order(master, stages)
         if stages.interrupted:

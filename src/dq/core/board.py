@@ -56,7 +56,7 @@ class Rules:
 
 
 @frozen
-class Holder:
+class LeaseHolder:
     """Who can have leases: one connection.
 
     Args:
@@ -82,7 +82,7 @@ class Lease:
     """
 
     id: int
-    holder: Holder
+    holder: LeaseHolder
     batch: Batch
     granted: float
     attempt: int
@@ -133,7 +133,7 @@ class Job:
     rules: Rules
     sizer: BatchSizer
     next: int = 0  # index of the next task to be cut
-    uncut: int = 0  # inputs that the source has ready
+    unbatched: int = 0  # inputs that the source has ready
     ended: bool = False  # whether the source has no more to come
     out: int = 0  # tasks cut and without outcome
     waiting: deque[Batch] = field(default_factory=deque)
@@ -155,17 +155,17 @@ class Job:
         """Whether nothing more can happen."""
         if self.stopped is not None:
             return self.leases == 0
-        return self.ended and self.uncut == 0 and self.out == 0
+        return self.ended and self.unbatched == 0 and self.out == 0
 
     @property
     def remaining(self) -> int | None:
         """Inputs not cut, where that is known."""
-        return self.uncut if self.ended else None
+        return self.unbatched if self.ended else None
 
     @property
     def has_more(self) -> bool:
         """Whether there is something to lease, now or once a delay is over."""
-        return bool(self.uncut or self.waiting or self.delayed)
+        return bool(self.unbatched or self.waiting or self.delayed)
 
     def attempt(self, index: int) -> int:
         """Which attempt at a task the next one is, from 1."""
@@ -240,7 +240,7 @@ class Board:
         self.jobs: dict[str, Job] = {}
         self.leases: dict[int, Lease] = {}
         self.lost: dict[int, Lease] = {}
-        self.holders: dict[int, Holder] = {}
+        self.holders: dict[int, LeaseHolder] = {}
         self.held: dict[int, set[int]] = {}
         self.slots = 0
         self.draining = False
@@ -254,7 +254,7 @@ class Board:
 
     def supply(self, id: str, count: int) -> None:
         """Note that a job's source has `count` more inputs ready."""
-        self.jobs[id].uncut += count
+        self.jobs[id].unbatched += count
 
     def end(self, id: str) -> None:
         """Note that a job's source has no more to come."""
@@ -285,13 +285,13 @@ class Board:
 
     # Holders
 
-    def join(self, holder: Holder) -> None:
+    def join(self, holder: LeaseHolder) -> None:
         """Add a holder."""
         self.holders[holder.id] = holder
         self.held[holder.id] = set()
         self.slots += holder.counts
 
-    def leave(self, holder: Holder) -> None:
+    def leave(self, holder: LeaseHolder) -> None:
         """Take a holder out; what it has is waiting again at once."""
         if self.holders.pop(holder.id, None) is None:
             return
@@ -310,7 +310,7 @@ class Board:
 
     def wanted(
         self,
-        holder: Holder,
+        holder: LeaseHolder,
         now: float,
         eligible: Callable[[Job], bool] | None = None,
         uncuttable: Callable[[Job], bool] | None = None,
@@ -329,7 +329,7 @@ class Board:
                 return batch
             if uncuttable is not None and uncuttable(job):
                 continue
-            if job.uncut and self.has_room(job):
+            if job.unbatched and self.has_room(job):
                 return job.id
         return None
 
@@ -337,7 +337,7 @@ class Board:
     def has_more(self) -> bool:
         """Whether there may be something to lease for somebody."""
         for job in self.jobs.values():  # noqa: SIM110  # twice as fast as any(), and often asked
-            if job.uncut or job.waiting or job.delayed:
+            if job.unbatched or job.waiting or job.delayed:
                 return True
         return False
 
@@ -350,22 +350,22 @@ class Board:
         """Set a batch of a job's next inputs apart, `most` at the most; returns the first one's
         index and how many."""
         job = self.jobs[id]
-        if job.uncut == 1:  # a single call, say, which should be quick
+        if job.unbatched == 1:  # a single call, say, which should be quick
             return self.take(id, 1)
         size = job.sizer.size(job.remaining, self.slots, self._room(job))
-        return self.take(id, min(size, most or job.uncut))
+        return self.take(id, min(size, most or job.unbatched))
 
     def take(self, id: str, count: int) -> tuple[int, int]:
         """Set `count` of a job's next inputs apart, or as many as there are."""
         job = self.jobs[id]
-        count = min(count, job.uncut)
+        count = min(count, job.unbatched)
         start = job.next
         job.next += count
-        job.uncut -= count
+        job.unbatched -= count
         job.out += count
         return start, count
 
-    def grant(self, holder: Holder, batch: Batch, now: float) -> Lease | None:
+    def grant(self, holder: LeaseHolder, batch: Batch, now: float) -> Lease | None:
         """Lease a batch to a holder; None if its job has ended meanwhile."""
         job = self.jobs.get(batch.job)
         if job is None or job.stopped is not None:
@@ -401,7 +401,7 @@ class Board:
 
     # Taking in
 
-    def report(self, holder: Holder, report: Report, now: float) -> list[Recorded]:
+    def report(self, holder: LeaseHolder, report: Report, now: float) -> list[Recorded]:
         """Take in outcomes.
 
         Raises:
@@ -443,7 +443,7 @@ class Board:
         lease.granted = now
         lease.busy += busy
 
-    def refuse(self, holder: Holder, lease_id: int, reason: str) -> bool:
+    def refuse(self, holder: LeaseHolder, lease_id: int, reason: str) -> bool:
         """Take a lease back, uncharged, whose task this holder's machine cannot load; whether
         that is news."""
         lease = self.leases.get(lease_id)

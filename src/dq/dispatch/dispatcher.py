@@ -20,11 +20,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dq._support.naming import setting
-from dq.core.board import Board, Holder, Job, Lease, Rules
+from dq.core.board import Board, Job, Lease, LeaseHolder, Rules
 from dq.core.records import Batch, Done, Failed, Failure, Loads, Recorded, as_error
 from dq.data import inputs
 from dq.dispatch.presence import Presence
-from dq.dispatch.served_job import PLAIN, Line
+from dq.dispatch.served_job import PLAIN, ServedJob
 from dq.errors import BadInput, DqError
 from dq.functions.tasks import JobSpec
 from dq.security.safe_pickle import safe_loads
@@ -42,11 +42,11 @@ PROMPT = 16 * 1024  # bytes that any socket whose peer waits takes without block
 
 
 @dataclass(slots=True, eq=False)
-class Peer:
+class Connection:
     """One connection, and what a plain client holds by it."""
 
     channel: Channel
-    holder: Holder
+    holder: LeaseHolder
     specs: dict[str, int] = field(default_factory=dict)  # of jobs, and how many definitions
     has_default: bool = False
     inputs_held: deque[Lease] = field(default_factory=deque)
@@ -56,7 +56,7 @@ class Peer:
     gets_tasks: bool = False  # of a plain client
 
 
-class Waiter:
+class PendingRequest:
     """A thread that waits for something to lease, in the name of its connection.
 
     Attributes:
@@ -65,12 +65,12 @@ class Waiter:
         answered: whether that thread has sent it, too.
     """
 
-    __slots__ = ("answer", "answered", "bell", "lease", "most", "peer")
+    __slots__ = ("answer", "answered", "bell", "connection", "lease", "most")
 
     def __init__(
-        self, peer: Peer, most: int | None, answer: Callable[[Lease], None] | None
+        self, connection: Connection, most: int | None, answer: Callable[[Lease], None] | None
     ) -> None:
-        self.peer = peer
+        self.connection = connection
         self.most = most
         self.answer = answer
         self.bell = threading.Lock()
@@ -105,7 +105,7 @@ class Answered(Exception):
     """Raised in a thread whose connection has had its answer from another one."""
 
 
-class Queues:
+class Dispatcher:
     """Everything that a master serves.
 
     Args:
@@ -147,7 +147,7 @@ class Queues:
         self.log = log
         self.board = Board(_lease_ids())
         self.lock = threading.RLock()  # guards everything below, and the board
-        self._waiting: dict[Waiter, None] = {}  # for something to lease; the newest last
+        self._waiting: dict[PendingRequest, None] = {}  # for something to lease; the newest last
         self.room = threading.Condition(self.lock)  # the plain task queue has shrunk
         self.arrived = threading.Condition(self.lock)  # a plain result has come
         self.changed = threading.Condition(self.lock)  # a holder came or went
@@ -162,13 +162,13 @@ class Queues:
         self.unfinished_tasks = Unfinished(self.lock)
         self.unfinished_results = Unfinished(self.lock)
         self.results: deque[object] = deque()
-        self._abandoned: deque[Line] = deque()
+        self._abandoned: deque[ServedJob] = deque()
         self._closing = threading.Lock()  # held while what was abandoned is closed
         self.presence = Presence(self)
         self.own = ""  # group whose refusals the master itself raises, so that none says them twice
         self._sinks: deque[tuple[Callable[[Recorded], None], Recorded]] = deque()
-        self.lines: dict[str, Line] = {}
-        self.picky = False  # whether somebody has refused a job
+        self.served_jobs: dict[str, ServedJob] = {}
+        self.has_refusals = False  # whether somebody has refused a job
         self._open_plain(default)
 
     # Jobs, for the master
@@ -181,86 +181,86 @@ class Queues:
         replay: Replay | None = None,
         *,
         reader_feeds: bool = False,
-    ) -> Line:
+    ) -> ServedJob:
         """Add a job; its inputs go out from now on, but for those that the journal has. With
         `reader_feeds` whoever reads its records also reads its inputs, and waits for both."""
         with self.lock:
             job = self.board.open_job(spec.id, rules)
             decoder = inputs.Decoder(spec.reading)
             news = threading.Condition(self.lock)
-            hungry = news if reader_feeds else threading.Condition(self.lock)
-            line = Line(spec, job, source, decoder, news, hungry)
-            line.reads_ahead = reader_feeds
+            refill = news if reader_feeds else threading.Condition(self.lock)
+            served = ServedJob(spec, job, source, decoder, news, refill)
+            served.reads_ahead = reader_feeds
             if replay is not None:
-                line.replay = replay
-                replay.journal.start(self._on_disk, line.plain_input)
-            self.lines[spec.id] = line
+                served.replay = replay
+                replay.journal.start(self._on_disk, served.plain_input)
+            self.served_jobs[spec.id] = served
             if source.length is not None:
                 self.board.supply(spec.id, source.length)
                 self.board.end(spec.id)
             self.announce()
-        return line
+        return served
 
-    def feed(self, line: Line) -> None:
+    def feed(self, served: ServedJob) -> None:
         """Read a job's inputs ahead until they end; runs in a thread of its own."""
-        line.reads_ahead = True
+        served.reads_ahead = True
         while True:
             with self.lock:
-                while not line.closed and self._is_fed(line):
-                    line.hungry.wait()
-                if line.closed:
+                while not served.closed and self._is_fed(served):
+                    served.refill.wait()
+                if served.closed:
                     return
-            if not self.read_ahead(line):
+            if not self.read_ahead(served):
                 return
 
-    def is_hungry(self, line: Line) -> bool:
+    def needs_refill(self, served: ServedJob) -> bool:
         """Whether more of a job's inputs should be read."""
         with self.lock:
-            return not (line.closed or line.job.ended or self._is_fed(line))
+            return not (served.closed or served.job.ended or self._is_fed(served))
 
-    def read_ahead(self, line: Line) -> bool:
+    def read_ahead(self, served: ServedJob) -> bool:
         """Read some more inputs, one by one as long as each may have to be waited for; False at
         their end."""
         with self.lock:
-            most = max(line.appetite(self.board.slots), 1)
-            count = line.step = 1 if line.is_slow else min(8 * line.step, most)
-            if line.replay is not None:  # fewer than a record needs are of no use
-                count = max(count, line.replay.missing(line.job.next))
+            most = max(served.read_ahead_limit(self.board.slots), 1)
+            count = served.step = 1 if served.is_slow else min(8 * served.step, most)
+            if served.replay is not None:  # fewer than a record needs are of no use
+                count = max(count, served.replay.missing(served.job.next))
         started = self.clock()
-        more = line.source.read(count)
+        more = served.source.read(count)
         took = self.clock() - started
-        line.is_slow = took > 0.005 or took > 50e-6 * count
+        served.is_slow = took > 0.005 or took > 50e-6 * count
         if not more:
-            self.end_inputs(line)
+            self.end_inputs(served)
             return False
         with self.lock:
-            self._supply(line)
+            self._supply(served)
         return True
 
-    def end_inputs(self, line: Line) -> None:
+    def end_inputs(self, served: ServedJob) -> None:
         """No inputs come after those that have been read."""
         with self.lock:
-            self._supply(line)
-            self.board.end(line.spec.id)
-            line.news.notify_all()
+            self._supply(served)
+            self.board.end(served.spec.id)
+            served.news.notify_all()
             self.announce()
 
-    def _is_fed(self, line: Line) -> bool:
-        return len(line.source.buffer) >= line.appetite(self.board.slots)
+    def _is_fed(self, served: ServedJob) -> bool:
+        return len(served.source.buffer) >= served.read_ahead_limit(self.board.slots)
 
-    def push(self, line: Line, item: object) -> None:
+    def push(self, served: ServedJob, item: object) -> None:
         """Add an input to a job whose inputs come one by one."""
         with self.lock:
-            line.source.buffer.append(item)
-            self.board.supply(line.spec.id, 1)
+            served.source.buffer.append(item)
+            self.board.supply(served.spec.id, 1)
         self.hand_out()
 
-    def revoke(self, line: Line, index: int) -> None:
+    def revoke(self, served: ServedJob, index: int) -> None:
         """Let no worker have an input that was pushed, if none has it yet: its result is None."""
         with self.lock:
-            place = index - line.job.next
-            if 0 <= place < len(line.source.buffer):
-                line.source.buffer[place] = inputs.REVOKED
+            place = index - served.job.next
+            if 0 <= place < len(served.source.buffer):
+                served.source.buffer[place] = inputs.REVOKED
 
     def run_sinks(self) -> None:
         """Hand records to those that take them one by one: a user's code, so not under the lock.
@@ -277,66 +277,66 @@ class Queues:
         abandoned."""
         self.close_abandoned()
         with self.lock:
-            for line in self.lines.values():
-                if not line.job.ended and line.source.length is None:
-                    self._supply(line)
+            for served in self.served_jobs.values():
+                if not served.job.ended and served.source.length is None:
+                    self._supply(served)
             self.deliver(self.board.expire(self.clock()))
             if self.board.due() is not None:
                 self.announce()
         self.run_sinks()
 
-    def read(self, line: Line, timeout: float | None = None) -> list[Recorded] | None:
+    def read(self, served: ServedJob, timeout: float | None = None) -> list[Recorded] | None:
         """Records of a job as they come; None when there are no more to come, [] on time-out."""
         with self.lock:
-            self._replay(line)
-            if not line.records and not line.finished:
-                line.news.wait(timeout)
-                self._replay(line)  # the inputs' end may have come, and before the journal's
-            if line.records:
-                records = list(line.records)
-                line.records.clear()
+            self._replay(served)
+            if not served.records and not served.finished:
+                served.news.wait(timeout)
+                self._replay(served)  # the inputs' end may have come, and before the journal's
+            if served.records:
+                records = list(served.records)
+                served.records.clear()
                 return records
-            return None if line.finished else []
+            return None if served.finished else []
 
-    def unread(self, line: Line) -> list[Recorded]:
+    def unread(self, served: ServedJob) -> list[Recorded]:
         """The records of a job that nobody has read, for who reads no more."""
         with self.lock:
-            records = list(line.records)
-            line.records.clear()
+            records = list(served.records)
+            served.records.clear()
             return records
 
-    def _replay(self, line: Line) -> None:
+    def _replay(self, served: ServedJob) -> None:
         """Take the next of what the journal has, as long as it is its turn."""
-        replay, job = line.replay, line.job
+        replay, job = served.replay, served.job
         if replay is None:
             return
         if replay.journal.error is not None:
             raise replay.journal.error
-        while self._is_replaying(line) and (missing := replay.missing(job.next)):
+        while self._is_replaying(served) and (missing := replay.missing(job.next)):
             _, count = self.board.take(job.id, missing)
             try:
-                record = replay.take(job.id, line.source.take(count))
+                record = replay.take(job.id, served.source.take(count))
             except DqError:
                 self.board.stop(job.id, "its journal is of other inputs")  # no worker gets more
                 raise
-            if line.runs_low(self.board.slots):
-                line.hungry.notify()
+            if served.runs_low(self.board.slots):
+                served.refill.notify()
             if record is not None:
                 self.board.record(record.batch, record.outcome, record.worker)
-                line.records.append(record)  # as it was then, its attempts included
-        line.hungry.notify()
+                served.records.append(record)  # as it was then, its attempts included
+        served.refill.notify()
         self.announce()
-        if job.stopped is None and job.ended and not job.uncut and job.next < replay.left:
+        if job.stopped is None and job.ended and not job.unbatched and job.next < replay.left:
             raise BadInput(
                 f"there are {job.next} inputs, and the journal {replay.journal.path} has"
                 f" {replay.left}; give another {setting('journal')}"
             )
 
-    def _is_replaying(self, line: Line) -> bool:
+    def _is_replaying(self, served: ServedJob) -> bool:
         """Whether a reader should have more of the journal at once: in an ordered run, records
         that wait for an earlier one fill the window here too."""
-        job = line.job
-        if not job.uncut or job.stopped is not None or len(line.records) >= AT_ONCE:
+        job = served.job
+        if not job.unbatched or job.stopped is not None or len(served.records) >= AT_ONCE:
             return False
         return self.board.has_room(job)
 
@@ -346,40 +346,40 @@ class Queues:
             if not entries:
                 self.wake_readers()
             for entry in entries:
-                line = entry.owner
-                assert isinstance(line, Line)
-                line.unwritten -= 1
-                line.records.append(entry.record)
-                line.news.notify()
+                served = entry.owner
+                assert isinstance(served, ServedJob)
+                served.unwritten -= 1
+                served.records.append(entry.record)
+                served.news.notify()
             self.announce()
 
-    def consumed(self, line: Line, records: list[Recorded]) -> None:
+    def consumed(self, served: ServedJob, records: list[Recorded]) -> None:
         """Note that records have been passed on, so that as much more may come."""
         with self.lock:
             nbytes = sum(record.nbytes for record in records)
-            self.board.consumed(line.spec.id, len(records), nbytes)
+            self.board.consumed(served.spec.id, len(records), nbytes)
             self.announce()
 
-    def close(self, line: Line) -> None:
+    def close(self, served: ServedJob) -> None:
         """Take a job off the board; what workers still do for it is dropped."""
         with self.lock:
-            line.closed = True
-            line.hungry.notify_all()
-            self.lines.pop(line.spec.id, None)
-            self.board.close_job(line.spec.id)
-        if line.replay is not None:
-            line.replay.journal.close()  # not under the lock, which its writer needs
+            served.closed = True
+            served.refill.notify_all()
+            self.served_jobs.pop(served.spec.id, None)
+            self.board.close_job(served.spec.id)
+        if served.replay is not None:
+            served.replay.journal.close()  # not under the lock, which its writer needs
 
     def close_journals(self) -> None:
         """Write what is left to be written, of all jobs."""
-        for line in list(self.lines.values()):
-            if line.replay is not None:
-                line.replay.journal.close()
+        for served in list(self.served_jobs.values()):
+            if served.replay is not None:
+                served.replay.journal.close()
 
-    def abandon(self, line: Line) -> None:
+    def abandon(self, served: ServedJob) -> None:
         """Have a job closed soon. Takes no lock: an iterator that nobody keeps is collected in
         any thread, in the midst of anything, a transition of the board included."""
-        self._abandoned.append(line)
+        self._abandoned.append(served)
 
     def close_abandoned(self) -> None:
         """Close what was abandoned; once this returns, its journal can be opened again."""
@@ -387,22 +387,22 @@ class Queues:
             while self._abandoned:
                 self.close(self._abandoned.popleft())
 
-    def halt(self, line: Line, reason: str) -> None:
+    def halt(self, served: ServedJob, reason: str) -> None:
         """Give out no more of a job; what is running may finish."""
         with self.lock:
-            if line.spec.id in self.board.jobs:
-                self.board.stop(line.spec.id, reason)
-            line.closed = True
-            line.hungry.notify_all()
-            line.news.notify_all()
+            if served.spec.id in self.board.jobs:
+                self.board.stop(served.spec.id, reason)
+            served.closed = True
+            served.refill.notify_all()
+            served.news.notify_all()
 
     def drain(self) -> None:
         """Give out nothing more at all; what is running may finish."""
         with self.lock:
             self.board.draining = True
-            for line in self.lines.values():
-                self.board.stop(line.spec.id, "drained")
-                line.news.notify_all()
+            for served in self.served_jobs.values():
+                self.board.stop(served.spec.id, "drained")
+                served.news.notify_all()
             self._wake_all()
 
     def stop(self) -> None:
@@ -410,9 +410,9 @@ class Queues:
         with self.lock:
             self.board.draining = True
             self.stopping = True
-            for line in self.lines.values():
-                line.closed = True
-                line.hungry.notify_all()
+            for served in self.served_jobs.values():
+                served.closed = True
+                served.refill.notify_all()
             self._wake_all()
             joins = self.unfinished_tasks.none_left, self.unfinished_results.none_left
             for condition in (self.room, self.arrived, self.changed, *joins):
@@ -421,8 +421,8 @@ class Queues:
     def wake_readers(self) -> None:
         """Let who waits for records look at what else there is."""
         with self.lock:
-            for line in self.lines.values():
-                line.news.notify_all()
+            for served in self.served_jobs.values():
+                served.news.notify_all()
 
     @property
     def busy(self) -> int:
@@ -444,37 +444,39 @@ class Queues:
     # Connections, for the server
 
     @contextmanager
-    def connection(self, channel: Channel) -> Iterator[None]:
+    def serving(self, channel: Channel) -> Iterator[None]:
         """Everything that is asked within comes from this connection; at its end what it held
         goes back."""
-        peer = Peer(channel, Holder(next(self._holder_ids), counts=False))
-        self._here.peer = peer
-        channel.on_received = lambda: self._settle(peer)
-        channel.on_sent = peer.result_held.clear
+        connection = Connection(channel, LeaseHolder(next(self._holder_ids), counts=False))
+        self._here.connection = connection
+        channel.on_received = lambda: self._settle(connection)
+        channel.on_sent = connection.result_held.clear
         try:
             yield
         finally:
-            self._leave(peer)
+            self._leave(connection)
 
-    def _leave(self, peer: Peer) -> None:
+    def _leave(self, connection: Connection) -> None:
         with self.lock:
-            self.presence.leave(peer)
-            self.results.extendleft(reversed(peer.result_held))
-            if peer.result_held:
+            self.presence.leave(connection)
+            self.results.extendleft(reversed(connection.result_held))
+            if connection.result_held:
                 self.arrived.notify()
             # Ours: whoever had them is a worker that died. Each goes in front, so the oldest last.
-            for lease in reversed(peer.inputs_held):
+            for lease in reversed(connection.inputs_held):
                 self.deliver(
                     self.board.died(lease.id, lease.next, "its connection ended", self.clock())
                 )
-            self._hear_of(peer.holder)
-            self.board.leave(peer.holder)
-            if self.picky and peer.holder.group != self.own:  # of which the master has yet to hear
-                self.board.forgive(peer.holder.group)
+            self._hear_of(connection.holder)
+            self.board.leave(connection.holder)
+            if (
+                self.has_refusals and connection.holder.group != self.own
+            ):  # of which the master has yet to hear
+                self.board.forgive(connection.holder.group)
             self.changed.notify_all()
             self.announce()
 
-    def _hear_of(self, holder: Holder) -> None:
+    def _hear_of(self, holder: LeaseHolder) -> None:
         """Wait for a supervisor's word on which task a process died in. It comes within
         milliseconds, in which a poison task could kill whoever else waits for work, uncounted."""
         held = self.board.held.get(holder.id, set())  # a charge takes the lease out
@@ -489,25 +491,25 @@ class Queues:
     def _is_watched(self, group: str) -> bool:
         return any(h.group == group and not h.counts for h in self.board.holders.values())
 
-    def _settle(self, peer: Peer) -> None:
+    def _settle(self, connection: Connection) -> None:
         """A plain client that asks for anything else has what it got before."""
-        if peer.items_held:
+        if connection.items_held:
             with self.lock:
-                for lease in peer.items_held:
+                for lease in connection.items_held:
                     self.board.settle(lease.id)
-                peer.items_held.clear()
+                connection.items_held.clear()
 
     # For the faces
 
     @property
-    def peer(self) -> Peer:
+    def connection(self) -> Connection:
         """Whose request this thread serves."""
-        peer: Peer = self._here.peer
-        return peer
+        connection: Connection = self._here.connection
+        return connection
 
     def lease(
         self,
-        peer: Peer,
+        connection: Connection,
         timeout: float | None,
         most: int | None = None,
         answer: Callable[[Lease], None] | None = None,
@@ -524,7 +526,7 @@ class Queues:
             Answered: that has been done.
             EOFError: the caller has gone.
         """
-        self.join(peer)
+        self.join(connection)
         deadline = None if timeout is None else self.clock() + timeout
         # Before the first try too: with `redeliver` off nothing would come back. What a dq worker
         # gets does; and to look is a system call, at which a thread can lose the GIL.
@@ -532,17 +534,17 @@ class Queues:
         while True:
             with self._turn:
                 with self.lock:
-                    if looks and peer.channel.gone():
+                    if looks and connection.channel.gone():
                         self._wake_one()  # the call that woke this thread is for another one
                         raise EOFError
-                    cut, news = self._try(peer, most), self._news
-                lease = self._complete(peer, cut) if cut is not None else None
+                    cut, news = self._try(connection, most), self._news
+                lease = self._complete(connection, cut) if cut is not None else None
             if lease is not None:
                 return lease
             if cut is not None:
                 self.run_sinks()  # nothing of it could be sent
                 continue
-            waiter = Waiter(peer, most, answer)
+            waiter = PendingRequest(connection, most, answer)
             if not self._await_work(waiter, news, deadline):
                 return None
             if waiter.answered:
@@ -552,7 +554,7 @@ class Queues:
             self.run_sinks()  # what came for this one may have been nothing to be sent
             looks = True
 
-    def _await_work(self, waiter: Waiter, news: int, deadline: float | None) -> bool:
+    def _await_work(self, waiter: PendingRequest, news: int, deadline: float | None) -> bool:
         """Wait until there may be something new to lease; False when it is time to give up."""
         with self.lock:
             left = self._patience(deadline)
@@ -588,13 +590,13 @@ class Queues:
                 self.announce()
                 return
             del self._waiting[waiter]
-            cut = self._try(waiter.peer, waiter.most)
+            cut = self._try(waiter.connection, waiter.most)
             if cut is None:
                 self._waiting[waiter] = None
                 self.announce()
                 return
         try:
-            waiter.lease = lease = self._complete(waiter.peer, cut)
+            waiter.lease = lease = self._complete(waiter.connection, cut)
             if lease is not None and len(lease.batch.blob) <= PROMPT:
                 waiter.answered = True
                 with suppress(OSError):  # its own thread will see that it has gone
@@ -607,10 +609,15 @@ class Queues:
         due = self.board.due()
         return left if due is None else min(left, max(due - self.clock(), 0.001))
 
-    def _try(self, peer: Peer, most: int | None) -> tuple[Batch, list[object] | None] | None:
+    def _try(
+        self, connection: Connection, most: int | None
+    ) -> tuple[Batch, list[object] | None] | None:
         """A batch that waits, or a fresh one with its items; None where there is neither."""
         wanted = self.board.wanted(
-            peer.holder, self.clock(), lambda job: self._may(peer, job), self._is_journals_turn
+            connection.holder,
+            self.clock(),
+            lambda job: self._may(connection, job),
+            self._is_journals_turn,
         )
         if wanted is None:
             return None
@@ -618,13 +625,13 @@ class Queues:
             batch = self._at_most(wanted, most)
             self.announce()  # there may be more, for the next who waits
             return batch, None
-        line = self.lines[wanted]
-        if line.replay is not None:
-            most = _least(most, line.replay.room(line.job.next))
+        served = self.served_jobs[wanted]
+        if served.replay is not None:
+            most = _least(most, served.replay.room(served.job.next))
         start, count = self.board.cut(wanted, most)
-        items = line.source.take(count)
-        if line.runs_low(self.board.slots):
-            line.hungry.notify()
+        items = served.source.take(count)
+        if served.runs_low(self.board.slots):
+            served.refill.notify()
         if wanted == PLAIN:
             self.room.notify(count)
         self.announce()
@@ -636,47 +643,51 @@ class Queues:
         self.board.put_back(batch.part(batch.start + most, batch.stop))
         return batch.part(batch.start, batch.start + most)
 
-    def _may(self, peer: Peer, job: Job) -> bool:
+    def _may(self, connection: Connection, job: Job) -> bool:
         """Whether a peer can do a job: everybody, but for what has no function; nobody, while no
         outcome could be recorded."""
-        replay = self.lines[job.id].replay
+        replay = self.served_jobs[job.id].replay
         if replay is not None and replay.stuck:
             return False
-        if not peer.holder.group or self.lines[job.id].spec.ref is not None:
+        if not connection.holder.group or self.served_jobs[job.id].spec.ref is not None:
             return True
-        return peer.has_default
+        return connection.has_default
 
     def _is_journals_turn(self, job: Job) -> bool:
         """Whether a job's next inputs have outcomes on record."""
-        replay = self.lines[job.id].replay
+        replay = self.served_jobs[job.id].replay
         return replay is not None and replay.missing(job.next) > 0
 
-    def _complete(self, peer: Peer, cut: tuple[Batch, list[object] | None]) -> Lease | None:
+    def _complete(
+        self, connection: Connection, cut: tuple[Batch, list[object] | None]
+    ) -> Lease | None:
         """Encode a fresh batch, outside the lock: pickling may run a user's code."""
         batch, items = cut
         if items is None:
             with self.lock:
-                return self.board.grant(peer.holder, batch, self.clock())
+                return self.board.grant(connection.holder, batch, self.clock())
         start = batch.start
         parts: list[tuple[Batch, Failure | None]] = []
-        line = self.lines.get(batch.job)
-        define = None if line is None else line.define
+        served = self.served_jobs.get(batch.job)
+        define = None if served is None else served.define
         for count, blob in inputs.encode(items, self.max_message, define=define):
             failure = blob if isinstance(blob, Failure) else None
             data = inputs.dump([None]) if isinstance(blob, Failure) else blob
             parts.append((Batch(batch.job, start, count, data), failure))
             start += count
         with self.lock:
-            return self._grant_first(peer, parts)
+            return self._grant_first(connection, parts)
 
-    def _grant_first(self, peer: Peer, parts: list[tuple[Batch, Failure | None]]) -> Lease | None:
+    def _grant_first(
+        self, connection: Connection, parts: list[tuple[Batch, Failure | None]]
+    ) -> Lease | None:
         job = self.board.jobs.get(parts[0][0].job)
         if job is None:
             return None
         (batch, failure), *others = parts
         if failure is None and not others:  # nearly always: nothing has to wait
             job.sizer.sent(batch.count, len(batch.blob))
-            return self.board.grant(peer.holder, batch, self.clock())
+            return self.board.grant(connection.holder, batch, self.clock())
         for batch, failure in reversed(parts):
             if failure is not None:
                 # What was cancelled has not failed: it does not count towards `max_failures`.
@@ -688,13 +699,13 @@ class Queues:
                 self.board.put_back(batch)
         next = job.pop(self.clock())
         self.announce()
-        return None if next is None else self.board.grant(peer.holder, next, self.clock())
+        return None if next is None else self.board.grant(connection.holder, next, self.clock())
 
-    def join(self, peer: Peer) -> None:
-        if not peer.joined:
+    def join(self, connection: Connection) -> None:
+        if not connection.joined:
             with self.lock:
-                self.board.join(peer.holder)
-                peer.joined = True
+                self.board.join(connection.holder)
+                connection.joined = True
                 self.changed.notify_all()
 
     def announce(self) -> None:
@@ -704,17 +715,17 @@ class Queues:
         if not self.board.has_more:
             return
         self._news += 1
-        if self.picky or self._is_for_some():
+        if self.has_refusals or self._is_for_some():
             self._wake_all()
         else:
             self._wake_one()
 
     def _is_for_some(self) -> bool:
         """Whether there are items of plain clients that only workers with a --task can do."""
-        line = self.lines.get(PLAIN)
-        if line is None or line.spec.ref is not None:
+        served = self.served_jobs.get(PLAIN)
+        if served is None or served.spec.ref is not None:
             return False
-        return line.job.has_more
+        return served.job.has_more
 
     # Outcomes
 
@@ -722,24 +733,24 @@ class Queues:
         """Pass on what has come to be on record. What never `ran` is not for the journal: it will
         fail again, and has nothing to be known by."""
         for record in recorded:
-            line = self.lines.get(record.batch.job)
-            if line is None:
+            served = self.served_jobs.get(record.batch.job)
+            if served is None:
                 continue
             if record.batch.job == PLAIN:
-                self._put_results(line, record)
-            elif line.replay is not None and ran:
-                line.unwritten += 1
-                line.replay.add(line, record)
-            elif line.sink is not None:
-                self._sinks.append((line.sink, record))
+                self._put_results(served, record)
+            elif served.replay is not None and ran:
+                served.unwritten += 1
+                served.replay.add(served, record)
+            elif served.sink is not None:
+                self._sinks.append((served.sink, record))
             else:
-                line.records.append(record)
+                served.records.append(record)
         for id in {record.batch.job for record in recorded}:
-            if id in self.lines:
-                self.lines[id].news.notify()
+            if id in self.served_jobs:
+                self.served_jobs[id].news.notify()
         self.announce()
 
-    def _put_results(self, line: Line, record: Recorded) -> None:
+    def _put_results(self, served: ServedJob, record: Recorded) -> None:
         """Outcomes of what plain clients put, as bare values: a failure is a RuntimeError, which
         any Python can unpickle."""
         outcome = record.outcome
@@ -770,13 +781,15 @@ class Queues:
         spec = default or JobSpec(PLAIN, None)
         self.open(spec, Rules(window=2**62), inputs.Source(iter(())))
 
-    def _supply(self, line: Line) -> None:
-        new = len(line.source.buffer) - line.job.uncut
-        if new > 0 and not line.closed:
-            self.board.supply(line.spec.id, new)
+    def _supply(self, served: ServedJob) -> None:
+        new = len(served.source.buffer) - served.job.unbatched
+        if new > 0 and not served.closed:
+            self.board.supply(served.spec.id, new)
             self.announce()
-            if line.replay is not None and line.job.uncut >= line.replay.missing(line.job.next):
-                line.news.notify()  # who reads takes them past the journal
+            if served.replay is not None and served.job.unbatched >= served.replay.missing(
+                served.job.next
+            ):
+                served.news.notify()  # who reads takes them past the journal
 
 
 def _lease_ids() -> Iterator[int]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dq._support.frozen import TYPE_CHECKING
 from dq._support.naming import setting
-from dq.core.board import Holder, Lease
+from dq.core.board import Lease, LeaseHolder
 from dq.core.records import printable
 from dq.dispatch.roster import LOOK, Note, Roster, Worker, ranges, tasks_of
 from dq.dispatch.served_job import PLAIN
@@ -15,7 +15,7 @@ from dq.dispatch.served_job import PLAIN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from dq.dispatch.dispatcher import Peer, Queues
+    from dq.dispatch.dispatcher import Connection, Dispatcher
 
 TOGETHER = 2.0  # seconds within which the connections of a worker that is killed end
 
@@ -25,7 +25,7 @@ def _nothing() -> None:
 
 
 class Presence:
-    """Who works for a master. All of it is called under the lock of its `Queues`, but for
+    """Who works for a master. All of it is called under the lock of its `Dispatcher`, but for
     `enlist_plain`.
 
     Attributes:
@@ -33,54 +33,56 @@ class Presence:
         only_plain: whether there will be no other tasks than those that plain clients put.
     """
 
-    def __init__(self, queues: Queues) -> None:
-        self._q = queues
-        self._roster = Roster(queues.clock())
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._q = dispatcher
+        self._roster = Roster(dispatcher.clock())
         self.local = ""
         self.only_plain = False
         self.on_news: Callable[[], None] = _nothing  # called without the lock
         self._lack: list[str] = []  # of a function for what plain clients put, not yet told
         self._said_lack = False
         self._look_at = 0.0
-        self._groups: dict[str, dict[int, Holder]] = {}
+        self._groups: dict[str, dict[int, LeaseHolder]] = {}
         self._lost: dict[str, tuple[float, int]] = {}  # by group: when, and how many tasks
 
-    def meet(self, holder: Holder) -> None:
+    def meet(self, holder: LeaseHolder) -> None:
         """A connection of one of dq's own workers has said whose it is."""
         self._groups.setdefault(holder.group, {})[holder.id] = holder
 
-    def enlist(self, peer: Peer, slots: int) -> None:
+    def enlist(self, connection: Connection, slots: int) -> None:
         """A supervisor has come."""
-        holder = peer.holder
+        holder = connection.holder
         local = bool(holder.group) and holder.group == self.local
-        security = peer.channel.security()
-        name, has_task = printable(holder.name), peer.has_default
+        security = connection.channel.security()
+        name, has_task = printable(holder.name), connection.has_default
         worker = Worker(name, slots, security, holder.group, local, has_task)
         self._roster.join(holder.id, worker, self._q.clock())
-        if self.lacks_task(peer) and not local:
+        if self.lacks_task(connection) and not local:
             self._say_lack(
                 f"{worker} has nothing to call: it has no {setting('task')}, this master no TASK"
             )
 
-    def enlist_plain(self, peer: Peer) -> None:
+    def enlist_plain(self, connection: Connection) -> None:
         """A plain client wants its first task."""
-        peer.gets_tasks = True
-        worker = Worker(peer.channel.peer(), 1, peer.channel.security())
+        connection.gets_tasks = True
+        worker = Worker(connection.channel.peer(), 1, connection.channel.security())
         with self._q.lock:
-            self._roster.join(peer.holder.id, worker, self._q.clock())
+            self._roster.join(connection.holder.id, worker, self._q.clock())
         self.on_news()
 
-    def hear(self, peer: Peer, stopped: list[str]) -> None:
+    def hear(self, connection: Connection, stopped: list[str]) -> None:
         """A supervisor has sent word, and which of its processes are stopped."""
-        self._roster.hear(peer.holder.id, [printable(name) for name in stopped], self._q.clock())
+        self._roster.hear(
+            connection.holder.id, [printable(name) for name in stopped], self._q.clock()
+        )
 
-    def leave(self, peer: Peer) -> None:
+    def leave(self, connection: Connection) -> None:
         """A connection has ended, whoever's; before its leases are taken back."""
         if self._q.stopping:
             return  # which is why it has
-        holder, now = peer.holder, self._q.clock()
+        holder, now = connection.holder, self._q.clock()
         if holder.id in self._roster.workers:
-            leases = self._leases(holder.group) if holder.group else peer.inputs_held
+            leases = self._leases(holder.group) if holder.group else connection.inputs_held
             unfinished = _count(leases) + self._lost_lately(holder.group, now)
             self._roster.leave(holder.id, unfinished, now)
         elif holder.counts:
@@ -98,17 +100,17 @@ class Presence:
         at, count = self._lost.get(group, (0.0, 0))
         return count if now - at < TOGETHER else 0
 
-    def lacks_task(self, peer: Peer) -> bool:
+    def lacks_task(self, connection: Connection) -> bool:
         """Whether there are tasks, or will be no others than those, for which neither the master
         nor this worker has a function."""
-        return not peer.has_default and self.needs_task()
+        return not connection.has_default and self.needs_task()
 
     def needs_task(self) -> bool:
         """Whether workers have to know what to do with the tasks that there are."""
-        line = self._q.lines.get(PLAIN)
-        if line is None or line.spec.ref is not None:
+        served = self._q.served_jobs.get(PLAIN)
+        if served is None or served.spec.ref is not None:
             return False
-        return self.only_plain or line.job.has_more
+        return self.only_plain or served.job.has_more
 
     def notes(self) -> list[Note]:
         """What people should be told now."""
@@ -117,7 +119,7 @@ class Presence:
             self._look_at = now + LOOK
             self._look_for_lack()
         notes = self._roster.notes(now, self.holdings)
-        notes += [Note(line, warning=True) for line in self._lack]
+        notes += [Note(served, warning=True) for served in self._lack]
         self._lack.clear()
         return notes
 
@@ -127,8 +129,8 @@ class Presence:
 
     def _look_for_lack(self) -> None:
         """Say it of a plain client's tasks that nobody here can do."""
-        line, workers = self._q.lines.get(PLAIN), self._roster.workers.values()
-        if line is None or line.spec.ref is not None or not line.job.has_more:
+        served, workers = self._q.served_jobs.get(PLAIN), self._roster.workers.values()
+        if served is None or served.spec.ref is not None or not served.job.has_more:
             return
         if workers and not any(worker.has_task for worker in workers):
             self._say_lack("nothing says what to call with the tasks that clients have put")
@@ -145,7 +147,7 @@ class Presence:
         if not leases:
             return ""
         numbers = [index for lease in leases for index in range(lease.next, lease.stop)]
-        specs = [self._q.lines[id].spec for id in {lease.batch.job for lease in leases}]
+        specs = [self._q.served_jobs[id].spec for id in {lease.batch.job for lease in leases}]
         held = tasks_of(len(numbers))
         if len(specs) == 1 and specs[0].id != PLAIN and specs[0].unpack != "call":
             held = f"task{'' if len(numbers) == 1 else 's'} {ranges(numbers)}"
@@ -163,7 +165,7 @@ class Presence:
             for lease in self._leases_of(holder)
         ]
 
-    def _leases_of(self, holder: Holder) -> list[Lease]:
+    def _leases_of(self, holder: LeaseHolder) -> list[Lease]:
         board = self._q.board
         return [board.leases[id] for id in board.held.get(holder.id, ())]
 

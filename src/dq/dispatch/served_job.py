@@ -27,7 +27,7 @@ PLAIN = "plain"  # id of the job that plain clients put into
 
 
 @dataclass(slots=True)
-class Line:
+class ServedJob:
     """A job with its inputs and, until somebody reads them, its records."""
 
     spec: JobSpec
@@ -35,7 +35,7 @@ class Line:
     source: inputs.Source
     decoder: inputs.Decoder
     news: threading.Condition
-    hungry: threading.Condition
+    refill: threading.Condition
     records: deque[Recorded] = field(default_factory=deque)
     closed: bool = False
     reads_ahead: bool = False  # whether somebody does, for a source to be waited for
@@ -56,7 +56,7 @@ class Line:
             return self.job.finished and self.replay.stuck  # the rest is not waited for
         return self.job.finished and not self.unwritten
 
-    def appetite(self, slots: int) -> int:
+    def read_ahead_limit(self, slots: int) -> int:
         """How many inputs to have read ahead: enough for the next two batches of each slot, and
         no more than a megabyte or so."""
         sizer = self.job.sizer
@@ -69,7 +69,7 @@ class Line:
 
     def runs_low(self, slots: int) -> bool:
         """Whether more inputs should be read ahead, where somebody does that."""
-        return self.reads_ahead and len(self.source.buffer) < self.appetite(slots) // 2
+        return self.reads_ahead and len(self.source.buffer) < self.read_ahead_limit(slots) // 2
 
     def define(self, found: dict[str, type]) -> None:
         """Have workers know these classes before they get an input that needs them.
@@ -105,9 +105,11 @@ class Line:
         return value
 
 
-def encode_value(line: Line, lease: Lease, value: object, seconds: float, most: int) -> Outcome:
+def encode_value(
+    served: ServedJob, lease: Lease, value: object, seconds: float, most: int
+) -> Outcome:
     """One value as a worker would have sent it; of `most` characters, where it becomes text."""
-    form = line.spec.output
+    form = served.spec.output
     try:
         if form == "values":
             return Done(1, inputs.dump([value]), seconds)
@@ -115,7 +117,7 @@ def encode_value(line: Line, lease: Lease, value: object, seconds: float, most: 
             return Done(1, pickle.dumps((inputs.dump([value]), [seconds])), seconds)
         if _length(value) > most:
             raise ValueError(f"this result is longer than {most} characters")
-        item = line.values(lease.batch)
+        item = served.values(lease.batch)
         pair = [(value, seconds)]
         name = lease.holder.name
         return Done(1, outputs.encode(form, lease.next, item, pair, lease.attempt, name), seconds)
@@ -159,14 +161,14 @@ def _own_length(value: object) -> int:
     return len(pickle.dumps(value))
 
 
-def results_of(line: Line, record: Recorded) -> Iterator[Result[object]]:
+def results_of(served: ServedJob, record: Recorded) -> Iterator[Result[object]]:
     """The results of a record, for a job whose output is "results" or one task that failed."""
     batch, outcome = record.batch, record.outcome
     if isinstance(outcome, Failed):
-        item = line.input_of(batch, outcome.failure)
+        item = served.input_of(batch, outcome.failure)
         args = outcome.failure, record.attempts, outcome.seconds, record.worker
         return iter([outputs.failed(batch.start, item, *args)])
-    items = line.values(batch)
+    items = served.values(batch)
     blob, seconds = pickle.loads(outcome.blob)
     values, bad = inputs.load_checked(blob)
     errors: Iterable[Failure | None] = repeat(None, batch.count)

@@ -309,12 +309,19 @@ def _culprit(item: object, seen: set[int]) -> str | None:
         if error is None:
             continue
         kind = type(value)
-        home = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
         return _culprit(value, seen) or (
-            f"{what} of {label} is a {home}{kind.__qualname__}, which cannot be"
+            f"{what} of {label} is a {_public_name(kind)}, which cannot be"
             f" pickled ({_words(error)}); make it in the task or in an initializer"
         )
     return None
+
+
+def _public_name(kind: type) -> str:
+    """What people call a class: those of dq are its own, wherever in it they are defined."""
+    if kind.__module__ == "builtins":
+        return kind.__qualname__
+    home = "dq" if kind.__module__.startswith("dq.") else kind.__module__
+    return f"{home}.{kind.__qualname__}"
 
 
 def _function_of(item: object) -> FunctionType | None:

@@ -24,7 +24,7 @@ _Exchanged = tuple[str, _Granted | None, _News | None]
 
 
 @frozen
-class Grant:
+class LeaseMessage:
     """A lease as a worker sees it: `count` tasks from index `start` on, which are the items of
     `blob` after the first `skip`."""
 
@@ -38,7 +38,7 @@ class Grant:
 
 
 @frozen
-class Outcomes:
+class ReportMessage:
     """What a worker has to say of a lease. `refusal` says why it cannot do the job at all."""
 
     run: str
@@ -76,7 +76,7 @@ def _to_wire(outcome: Outcome) -> tuple[object, ...]:
     )
 
 
-class Connection:
+class ServerConnection:
     """Method calls on the objects of a manager server, over one connection.
 
     Args:
@@ -148,7 +148,7 @@ def _loaded(message: bytes | bytearray, loads: Loads) -> object:
         return _UNREADABLE, error
 
 
-class Client(Connection):
+class Client(ServerConnection):
     """A dq master's lease face.
 
     Args:
@@ -203,8 +203,8 @@ class Client(Connection):
         self.lacks_task: bool = answer.get("lacks_task", False)  # as `beat` returns it
 
     def exchange(
-        self, outcomes: Outcomes | None, most: int, wait: float
-    ) -> tuple[str, Grant | None, JobSpec | None]:
+        self, outcomes: ReportMessage | None, most: int, wait: float
+    ) -> tuple[str, LeaseMessage | None, JobSpec | None]:
         """Hand in outcomes, get the next batch.
 
         Args:
@@ -222,7 +222,7 @@ class Client(Connection):
         if news is not None:
             spec = None if news[0] is None else JobSpec.from_wire(news[0])
             self.ended, self.definitions = news[1:]
-        return state, Grant(*grant) if grant else None, spec
+        return state, LeaseMessage(*grant) if grant else None, spec
 
     def beat(self, stopped: list[str]) -> bool:
         """Say that a supervisor is there.
@@ -278,7 +278,7 @@ class PlainClient:
     ) -> None:
         self._tasks = _create(address, authkey, "get_task_queue", tls, loads)
         self._results = _create(address, authkey, "get_result_queue", tls, loads)
-        self._connection = Connection(address, authkey, tls=tls, loads=loads)
+        self._connection = ServerConnection(address, authkey, tls=tls, loads=loads)
 
     def close(self) -> None:
         self._connection.close()

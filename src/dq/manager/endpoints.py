@@ -1,6 +1,6 @@
 """What is served: the two queues of the recipe, and the face of dq's own workers.
 
-Views on `Queues`, which has the lock and the board; nothing here keeps anything.
+Views on `Dispatcher`, which has the lock and the board; nothing here keeps anything.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import threading
 
 from dq._support.naming import setting
 from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
-from dq.core.board import Holder, Lease, Report
+from dq.core.board import Lease, LeaseHolder, Report
 from dq.core.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome, printable
 from dq.data.inputs import Bad
-from dq.dispatch.dispatcher import PROMPT, SLICE, Answered, Peer, Queues, Unfinished
-from dq.dispatch.served_job import PLAIN, Line, encode_value
+from dq.dispatch.dispatcher import PROMPT, SLICE, Answered, Connection, Dispatcher, Unfinished
+from dq.dispatch.served_job import PLAIN, ServedJob, encode_value
 from dq.errors import ProtocolError
 from dq.transport.transport import PROTOCOL
 
@@ -40,18 +40,18 @@ class TaskQueue:
         "join",
     )
 
-    def __init__(self, queues: Queues) -> None:
-        self._q = queues
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._q = dispatcher
 
     def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
         q = self._q
-        line = q.lines[PLAIN]
+        served = q.served_jobs[PLAIN]
         deadline = _deadline(q, block, timeout)
         with q.lock:
-            while q.maxsize and len(line.source.buffer) >= q.maxsize:
+            while q.maxsize and len(served.source.buffer) >= q.maxsize:
                 if not _wait(q, q.room, deadline):
                     raise queue.Full
-            line.source.buffer.append(item)
+            served.source.buffer.append(item)
             q.unfinished_tasks.add(1)
             q.board.supply(PLAIN, 1)
         q.hand_out()
@@ -61,25 +61,25 @@ class TaskQueue:
 
     def get(self, block: bool = True, timeout: float | None = None) -> object:
         q = self._q
-        peer = q.peer
-        if not peer.gets_tasks:
-            q.presence.enlist_plain(peer)
+        connection = q.connection
+        if not connection.gets_tasks:
+            q.presence.enlist_plain(connection)
         deadline = _deadline(q, block, timeout)
         while True:
-            lease = q.lease(peer, None if deadline is None else deadline - q.clock(), most=1)
+            lease = q.lease(connection, None if deadline is None else deadline - q.clock(), most=1)
             if lease is None:
                 raise EOFError if q.stopping else queue.Empty
-            line = q.lines.get(lease.batch.job)
-            if line is None:
+            served = q.served_jobs.get(lease.batch.job)
+            if served is None:
                 continue  # its job was closed meanwhile
-            [value] = line.values(lease.batch)
+            [value] = served.values(lease.batch)
             if not isinstance(value, Bad):
                 break
             _record(q, lease, Failed(value.failure, retry=False))  # a line that is no JSON, say
         if lease.batch.job != PLAIN:
-            peer.inputs_held.append(lease)
+            connection.inputs_held.append(lease)
         elif q.redeliver:
-            peer.items_held.append(lease)
+            connection.items_held.append(lease)
         else:
             with q.lock:
                 q.board.settle(lease.id)
@@ -92,7 +92,7 @@ class TaskQueue:
         """How many items wait, those that came back included."""
         with self._q.lock:
             return sum(
-                job.uncut + sum(batch.count for batch in job.waiting) + len(job.delayed)
+                job.unbatched + sum(batch.count for batch in job.waiting) + len(job.delayed)
                 for job in self._q.board.jobs.values()
             )
 
@@ -101,16 +101,16 @@ class TaskQueue:
 
     def full(self) -> bool:
         with self._q.lock:
-            waiting = len(self._q.lines[PLAIN].source.buffer)
+            waiting = len(self._q.served_jobs[PLAIN].source.buffer)
             return 0 < self._q.maxsize <= waiting
 
     def task_done(self) -> None:
         """Settle what this connection got last without a result."""
         q = self._q
         with q.lock:
-            peer = q.peer
-            if peer.inputs_held:
-                _answer(q, peer.inputs_held.popleft(), None)
+            connection = q.connection
+            if connection.inputs_held:
+                _answer(q, connection.inputs_held.popleft(), None)
                 return
             _done(q.unfinished_tasks)
 
@@ -124,17 +124,17 @@ class ResultQueue:
 
     EXPOSED = TaskQueue.EXPOSED
 
-    def __init__(self, queues: Queues) -> None:
-        self._q = queues
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._q = dispatcher
 
     def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
         """Answer the oldest of the master's inputs that this connection holds; a plain item where
         it holds none."""
         q = self._q
         with q.lock:
-            peer = q.peer
-            if peer.inputs_held:
-                _answer(q, peer.inputs_held.popleft(), item)
+            connection = q.connection
+            if connection.inputs_held:
+                _answer(q, connection.inputs_held.popleft(), item)
                 return
             q.put_results([item])
 
@@ -145,12 +145,12 @@ class ResultQueue:
         q = self._q
         deadline = _deadline(q, block, timeout)
         with q.lock:
-            peer = q.peer
+            connection = q.connection
             while not q.results:
                 if not _wait(q, q.arrived, deadline):
                     raise queue.Empty
             item = q.results.popleft()
-            peer.result_held.append(item)
+            connection.result_held.append(item)
         return item
 
     def get_nowait(self) -> object:
@@ -176,7 +176,7 @@ class ResultQueue:
         _join(self._q, self._q.unfinished_results)
 
 
-def _deadline(q: Queues, block: bool, timeout: float | None) -> float | None:
+def _deadline(q: Dispatcher, block: bool, timeout: float | None) -> float | None:
     if not block:
         return q.clock()
     if timeout is not None and timeout < 0:
@@ -184,13 +184,13 @@ def _deadline(q: Queues, block: bool, timeout: float | None) -> float | None:
     return None if timeout is None else q.clock() + timeout
 
 
-def _wait(q: Queues, condition: threading.Condition, deadline: float | None) -> bool:
+def _wait(q: Dispatcher, condition: threading.Condition, deadline: float | None) -> bool:
     """Wait on a condition in slices, for a caller that is still there; False when time is up."""
     left = SLICE if deadline is None else min(SLICE, deadline - q.clock())
     if left <= 0:
         return False
     condition.wait(left)
-    if q.stopping or q.peer.channel.gone():
+    if q.stopping or q.connection.channel.gone():
         condition.notify()
         raise EOFError
     return True
@@ -202,37 +202,37 @@ def _done(unfinished: Unfinished) -> None:
     unfinished.done(1)
 
 
-def _join(q: Queues, unfinished: Unfinished) -> None:
+def _join(q: Dispatcher, unfinished: Unfinished) -> None:
     with q.lock:
         while unfinished.count:
             _wait(q, unfinished.none_left, None)
 
 
-def _answer(q: Queues, lease: Lease, value: object) -> None:
+def _answer(q: Dispatcher, lease: Lease, value: object) -> None:
     """Take a plain client's value as the outcome of one of the master's own inputs."""
-    line = q.lines.get(lease.batch.job)
-    if line is None:
+    served = q.served_jobs.get(lease.batch.job)
+    if served is None:
         return
     seconds = q.clock() - lease.granted
-    outcome = encode_value(line, lease, value, seconds, q.max_message)
+    outcome = encode_value(served, lease, value, seconds, q.max_message)
     _record(q, lease, outcome, seconds)
 
 
-def _record(q: Queues, lease: Lease, outcome: Outcome, seconds: float = 0.0) -> None:
+def _record(q: Dispatcher, lease: Lease, outcome: Outcome, seconds: float = 0.0) -> None:
     """Take the outcome of a lease of one task."""
     with q.lock:
         report = Report(lease.id, lease.next, (outcome,), busy=seconds)
         q.deliver(q.board.report(lease.holder, report, q.clock()))
 
 
-class LeaseFace:
+class WorkerEndpoint:
     """What dq's own workers and clients use. All arguments and results are built-in types, so
     that any Python and any dq of the same protocol can read them."""
 
     EXPOSED = ("hello", "exchange", "charge", "differ", "beat", "ping")
 
-    def __init__(self, queues: Queues) -> None:
-        self._q = queues
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._q = dispatcher
 
     def hello(self, protocol: int, info: dict[str, object]) -> dict[str, object]:
         """Say who this connection is; learn whose master this is.
@@ -250,23 +250,23 @@ class LeaseFace:
                 f"this master speaks dq protocol {PROTOCOL}, the worker {protocol};"
                 " install the same dq on both"
             )
-        peer = q.peer
-        if peer.joined:
+        connection = q.connection
+        if connection.joined:
             raise ValueError("this connection has said hello before")
         slots = _int(info.get("slots", 0))
         with q.lock:
-            peer.holder = Holder(
-                peer.holder.id,
+            connection.holder = LeaseHolder(
+                connection.holder.id,
                 _str(info["group"])[:LONGEST_NAME],
                 _str(info["name"])[:LONGEST_NAME],
                 info["role"] == "slot",
             )
-            peer.has_default = bool(info["default"])
-            peer.channel.peer_delays = False
-            q.join(peer)
-            q.presence.meet(peer.holder)
+            connection.has_default = bool(info["default"])
+            connection.channel.peer_delays = False
+            q.join(connection)
+            q.presence.meet(connection.holder)
             if info["role"] == "supervisor":
-                q.presence.enlist(peer, min(slots, MOST_SLOTS))
+                q.presence.enlist(connection, min(slots, MOST_SLOTS))
         if info["role"] == "supervisor":
             q.presence.on_news()
         return {
@@ -277,7 +277,7 @@ class LeaseFace:
             "keepalive": q.keepalive,
             "slots": q.slots,
             "busy": q.busy,
-            "lacks_task": q.presence.lacks_task(peer),
+            "lacks_task": q.presence.lacks_task(connection),
         }
 
     def beat(self, stopped: list[str]) -> bool:
@@ -288,15 +288,15 @@ class LeaseFace:
             raise ProtocolError("a beat that is none")
         names = [_str(name)[:LONGEST_NAME] for name in stopped]
         with q.lock:
-            q.presence.hear(q.peer, names)
-            return q.presence.lacks_task(q.peer)
+            q.presence.hear(q.connection, names)
+            return q.presence.lacks_task(q.connection)
 
     def ping(self, data: bytes, size: int) -> bytes | Wire:
         """Take bytes, give `size` of them back: what ``dq bench`` measures the way with."""
         size = min(_int(size), self._q.max_message, LARGEST_PING)
         if size <= PROMPT:
             return bytes(size)
-        self._q.peer.channel.send_zeros(size)
+        self._q.connection.channel.send_zeros(size)
         return ANSWERED
 
     def exchange(self, report: Wire | None, most: int, wait: float) -> Wire:
@@ -312,39 +312,41 @@ class LeaseFace:
             earlier jobs have ended meanwhile, or None.
         """
         q = self._q
-        peer = q.peer
+        connection = q.connection
         if type(most) is not int or type(wait) not in (int, float) or wait != wait:
             raise ProtocolError("an exchange that is none")  # half a task would be lost
         if report is not None:
             try:
-                self._take_in(peer, report)
+                self._take_in(connection, report)
                 q.run_sinks()
             except ProtocolError:
-                peer.channel.hang_up()  # who lies once is not listened to
+                connection.channel.hang_up()  # who lies once is not listened to
                 raise
         if not most:
             return ("idle", None, None)
         try:
             lease = q.lease(
-                peer,
+                connection,
                 wait,
                 None if most < 0 else most,
-                lambda lease: peer.channel.send(("#RETURN", self._granted(peer, lease))),
+                lambda lease: connection.channel.send(
+                    ("#RETURN", self._granted(connection, lease))
+                ),
             )
         except Answered:
             return ANSWERED
         if lease is None:
             return ("stop" if q.stopping else "idle", None, None)
-        return self._granted(peer, lease)
+        return self._granted(connection, lease)
 
-    def _granted(self, peer: Peer, lease: Lease) -> Wire:
-        line = self._q.lines.get(lease.batch.job)
-        if line is None:
+    def _granted(self, connection: Connection, lease: Lease) -> Wire:
+        served = self._q.served_jobs.get(lease.batch.job)
+        if served is None:
             return ("idle", None, None)  # the job was closed meanwhile, and the lease with it
         job = lease.batch.job
         news = None
-        if peer.specs.get(job) != len(line.definitions):
-            news = self._news(peer, line)
+        if connection.specs.get(job) != len(served.definitions):
+            news = self._news(connection, served)
         batch = lease.batch
         granted = (
             lease.id,
@@ -362,7 +364,7 @@ class LeaseFace:
         q = self._q
         if run != q.run:
             return
-        holder = q.peer.holder
+        holder = q.connection.holder
         known = (holder.group, _str(file)[:LONGEST_NAME], _str(digest)[:LONGEST_NAME])
         with q.lock:
             if known in q.other_code or len(q.other_code) >= MOST_SAID:
@@ -376,16 +378,16 @@ class LeaseFace:
             )
         )
 
-    def _news(self, peer: Peer, line: Line) -> Wire:
+    def _news(self, connection: Connection, served: ServedJob) -> Wire:
         """What a connection has not heard yet of a job, and of those that have ended."""
-        job = line.spec.id
-        known = peer.specs.get(job)
-        ended = [id for id in peer.specs if id not in self._q.lines]
+        job = served.spec.id
+        known = connection.specs.get(job)
+        ended = [id for id in connection.specs if id not in self._q.served_jobs]
         for id in ended:
-            del peer.specs[id]
-        definitions = line.definitions[known or 0 :]
-        peer.specs[job] = (known or 0) + len(definitions)
-        return (line.spec.to_wire() if known is None else None, ended, definitions)
+            del connection.specs[id]
+        definitions = served.definitions[known or 0 :]
+        connection.specs[job] = (known or 0) + len(definitions)
+        return (served.spec.to_wire() if known is None else None, ended, definitions)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Say which task a worker process was in when it "died" or had a "timeout", or that it
@@ -405,23 +407,23 @@ class LeaseFace:
                 q.told.add(lease)
             q.changed.notify_all()
 
-    def _take_in(self, peer: Peer, wire: Wire) -> None:
+    def _take_in(self, connection: Connection, wire: Wire) -> None:
         q = self._q
         run, report, refusal = _read_report(wire)
         if run != q.run:
             return  # outcomes of another run, from before this master started
         with q.lock:
             if refusal:
-                if not peer.holder.group:
+                if not connection.holder.group:
                     raise ProtocolError("a refusal for all who have not said who they are")
-                q.picky = True
-                news = q.board.refuse(peer.holder, report.lease, refusal)
-                if news and peer.holder.group != q.own:
+                q.has_refusals = True
+                news = q.board.refuse(connection.holder, report.lease, refusal)
+                if news and connection.holder.group != q.own:
                     q.log(printable(refusal))
                 q.wake_readers()
                 q.announce()
             else:
-                q.deliver(q.board.report(peer.holder, report, q.clock()))
+                q.deliver(q.board.report(connection.holder, report, q.clock()))
 
 
 def _read_report(wire: Wire) -> tuple[str, Report, str]:

@@ -25,9 +25,9 @@ from dq._support.frozen import frozen
 from dq._support.hash_seed import hash_seed
 from dq._support.naming import setting
 from dq.core.records import Loads
-from dq.dispatch.dispatcher import Queues
+from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import BadKey, TlsError
-from dq.manager.endpoints import ANSWERED, LeaseFace, ResultQueue, TaskQueue
+from dq.manager.endpoints import ANSWERED, ResultQueue, TaskQueue, WorkerEndpoint
 from dq.security import safe_pickle, tls
 from dq.security.tls import PLAIN, Tls
 from dq.transport import transport
@@ -115,7 +115,7 @@ class Registry(dict[str, Any]):
     settings: Settings
 
 
-class Strangers:
+class UnauthenticatedConnections:
     """Connections that have not authenticated yet, `MOST_STRANGERS` of them at the most.
 
     A newer one waits for a place: where a thousand who have the key come at once, each needs one
@@ -186,7 +186,7 @@ class Server(mpm.Server):
             raise BadKey("the authkey is empty; an empty key lets everybody in")
         super().__init__(registry, address, authkey, serializer)
         self.stop_event = threading.Event()
-        self._strangers = Strangers()
+        self._strangers = UnauthenticatedConnections()
         self._clients: set[Channel] = set()
         self._turn = sys.getswitchinterval()
         self._guard = threading.Lock()  # guards `_clients` and `_said`
@@ -198,26 +198,26 @@ class Server(mpm.Server):
         self._log: Callable[[str], None] = log.warning
         settings = getattr(registry, "settings", Settings())
         loads = LOADS[settings.pickle]
-        queues = Queues(
+        dispatcher = Dispatcher(
             log=log.warning,
             maxsize=settings.maxsize,
             redeliver=settings.redeliver,
             hash_seed=hash_seed(),
             loads=loads,
         )
-        queues.presence.only_plain = True
-        queues.presence.on_news = lambda: _warn_of_news(queues)
-        self.serve(queues, loads)
+        dispatcher.presence.only_plain = True
+        dispatcher.presence.on_news = lambda: _warn_of_news(dispatcher)
+        self.serve(dispatcher, loads)
 
-    def serve(self, queues: Queues, loads: Loads = safe_pickle.safe_loads) -> None:
+    def serve(self, dispatcher: Dispatcher, loads: Loads = safe_pickle.safe_loads) -> None:
         """Serve these objects; before the first connection."""
-        self.queues = queues
+        self.dispatcher = dispatcher
         self.loads = loads
         # Where a script brings queues of its own, dq's workers use them as a plain manager's.
         if not any(self._is_brought(typeid) for typeid in (TASK_QUEUE, RESULT_QUEUE)):
-            self._pin(LEASES, LEASES, LeaseFace(queues), LeaseFace.EXPOSED)
-        self._pin(TASK_QUEUE, "tasks", TaskQueue(queues), TaskQueue.EXPOSED)
-        self._pin(RESULT_QUEUE, "results", ResultQueue(queues), ResultQueue.EXPOSED)
+            self._pin(LEASES, LEASES, WorkerEndpoint(dispatcher), WorkerEndpoint.EXPOSED)
+        self._pin(TASK_QUEUE, "tasks", TaskQueue(dispatcher), TaskQueue.EXPOSED)
+        self._pin(RESULT_QUEUE, "results", ResultQueue(dispatcher), ResultQueue.EXPOSED)
 
     def encrypt(self, how: Tls, log: Callable[[str], None] = log.warning) -> None:
         """Speak TLS; before the first connection.
@@ -266,8 +266,8 @@ class Server(mpm.Server):
 
     def _admit(self, channel: Channel) -> None:
         self._strangers.join(channel)
-        channel.max_message = self.queues.max_message
-        channel.keep_alive(self.queues.keepalive)
+        channel.max_message = self.dispatcher.max_message
+        channel.keep_alive(self.dispatcher.keepalive)
         channel.set_deadline(transport.HANDSHAKE)
         with self._guard:
             self._clients.add(channel)
@@ -376,7 +376,7 @@ class Server(mpm.Server):
     def _say_large(self, host: str, error: transport.MessageTooLarge) -> None:
         # Not by its size, of which a client can make up any number, and each would be kept.
         about = f"large messages of {host}"
-        limit, name = self.queues.max_message, setting("max_message")
+        limit, name = self.dispatcher.max_message, setting("max_message")
         self._say(f"refused {error} from {host}; the limit is {limit} ({name})", about)
 
     def _loads(self, message: bytes | bytearray) -> object:
@@ -401,7 +401,7 @@ class Server(mpm.Server):
         # asks again; says of a request that fails what paths and code the server has; and has
         # its caller, where it returns because of `stop_event`, send None as the answer to a request
         # that was never carried out.
-        with self.queues.connection(conn):
+        with self.dispatcher.serving(conn):
             while not self.stop_event.is_set():
                 self._serve_request(conn)
         raise SystemExit
@@ -491,7 +491,7 @@ class Server(mpm.Server):
 
     def close(self) -> None:
         """Stop serving; pending calls end with their connections."""
-        self.queues.stop()
+        self.dispatcher.stop()
         self.stop_event.set()
         self.listener.wake()  # type: ignore[attr-defined]
         if self._accepting is not None:
@@ -508,9 +508,9 @@ class Server(mpm.Server):
         self.listener.close()  # type: ignore[attr-defined]
 
 
-def _warn_of_news(queues: Queues) -> None:
-    with queues.lock:
-        notes = queues.presence.notes()
+def _warn_of_news(dispatcher: Dispatcher) -> None:
+    with dispatcher.lock:
+        notes = dispatcher.presence.notes()
     for note in notes:
         if note.warning:
             log.warning(note.line)

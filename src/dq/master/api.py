@@ -322,5 +322,5 @@ def _collect(
                 values += some
         else:
             for record in job.ordered():
-                values += values_or_errors(job.line, record)
+                values += values_or_errors(job.served, record)
     return values  # type: ignore[return-value]  # the function's

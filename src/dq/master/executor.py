@@ -68,7 +68,7 @@ class Executor(concurrent.futures.Executor):
         self._master = master
         self._started = False
         self._lock = threading.Lock()  # guards this, the two below and `_shut`
-        self._calls: dict[Refs, _Calls] = {}
+        self._calls: dict[Refs, CallJob] = {}
         self._finishing = threading.Lock()  # held by who waits for the calls, and then closes
 
     def _start(self) -> Master:
@@ -127,7 +127,7 @@ class Executor(concurrent.futures.Executor):
         else:
             threading.Thread(target=self._finish, args=(calls,)).start()
 
-    def _finish(self, calls: list[_Calls]) -> None:
+    def _finish(self, calls: list[CallJob]) -> None:
         with self._finishing:
             for each in calls:
                 each.wait()
@@ -135,12 +135,12 @@ class Executor(concurrent.futures.Executor):
             if self._owns and self._master is not None:
                 self._master.close()
 
-    def _calls_of(self, master: Master, refs: Refs) -> _Calls:
+    def _calls_of(self, master: Master, refs: Refs) -> CallJob:
         calls = self._calls.get(refs)
         if calls is None:
             if len(self._calls) >= MOST_FUNCTIONS:
                 self._drop_idle()
-            calls = self._calls[refs] = _Calls(master, refs)
+            calls = self._calls[refs] = CallJob(master, refs)
         return calls
 
     def _drop_idle(self) -> None:
@@ -165,7 +165,7 @@ if hasattr(os, "register_at_fork"):
 class _Call(Future[T]):
     """One call's future."""
 
-    calls: _Calls
+    calls: CallJob
     index: int
 
     def __init__(self) -> None:
@@ -194,7 +194,7 @@ class _Call(Future[T]):
         return cancelled
 
 
-class _Calls:
+class CallJob:
     """The calls of one function: a job whose inputs come one by one, for ever."""
 
     def __init__(self, master: Master, refs: Refs) -> None:
@@ -207,7 +207,7 @@ class _Calls:
         future.calls, future.index = self, self._next
         self._futures[self._next] = future
         self._next += 1
-        self._master.queues.push(self._line, call)
+        self._master.dispatcher.push(self._line, call)
 
     @property
     def is_idle(self) -> bool:
@@ -215,7 +215,7 @@ class _Calls:
         return not self._futures
 
     def revoke(self, index: int) -> None:
-        self._master.queues.revoke(self._line, index)
+        self._master.dispatcher.revoke(self._line, index)
 
     def cancel(self) -> None:
         for future in list(self._futures.values()):
@@ -246,7 +246,7 @@ class _Calls:
             future = self._futures.pop(index, None)
             if future is not None:
                 _settle_with(future, value)
-        self._master.queues.consumed(self._line, [record])
+        self._master.dispatcher.consumed(self._line, [record])
 
 
 class _Unread:

@@ -39,8 +39,8 @@ from dq._support.screen import screen
 from dq.core.board import Rules
 from dq.core.records import Failed, Reading, Recorded, Result
 from dq.data import inputs
-from dq.dispatch.dispatcher import Queues
-from dq.dispatch.served_job import Line, results_of
+from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.served_job import ServedJob, results_of
 from dq.errors import (
     BadInput,
     BadTask,
@@ -253,7 +253,7 @@ class Master:
         self._tls = settings(tls, tls_cert, tls_key, tls_ca) if self._listens else PLAIN
         default = self._default_spec(task) if task is not None else None
         loads = LOADS[pickle]
-        self.queues = Queues(
+        self.dispatcher = Dispatcher(
             default=default,
             maxsize=maxsize,
             redeliver=redeliver,
@@ -263,7 +263,7 @@ class Master:
             loads=loads,
             log=self._report,
         )
-        self.queues.presence.on_news = self._tell_who_is_there
+        self.dispatcher.presence.on_news = self._tell_who_is_there
         self._loads = loads
         self._server: Server | None = None
         self._supervisor: Supervisor | None = None
@@ -272,7 +272,7 @@ class Master:
         self.stderr: Callable[[], int] | None = None  # see `Plan`
         self._supervising: threading.Thread | None = None
         self._broken: BaseException | None = None
-        self._calls: dict[str, tuple[Line, Callable[[BaseException], None]]] = {}
+        self._calls: dict[str, tuple[ServedJob, Callable[[BaseException], None]]] = {}
         self._closed = threading.Event()
         self._process = os.getpid()
         _masters.add(self)
@@ -338,7 +338,7 @@ class Master:
         self.check_process()
         platform.raise_descriptor_limit()
         self._server = self._bind(self._wanted or self._private())
-        self._server.serve(self.queues, self._loads)
+        self._server.serve(self.dispatcher, self._loads)
         self._server.encrypt(self._tls, self._report)
         self._server.start()
         threading.Thread(target=self._keep_house, name="dq-housekeeper", daemon=True).start()
@@ -379,9 +379,9 @@ class Master:
             stderr=self.stderr,
         )
         self._supervisor = Supervisor(plan, self._report, self.ahead)
-        self.queues.presence.local = self._supervisor.group
+        self.dispatcher.presence.local = self._supervisor.group
         if not self._listens:
-            self.queues.own = self._supervisor.group
+            self.dispatcher.own = self._supervisor.group
         self._supervising = threading.Thread(
             target=self._supervise, args=(self._supervisor,), name="dq-supervisor", daemon=True
         )
@@ -399,22 +399,22 @@ class Master:
             supervisor.run()
         except BaseException as error:
             self._broken = error
-            self.queues.wake_readers()
+            self.dispatcher.wake_readers()
 
     def _keep_house(self) -> None:
         while not self._closed.wait(KEEP_HOUSE):
-            self.queues.sync()
+            self.dispatcher.sync()
             self._tell_who_is_there()
-            for line, fail in list(self._calls.values()):
+            for served, fail in list(self._calls.values()):
                 try:
-                    self.check_workers(line)
+                    self.check_workers(served)
                 except BaseException as error:
                     fail(error)
 
     def _tell_who_is_there(self) -> None:
-        with self.queues.lock:
-            notes = self.queues.presence.notes()
-            nobody = self.queues.presence.nobody()
+        with self.dispatcher.lock:
+            notes = self.dispatcher.presence.notes()
+            nobody = self.dispatcher.presence.nobody()
         for note in notes:
             (self._report if note.warning else self.note)(note.line)
         if nobody and self._listens and not self._local.workers and not self.closed:
@@ -425,7 +425,7 @@ class Master:
         address = self.address
         assert not isinstance(address, str)
         command = f"dq worker --server {transport.show(transport.outside(*address))}"
-        if self.queues.presence.needs_task():
+        if self.dispatcher.presence.needs_task():
             command += " --task TASK"
         if self._tls.mode == "certs":
             command += " --tls-cert FILE --tls-key FILE --tls-ca FILE"
@@ -433,7 +433,7 @@ class Master:
 
     def wait(self) -> None:
         """Serve until `close` is called, in another thread or a signal's handler."""
-        self.queues.presence.only_plain = True
+        self.dispatcher.presence.only_plain = True
         self.check_process()
         while not self._closed.wait(1.0):  # in slices: on Windows nothing interrupts a wait
             self.check_workers()
@@ -452,7 +452,7 @@ class Master:
         if self._closed.is_set() or os.getpid() != self._process:
             return
         self._closed.set()
-        self.queues.stop()
+        self.dispatcher.stop()
         if self._supervisor is not None and now:
             self._supervisor.quit()
         if self._supervising is not None:
@@ -465,10 +465,10 @@ class Master:
         if self._listens:
             # Also in haste: who is idle hears of the end at once, rather than look for a master
             # that is not coming back.
-            self.queues.wait_empty(BRIEFLY if now else FAREWELL)
+            self.dispatcher.wait_empty(BRIEFLY if now else FAREWELL)
         if self._server is not None:
             self._server.close()
-        self.queues.close_journals()
+        self.dispatcher.close_journals()
         if self._folder is not None:
             self._folder.cleanup()
         for _, fail in list(self._calls.values()):
@@ -547,7 +547,7 @@ class Master:
         *,
         reader_feeds: bool = False,
         progress: bool | Report = False,
-    ) -> Job:
+    ) -> JobReader:
         """Start a job with values for inputs; arguments as for `map` and `open`."""
         self.check_process()
         check_progress(progress)
@@ -586,7 +586,7 @@ class Master:
             return None
         from dq.journal.writer import Journal, facts  # SQLite, which few runs need
 
-        self.queues.close_abandoned()  # it may be that of an iterator that nobody keeps any more
+        self.dispatcher.close_abandoned()  # it may be that of an iterator that nobody keeps
         code = self._code_of(function, ref)
         version = version_of(ref)
         about = facts(
@@ -622,7 +622,7 @@ class Master:
         reading: Reading = VALUES,
         journal: Journal | None = None,
         reader_feeds: bool = False,
-    ) -> Job:
+    ) -> JobReader:
         """Start a job; what `map`, `stream` and the command line are made of.
 
         Args:
@@ -640,8 +640,8 @@ class Master:
         reader = inputs.Source(source)
         replay = None if journal is None else _replay(journal)
         reader_feeds = reader_feeds and reader.length is None
-        line = self.queues.open(spec, self._rules, reader, replay, reader_feeds=reader_feeds)
-        job = Job(self, line, feeds=reader_feeds)
+        served = self.dispatcher.open(spec, self._rules, reader, replay, reader_feeds=reader_feeds)
+        job = JobReader(self, served, feeds=reader_feeds)
         if reader.length is None and not reader_feeds:
             context = contextvars.copy_context()  # what the inputs' code may look at
             threading.Thread(
@@ -658,7 +658,7 @@ class Master:
         refs: tuple[TaskRef, TaskRef | None],
         sink: Callable[[Recorded], None],
         fail: Callable[[BaseException], None],
-    ) -> Line:
+    ) -> ServedJob:
         """Start a job whose inputs are pairs of positional and keyword arguments, pushed one by
         one.
 
@@ -668,15 +668,15 @@ class Master:
             fail: told why there are no more to come.
         """
         spec = replace(self._spec(*refs), unpack="call")
-        line = self.queues.open(spec, self._rules, inputs.Source(iter(())))
-        line.sink = sink
-        self._calls[spec.id] = line, fail
-        return line
+        served = self.dispatcher.open(spec, self._rules, inputs.Source(iter(())))
+        served.sink = sink
+        self._calls[spec.id] = served, fail
+        return served
 
-    def close_calls(self, line: Line) -> None:
+    def close_calls(self, served: ServedJob) -> None:
         """End such a job."""
-        self._calls.pop(line.spec.id, None)
-        self.queues.close(line)
+        self._calls.pop(served.spec.id, None)
+        self.dispatcher.close(served)
 
     def _default_spec(self, task: str | Function) -> JobSpec:
         self._check(task)
@@ -721,13 +721,13 @@ class Master:
             self._strict_code,
         )
 
-    def check_workers(self, line: Line | None = None) -> None:
+    def check_workers(self, served: ServedJob | None = None) -> None:
         """Raise what keeps local workers from working, where nobody else could."""
         if self._broken is not None:
             raise self._broken
-        if line is None or self._listens or self._supervisor is None:
+        if served is None or self._listens or self._supervisor is None:
             return
-        reason = line.job.refused.get(self._supervisor.group)
+        reason = served.job.refused.get(self._supervisor.group)
         if reason is not None:
             raise BadTask(reason)
 
@@ -753,12 +753,12 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_let_go_of_all)
 
 
-class Job:
+class JobReader:
     """A job on the board, from the side of who reads its records."""
 
-    def __init__(self, master: Master, line: Line, *, feeds: bool = False) -> None:
+    def __init__(self, master: Master, served: ServedJob, *, feeds: bool = False) -> None:
         self._master = master
-        self.line = line
+        self.served = served
         self._feeds = feeds  # whether who reads the records reads the inputs
         self._error: BaseException | None = None  # what the inputs raised
         self._aborted: Exception | None = None
@@ -776,12 +776,12 @@ class Job:
     def feed(self) -> None:
         """Read the inputs; what their iterator raises is raised again by `records`."""
         try:
-            self._master.queues.feed(self.line)
+            self._master.dispatcher.feed(self.served)
         except InputChanged as error:
             self._fail(error)
         except BadInput as error:  # of a file that is damaged from there on: run what came before
             self._error = error
-            self._master.queues.end_inputs(self.line)
+            self._master.dispatcher.end_inputs(self.served)
         except BaseException as error:
             self._fail(error)
 
@@ -796,10 +796,10 @@ class Job:
             Stopped: there are too many failures, or the master is closed.
         """
         self._master.check_process()
-        if self._feeds and self._master.queues.is_hungry(self.line):
-            self._master.queues.read_ahead(self.line)
+        if self._feeds and self._master.dispatcher.needs_refill(self.served):
+            self._master.dispatcher.read_ahead(self.served)
             timeout = 0.0
-        records = self._master.queues.read(self.line, timeout)
+        records = self._master.dispatcher.read(self.served, timeout)
         if records and self.on_records is not None:
             self.on_records(records)
         if self._aborted is not None:
@@ -809,7 +809,7 @@ class Job:
             return records
         if self._error is not None and (self._halted or records is None):
             raise self._error
-        self._master.check_workers(self.line)
+        self._master.check_workers(self.served)
         if records is not None and self._master.closed:
             raise Stopped("stopped before the end: the master is closed")
         if records is None:
@@ -818,11 +818,11 @@ class Job:
 
     def _check_stopped(self) -> None:
         """Raise why not every task has an outcome, of a job that has ended."""
-        job = self.line.job
+        job = self.served.job
         if job.stopped is None:
             return
         # The last outcomes may have come since it was told to stop, and the end with them.
-        if job.ended and not (job.uncut or job.out or self.line.unwritten or self._error):
+        if job.ended and not (job.unbatched or job.out or self.served.unwritten or self._error):
             return
         if self._halted:
             raise Stopped(f"stopped before the end: {job.stopped}")
@@ -830,26 +830,26 @@ class Job:
 
     def consumed(self, records: list[Recorded]) -> None:
         """Records have been passed on; as much more may come."""
-        self._master.queues.consumed(self.line, records)
+        self._master.dispatcher.consumed(self.served, records)
 
     def abort(self, error: Exception) -> None:
         """Let who reads the records have this at once, from another thread. (Raised by a signal's
         handler it could come in the middle of a condition's wait, which then breaks its lock.)"""
         self._aborted = error
-        self._master.queues.wake_readers()
+        self._master.dispatcher.wake_readers()
 
     def halt(self, reason: str) -> None:
         """Give out no more; what is running may finish."""
         self._halted = True
-        self._master.queues.halt(self.line, reason)
+        self._master.dispatcher.halt(self.served, reason)
 
     def close(self) -> None:
         """Forget the job; what is running is not waited for."""
-        self._master.queues.close(self.line)
+        self._master.dispatcher.close(self.served)
 
     def abandon(self) -> None:
         """Have the job forgotten soon, from wherever the garbage collector runs."""
-        self._master.queues.abandon(self.line)
+        self._master.dispatcher.abandon(self.served)
         if self._progress is not None:
             self._progress.abandon()
 
@@ -862,9 +862,9 @@ class Job:
         """
         if wanted is False:
             return
-        job, replay = self.line.job, self.line.replay
+        job, replay = self.served.job, self.served.replay
         progress = self._progress = Progress(
-            lambda: job.next + job.uncut if job.ended else size,
+            lambda: job.next + job.unbatched if job.ended else size,
             report=None if wanted is True else wanted,
             asked=True,
             known=replay.left if replay is not None else 0,
@@ -885,7 +885,7 @@ class Job:
                 self._progress.stop()
             raise
         if self._progress is not None:
-            self._progress.finish(self.line.job.counts.dropped)
+            self._progress.finish(self.served.job.counts.dropped)
 
     def ordered(self) -> Iterator[Recorded]:
         """Records in the inputs' order."""
@@ -910,7 +910,7 @@ class Job:
 
     def left(self) -> list[Recorded]:
         """What came and was not passed on, in the inputs' order, of a run that ends early."""
-        unread = self._master.queues.unread(self.line)
+        unread = self._master.dispatcher.unread(self.served)
         if unread and self.on_records is not None:
             self.on_records(unread)
         records = [*self._come, *self._early.values(), *unread]
@@ -925,7 +925,7 @@ def _replay(journal: Journal) -> Replay:
     return Replay(journal)
 
 
-def _chained(job: Job, batches: Batches[T]) -> Iterator[T]:
+def _chained(job: JobReader, batches: Batches[T]) -> Iterator[T]:
     """One iterator over a job's batches, which takes the job off the board at its end, or when
     nobody keeps it any more. (A generator that yields each value would cost 100 ns for each: more
     than everything else that the master does for a short task.)"""
@@ -943,14 +943,14 @@ def _chained(job: Job, batches: Batches[T]) -> Iterator[T]:
     return itertools.chain.from_iterable(started)
 
 
-def _results(job: Job) -> Iterator[Iterator[Result[object]]]:
-    return (results_of(job.line, record) for record in job.unordered())
+def _results(job: JobReader) -> Iterator[Iterator[Result[object]]]:
+    return (results_of(job.served, record) for record in job.unordered())
 
 
-def values_of(job: Job, ordered: bool) -> Iterator[list[object]]:
+def values_of(job: JobReader, ordered: bool) -> Iterator[list[object]]:
     """The values of each batch, up to the first task that failed."""
     for record in job.ordered() if ordered else job.unordered():
-        values, bad = _values_or_errors(job.line, record)
+        values, bad = _values_or_errors(job.served, record)
         if not bad:
             yield values
             continue
@@ -960,19 +960,19 @@ def values_of(job: Job, ordered: bool) -> Iterator[list[object]]:
             yield [value]
 
 
-def values_or_errors(line: Line, record: Recorded) -> list[object]:
+def values_or_errors(served: ServedJob, record: Recorded) -> list[object]:
     """The values of a record, a `TaskError` in the place of one that failed."""
-    return _values_or_errors(line, record)[0]
+    return _values_or_errors(served, record)[0]
 
 
-def _values_or_errors(line: Line, record: Recorded) -> tuple[list[object], bool]:
+def _values_or_errors(served: ServedJob, record: Recorded) -> tuple[list[object], bool]:
     """The same, and whether one of them failed."""
     if isinstance(record.outcome, Failed):
-        return [TaskError(result) for result in results_of(line, record)], True
+        return [TaskError(result) for result in results_of(served, record)], True
     values, bad = inputs.load_checked(record.outcome.blob)
     if not bad:
         return values, False
-    items = line.values(record.batch)
+    items = served.values(record.batch)
     return [
         TaskError(_bad_result(record, place, items[place], value))
         if type(value) is inputs.Bad

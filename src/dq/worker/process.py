@@ -48,7 +48,7 @@ from dq.functions import classes, tasks
 from dq.functions.classes import Scope
 from dq.functions.tasks import JobSpec, TaskRef
 from dq.functions.versions import NONE, Version, version_of
-from dq.manager.client import Client, Grant, Outcomes, PlainClient, backoff
+from dq.manager.client import Client, LeaseMessage, PlainClient, ReportMessage, backoff
 from dq.security.tls import PLAIN, Tls
 from dq.transport.transport import MAX_MESSAGE, Address
 from dq.worker import processes
@@ -538,7 +538,7 @@ class Slot:
         self.lock = threading.Lock()  # guards reports: `client` and everything below it
         self.client: Client | None = None
         self.waiting = False  # whether the client is in a call that can be cut off
-        self._grant: Grant | None = None
+        self._grant: LeaseMessage | None = None
         self._program: Program | None = None
         self._left: Iterator[object] = iter(())
         self._items: list[object] = []  # of the batch, as many as are in memory at a time
@@ -563,7 +563,7 @@ class Slot:
         Raises:
             Leave: its code says which.
         """
-        outcomes: Outcomes | None = None
+        outcomes: ReportMessage | None = None
         while True:
             client = self.connect()
             try:
@@ -610,7 +610,7 @@ class Slot:
             raise Leave(RECYCLE)
         self.process.master = client.run
 
-    def _next(self, client: Client, outcomes: Outcomes | None) -> Grant:
+    def _next(self, client: Client, outcomes: ReportMessage | None) -> LeaseMessage:
         """Report, and wait for the next batch. A call that is cut off, to drain, is made again on
         another connection, by a slot that then wants nothing more: reporting twice does no harm."""
         process = self.process
@@ -635,8 +635,8 @@ class Slot:
             outcomes = None if grant is None else _given_back(client, grant)
 
     def _send(
-        self, client: Client, outcomes: Outcomes | None, most: int
-    ) -> tuple[str, Grant | None, JobSpec | None]:
+        self, client: Client, outcomes: ReportMessage | None, most: int
+    ) -> tuple[str, LeaseMessage | None, JobSpec | None]:
         """Report, in as many messages as the master's limit takes, and ask for `most` tasks."""
         if outcomes is None:
             return client.exchange(None, most, IDLE)
@@ -645,7 +645,7 @@ class Slot:
             client.exchange(part, 0, 0.0)
         return client.exchange(last, most, IDLE)
 
-    def _work(self, client: Client, grant: Grant) -> Outcomes:
+    def _work(self, client: Client, grant: LeaseMessage) -> ReportMessage:
         # To import the function or to unpickle an input may run anything: until it is known which
         # task is run, it may be any.
         self._tell(grant.lease, grant.start, grant.count)
@@ -656,7 +656,7 @@ class Slot:
             program.enter()
         except BadTask as error:
             self.view[LEASE] = self.view[CODED_BY] = 0
-            return Outcomes(
+            return ReportMessage(
                 client.run, grant.lease, grant.start, refusal=process.refusal(grant.job, error)
             )
         if program.other is not None:
@@ -675,7 +675,7 @@ class Slot:
                 break
         return self._finish(client.run)
 
-    def _open(self, program: Program, grant: Grant, items: list[object]) -> bool:
+    def _open(self, program: Program, grant: LeaseMessage, items: list[object]) -> bool:
         """Go on to these items of a batch; False where they have been handed back."""
         with self.lock:
             if self._grant is None:
@@ -750,7 +750,7 @@ class Slot:
             view[INDEX] = stop - remaining
             extend(map(call, islice(left, SPAN_OF_BRIEF)))
 
-    def _finish(self, run: str) -> Outcomes:
+    def _finish(self, run: str) -> ReportMessage:
         program, grant = self._program, self._grant
         assert program is not None
         assert grant is not None
@@ -816,11 +816,11 @@ class Slot:
         )
         view[ENCODING] = view[CODED_BY] = 0
 
-    def _report(self, run: str, handed_back: int) -> Outcomes:
+    def _report(self, run: str, handed_back: int) -> ReportMessage:
         self._flush()
         assert self._grant is not None
         busy = time.monotonic() - self._started
-        return Outcomes(
+        return ReportMessage(
             run, self._grant.lease, self._first, tuple(self._outcomes), handed_back, busy
         )
 
@@ -897,7 +897,7 @@ class Slot:
             client.channel.hang_up()
 
 
-def _chunks(decoder: inputs.Decoder, grant: Grant) -> Iterator[tuple[list[object], bool]]:
+def _chunks(decoder: inputs.Decoder, grant: LeaseMessage) -> Iterator[tuple[list[object], bool]]:
     """The inputs of a batch, some at a time, and whether one of these could not be had."""
     missing = grant.count
     failure = Failure("UnpicklingError", "this input is missing")
@@ -911,9 +911,9 @@ def _chunks(decoder: inputs.Decoder, grant: Grant) -> Iterator[tuple[list[object
         yield [inputs.Bad(failure)] * missing, True
 
 
-def _given_back(client: Client, grant: Grant) -> Outcomes:
+def _given_back(client: Client, grant: LeaseMessage) -> ReportMessage:
     """A batch of which nothing was started."""
-    return Outcomes(client.run, grant.lease, grant.start, handed_back=grant.count)
+    return ReportMessage(client.run, grant.lease, grant.start, handed_back=grant.count)
 
 
 def _end_fork(error: BaseException | None) -> None:
@@ -930,7 +930,7 @@ def _end_fork(error: BaseException | None) -> None:
     os._exit(int(code or 0) & 0xFF)
 
 
-def split(outcomes: Outcomes, limit: int) -> list[Outcomes]:
+def split(outcomes: ReportMessage, limit: int) -> list[ReportMessage]:
     """A report as several, each with up to about `limit` bytes of results."""
     parts: list[list[Outcome]] = [[]]
     size = 0

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dq.core.board import GRACE, PIECES, Board, Holder, Job, Lease, Report, Rules
+from dq.core.board import GRACE, PIECES, Board, Job, Lease, LeaseHolder, Report, Rules
 from dq.core.records import RECORD_BYTES, Batch, Done, Failed, Failure, Outcome, Recorded
 from dq.errors import ProtocolError
 
@@ -75,7 +75,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.now = 0.0
         self.known: dict[str, Known] = {}
         self.taken: dict[int, Taken] = {}
-        self.holders: list[Holder] = []
+        self.holders: list[LeaseHolder] = []
         self.ids = itertools.count(1)
 
     def pick(self, things: list[T]) -> T:
@@ -176,14 +176,14 @@ class AnyOrder(RuleBasedStateMachine):
         counts = self.pick([False, True])
         group = self.pick(["red", "blue", "green"])
         id = next(self.ids)
-        holder = Holder(id, group, f"host:{id}", counts)
+        holder = LeaseHolder(id, group, f"host:{id}", counts)
         self.holders.append(holder)
         self.board.join(holder)
 
     def leave(self) -> None:
         self.let_go(self.pick(self.holders))
 
-    def let_go(self, holder: Holder) -> None:
+    def let_go(self, holder: LeaseHolder) -> None:
         self.holders.remove(holder)
         self.board.leave(holder)
         for taken in self.live():
@@ -240,7 +240,7 @@ class AnyOrder(RuleBasedStateMachine):
             return known.job.pop(self.now)
         return batch
 
-    def grant(self, holder: Holder, batch: Batch) -> Taken | None:
+    def grant(self, holder: LeaseHolder, batch: Batch) -> Taken | None:
         known = self.known[batch.job]
         lease = self.board.grant(holder, batch, self.now)
         if known.stopped:
@@ -474,7 +474,7 @@ class AnyOrder(RuleBasedStateMachine):
         for known in self.known.values():
             job = known.job
             assert (job.stopped is not None) == known.stopped
-            over = job.ended and not job.uncut and all(task.over for task in known.tasks)
+            over = job.ended and not job.unbatched and all(task.over for task in known.tasks)
             assert job.finished == (not job.leases if known.stopped else over)
 
     @invariant()
@@ -489,7 +489,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.board.draining = False
         for holder in list(self.holders):
             self.let_go(holder)
-        last = Holder(next(self.ids), "last", "host:last")
+        last = LeaseHolder(next(self.ids), "last", "host:last")
         self.board.join(last)
         for id in self.known:
             self.board.end(id)
@@ -509,7 +509,7 @@ class AnyOrder(RuleBasedStateMachine):
             assert known.stopped or not job.loose
             assert known.stopped or not self.board.due()
 
-    def do(self, last: Holder, wanted: Batch | str) -> None:
+    def do(self, last: LeaseHolder, wanted: Batch | str) -> None:
         if isinstance(wanted, str):
             start, count = self.board.cut(wanted)
             self.known[wanted].tasks += [Task() for _ in range(count)]
@@ -525,11 +525,11 @@ TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=60)
 
 # --- one claim each ---
 
-ME = Holder(1, "here", "host:1")
-OTHER = Holder(2, "there", "host:2")
+ME = LeaseHolder(1, "here", "host:1")
+OTHER = LeaseHolder(2, "there", "host:2")
 
 
-def board_of(count: int, rules: Rules | None = None, *holders: Holder) -> tuple[Board, Job]:
+def board_of(count: int, rules: Rules | None = None, *holders: LeaseHolder) -> tuple[Board, Job]:
     """A board with one job "j" of so many inputs, and who is there."""
     board = Board(iter(range(1, 10**6)))
     job = board.open_job("j", rules or Rules(batch=count))
@@ -540,7 +540,7 @@ def board_of(count: int, rules: Rules | None = None, *holders: Holder) -> tuple[
     return board, job
 
 
-def lease(board: Board, holder: Holder = ME, now: float = 0.0) -> Lease:
+def lease(board: Board, holder: LeaseHolder = ME, now: float = 0.0) -> Lease:
     """What a holder gets next."""
     wanted = board.wanted(holder, now)
     if isinstance(wanted, str):
@@ -789,7 +789,7 @@ def test_a_whole_batch_that_expires_is_not_charged() -> None:
 
 
 def test_a_plain_client_never_runs_out_of_time() -> None:
-    plain = Holder(3, counts=False)
+    plain = LeaseHolder(3, counts=False)
     board, _ = board_of(1, Rules(timeout=5), plain)
     lease(board, plain)
     assert board.expire(1e9) == []
@@ -816,7 +816,7 @@ def test_no_worker_has_been_busier_than_it_has_had_its_tasks() -> None:
 
 
 def test_a_refusal_is_forgotten_with_the_last_connection_of_its_machine() -> None:
-    supervisor = Holder(3, ME.group, counts=False)
+    supervisor = LeaseHolder(3, ME.group, counts=False)
     board, job = board_of(2, None, ME, supervisor)
     board.refuse(ME, lease(board).id, "no module named app")
     board.leave(ME)
@@ -890,7 +890,7 @@ def test_however_many_slots_a_slow_link_has_the_window_holds(
 ) -> None:
     """And what two batches of one task for each come to."""
     board, job = board_of(10**9, Rules())
-    holders = [Holder(10 + number) for number in range(slots)]
+    holders = [LeaseHolder(10 + number) for number in range(slots)]
     for holder in holders:
         board.join(holder)
     job.sizer.sent(1000, 1000 * given)
@@ -919,7 +919,7 @@ def test_a_job_that_is_not_eligible_is_passed_over() -> None:
 def test_lost_leases_that_nobody_can_need_are_forgotten() -> None:
     board, _ = board_of(3000, Rules(batch=1))
     for id in range(1000, 2000):
-        holder = Holder(id)
+        holder = LeaseHolder(id)
         board.join(holder)
         lease(board, holder)
         board.leave(holder)

@@ -34,7 +34,7 @@ class Words(str):
     __slots__ = ()
 
 
-class Holder:
+class LeaseHolder:
     """An object; the values of its `__dict__` are in itself, from Python 3.13 on."""
 
     all: ClassVar[list[object]] = []
@@ -140,7 +140,7 @@ def test_a_batch_is_one_pickle_only_where_that_is_the_same(values: list[object])
         lambda x: [x],
         lambda x: {"k": x},
         lambda x: [(0, {"k": x})],
-        lambda x: Holder.of(x),
+        lambda x: LeaseHolder.of(x),
         lambda x: Plain(x),
         lambda x: [Frozen((0, Plain(x)))],
     ],

@@ -14,12 +14,12 @@ import pytest
 from dq.core.board import Rules
 from dq.core.records import Done, Failed, Failure
 from dq.data import inputs
-from dq.dispatch.dispatcher import PLAIN, Queues
-from dq.dispatch.served_job import Line
+from dq.dispatch.dispatcher import PLAIN, Dispatcher
+from dq.dispatch.served_job import ServedJob
 from dq.errors import ProtocolError
 from dq.functions.tasks import JobSpec, TaskRef
-from dq.manager.client import Outcomes
-from dq.manager.endpoints import LeaseFace, ResultQueue, TaskQueue
+from dq.manager.client import ReportMessage
+from dq.manager.endpoints import ResultQueue, TaskQueue, WorkerEndpoint
 from dq.transport.transport import PROTOCOL, Channel
 from support import wait_until
 
@@ -52,11 +52,11 @@ class Wire:
 class Someone:
     """A connection: a thread in which the server would call the faces."""
 
-    def __init__(self, queues: Queues) -> None:
-        self.queues = queues
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self.dispatcher = dispatcher
         self.wire = Wire()
         self._thread = ThreadPoolExecutor(1)
-        self._context = queues.connection(cast(Channel, self.wire))
+        self._context = dispatcher.serving(cast(Channel, self.wire))
         self._thread.submit(self._context.__enter__).result(10)
 
     def start(self, call: Callable[..., T], *args: object) -> Future[T]:
@@ -75,24 +75,26 @@ class Someone:
         return self.start(call, *args).result(10)
 
     def put(self, item: object) -> None:
-        self.ask(TaskQueue(self.queues).put, item)
+        self.ask(TaskQueue(self.dispatcher).put, item)
 
     def get(self) -> object:
-        return self.ask(TaskQueue(self.queues).get, True, 5)
+        return self.ask(TaskQueue(self.dispatcher).get, True, 5)
 
     def answer(self, value: object) -> None:
-        self.ask(ResultQueue(self.queues).put, value)
+        self.ask(ResultQueue(self.dispatcher).put, value)
 
     def result(self) -> object:
-        return self.ask(ResultQueue(self.queues).get, True, 5)
+        return self.ask(ResultQueue(self.dispatcher).get, True, 5)
 
     def hello(self, group: str = "g", role: str = "slot", default: bool = False) -> None:
         info: dict[str, object] = {"role": role, "group": group, "name": "h:1", "default": default}
-        self.ask(LeaseFace(self.queues).hello, PROTOCOL, info)
+        self.ask(WorkerEndpoint(self.dispatcher).hello, PROTOCOL, info)
 
-    def exchange(self, outcomes: Outcomes | None = None, wait: float = 5.0) -> tuple[object, ...]:
+    def exchange(
+        self, outcomes: ReportMessage | None = None, wait: float = 5.0
+    ) -> tuple[object, ...]:
         report = outcomes.to_wire() if outcomes else None
-        return self.ask(LeaseFace(self.queues).exchange, report, -1, wait)
+        return self.ask(WorkerEndpoint(self.dispatcher).exchange, report, -1, wait)
 
     def leave(self) -> None:
         self.wire.ended.set()
@@ -105,21 +107,21 @@ class Place:
 
     def __init__(self) -> None:
         self.people: list[Someone] = []
-        self.all: list[Queues] = []
+        self.all: list[Dispatcher] = []
 
-    def queues(self, **options: object) -> Queues:
-        queues = Queues(**options)  # type: ignore[arg-type]  # as the test has them
-        self.all.append(queues)
-        return queues
+    def dispatcher(self, **options: object) -> Dispatcher:
+        dispatcher = Dispatcher(**options)  # type: ignore[arg-type]  # as the test has them
+        self.all.append(dispatcher)
+        return dispatcher
 
-    def join(self, queues: Queues) -> Someone:
-        someone = Someone(queues)
+    def join(self, dispatcher: Dispatcher) -> Someone:
+        someone = Someone(dispatcher)
         self.people.append(someone)
         return someone
 
     def close(self) -> None:
-        for queues in self.all:
-            queues.stop()
+        for dispatcher in self.all:
+            dispatcher.stop()
         for someone in self.people:
             if not someone.wire.ended.is_set():
                 someone.leave()
@@ -133,10 +135,10 @@ def place() -> Iterator[Place]:
     place.close()
 
 
-def own(queues: Queues, values: list[object], rules: Rules | None = None) -> Line:
+def own(dispatcher: Dispatcher, values: list[object], rules: Rules | None = None) -> ServedJob:
     """Let a master have inputs of its own."""
     source = inputs.Source(values)
-    return queues.open(OWN, rules or Rules(), source)
+    return dispatcher.open(OWN, rules or Rules(), source)
 
 
 def grant_of(answer: tuple[object, ...]) -> tuple[int, str, int, int, int, bytes, int]:
@@ -145,58 +147,62 @@ def grant_of(answer: tuple[object, ...]) -> tuple[int, str, int, int, int, bytes
     return cast("tuple[int, str, int, int, int, bytes, int]", grant)
 
 
-def outcome_of(queues: Queues, answer: tuple[object, ...], values: list[object]) -> Outcomes:
+def outcome_of(
+    dispatcher: Dispatcher, answer: tuple[object, ...], values: list[object]
+) -> ReportMessage:
     lease, _, start, *_ = grant_of(answer)
-    return Outcomes(queues.run, lease, start, (Done(len(values), inputs.dump(values)),), busy=0.01)
+    return ReportMessage(
+        dispatcher.run, lease, start, (Done(len(values), inputs.dump(values)),), busy=0.01
+    )
 
 
 # --- the plain face ---
 
 
 def test_items_come_in_the_order_they_were_put(place: Place) -> None:
-    me = place.join(place.queues())
+    me = place.join(place.dispatcher())
     for item in range(5):
         me.put(item)
     assert [me.get() for _ in range(5)] == list(range(5))
 
 
 def test_an_empty_queue_is_empty_at_once_or_in_time(place: Place) -> None:
-    me = place.join(place.queues())
+    me = place.join(place.dispatcher())
     for args in [(False,), (True, 0.05)]:
         with pytest.raises(queue.Empty):
-            me.ask(TaskQueue(me.queues).get, *args)
+            me.ask(TaskQueue(me.dispatcher).get, *args)
         with pytest.raises(queue.Empty):
-            me.ask(ResultQueue(me.queues).get, *args)
+            me.ask(ResultQueue(me.dispatcher).get, *args)
 
 
 def test_a_full_queue_is_full_until_an_item_is_got(place: Place) -> None:
-    me = place.join(place.queues(maxsize=1))
+    me = place.join(place.dispatcher(maxsize=1))
     me.put("a")
-    assert me.ask(TaskQueue(me.queues).full)
+    assert me.ask(TaskQueue(me.dispatcher).full)
     for args in [("b", False), ("b", True, 0.05)]:
         with pytest.raises(queue.Full):
-            me.ask(TaskQueue(me.queues).put, *args)
+            me.ask(TaskQueue(me.dispatcher).put, *args)
     me.get()
     me.put("b")
 
 
 def test_a_negative_time_out_is_refused_as_by_queue(place: Place) -> None:
-    me = place.join(place.queues())
+    me = place.join(place.dispatcher())
     with pytest.raises(ValueError, match="non-negative"):
-        me.ask(TaskQueue(me.queues).get, True, -1)
+        me.ask(TaskQueue(me.dispatcher).get, True, -1)
 
 
 def test_who_waits_gets_what_another_puts(place: Place) -> None:
-    queues = place.queues()
-    me, other = place.join(queues), place.join(queues)
-    waiting = me.start(TaskQueue(queues).get)
+    dispatcher = place.dispatcher()
+    me, other = place.join(dispatcher), place.join(dispatcher)
+    waiting = me.start(TaskQueue(dispatcher).get)
     other.put("late")
     assert waiting.result(10) == "late"
 
 
 def test_what_a_connection_held_is_given_out_again_when_it_ends(place: Place) -> None:
-    queues = place.queues()
-    me, other = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher()
+    me, other = place.join(dispatcher), place.join(dispatcher)
     other.put("a")
     assert me.get() == "a"
     me.leave()
@@ -204,28 +210,28 @@ def test_what_a_connection_held_is_given_out_again_when_it_ends(place: Place) ->
 
 
 def test_an_item_is_settled_by_its_holders_next_request(place: Place) -> None:
-    queues = place.queues()
-    me, other = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher()
+    me, other = place.join(dispatcher), place.join(dispatcher)
     other.put("a")
     me.get()
-    me.ask(TaskQueue(queues).qsize)
+    me.ask(TaskQueue(dispatcher).qsize)
     me.leave()
-    assert other.ask(TaskQueue(queues).empty)
+    assert other.ask(TaskQueue(dispatcher).empty)
 
 
 def test_with_redeliver_off_what_was_got_is_gone(place: Place) -> None:
-    queues = place.queues(redeliver=False)
-    me, other = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher(redeliver=False)
+    me, other = place.join(dispatcher), place.join(dispatcher)
     other.put("a")
     me.get()
     me.leave()
-    assert other.ask(TaskQueue(queues).empty)
+    assert other.ask(TaskQueue(dispatcher).empty)
 
 
 def test_a_client_that_went_while_it_waited_swallows_nothing(place: Place) -> None:
-    queues = place.queues()
-    me, other = place.join(queues), place.join(queues)
-    waiting = me.start(TaskQueue(queues).get)
+    dispatcher = place.dispatcher()
+    me, other = place.join(dispatcher), place.join(dispatcher)
+    waiting = me.start(TaskQueue(dispatcher).get)
     me.wire.ended.set()
     other.put("a")
     with pytest.raises(EOFError):
@@ -234,35 +240,35 @@ def test_a_client_that_went_while_it_waited_swallows_nothing(place: Place) -> No
 
 
 def test_a_result_that_its_getter_never_received_is_there_again(place: Place) -> None:
-    queues = place.queues()
-    me, other = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher()
+    me, other = place.join(dispatcher), place.join(dispatcher)
     other.answer("r")
-    me._thread.submit(ResultQueue(queues).get).result(10)  # and nothing was sent
+    me._thread.submit(ResultQueue(dispatcher).get).result(10)  # and nothing was sent
     me.leave()
     assert other.result() == "r"
 
 
 def test_join_waits_for_task_done(place: Place) -> None:
-    queues = place.queues()
-    me, other = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher()
+    me, other = place.join(dispatcher), place.join(dispatcher)
     me.put("a")
-    joined = other.start(TaskQueue(queues).join)
+    joined = other.start(TaskQueue(dispatcher).join)
     me.get()
     assert not joined.done()
-    me.ask(TaskQueue(queues).task_done)
+    me.ask(TaskQueue(dispatcher).task_done)
     joined.result(10)
 
 
 def test_task_done_without_a_task_is_refused_as_by_queue(place: Place) -> None:
-    me = place.join(place.queues())
+    me = place.join(place.dispatcher())
     with pytest.raises(ValueError, match="too many times"):
-        me.ask(TaskQueue(me.queues).task_done)
+        me.ask(TaskQueue(me.dispatcher).task_done)
 
 
 def test_a_stopped_master_ends_who_waits(place: Place) -> None:
-    queues = place.queues()
-    waiting = place.join(queues).start(TaskQueue(queues).get)
-    queues.stop()
+    dispatcher = place.dispatcher()
+    waiting = place.join(dispatcher).start(TaskQueue(dispatcher).get)
+    dispatcher.stop()
     with pytest.raises(EOFError):
         waiting.result(10)
 
@@ -271,42 +277,42 @@ def test_a_stopped_master_ends_who_waits(place: Place) -> None:
 
 
 def test_each_value_answers_the_oldest_of_the_masters_inputs_that_is_held(place: Place) -> None:
-    queues = place.queues()
-    line = own(queues, [3, 4])
-    me = place.join(queues)
+    dispatcher = place.dispatcher()
+    line = own(dispatcher, [3, 4])
+    me = place.join(dispatcher)
     assert [me.get(), me.get()] == [3, 4]
     me.answer(9)
     me.answer(16)
-    records = queues.read(line, 5) or []
+    records = dispatcher.read(line, 5) or []
     found = {record.batch.start: record.outcome for record in records}
     assert {i: inputs.load(cast(Done, o).blob) for i, o in found.items()} == {0: [9], 1: [16]}
-    assert queues.read(line, 5) is None
+    assert dispatcher.read(line, 5) is None
 
 
 def test_a_value_of_one_who_holds_nothing_is_a_plain_result(place: Place) -> None:
-    me = place.join(place.queues())
+    me = place.join(place.dispatcher())
     me.answer("plain")
     assert me.result() == "plain"
 
 
 def test_one_of_the_masters_inputs_is_not_settled_by_the_next_request(place: Place) -> None:
-    queues = place.queues()
-    own(queues, [3])
-    me, other = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher()
+    own(dispatcher, [3])
+    me, other = place.join(dispatcher), place.join(dispatcher)
     assert me.get() == 3
-    me.ask(TaskQueue(queues).qsize)
+    me.ask(TaskQueue(dispatcher).qsize)
     me.leave()
     assert other.get() == 3
 
 
 def test_an_input_whose_holder_ends_three_times_is_a_worker_that_died(place: Place) -> None:
-    queues = place.queues()
-    line = own(queues, [3])
+    dispatcher = place.dispatcher()
+    line = own(dispatcher, [3])
     for _ in range(3):
-        me = place.join(queues)
+        me = place.join(dispatcher)
         assert me.get() == 3
         me.leave()
-    [record] = queues.read(line, 5) or []
+    [record] = dispatcher.read(line, 5) or []
     assert isinstance(record.outcome, Failed)
     assert record.outcome.failure.type == "WorkerDied"
 
@@ -315,74 +321,74 @@ def test_an_input_whose_holder_ends_three_times_is_a_worker_that_died(place: Pla
 
 
 def test_a_batch_comes_with_its_jobs_spec_once(place: Place) -> None:
-    queues = place.queues()
-    own(queues, [3, 4])
-    worker = place.join(queues)
+    dispatcher = place.dispatcher()
+    own(dispatcher, [3, 4])
+    worker = place.join(dispatcher)
     worker.hello()
     first = worker.exchange()
     assert first[2] == (OWN.to_wire(), [], [])
     assert inputs.load(grant_of(first)[5]) == [3]
-    second = worker.exchange(outcome_of(queues, first, [9]))
+    second = worker.exchange(outcome_of(dispatcher, first, [9]))
     assert second[2] is None
 
 
 def test_a_new_job_comes_with_word_of_those_that_have_ended(place: Place) -> None:
-    queues = place.queues()
-    ended = own(queues, [3])
-    worker = place.join(queues)
+    dispatcher = place.dispatcher()
+    ended = own(dispatcher, [3])
+    worker = place.join(dispatcher)
     worker.hello()
-    worker.exchange(outcome_of(queues, worker.exchange(), [9]), wait=0.0)
-    queues.close(ended)
-    queues.open(replace(OWN, id="next"), Rules(), inputs.Source([4]))
+    worker.exchange(outcome_of(dispatcher, worker.exchange(), [9]), wait=0.0)
+    dispatcher.close(ended)
+    dispatcher.open(replace(OWN, id="next"), Rules(), inputs.Source([4]))
     assert worker.exchange()[2] == (replace(OWN, id="next").to_wire(), [OWN.id], [])
 
 
 def test_outcomes_come_to_be_read(place: Place) -> None:
-    queues = place.queues()
-    line = own(queues, [3])
-    worker = place.join(queues)
+    dispatcher = place.dispatcher()
+    line = own(dispatcher, [3])
+    worker = place.join(dispatcher)
     worker.hello()
-    worker.exchange(outcome_of(queues, worker.exchange(), [9]), wait=0.0)
-    [record] = queues.read(line, 5) or []
+    worker.exchange(outcome_of(dispatcher, worker.exchange(), [9]), wait=0.0)
+    [record] = dispatcher.read(line, 5) or []
     assert inputs.load(cast(Done, record.outcome).blob) == [9]
     assert record.worker == "h:1"
 
 
 def test_a_worker_without_work_is_idle_and_told_when_the_master_stops(place: Place) -> None:
-    queues = place.queues()
-    worker = place.join(queues)
+    dispatcher = place.dispatcher()
+    worker = place.join(dispatcher)
     worker.hello()
     assert worker.exchange(wait=0.0)[0] == "idle"
-    waiting = worker.start(LeaseFace(queues).exchange, None, -1, 60.0)
-    queues.stop()
+    waiting = worker.start(WorkerEndpoint(dispatcher).exchange, None, -1, 60.0)
+    dispatcher.stop()
     assert waiting.result(10)[0] == "stop"
 
 
 def test_what_a_worker_does_for_a_plain_client_is_a_bare_result(place: Place) -> None:
-    queues = place.queues(default=JobSpec(PLAIN, SQUARE))
-    client, worker = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher(default=JobSpec(PLAIN, SQUARE))
+    client, worker = place.join(dispatcher), place.join(dispatcher)
     worker.hello()
     client.put(3)
-    worker.exchange(outcome_of(queues, worker.exchange(), [9]), wait=0.0)
+    worker.exchange(outcome_of(dispatcher, worker.exchange(), [9]), wait=0.0)
     assert client.result() == 9
 
 
 def test_a_failure_for_a_plain_client_is_a_runtime_error(place: Place) -> None:
-    queues = place.queues(default=JobSpec(PLAIN, SQUARE))
-    client, worker = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher(default=JobSpec(PLAIN, SQUARE))
+    client, worker = place.join(dispatcher), place.join(dispatcher)
     worker.hello()
     client.put("x")
     lease, _, start, *_ = grant_of(worker.exchange())
     failed = Failed(Failure("TypeError", "no", "Traceback"))
-    worker.exchange(Outcomes(queues.run, lease, start, (failed,)), wait=0.0)
+    worker.exchange(ReportMessage(dispatcher.run, lease, start, (failed,)), wait=0.0)
     error = client.result()
     assert isinstance(error, RuntimeError)
     assert error.args == ("TypeError", "no", "Traceback")
 
 
 def test_without_a_function_plain_items_go_to_workers_that_have_one(place: Place) -> None:
-    queues = place.queues()
-    client, without, having = (place.join(queues) for _ in range(3))
+    dispatcher = place.dispatcher()
+    client, without, having = (place.join(dispatcher) for _ in range(3))
     client.put(3)
     without.hello("a")
     having.hello("b", default=True)
@@ -391,9 +397,9 @@ def test_without_a_function_plain_items_go_to_workers_that_have_one(place: Place
 
 
 def test_what_a_worker_had_goes_to_another_when_it_ends(place: Place) -> None:
-    queues = place.queues()
-    own(queues, [3])
-    first, second = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher()
+    own(dispatcher, [3])
+    first, second = place.join(dispatcher), place.join(dispatcher)
     first.hello("a")
     second.hello("b")
     first.exchange()
@@ -403,40 +409,40 @@ def test_what_a_worker_had_goes_to_another_when_it_ends(place: Place) -> None:
 
 def test_a_refused_job_goes_elsewhere_and_is_said(place: Place) -> None:
     said: list[str] = []
-    queues = place.queues(log=said.append)
-    own(queues, [3])
-    first, second = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher(log=said.append)
+    own(dispatcher, [3])
+    first, second = place.join(dispatcher), place.join(dispatcher)
     first.hello("a")
     second.hello("b")
     lease, _, start, *_ = grant_of(first.exchange())
-    refused = Outcomes(queues.run, lease, start, refusal="no module named app")
+    refused = ReportMessage(dispatcher.run, lease, start, refusal="no module named app")
     assert first.exchange(refused, wait=0.0)[0] == "idle"
     assert said == ["no module named app"]
     assert grant_of(second.exchange())[6] == 1
 
 
 def test_outcomes_of_another_run_are_dropped(place: Place) -> None:
-    queues = place.queues()
-    line = own(queues, [3])
-    worker = place.join(queues)
+    dispatcher = place.dispatcher()
+    line = own(dispatcher, [3])
+    worker = place.join(dispatcher)
     worker.hello()
     lease, _, start, *_ = grant_of(worker.exchange())
-    stale = Outcomes("another run", lease, start, (Done(1, inputs.dump([9])),))
+    stale = ReportMessage("another run", lease, start, (Done(1, inputs.dump([9])),))
     worker.exchange(stale, wait=0.0)
-    assert queues.read(line, 0.0) == []
+    assert dispatcher.read(line, 0.0) == []
 
 
 def test_a_report_on_anothers_lease_ends_the_connection(place: Place) -> None:
-    queues = place.queues()
-    line = own(queues, [3])
-    honest, liar = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher()
+    line = own(dispatcher, [3])
+    honest, liar = place.join(dispatcher), place.join(dispatcher)
     honest.hello("a")
     liar.hello("b")
-    forged = outcome_of(queues, honest.exchange(), ["forged"])
+    forged = outcome_of(dispatcher, honest.exchange(), ["forged"])
     with pytest.raises(ProtocolError):
         liar.exchange(forged, wait=0.0)
     assert liar.wire.ended.is_set()
-    assert queues.read(line, 0.0) == []
+    assert dispatcher.read(line, 0.0) == []
 
 
 @pytest.mark.parametrize(
@@ -458,74 +464,76 @@ def test_a_report_on_anothers_lease_ends_the_connection(place: Place) -> None:
 def test_a_report_that_is_none_is_refused_and_changes_nothing(
     place: Place, outcomes: object
 ) -> None:
-    queues = place.queues()
-    line = own(queues, [3])
-    worker = place.join(queues)
+    dispatcher = place.dispatcher()
+    line = own(dispatcher, [3])
+    worker = place.join(dispatcher)
     worker.hello()
     lease, _, start, *_ = grant_of(worker.exchange())
-    report = (queues.run, lease, start, outcomes, 0, 0.0, "")
+    report = (dispatcher.run, lease, start, outcomes, 0, 0.0, "")
     with pytest.raises(ProtocolError):
-        worker.ask(LeaseFace(queues).exchange, report, -1, 0.0)
-    assert queues.read(line, 0.0) == []
+        worker.ask(WorkerEndpoint(dispatcher).exchange, report, -1, 0.0)
+    assert dispatcher.read(line, 0.0) == []
     assert line.job.out == 1
 
 
 def test_a_supervisors_word_charges_the_task_that_its_process_died_in(place: Place) -> None:
-    queues = place.queues()
-    line = own(queues, [3], Rules(max_deaths=1))
-    worker, supervisor = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher()
+    line = own(dispatcher, [3], Rules(max_deaths=1))
+    worker, supervisor = place.join(dispatcher), place.join(dispatcher)
     worker.hello()
     supervisor.hello(role="supervisor")
     lease, *_ = grant_of(worker.exchange())
-    supervisor.ask(LeaseFace(queues).charge, queues.run, "died", lease, 0, 1, "signal 9")
-    [record] = queues.read(line, 5) or []
+    supervisor.ask(
+        WorkerEndpoint(dispatcher).charge, dispatcher.run, "died", lease, 0, 1, "signal 9"
+    )
+    [record] = dispatcher.read(line, 5) or []
     assert isinstance(record.outcome, Failed)
     assert record.outcome.failure.type == "WorkerDied"
 
 
 def test_another_protocol_is_refused_with_what_to_do(place: Place) -> None:
-    me = place.join(place.queues())
+    me = place.join(place.dispatcher())
     with pytest.raises(ValueError, match="install the same dq on both"):
-        me.ask(LeaseFace(me.queues).hello, PROTOCOL + 1, {})
+        me.ask(WorkerEndpoint(me.dispatcher).hello, PROTOCOL + 1, {})
 
 
 def test_nobody_says_hello_twice(place: Place) -> None:
-    me = place.join(place.queues())
+    me = place.join(place.dispatcher())
     me.hello()
     with pytest.raises(ValueError, match="said hello before"):
         me.hello()
 
 
 def test_an_input_that_cannot_be_pickled_fails_by_itself(place: Place) -> None:
-    queues = place.queues()
-    line = own(queues, [threading.Lock(), 4])
-    worker = place.join(queues)
+    dispatcher = place.dispatcher()
+    line = own(dispatcher, [threading.Lock(), 4])
+    worker = place.join(dispatcher)
     worker.hello()
     assert inputs.load(grant_of(worker.exchange())[5]) == [4]
-    [record] = queues.read(line, 5) or []
+    [record] = dispatcher.read(line, 5) or []
     assert isinstance(record.outcome, Failed)
     assert "cannot be pickled" in record.outcome.failure.message
 
 
 def test_only_slots_count_as_slots(place: Place) -> None:
-    queues = place.queues()
-    client, slot, supervisor = (place.join(queues) for _ in range(3))
+    dispatcher = place.dispatcher()
+    client, slot, supervisor = (place.join(dispatcher) for _ in range(3))
     client.put(1)
     client.get()
     slot.hello()
     supervisor.hello(role="supervisor")
-    assert queues.slots == 1
+    assert dispatcher.slots == 1
 
 
 def test_nothing_is_left_when_everybody_has_gone(place: Place) -> None:
-    queues = place.queues()
-    own(queues, [3])
-    worker = place.join(queues)
+    dispatcher = place.dispatcher()
+    own(dispatcher, [3])
+    worker = place.join(dispatcher)
     worker.hello()
     worker.exchange()
     worker.leave()
-    assert (queues.busy, queues.slots) == (0, 0)
-    assert queues.wait_empty(0.0)
+    assert (dispatcher.busy, dispatcher.slots) == (0, 0)
+    assert dispatcher.wait_empty(0.0)
 
 
 # Who is there
@@ -539,9 +547,9 @@ class Clock:
         return self.now
 
 
-def told(queues: Queues) -> list[str]:
-    with queues.lock:
-        return [note.line for note in queues.presence.notes()]
+def told(dispatcher: Dispatcher) -> list[str]:
+    with dispatcher.lock:
+        return [note.line for note in dispatcher.presence.notes()]
 
 
 @pytest.mark.parametrize(
@@ -555,36 +563,36 @@ def test_a_silent_worker_is_told_with_what_it_keeps(
     place: Place, timeout: float | None, end: str
 ) -> None:
     clock = Clock()
-    queues = place.queues(clock=clock)
+    dispatcher = place.dispatcher(clock=clock)
     spec = JobSpec("j", TaskRef("module", "app", "f"), timeout=timeout)
-    queues.open(spec, Rules(batch=2), inputs.Source([7, 8, 9]))
-    supervisor, first, second = (place.join(queues) for _ in range(3))
+    dispatcher.open(spec, Rules(batch=2), inputs.Source([7, 8, 9]))
+    supervisor, first, second = (place.join(dispatcher) for _ in range(3))
     supervisor.hello(role="supervisor")
     first.hello()
     second.hello()
-    told(queues)
+    told(dispatcher)
     first.exchange()
     clock.now = 29.0
-    assert told(queues) == []
+    assert told(dispatcher) == []
     clock.now = 31.0
     said = f"worker h:1 has not been heard of for 30 s; it keeps tasks 0, 1 {end}"
-    assert told(queues) == [said]
-    supervisor.ask(LeaseFace(queues).beat, [])
-    assert told(queues) == ["worker h:1 is heard of again"]
+    assert told(dispatcher) == [said]
+    supervisor.ask(WorkerEndpoint(dispatcher).beat, [])
+    assert told(dispatcher) == ["worker h:1 is heard of again"]
 
 
 def test_a_stopped_process_is_told_with_what_it_keeps(place: Place) -> None:
     clock = Clock()
-    queues = place.queues(clock=clock)
-    own(queues, [7])
-    supervisor, worker = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher(clock=clock)
+    own(dispatcher, [7])
+    supervisor, worker = place.join(dispatcher), place.join(dispatcher)
     supervisor.hello(role="supervisor")
     worker.hello()
     worker.exchange()
-    told(queues)
+    told(dispatcher)
     for clock.now in (10.0, 20.0, 30.0):
-        supervisor.ask(LeaseFace(queues).beat, ["h:1", "h:2"])
-    assert told(queues) == [
+        supervisor.ask(WorkerEndpoint(dispatcher).beat, ["h:1", "h:2"])
+    assert told(dispatcher) == [
         "process h:1 of worker h:1 is stopped (SIGSTOP); it keeps task 0"
         " until it goes on or is ended (timeout would bound that)",
         "process h:2 of worker h:1 is stopped (SIGSTOP) and holds no tasks",
@@ -593,39 +601,39 @@ def test_a_stopped_process_is_told_with_what_it_keeps(place: Place) -> None:
 
 @pytest.mark.parametrize("first", ["supervisor", "slot"])
 def test_what_a_worker_leaves_is_told(place: Place, first: str) -> None:
-    queues = place.queues()
-    own(queues, [7])
-    supervisor, worker = place.join(queues), place.join(queues)
+    dispatcher = place.dispatcher()
+    own(dispatcher, [7])
+    supervisor, worker = place.join(dispatcher), place.join(dispatcher)
     supervisor.hello(role="supervisor")
     worker.hello()
     worker.exchange()
     leaving = {"supervisor": supervisor.leave, "slot": worker.leave}
     with ThreadPoolExecutor(2) as both:  # a slot's leaving waits for its supervisor's word
         done = both.submit(leaving.pop(first))
-        wait_until(lambda: len(queues.presence._groups["g"]) == 1)
+        wait_until(lambda: len(dispatcher.presence._groups["g"]) == 1)
         both.submit(leaving.popitem()[1])
         done.result(10)
-    assert told(queues)[1:] == [
+    assert told(dispatcher)[1:] == [
         "worker h:1 left with 1 task unfinished, for others to do; it was the last one"
     ]
 
 
 def test_who_leaves_because_the_master_ends_is_not_told(place: Place) -> None:
-    queues = place.queues()
-    supervisor = place.join(queues)
+    dispatcher = place.dispatcher()
+    supervisor = place.join(dispatcher)
     supervisor.hello(role="supervisor")
-    told(queues)
-    queues.stop()
+    told(dispatcher)
+    dispatcher.stop()
     supervisor.leave()
-    assert told(queues) == []
+    assert told(dispatcher) == []
 
 
 def test_a_worker_hears_that_neither_end_has_a_task_for_what_clients_put(place: Place) -> None:
-    queues = place.queues()
-    client, without, having = (place.join(queues) for _ in range(3))
+    dispatcher = place.dispatcher()
+    client, without, having = (place.join(dispatcher) for _ in range(3))
     without.hello("a", role="supervisor")
     having.hello("b", role="supervisor", default=True)
-    beat = LeaseFace(queues).beat
+    beat = WorkerEndpoint(dispatcher).beat
     assert not without.ask(beat, [])
     client.put(3)
     assert without.ask(beat, [])
@@ -634,8 +642,8 @@ def test_a_worker_hears_that_neither_end_has_a_task_for_what_clients_put(place: 
 
 @pytest.mark.parametrize("stopped", [None, "h:1", [1], ["x"] * 10_000_001], ids=type)
 def test_a_beat_that_is_none_is_refused(place: Place, stopped: object) -> None:
-    queues = place.queues()
-    supervisor = place.join(queues)
+    dispatcher = place.dispatcher()
+    supervisor = place.join(dispatcher)
     supervisor.hello(role="supervisor")
     with pytest.raises((ProtocolError, ValueError)):
-        supervisor.ask(LeaseFace(queues).beat, stopped)
+        supervisor.ask(WorkerEndpoint(dispatcher).beat, stopped)

@@ -12,13 +12,13 @@ import pytest
 from dq.core.board import Rules
 from dq.core.records import Batch, Done, Reading, Recorded
 from dq.data import inputs
-from dq.dispatch.dispatcher import Queues
-from dq.dispatch.served_job import Line
+from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.served_job import ServedJob
 from dq.errors import BadInput, OutputError
 from dq.functions.tasks import JobSpec, TaskRef
 from dq.journal.writer import Entry, Journal, Replay, facts
-from dq.manager.client import Outcomes
-from dq.manager.endpoints import LeaseFace
+from dq.manager.client import ReportMessage
+from dq.manager.endpoints import WorkerEndpoint
 from dq.transport.transport import PROTOCOL, Channel
 
 ABOUT = facts("app:square", reading=Reading("values"), output="values", unpack=False)
@@ -39,30 +39,32 @@ class Run:
 
     def __init__(self, path: Path, count: int, rules: Rules | None = None) -> None:
         self.journal = Journal(str(path), ABOUT)
-        self.queues = Queues()
+        self.dispatcher = Dispatcher()
         source = inputs.Source(list(range(count)))
-        self.line: Line = self.queues.open(SPEC, rules or Rules(), source, Replay(self.journal))
+        self.line: ServedJob = self.dispatcher.open(
+            SPEC, rules or Rules(), source, Replay(self.journal)
+        )
 
     @contextmanager
     def worker(self) -> Iterator[Run]:
-        with self.queues.connection(cast(Channel, Wire())):
+        with self.dispatcher.serving(cast(Channel, Wire())):
             info = {"group": "g", "name": "here:2", "role": "slot", "default": False}
-            LeaseFace(self.queues).hello(PROTOCOL, dict(info))
+            WorkerEndpoint(self.dispatcher).hello(PROTOCOL, dict(info))
             yield self
 
     def lease(self) -> Any:
         """Lease number, first index, count; None where there is nothing to do."""
-        _, granted, _ = LeaseFace(self.queues).exchange(None, -1, 0.0)
+        _, granted, _ = WorkerEndpoint(self.dispatcher).exchange(None, -1, 0.0)
         return None if granted is None else (granted[0], granted[2], granted[3])  # type: ignore[index]
 
     def report(self, lease: int, first: int, count: int) -> None:
         done = (Done(count, b"new"),)
-        LeaseFace(self.queues).exchange(
-            Outcomes(self.queues.run, lease, first, done).to_wire(), 0, 0.0
+        WorkerEndpoint(self.dispatcher).exchange(
+            ReportMessage(self.dispatcher.run, lease, first, done).to_wire(), 0, 0.0
         )
 
     def read(self) -> list[int] | None:
-        records = self.queues.read(self.line, 0.0)
+        records = self.dispatcher.read(self.line, 0.0)
         return None if records is None else [record.batch.start for record in records]
 
     def read_all(self) -> list[int]:
@@ -83,7 +85,7 @@ def running(path: Path, count: int, rules: Rules | None = None) -> Iterator[Run]
     try:
         yield run
     finally:
-        run.queues.stop()
+        run.dispatcher.stop()
         run.journal.close()
 
 
@@ -149,7 +151,7 @@ def test_a_journal_that_failed_is_told_to_who_reads_and_nothing_goes_out(tmp_pat
 def test_a_job_that_was_stopped_on_a_full_disk_does_not_wait_for_room(tmp_path: Path) -> None:
     with running(tmp_path / "j", 2) as run:
         run.line.unwritten = 1
-        run.queues.halt(run.line, "interrupted")
+        run.dispatcher.halt(run.line, "interrupted")
         assert run.read() == []
         run.journal.full = True
         assert run.read() is None
@@ -158,7 +160,7 @@ def test_a_job_that_was_stopped_on_a_full_disk_does_not_wait_for_room(tmp_path: 
 def test_a_stopped_job_takes_no_more_of_its_journal(tmp_path: Path) -> None:
     write(tmp_path / "j", [0, 1, 2])
     with running(tmp_path / "j", 3) as run:
-        run.queues.halt(run.line, "interrupted")
+        run.dispatcher.halt(run.line, "interrupted")
         assert run.read() is None
 
 
