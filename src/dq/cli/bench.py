@@ -13,7 +13,7 @@ from dq.cli import measure, options
 from dq.cli.layout import CONNECTION, OUTPUT, WORKERS, Command, option
 from dq.cli.measure import Figure
 from dq.cli.printer import say
-from dq.cli.runs import find_key
+from dq.cli.surroundings import find_key
 from dq.master.api import address
 from dq.security.tls import settings
 

@@ -20,7 +20,7 @@ from dq.master.master import JobReader
 from dq.master.progress import Progress
 
 if TYPE_CHECKING:
-    from dq.cli.runs import Given
+    from dq.cli.run_inputs import RunInputs
 
 LEFT = "without waiting for running tasks"
 
@@ -54,7 +54,7 @@ class Printer:
     def __init__(
         self,
         job: JobReader,
-        source: Given,
+        source: RunInputs,
         writer: Writer,
         failures: Writer | None,
         given: dict[str, Any],

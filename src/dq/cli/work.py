@@ -11,8 +11,8 @@ from dq._support import quantities
 from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, OUTPUT, SECURITY, WORKERS, Command, option
 from dq.cli.printer import say
-from dq.cli.runs import _enter, _quietly, find_key
 from dq.cli.signals import FINISHING, Stages
+from dq.cli.surroundings import enter_directory, find_key, quietly
 from dq.errors import ConnectError, Interrupted
 from dq.functions.import_check import checks
 from dq.master.api import address
@@ -62,10 +62,10 @@ def worker(**given: Any) -> None:
       dq worker --server 10.0.0.2
       dq worker --server 10.0.0.2:5000 -p 8 --authkey abc
     """
-    _enter()
+    enter_directory()
     where = address(given["server"])
     checks.begin(None)
-    with _quietly():
+    with quietly():
         task = checked(given["task"]) if given["task"] else None
     checks.close()
     patterns = tuple(map(allow.check, given["allow"]))

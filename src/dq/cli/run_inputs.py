@@ -1,0 +1,97 @@
+"""The inputs of a run: INPUTs, or what the files of `--input` hold."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from dq._support.frozen import frozen
+from dq.cli.counting import Counter
+from dq.cli.options import is_typed
+from dq.core.records import Reading
+from dq.data.files import Files, format_of
+from dq.errors import UsageError
+
+
+@frozen
+class RunInputs:
+    """The inputs of a run: where they come from, how many there are, and how to name one's place.
+
+    Args:
+        reading: how workers make values of them.
+        text: what they are read from; None for arguments.
+        counter: counts them ahead, where that can be done.
+    """
+
+    items: Iterable[bytes]
+    reading: Reading
+    text: Files | None = None
+    counter: Counter | None = None
+
+    def place(self, index: int) -> str:
+        """An input by where it stands."""
+        return self.line(index) or f"the input of task {index}"
+
+    def line(self, index: int) -> str:
+        """The file and line of an input that comes from one."""
+        return "" if self.text is None else self.text.place(index)
+
+    @property
+    def name(self) -> str:
+        """What they are read from."""
+        return "the inputs" if self.text is None else self.text.name
+
+    def count(self) -> int | None:
+        """How many there are, where they have been counted."""
+        return None if self.counter is None else self.counter.total
+
+    def start_counting(self) -> None:
+        """Count them in the background."""
+        if self.counter is not None:
+            self.counter.start()
+
+    def stop_counting(self) -> None:
+        """Count no further."""
+        if self.counter is not None:
+            self.counter.stop()
+
+
+def run_inputs(given: dict[str, Any]) -> RunInputs:
+    """Where the options say that the inputs come from."""
+    # Ended as lines are, for the workers to cut off: an argument may itself end in a newline.
+    arguments = [os.fsencode(argument) + b"\r\n" for argument in given["inputs"]]
+    if given["input"] is None:
+        for name in ("input_format", "delimiter", "skip_bad", "field"):
+            if is_typed(name):
+                option = name.replace("_", "-")
+                raise UsageError(f"--{option} goes with --input FILE, and INPUTs are given instead")
+        return RunInputs(arguments, Reading("raw" if given["raw"] else "lines"))
+    if arguments:
+        raise UsageError("INPUTs and --input together: give the one or the other")
+
+    def opened() -> Files:
+        return Files(
+            given["input"], _input_format(given), delimiter=given["delimiter"], raw=given["raw"],
+            field=given["field"] or "",
+        )  # fmt: skip
+
+    text = opened()
+    counter = Counter(opened) if text.can_be_counted else None
+    return RunInputs(text, text.reading, text, counter)
+
+
+def _input_format(given: dict[str, Any]) -> str | None:
+    """The format that the options name; None where the files' names are to say."""
+    if given["null"] and given["input_format"] not in (None, "lines", "null"):
+        raise UsageError(
+            f"--null and --input-format {given['input_format']}: give the one or the other"
+        )
+    if given["null"] and given["input_format"] is None:
+        for path in given["input"]:
+            if (other := format_of(path)) != "lines":
+                raise UsageError(
+                    f"--null goes with names that end in NUL, and {path} is read as {other}: leave"
+                    " it out, or give --input-format null"
+                )
+    return "null" if given["null"] else given["input_format"]

@@ -1,0 +1,55 @@
+"""What commands need of their surroundings: the import path, standard output, the authkey."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from dq.cli.printer import say
+from dq.errors import BadKey
+from dq.security import keys
+
+
+def enter_directory() -> None:
+    """Have the current directory on the import path, as ``python -m`` has it."""
+    here = os.getcwd()
+    if sys.path[:1] != [here]:
+        sys.path.insert(0, here)
+
+
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Standard output is for results: what a module prints when imported goes elsewhere."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+def find_key(given: dict[str, Any]) -> bytes:
+    """The authkey, from wherever it is."""
+    # click passes over a variable that is set and empty; a key's must not be.
+    prefix = click.get_current_context().auto_envvar_prefix
+    for option in ("authkey", "authkey_file"):
+        variable = f"{prefix}_{option.upper()}"
+        if given[option] is None and os.environ.get(variable) == "":
+            raise BadKey(f"{variable} is empty: give it a value, or unset it")
+    return keys.find(given["authkey"], given["authkey_file"], prompt=prompt_for_key())
+
+
+def key_to_serve(given: dict[str, Any], host: str) -> bytes:
+    key = find_key(given)
+    warning = keys.check(key, host)
+    if warning is not None:
+        say(warning)
+    return key
+
+
+def prompt_for_key() -> Any:
+    """What asks for the key on a terminal; None where there is none."""
+    if sys.stdin is None or not sys.stdin.isatty():
+        return None
+    return lambda: click.prompt("authkey", hide_input=True, err=True)
