@@ -16,6 +16,7 @@ from dq.core.records import printable
 from dq.data.output_file import Writer
 from dq.errors import UsageError
 from dq.journal import inspect
+from dq.journal import recover as recovery
 from dq.journal.inspect import Contents, FailedTask
 
 
@@ -51,7 +52,7 @@ def journal(file: str, format: str, failed: bool, recover: str | None, debug: bo
         other = "--failed" if failed else "--format"
         raise UsageError(f"--recover and {other}: give the one or the other")
     if recover is not None:
-        lines = saved(inspect.recover(file, recover), recover)
+        lines = saved(recovery.recover(file, recover), recover)
     elif failed and format == "jsonl":
         lines = (task.to_json() for task in inspect.failures(file))
     elif failed:

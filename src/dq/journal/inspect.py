@@ -1,4 +1,4 @@
-"""What a journal has: to look at, and to save from a damaged one."""
+"""What a journal has, for people and for other programs."""
 
 from __future__ import annotations
 
@@ -14,24 +14,18 @@ from dq._support.frozen import frozen
 from dq._support.spans import Span
 from dq.core.records import Done, Failed
 from dq.data import inputs, outputs
-from dq.errors import BadJournal, UsageError
-from dq.journal.sqlitefile import Remains, has_log
+from dq.errors import BadJournal
+from dq.journal.write_ahead_log import has_log
 from dq.journal.writer import (
-    COLUMNS,
     UNREADABLE,
-    Columns,
     Facts,
-    Lock,
     Row,
     check,
     check_log,
-    create,
     explained,
     failed_inputs,
-    is_whole,
     open_reader,
     read_about,
-    set_about,
 )
 from dq.security.safe_pickle import safe_loads
 
@@ -119,7 +113,7 @@ def look(path: str) -> Contents:
         about = read_about(path, db)
         contents = Contents(about.facts, about.open)
         given = _FailedInputs(db)
-        for row in _rows(db):
+        for row in whole_rows(db):
             contents.add(row, given.of(row))
         return contents
 
@@ -134,7 +128,7 @@ def failures(path: str) -> Iterator[FailedTask]:
         return
     with _reading(path) as db:
         given = _FailedInputs(db)
-        for row in _rows(db):
+        for row in whole_rows(db):
             outcome = row.outcome
             if isinstance(outcome, Failed) and not outcome.is_unreadable:
                 yield FailedTask(row.start, given.of(row), outcome, row.attempts, row.worker)
@@ -168,12 +162,16 @@ def records(path: str) -> Iterator[str]:
     with _reading(path) as db:
         output = read_about(path, db).facts["output"]
         given = _FailedInputs(db)
-        for row in _rows(db):
+        for row in whole_rows(db):
             yield from _lines_of(row, output, given.of(row))
 
 
-def _file_of(path: str) -> str:
-    """The journal's file, beside which its -wal is; a link is not."""
+def file_of(path: str) -> str:
+    """The journal's file, beside which its -wal is; a link is not.
+
+    Raises:
+        BadJournal: it is none.
+    """
     if not os.path.isfile(path):
         why = "it is no regular file" if os.path.exists(path) else "no such file"
         raise BadJournal(f"cannot open the journal {path}: {why}")
@@ -181,13 +179,13 @@ def _file_of(path: str) -> str:
 
 
 def _is_empty(path: str) -> bool:
-    file = _file_of(path)
+    file = file_of(path)
     return os.path.getsize(file) == 0 and not has_log(file)
 
 
 @contextlib.contextmanager
 def _reading(path: str) -> Iterator[sqlite3.Connection]:
-    file = _file_of(path)
+    file = file_of(path)
     try:
         db = open_reader(file, alone=not os.path.exists(file + "-wal"))
         try:
@@ -200,7 +198,8 @@ def _reading(path: str) -> Iterator[sqlite3.Connection]:
         raise explained(path, error) from None
 
 
-def _rows(db: sqlite3.Connection) -> Iterator[Row]:
+def whole_rows(db: sqlite3.Connection) -> Iterator[Row]:
+    """All rows whose checksum is right, in the tasks' order."""
     for columns in db.execute("SELECT * FROM outcomes ORDER BY start"):
         row = Row.from_columns(columns)
         if row is not None:  # else it came after `check`
@@ -242,83 +241,3 @@ def _results(done: Done, output: str) -> list[dict[str, object]]:
         result = {} if isinstance(value, inputs.Bad) else {"result": value}
         results.append(result | ({} if took is None else {"seconds": round(took, 6)}))
     return results
-
-
-def recover(path: str, new: str) -> Contents:
-    """Save every row whose checksum is right from a damaged journal to a new one.
-
-    Raises:
-        BadJournal: there is none, it is in use, or nothing says any more what run it is of.
-        UsageError: the new file exists, or cannot be written.
-    """
-    file = _file_of(path)
-    if os.path.exists(new):
-        raise UsageError(f"{new} exists: give --recover a new file")
-    lock = Lock(file, path)
-    try:
-        return _save(path, new)
-    except sqlite3.Error as error:
-        raise UsageError(f"cannot write {new}: {error}") from None
-    finally:
-        lock.release()
-
-
-def _save(path: str, new: str) -> Contents:
-    facts: Facts | None = None
-    db = sqlite3.connect(new, isolation_level=None)
-    try:
-        create(db, {})
-        db.execute("BEGIN")
-        for columns in Remains(_file_of(path)).rows():
-            if len(columns) == COLUMNS:
-                _save_row(db, columns)
-            elif len(columns) == 3 and is_whole(columns):
-                db.execute("REPLACE INTO failed_inputs VALUES (?, ?, ?)", columns)
-            elif facts is None:
-                facts = _facts_of(columns)
-        if facts is None:
-            raise BadJournal(f"nothing in {path} says of which run it was; nothing can be saved")
-        set_about(db, facts)
-        contents = Contents(facts, False)
-        for row in _without_overlaps(db):
-            contents.add(row)
-        db.execute("COMMIT")
-        return contents
-    except BaseException:
-        os.unlink(new)
-        raise
-    finally:
-        db.close()
-
-
-def _save_row(db: sqlite3.Connection, columns: Columns) -> None:
-    """Save a row that is whole. Of two for the same task one is out of date: a failure that was
-    run again later, so what returned is what counts."""
-    start, count, attempts, worker, blob, failure, seconds, *rest = columns
-    if not isinstance(seconds, int | float):
-        return
-    # SQLite stores a REAL without fraction as an integer.
-    columns = (start, count, attempts, worker, blob, failure, float(seconds), *rest)
-    if is_whole(columns):
-        how = "OR IGNORE" if failure is not None else "OR REPLACE"
-        db.execute(f"INSERT {how} INTO outcomes VALUES ({', '.join('?' * COLUMNS)})", columns)
-
-
-def _facts_of(columns: Columns) -> Facts | None:
-    if len(columns) != 4 or not is_whole(columns):
-        return None
-    facts: Facts = json.loads(str(columns[2]))
-    return facts
-
-
-def _without_overlaps(db: sqlite3.Connection) -> Iterator[Row]:
-    """All rows; of two that have the same task the later one is dropped, and run again."""
-    stop = 0
-    dropped = []
-    for row in _rows(db):
-        if row.start < stop:
-            dropped.append((row.start,))
-        else:
-            stop = row.stop
-            yield row
-    db.executemany("DELETE FROM outcomes WHERE start = ?", dropped)

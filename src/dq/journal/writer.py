@@ -38,7 +38,7 @@ from dq.core.records import Batch, Done, Failed, Failure, Outcome, Reading, Reco
 from dq.data import inputs
 from dq.data.inputs import SCALARS
 from dq.errors import BadJournal, DqError, InputChanged, OutputError
-from dq.journal import sqlitefile
+from dq.journal import write_ahead_log
 from dq.security.safe_pickle import safe_loads
 
 FORMAT = 1
@@ -55,7 +55,7 @@ ABOUT = ("about", "about_again")
 FAILED_INPUTS = """CREATE TABLE IF NOT EXISTS failed_inputs
     (start INTEGER PRIMARY KEY, input TEXT NOT NULL, checksum BLOB NOT NULL)"""
 SCHEMA = f"""
-PRAGMA page_size = {sqlitefile.PAGE};
+PRAGMA page_size = {write_ahead_log.PAGE};
 BEGIN IMMEDIATE;
 PRAGMA application_id = {APPLICATION};
 PRAGMA user_version = {FORMAT};
@@ -318,7 +318,7 @@ class Journal:
         self._lock = Lock(self._file, path)
         self._db: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
-        has_log = sqlitefile.has_log(self._file)
+        has_log = write_ahead_log.has_log(self._file)
         try:
             self._open(about, has_log, retry_failed)
         except BaseException as error:
@@ -558,7 +558,7 @@ def check_log(path: str) -> None:
     Raises:
         BadJournal: it is damaged.
     """
-    if sqlitefile.unread_commits(os.path.realpath(path)) > 1:
+    if write_ahead_log.unread_commits(os.path.realpath(path)) > 1:
         raise BadJournal(damaged(path, "its -wal cannot be read to the end"))
 
 
