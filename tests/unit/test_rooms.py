@@ -35,7 +35,6 @@ ROOMS = [
 #: Besides the standard library: what each module may import.
 THIRD_PARTY = {
     "dq.cli": {"click"},
-    "dq.security.certs": {"cryptography"},
     "dq.functions.by_value": {"cloudpickle"},
 }
 #: What a core that is given the time, and is locked by others, has no use for.
