@@ -2,7 +2,8 @@
 
 Type checkers see the real ones. At run time `frozen` makes what ``dataclass(frozen=True,
 slots=True)`` makes, in a fifth of the time; what `dataclasses` needs to know of such a class
-(`fields`, `replace`, `asdict`) is worked out when it asks.
+(`fields`, `replace`, `asdict`) is worked out when it asks. A record checks its own values in
+`__post_init__`, as a dataclass does.
 """
 
 from __future__ import annotations
@@ -68,6 +69,8 @@ else:
         slot's own setter takes two thirds of the time of object.__setattr__."""
         given = [f"{name}=_d[{name!r}]" if name in defaults else name for name in names]
         sets = [f"\n _set_{name}(self, {name})" for name in names] or ["\n pass"]
+        if hasattr(cls, "__post_init__"):
+            sets.append("\n self.__post_init__()")
         space = {f"_set_{name}": cls.__dict__[name].__set__ for name in names} | {"_d": defaults}
         exec(f"def __init__({', '.join(['self', *given])}):{''.join(sets)}", space)
         init = space["__init__"]

@@ -125,3 +125,19 @@ def test_a_task_process_starts_without_the_modules_that_it_stands_for() -> None:
 def test_import_dq_imports_next_to_nothing() -> None:
     modules = {name for name in loaded_by("import dq") if not name.startswith("_")}
     assert modules - loaded_by("import os") == {"dq", "dq.errors"}  # as every interpreter has
+
+
+@frozen
+class Checked:
+    a: int
+
+    def __post_init__(self) -> None:
+        if self.a < 0:
+            raise ValueError(f"{self.a} is negative")
+
+
+def test_it_checks_itself_however_it_is_made() -> None:
+    assert Checked(1).a == 1
+    for make in (lambda: Checked(-1), lambda: dataclasses.replace(Checked(1), a=-1)):
+        with pytest.raises(ValueError, match="-1 is negative"):
+            make()
