@@ -46,7 +46,7 @@ from dq.core.records import Done
 from dq.manager.client import Client, ReportMessage
 from dq.manager.queue_manager import Server
 from dq.master.master import Master, checked
-from dq.security import safe_pickle
+from dq.security import pickle_rules, safe_pickle
 from dq.transport import transport
 from dq.transport.transport import Channel
 from security import flood, pickles
@@ -100,7 +100,7 @@ class Watch:
 
 
 def is_allowed(module: str, name: str) -> bool:
-    if name in safe_pickle.SAFE.get(module, "").split():
+    if name in pickle_rules.SAFE.get(module, "").split():
         return True
     found = getattr(__import__("builtins"), name, None) if module == "builtins" else None
     return isinstance(found, type) and issubclass(found, BaseException)
@@ -109,7 +109,7 @@ def is_allowed(module: str, name: str) -> bool:
 def classes() -> list[type]:
     """Those on the list, imported before anything is watched."""
     found = []
-    for module, names in safe_pickle.SAFE.items():
+    for module, names in pickle_rules.SAFE.items():
         with contextlib.suppress(ImportError):  # of another Python
             home = __import__(module, fromlist=["x"])
             found += [getattr(home, name, None) for name in names.split()]
@@ -128,7 +128,7 @@ class Pickles:
         self._limit = resource.getrlimit(resource.RLIMIT_AS)
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + GIGABYTE, self._limit[1]))
-        safe_pickle._Plain.find_class = self._missed  # type: ignore[method-assign]
+        safe_pickle.PlainUnpickler.find_class = self._missed  # type: ignore[method-assign]
         self.outcomes: Counter[str] = Counter()
         self._slowest = 0.0
         self._watching = False
@@ -166,7 +166,7 @@ class Pickles:
     def _outcome(self, data: bytes) -> str:
         try:
             safe_pickle.safe_loads(data)
-        except safe_pickle.Refused:
+        except pickle_rules.Refused:
             return "refused"
         except pickle.UnpicklingError as error:
             if isinstance(error.__context__, (MemoryError, RecursionError, Violation)):

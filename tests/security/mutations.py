@@ -14,7 +14,7 @@ import struct
 import uuid
 from collections.abc import Callable
 
-from dq.security import safe_pickle
+from dq.security import pickle_rules
 from security import pickles
 from security.pickles import Fragment, named, number, text
 
@@ -42,7 +42,7 @@ HOSTILE = [tuple(name.split(":")) for name in _HOSTILE.split()] + [
     ("os", "system\n"),
     ("builtins", "\udcff"),
 ]
-ALLOWED = [(m, n) for m, names in safe_pickle.SAFE.items() for n in names.split()] + [
+ALLOWED = [(m, n) for m, names in pickle_rules.SAFE.items() for n in names.split()] + [
     ("builtins", name)
     for name in ("ValueError", "OSError", "KeyError", "SystemExit", "ImportError", "SyntaxError")
 ]

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from dq.security.safe_pickle import Refused, safe_loads
+from dq.security.pickle_rules import Refused
+from dq.security.safe_pickle import safe_loads
 from security.mutations import ALLOWED, CORPUS, HOSTILE, Mutator
 from support import ROOT, run
 
@@ -58,7 +59,7 @@ def test_a_lot_of_hostile_input_does_nothing(target: str) -> None:
 
 WOULD_SEE = """if True:
     import random, sys
-    from dq.security import safe_pickle
+    from dq.security import checked_unpickler, pickle_rules, pickle_survey, safe_pickle
     from security import fuzz
     {change}
     try:
@@ -72,10 +73,10 @@ WOULD_SEE = """if True:
     ("target", "change"),
     [
         ("pickles", "safe_pickle.safe_loads = __import__('pickle').loads"),
-        ("pickles", "safe_pickle._ALLOWED.add(('uuid', 'getnode'))"),
-        ("pickles", "safe_pickle._is_state = lambda found, state: True"),
-        ("pickles", "safe_pickle._check_memo = lambda index, at: None"),
-        ("pickles", "safe_pickle._SIZES[0x93] = 1"),
+        ("pickles", "pickle_rules._ALLOWED.add(('uuid', 'getnode'))"),
+        ("pickles", "checked_unpickler.is_state = lambda found, state: True"),
+        ("pickles", "pickle_survey._check_memo = lambda index, at: None"),
+        ("pickles", "pickle_survey._SIZES[0x93] = 1"),
         ("before", "fuzz.Server._authenticates = lambda server, conn: True"),
         ("before", "fuzz.transport.deliver_challenge = lambda conn, key: conn.recv()"),
         ("before", "fuzz.Server._admit = lambda server, conn: conn.send_bytes(b'hello')"),

@@ -28,7 +28,9 @@ from dq.core.records import Loads
 from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import BadKey, TlsError
 from dq.manager.endpoints import ANSWERED, ResultQueue, TaskQueue, WorkerEndpoint
-from dq.security import safe_pickle, tls
+from dq.security import tls
+from dq.security.pickle_rules import Refused
+from dq.security.safe_pickle import safe_loads
 from dq.security.tls import PLAIN, Tls
 from dq.transport import transport
 from dq.transport.transport import LEASES, Address, Channel
@@ -57,7 +59,7 @@ mpm.listener_client[transport.SERIALIZER] = (  # type: ignore[attr-defined]  # u
     transport.dial,
 )
 
-LOADS: dict[str, Loads] = {"safe": safe_pickle.safe_loads, "any": pickle.loads}
+LOADS: dict[str, Loads] = {"safe": safe_loads, "any": pickle.loads}
 
 
 _Request = tuple[str, str, tuple[object, ...], dict[str, object]]  # ident, method, arguments
@@ -209,7 +211,7 @@ class Server(mpm.Server):
         dispatcher.presence.on_news = lambda: _warn_of_news(dispatcher)
         self.serve(dispatcher, loads)
 
-    def serve(self, dispatcher: Dispatcher, loads: Loads = safe_pickle.safe_loads) -> None:
+    def serve(self, dispatcher: Dispatcher, loads: Loads = safe_loads) -> None:
         """Serve these objects; before the first connection."""
         self.dispatcher = dispatcher
         self.loads = loads
@@ -382,9 +384,9 @@ class Server(mpm.Server):
     def _loads(self, message: bytes | bytearray) -> object:
         try:
             request = self.loads(message)
-        except safe_pickle.Refused as error:
+        except Refused as error:
             hint = f"serve with {setting('pickle', 'any')} where every client is trusted"
-            raise safe_pickle.Refused(f"{error}; {hint}") from None
+            raise Refused(f"{error}; {hint}") from None
         except Exception:
             raise EOFError from None  # not a pickle: whoever sent it is no client
         if not _is_request(request):
