@@ -14,10 +14,13 @@ import pytest
 from dq import QueueManager
 from interop.plain import plain, plain_running
 from support import DQ, Running, serving
+from support.process import dq_with
 
 KEY = "known to both of these ends"
 ENV = {"DQ_AUTHKEY": KEY}
 HOST = re.escape(socket.gethostname())
+#: A master that says much sooner that there is nobody.
+SOON = dq_with("dq.dispatch.roster.NOBODY", 0.3)
 
 
 @contextmanager
@@ -90,7 +93,7 @@ def test_the_masters_own_workers_are_not_told(command: str, project: Path) -> No
 
 def nobody(*argv: str, cwd: Path, env: dict[str, str]) -> str:
     """What a master says that waits for its first worker, but for its port."""
-    with serving(*argv, cwd=cwd, env=env) as (master, port):
+    with serving(*argv, cwd=cwd, env=env, dq=SOON) as (master, port):
         said = master.wait_for(r"^dq: no worker has come yet\..*$")[0]
     assert KEY not in master.printed
     return said.replace(str(port), "PORT")
@@ -111,9 +114,8 @@ def test_the_command_names_an_address_that_others_can_reach(project: Path) -> No
     assert said.endswith(f"{host}:PORT --task TASK (with the same --authkey or DQ_AUTHKEY)")
 
 
-@pytest.mark.slow
 def test_the_command_works_as_it_is_told(project: Path) -> None:
-    with serving("app:square", "3", cwd=project, env=ENV) as (master, _):
+    with serving("app:square", "3", cwd=project, env=ENV, dq=SOON) as (master, _):
         command = master.wait_for(r"Start one: dq (.*) \(with")[1].split()
         with Running(*DQ, *command, "-p", "1", cwd=project, env=ENV) as worker:
             assert master.wait() == 0, master.printed
@@ -121,7 +123,6 @@ def test_the_command_works_as_it_is_told(project: Path) -> None:
     assert master.stdout_text == "9\n"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["option", "variable", "own"])
 def test_the_key_file_is_named(how: str, project: Path) -> None:
     file = project / ("dq/authkey" if how == "own" else "the key")
@@ -135,9 +136,8 @@ def test_the_key_file_is_named(how: str, project: Path) -> None:
     assert said.endswith(f"(with the key file {file} or a copy of it)")
 
 
-@pytest.mark.slow
 def test_once_the_last_worker_has_left_it_is_told_again(project: Path) -> None:
-    with serving("app:square", cwd=project, env=ENV) as (master, port):
+    with serving("app:square", cwd=project, env=ENV, dq=SOON) as (master, port):
         with working(port, cwd=project) as worker:
             worker.send_signal(signal.SIGTERM)
             assert worker.wait() == 0, worker.printed
@@ -148,14 +148,13 @@ def test_once_the_last_worker_has_left_it_is_told_again(project: Path) -> None:
 @pytest.mark.slow
 def test_who_is_there_keeps_it_from_being_told(project: Path) -> None:
     with ExitStack() as stack:
-        alone, _ = stack.enter_context(serving("app:square", cwd=project, env=ENV))
-        argv = ("app:square", "-w", "1")
-        own, _ = stack.enter_context(serving(*argv, cwd=project, env=ENV))
         served, port = stack.enter_context(serving("app:square", cwd=project, env=ENV))
         client = stack.enter_context(plain_running(port, "say('here'); tasks.get()"))
         client.wait_for("here", stream="stdout")
+        own, _ = stack.enter_context(serving("app:square", "-w", "1", cwd=project, env=ENV))
+        alone, _ = stack.enter_context(serving("app:square", cwd=project, env=ENV))
         alone.wait_for("no worker has come yet")
-        for master in (own, served):  # which have been there for as long, or nearly
+        for master in (own, served):  # which have been there for longer
             assert "no worker" not in master.stderr_text
 
 

@@ -17,7 +17,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -324,13 +324,25 @@ def _both(out: str, err: str) -> str:
     return f"--- stdout\n{out}\n--- stderr\n{err}\n---"
 
 
+def dq_with(constant: str, value: float) -> tuple[str, ...]:
+    """What `dq` stands for where a constant is to be another: seconds that a test need not wait.
+
+    `serving("app:square", dq=dq_with("dq.dispatch.roster.NOBODY", 0.5))`
+    """
+    module, _, name = constant.rpartition(".")
+    code = f"import {module} as it; it.{name}; it.{name} = {value}"  # there has to be one
+    return (sys.executable, "-c", f"{code}; from dq.__main__ import main; main()")
+
+
 @contextmanager
-def serving(*args: StrPath, timeout: float = 30, **kw: Any) -> Iterator[tuple[Running, int]]:
+def serving(
+    *args: StrPath, timeout: float = 30, dq: Sequence[str] = DQ, **kw: Any
+) -> Iterator[tuple[Running, int]]:
     """Run `dq master --port 0 ARGS`: itself, once it listens, and its port.
 
     `with serving("app:square", cwd=project, env={"DQ_AUTHKEY": key}) as (master, port): ...`
     """
-    with Running(*DQ, "master", "--port", "0", *args, **kw) as master:
+    with Running(*dq, "master", "--port", "0", *args, **kw) as master:
         yield master, int(master.wait_for(SERVING, timeout)["port"])
 
 

@@ -195,7 +195,10 @@ def test_a_quote_that_is_never_closed_is_refused() -> None:
     assert message == "is not CSV: unexpected end of data"
 
 
-def test_a_quote_that_is_never_closed_does_not_swallow_a_whole_file() -> None:
+def test_a_quote_that_is_never_closed_does_not_swallow_a_whole_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(files, "LONGEST_RECORD", 1 << 20)
     line = b"x" * 1000 + b"\n"
     endless = itertools.chain([b"a\n", b'"open\n'], itertools.repeat(line))
     source = Text(_Lines(endless), "csv", "a file")  # type: ignore[arg-type]

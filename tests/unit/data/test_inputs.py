@@ -87,7 +87,9 @@ containers = st.lists(
             st.dictionaries(scalars, item),
             st.frozensets(scalars),
         ),
-    )
+        max_leaves=10,
+    ),
+    max_size=5,
 )
 
 
