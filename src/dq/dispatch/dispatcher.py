@@ -31,7 +31,8 @@ from dq.security.safe_pickle import safe_loads
 from dq.transport.transport import KEEPALIVE, MAX_MESSAGE, Channel
 
 if TYPE_CHECKING:
-    from dq.journal.writer import Entry, Replay  # SQLite, which few runs need
+    from dq.journal.replay import Replay  # SQLite, which few runs need
+    from dq.journal.writer import Entry
 
 WORD = (
     1.0  # seconds that the tasks of a dead process wait for its supervisor to say which it was in

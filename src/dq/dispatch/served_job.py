@@ -17,7 +17,7 @@ from dq.functions.tasks import JobSpec
 from dq.security.safe_pickle import safe_loads
 
 if TYPE_CHECKING:
-    from dq.journal.writer import Replay  # SQLite, which few runs need
+    from dq.journal.replay import Replay  # SQLite, which few runs need
 
 
 # How tasks fail, without a traceback, that may have come no further than to unpickle their input.

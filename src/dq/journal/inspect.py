@@ -15,11 +15,8 @@ from dq._support.spans import Span
 from dq.core.records import Done, Failed
 from dq.data import inputs, outputs
 from dq.errors import BadJournal
-from dq.journal.write_ahead_log import has_log
-from dq.journal.writer import (
+from dq.journal.database import (
     UNREADABLE,
-    Facts,
-    Row,
     check,
     check_log,
     explained,
@@ -27,6 +24,9 @@ from dq.journal.writer import (
     open_reader,
     read_about,
 )
+from dq.journal.facts import Facts
+from dq.journal.rows import Row
+from dq.journal.write_ahead_log import has_log
 from dq.security.safe_pickle import safe_loads
 
 

@@ -22,20 +22,12 @@ import tempfile
 from collections.abc import Iterator
 
 from dq.errors import BadJournal, UsageError
+from dq.journal.database import ABOUT, UNREADABLE, create, set_about
+from dq.journal.facts import Facts
+from dq.journal.file_lock import Lock
 from dq.journal.inspect import Contents, file_of, whole_rows
+from dq.journal.rows import COLUMNS, Columns, Row, is_whole
 from dq.journal.write_ahead_log import PAGE, frames
-from dq.journal.writer import (
-    ABOUT,
-    COLUMNS,
-    UNREADABLE,
-    Columns,
-    Facts,
-    Lock,
-    Row,
-    create,
-    is_whole,
-    set_about,
-)
 
 LEAF = b"\x0d"  # first byte of a page with rows of a table
 SETTINGS = ("journal_mode = MEMORY", "synchronous = OFF", "locking_mode = EXCLUSIVE")

@@ -65,7 +65,8 @@ from dq.worker.processes import GRACE, Child
 from dq.worker.supervisor import Plan, Supervisor
 
 if TYPE_CHECKING:
-    from dq.journal.writer import Journal, Replay
+    from dq.journal.replay import Replay
+    from dq.journal.writer import Journal
 
 T = TypeVar("T")
 StrPath = str | os.PathLike[str]
@@ -584,7 +585,8 @@ class Master:
             if retry_failed:
                 raise UsageError(f"{setting('retry_failed')} goes with {setting('journal')}")
             return None
-        from dq.journal.writer import Journal, facts  # SQLite, which few runs need
+        from dq.journal.facts import facts
+        from dq.journal.writer import Journal  # SQLite, which few runs need
 
         self.dispatcher.close_abandoned()  # it may be that of an iterator that nobody keeps
         code = self._code_of(function, ref)
@@ -920,7 +922,7 @@ class JobReader:
 
 
 def _replay(journal: Journal) -> Replay:
-    from dq.journal.writer import Replay  # SQLite, which few runs need
+    from dq.journal.replay import Replay  # SQLite, which few runs need
 
     return Replay(journal)
 

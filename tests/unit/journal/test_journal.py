@@ -19,8 +19,11 @@ import pytest
 from dq.core.records import Batch, Done, Failed, Failure, Outcome, Reading, Recorded
 from dq.data import inputs
 from dq.errors import BadJournal, InputChanged, OutputError
+from dq.journal.facts import Facts, facts
 from dq.journal.recover import recover
-from dq.journal.writer import Entry, Facts, Journal, Replay, Row, facts, row_of
+from dq.journal.replay import Replay
+from dq.journal.rows import Row, row_of
+from dq.journal.writer import Entry, Journal
 
 ABOUT = facts("app:square", reading=Reading("lines"), output="text", unpack=False)
 VALUES = facts("app:square", reading=Reading("values"), output="values", unpack=False)
@@ -635,7 +638,7 @@ class Failing:
 def test_a_full_disk_is_waited_for_and_said_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dq.journal.writer.RETRY", 0.01)
+    monkeypatch.setattr("dq.journal.writer.RETRY_INTERVAL", 0.01)
     said: list[str] = []
     written = Written()
     path = str(tmp_path / "j")

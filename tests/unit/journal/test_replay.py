@@ -16,7 +16,9 @@ from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import BadInput, OutputError
 from dq.functions.tasks import JobSpec, TaskRef
-from dq.journal.writer import Entry, Journal, Replay, facts
+from dq.journal.facts import facts
+from dq.journal.replay import Replay
+from dq.journal.writer import Entry, Journal
 from dq.manager.client import ReportMessage
 from dq.manager.endpoints import WorkerEndpoint
 from dq.transport.transport import PROTOCOL, Channel

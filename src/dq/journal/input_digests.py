@@ -1,0 +1,73 @@
+"""Digests of inputs, by which a resumed run notices that one has changed."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zlib
+from array import array
+from collections.abc import Sequence
+from typing import cast
+
+from dq.core.records import Batch
+from dq.data import inputs
+from dq.data.inputs import SCALARS
+from dq.security.safe_pickle import safe_loads
+
+
+def part_of(item: object, lines: bool) -> bytes:
+    """The bytes of an input that are digested: a line without its end, which the last line of a
+    file may lack; a value as bytes that differ for different values."""
+    if lines:
+        return cast("bytes", item).removesuffix(b"\n")
+    try:
+        if type(item) in SCALARS:
+            return _text_of(item)
+        return inputs.dump_one(item)
+    except Exception:
+        return b""  # it cannot be pickled, so no worker ever had it
+
+
+def _text_of(scalar: object) -> bytes:
+    try:
+        return repr(scalar).encode()
+    except ValueError:  # an integer of more than 4,300 digits
+        return pickle.dumps(scalar)
+
+
+def part_again(value: object) -> bytes:
+    """The same for a value that is first pickled and unpickled, as the one that a worker had may
+    have been: equal strings of one character are then one object, which changes the pickle."""
+    try:
+        value = pickle.loads(inputs.dump_one(value))
+    except Exception:
+        return b""
+    return part_of(value, False)
+
+
+def parts_in(batch: Batch, lines: bool) -> list[bytes]:
+    """The same for the inputs of a batch, from its own pickles: a value that is unpickled and
+    pickled again may give other bytes."""
+    parts: list[bytes] = []
+    for kind, items in inputs.pieces(batch.blob, skip=batch.skip, count=batch.count):
+        if kind is inputs.EACH:
+            parts += map(_part_of_pickle, items)
+        else:
+            parts += [part_of(item, lines) for item in items]
+    return parts
+
+
+def _part_of_pickle(piece: bytes) -> bytes:
+    """The bytes for one pickle, which may be of a scalar that stood among other values."""
+    try:
+        value = safe_loads(piece)
+    except Exception:
+        return piece
+    return part_of(value, False) if type(value) in SCALARS else piece
+
+
+def digest_of(parts: Sequence[bytes]) -> tuple[bytes, bytes]:
+    """A digest of inputs, and a checksum of four bytes for each, to find a changed one by."""
+    digest = hashlib.blake2b(array("Q", map(len, parts)).tobytes(), digest_size=16)
+    digest.update(b"".join(parts))
+    return digest.digest(), array("I", map(zlib.crc32, parts)).tobytes()

@@ -1,0 +1,142 @@
+"""What a journal has of tasks, as rows of its table.
+
+A row stands for consecutive tasks: their outcome, a digest of their inputs, and a short checksum of
+each input, by which a changed one is found. It has a checksum of its own, since SQLite's pages have
+none.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from array import array
+from collections.abc import Sequence
+from typing import Any, cast
+
+from dq._support.frozen import frozen
+from dq.core.records import Done, Failed, Failure, Outcome, Recorded
+from dq.journal.input_digests import digest_of, parts_in
+
+COLUMNS = 10  # of the table of outcomes
+Columns = Sequence[object]
+
+
+@frozen
+class Row:
+    """What the journal has of consecutive tasks.
+
+    Args:
+        start: index of the first.
+        count: how many.
+        attempts: how often they were started on the record.
+        worker: who ran the last attempt.
+        outcome: of all of them.
+        inputs: a digest of their inputs.
+        sums: a checksum of each input, four bytes each.
+    """
+
+    start: int
+    count: int
+    attempts: int
+    worker: str
+    outcome: Outcome
+    inputs: bytes
+    sums: bytes
+
+    @property
+    def stop(self) -> int:
+        """Index after the last task."""
+        return self.start + self.count
+
+    def to_columns(self) -> Columns:
+        """The columns of the table, with a checksum."""
+        outcome = self.outcome
+        blob, failure = b"", None
+        if isinstance(outcome, Done):
+            blob = outcome.blob
+        else:
+            cause = outcome.failure
+            failure = json.dumps([cause.type, cause.message, cause.traceback, outcome.retry])
+        worker = self.worker.encode(errors="backslashreplace").decode()  # SQLite takes UTF-8 only
+        seconds = outcome.seconds + 0.0  # it has no -0.0
+        return sealed(
+            self.start, self.count, self.attempts, worker, blob, failure, seconds,
+            self.inputs, self.sums,
+        )  # fmt: skip
+
+    @classmethod
+    def from_columns(cls, columns: Columns) -> Row | None:
+        """The inverse; None where the checksum is wrong."""
+        if len(columns) != COLUMNS or not is_whole(columns):
+            return None
+        whole = cast("tuple[Any, ...]", columns)  # of the right types: their checksum is right
+        start, count, attempts, worker, blob, failure, seconds, inputs, sums, _ = whole
+        return cls(
+            start=start,
+            count=count,
+            attempts=attempts,
+            worker=worker,
+            outcome=_outcome(count, blob, failure, seconds),
+            inputs=inputs,
+            sums=sums,
+        )
+
+
+def _outcome(count: int, blob: bytes, failure: str | None, seconds: float) -> Outcome:
+    if failure is None:
+        return Done(count=count, blob=blob, seconds=seconds)
+    kind, message, traceback, retry = json.loads(failure)
+    cause = Failure(type=kind, message=message, traceback=traceback)
+    return Failed(failure=cause, seconds=seconds, retry=retry)
+
+
+def sealed(*columns: object) -> Columns:
+    """Columns with their checksum as the last."""
+    return (*columns, _checksum(columns))
+
+
+def is_whole(columns: Columns) -> bool:
+    """Whether columns are as `sealed` made them."""
+    return columns[-1] == _checksum(columns[:-1])
+
+
+def _checksum(columns: Columns) -> bytes:
+    """A digest of all columns. The lengths of blobs come first, so that no byte can move from one
+    to the next."""
+    blobs = [column for column in columns if isinstance(column, bytes)]
+    head = [(len(c),) if isinstance(c, bytes) else c for c in columns]
+    digest = hashlib.blake2b(repr(head).encode(errors="replace"), digest_size=16)
+    for blob in blobs:
+        digest.update(blob)
+    return digest.digest()
+
+
+def row_of(record: Recorded, lines: bool) -> Row:
+    """The row that is written for a record."""
+    batch = record.batch
+    digest, sums = digest_of(parts_in(batch, lines))
+    return Row(
+        start=batch.start,
+        count=batch.count,
+        attempts=record.attempts,
+        worker=record.worker,
+        outcome=record.outcome,
+        inputs=digest,
+        sums=sums,
+    )
+
+
+def changed(parts: Sequence[bytes], row: Row) -> int | None:
+    """The index of the first input that is not what the row was written for; None where all are.
+
+    >>> digest, sums = digest_of([b"1", b"2"])
+    >>> row = Row(10, 2, 1, "", Done(2, b""), digest, sums)
+    >>> changed([b"1", b"2"], row), changed([b"1", b"3"], row)
+    (None, 11)
+    """
+    digest, sums = digest_of(parts)
+    if digest == row.inputs:
+        return None
+    pairs = zip(array("I", sums), array("I", row.sums), strict=True)
+    places = (place for place, (now, then) in enumerate(pairs) if now != then)
+    return row.start + next(places, 0)
