@@ -368,14 +368,14 @@ def made(value):
 def test_values_come_back_as_the_class_that_the_caller_has(tmp_path: Path, value: str) -> None:
     source = VALUES + (
         f"value = {value}\n"
-        "for task in (same, made, lambda v: [v, {'v': v}][1]['v']):\n"
-        "    for values in ([value], [value] * 3, [value, 1, value]):\n"
-        "        if task is same:\n"
-        "            back = dq.run(task, values, workers=1)\n"
-        "        else:\n"
-        "            back = dq.run(task, [value for _ in values], workers=1)\n"
-        "        assert all(type(b) is type(value) for b in back if b != 1), back\n"
-        "        assert all(b.x == 1 for b in back if b != 1)\n"
+        "with dq.Master(workers=1) as master:\n"
+        "    for task in (same, made, lambda v: [v, {'v': v}][1]['v']):\n"
+        "        for values in ([value], [value] * 3, [value, 1, value]):\n"
+        "            if task is not same:\n"
+        "                values = [value for _ in values]\n"
+        "            back = list(master.map(task, values))\n"
+        "            assert all(type(b) is type(value) for b in back if b != 1), back\n"
+        "            assert all(b.x == 1 for b in back if b != 1)\n"
         "print('ok')\n"
     )
     assert prints(tmp_path, source) == "ok\n"

@@ -74,8 +74,10 @@ def test_an_async_task_is_awaited_with_one_slot_too(project: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "2\n4\n")
 
 
-@pytest.mark.parametrize("option", ["-w", "--workers", "-j", "--jobs"])
-@pytest.mark.parametrize("count", ["2", "50%", "-1", "+1"])
+@pytest.mark.parametrize(
+    ("option", "count"),
+    [("-w", "2"), ("--workers", "50%"), ("-j", "-1"), ("--jobs", "+1")],
+)
 def test_the_number_of_processes_is_as_gnu_parallel_has_it(
     meeting: Path, option: str, count: str
 ) -> None:

@@ -21,7 +21,7 @@ import dq as api
 from dq.transport.transport import PROTOCOL
 from faults.history import lines
 from faults.scene import KEY, Hazards
-from interop.plain import pythons
+from interop.plain import EVERY_PYTHON, pythons
 from support import DQ, FaultProxy, Running, run, serving
 from support.process import SERVING
 
@@ -151,7 +151,7 @@ class Other(NamedTuple):
     env: dict[str, str]
 
 
-@pytest.fixture(params=[f"3.{minor}" for minor in range(10, 15)])
+@pytest.fixture(params=EVERY_PYTHON)
 def other(request: pytest.FixtureRequest, tmp_path: Path) -> Other:
     """How to call the dq of another CPython, and in which environment."""
     ours = f"{sys.version_info[0]}.{sys.version_info[1]}"

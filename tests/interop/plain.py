@@ -11,6 +11,8 @@ from contextlib import contextmanager
 from multiprocessing.managers import dispatch
 from typing import Any
 
+import pytest
+
 import dq
 from support import Running, other_pythons, run
 
@@ -66,6 +68,13 @@ def unconnected(port: int, code: str, *, python: str = sys.executable, key: str 
     done = run(*_argv(port, code, python, key))
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
+
+
+#: Those that dq runs in; the oldest and the newest are tried each time.
+EVERY_PYTHON = [
+    pytest.param(f"3.{minor}", marks=() if minor in (10, 14) else pytest.mark.slow)
+    for minor in range(10, 15)
+]
 
 
 @functools.cache

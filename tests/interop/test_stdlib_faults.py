@@ -25,6 +25,7 @@ import dq
 from dq.transport import transport
 from interop.plain import (
     ENV,
+    EVERY_PYTHON,
     KEY,
     QUEUES,
     Wire,
@@ -553,7 +554,7 @@ def test_start_works_under_every_start_method(method: str, tmp_path: Path) -> No
     assert done.stderr == ""
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize("version", EVERY_PYTHON)
 def test_start_works_under_every_python(version: str, tmp_path: Path) -> None:
     if version not in pythons():
         pytest.skip(f"there is no CPython {version} on this machine")
@@ -628,7 +629,7 @@ def test_port_is_free_once_the_master_is_killed(project: Path) -> None:
 # "3.13's Queue exposes more methods than 3.8's"
 
 
-@pytest.mark.parametrize("version", ["3.10", "3.11", "3.12", "3.13", "3.14"])
+@pytest.mark.parametrize("version", EVERY_PYTHON)
 def test_the_same_methods_are_exposed_under_every_python(version: str) -> None:
     if version not in pythons():
         pytest.skip(f"there is no CPython {version} on this machine")
