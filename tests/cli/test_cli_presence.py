@@ -136,8 +136,9 @@ def test_the_key_file_is_named(how: str, project: Path) -> None:
     assert said.endswith(f"(with the key file {file} or a copy of it)")
 
 
+@pytest.mark.slow
 def test_once_the_last_worker_has_left_it_is_told_again(project: Path) -> None:
-    with serving("app:square", cwd=project, env=ENV, dq=SOON) as (master, port):
+    with serving("app:square", cwd=project, env=ENV) as (master, port):
         with working(port, cwd=project) as worker:
             worker.send_signal(signal.SIGTERM)
             assert worker.wait() == 0, worker.printed
