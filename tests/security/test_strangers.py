@@ -30,7 +30,7 @@ import pytest
 from dq.core.records import Done
 from dq.data import inputs
 from dq.errors import ConnectError
-from dq.manager import queue_manager
+from dq.manager import options, queue_manager
 from dq.manager.client import Client, ReportMessage, ServerConnection
 from dq.security.tls import can_psk, settings
 from dq.transport import transport
@@ -227,12 +227,8 @@ def unpickled(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr(Channel, "__init__", begin)
     monkeypatch.setattr(
-        queue_manager,
-        "LOADS",
-        {name: watched(loads) for name, loads in queue_manager.LOADS.items()},
+        options, "LOADS", {name: watched(loads) for name, loads in options.LOADS.items()}
     )
-    # The master has its own, from where it was imported.
-    monkeypatch.setattr("dq.master.master.LOADS", queue_manager.LOADS)
     return seen
 
 

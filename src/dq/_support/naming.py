@@ -31,6 +31,19 @@ def setting(name: str, value: object = None, *, by_option: bool = False) -> str:
     ('--max-message', '--tls psk')
     """
     if _by_options or by_option:
-        option = OPTIONS.get(name) or "--" + name.replace("_", "-")
+        option = _option(name)
         return option if value is None else f"{option} {value}"
     return name if value is None else f"{name}={value!r}"
+
+
+def parameter(name: str) -> str:
+    """What click calls the option of a setting.
+
+    >>> parameter("max_message"), parameter("initializer")
+    ('max_message', 'init')
+    """
+    return _option(name).removeprefix("--").replace("-", "_")
+
+
+def _option(name: str) -> str:
+    return OPTIONS.get(name) or "--" + name.replace("_", "-")

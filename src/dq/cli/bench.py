@@ -9,13 +9,14 @@ from typing import Any
 import click
 
 from dq._support import quantities
+from dq._support.fields import given_for
 from dq.cli import measure, options
 from dq.cli.layout import CONNECTION, OUTPUT, WORKERS, Command, option
 from dq.cli.measure import Figure
 from dq.cli.printer import say
 from dq.cli.surroundings import find_key
 from dq.master.api import address
-from dq.security.tls import settings
+from dq.security.tls_options import TlsOptions
 
 
 @click.command(cls=Command)
@@ -61,7 +62,7 @@ def bench(**given: Any) -> None:
 
 
 def _measure_server(given: dict[str, Any], show: Any) -> None:
-    tls = settings(given["tls"], given["tls_cert"], given["tls_key"], given["tls_ca"])
+    tls = TlsOptions(**given_for(given, TlsOptions)).settings()
     server = measure.Server(address(given["server"]), find_key(given), tls)
     try:
         use = server.use()

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from dq._support import screen
+from dq._support.fields import given_for
 from dq._support.screen import Forwarder
 from dq.cli.printer import Printer, say, say_finishing
 from dq.cli.run_files import check_files, output_format
@@ -19,10 +20,14 @@ from dq.cli.surroundings import enter_directory, key_to_serve, quietly
 from dq.data.output_file import Writer
 from dq.errors import Interrupted, MissingModule, Stopped, UsageError
 from dq.functions.import_check import checks
+from dq.functions.task_options import TaskOptions
 from dq.functions.tasks import TaskRef, refer
+from dq.manager.options import ServerOptions
 from dq.master.master import Master, checked
 from dq.security import keys
+from dq.security.tls_options import TlsOptions
 from dq.worker import processes
+from dq.worker.config import ProcessOptions
 from dq.worker.processes import Child
 
 if TYPE_CHECKING:
@@ -44,7 +49,7 @@ def run(
         authkey = None
         if given["port"] is not None:
             authkey = key_to_serve(given, given["host"])
-        master = _master(None, given, given["port"], authkey, workers=workers)
+        master = _master(None, given, authkey, workers)
         checks.close()
         master.ahead, master.sharing = ahead, given["sharing"]
         _serve_job(master, ref, given, forwarder)
@@ -69,16 +74,7 @@ def master(given: dict[str, Any]) -> None:
     with quietly():
         ref = _ref(given) if given["task"] else None
     authkey = key_to_serve(given, given["host"])
-    serving = _master(
-        given["task"],
-        given,
-        given["port"],
-        authkey,
-        workers=given["workers"] or 0,
-        maxsize=given["maxsize"],
-        redeliver=given["redeliver"],
-        pickle=given["pickle"],
-    )
+    serving = _master(given["task"], given, authkey, given["workers"] or 0)
     checks.close()
     if has_inputs and ref is not None:
         forwarder = screen.forwarder_beside_bar(quiet=given["quiet"]) if given["workers"] else None
@@ -98,38 +94,12 @@ def _ref(given: dict[str, Any]) -> TaskRef:
         return refer(given["task"])  # the master will say it
 
 
-def _master(
-    task: str | None, given: dict[str, Any], port: int | None, authkey: bytes | None, **more: Any
-) -> Master:
-    most = 1 if given["fail_fast"] else given["max_failures"]
+def _master(task: str | None, given: dict[str, Any], authkey: bytes | None, workers: int) -> Master:
+    options = given_for(given, TaskOptions, ProcessOptions, ServerOptions, TlsOptions)
+    if given["fail_fast"]:
+        options["max_failures"] = 1
     with quietly():
-        master = Master(
-            task,
-            host=given["host"],
-            port=port,
-            authkey=authkey,
-            threads=given["threads"],
-            retries=given["retries"],
-            retry_delay=given["retry_delay"],
-            timeout=given["timeout"],
-            max_deaths=given["max_deaths"],
-            max_failures=most,
-            max_tasks=given["max_tasks"],
-            max_memory=given["max_memory"],
-            grace=given["grace"],
-            initializer=given["init"],
-            unpack=given["unpack"],
-            strict_code=given["strict_code"],
-            batch=given["batch"],
-            max_message=given["max_message"],
-            keepalive=given["keepalive"],
-            tls=given["tls"],
-            tls_cert=given["tls_cert"],
-            tls_key=given["tls_key"],
-            tls_ca=given["tls_ca"],
-            report=say,
-            **more,
-        )
+        master = Master(task, authkey=authkey, workers=workers, report=say, **options)
     master.key_hint = keys.hint(given["authkey"], given["authkey_file"])
     if given["quiet"]:
         master.note = _nothing

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from dq._support import quantities
+from dq._support.fields import given_for
 from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, OUTPUT, SECURITY, WORKERS, Command, option
 from dq.cli.printer import say
@@ -18,8 +19,9 @@ from dq.functions.import_check import checks
 from dq.master.api import address
 from dq.master.master import checked
 from dq.security import keys
-from dq.security.tls import settings
+from dq.security.tls_options import TlsOptions
 from dq.worker import allow
+from dq.worker.config import ProcessOptions
 from dq.worker.supervisor import Plan, Supervisor
 
 
@@ -69,17 +71,14 @@ def worker(**given: Any) -> None:
         task = checked(given["task"]) if given["task"] else None
     checks.close()
     patterns = tuple(map(allow.check, given["allow"]))
+    count = given["processes"] if given["processes"] is not None else quantities.cpus()
     plan = Plan(
-        where,
-        find_key(given),
-        given["processes"] if given["processes"] is not None else quantities.cpus(),
-        given["threads"],
-        task,
-        given["reconnect"],
-        given["max_tasks"],
-        given["max_memory"],
-        given["grace"],
-        tls=settings(given["tls"], given["tls_cert"], given["tls_key"], given["tls_ca"]),
+        address=where,
+        authkey=find_key(given),
+        processes=ProcessOptions(count=count, **given_for(given, ProcessOptions)),
+        task=task,
+        reconnect=given["reconnect"],
+        tls=TlsOptions(**given_for(given, TlsOptions)).settings(),
         allow=patterns,
     )
     supervisor = Supervisor(plan, say)
@@ -100,7 +99,7 @@ def _work(supervisor: Supervisor, stages: Stages, given: dict[str, Any]) -> None
             return  # told to leave before there was a master
         raise
     if not given["quiet"]:
-        slots = plan.processes * plan.threads
+        slots = plan.processes.slots
         say(f"connected to {given['server']}, working on {slots} task(s) at a time")
     supervisor.run()
 

@@ -10,7 +10,6 @@ import logging
 import multiprocessing.managers as mpm
 import multiprocessing.process
 import os
-import pickle
 import signal
 import sys
 import threading
@@ -21,13 +20,12 @@ from multiprocessing import AuthenticationError
 from multiprocessing.managers import BaseManager, BaseProxy
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from dq._support.frozen import frozen
-from dq._support.hash_seed import hash_seed
 from dq._support.naming import setting
 from dq.core.records import Loads
 from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import BadKey, TlsError
 from dq.manager.endpoints import ANSWERED, ResultQueue, TaskQueue, WorkerEndpoint
+from dq.manager.options import ServerOptions
 from dq.security import tls
 from dq.security.pickle_rules import Refused
 from dq.security.safe_pickle import safe_loads
@@ -58,9 +56,6 @@ mpm.listener_client[transport.SERIALIZER] = (  # type: ignore[attr-defined]  # u
     transport.Listener,
     transport.dial,
 )
-
-LOADS: dict[str, Loads] = {"safe": safe_loads, "any": pickle.loads}
-
 
 _Request = tuple[str, str, tuple[object, ...], dict[str, object]]  # ident, method, arguments
 _Served = tuple[object, Collection[str], dict[str, str] | None]  # methods, typeids of their results
@@ -102,19 +97,10 @@ class QueueProxy(BaseProxy):
         return self._callmethod(method, args)  # type: ignore[func-returns-value]  # as typed there
 
 
-@frozen
-class Settings:
-    """What `QueueManager` was told, on its way to the process that serves."""
-
-    maxsize: int = 0
-    redeliver: bool = True
-    pickle: str = "safe"
-
-
 class Registry(dict[str, Any]):
-    """A manager's registry with its settings."""
+    """A manager's registry, which takes its options to the process that serves."""
 
-    settings: Settings
+    options: ServerOptions
 
 
 class UnauthenticatedConnections:
@@ -198,18 +184,11 @@ class Server(mpm.Server):
         self._tls = PLAIN
         self._context: ssl.SSLContext | None = None
         self._log: Callable[[str], None] = log.warning
-        settings = getattr(registry, "settings", Settings())
-        loads = LOADS[settings.pickle]
-        dispatcher = Dispatcher(
-            log=log.warning,
-            maxsize=settings.maxsize,
-            redeliver=settings.redeliver,
-            hash_seed=hash_seed(),
-            loads=loads,
-        )
+        options = getattr(registry, "options", ServerOptions())
+        dispatcher = options.dispatcher(log.warning)
         dispatcher.presence.only_plain = True
         dispatcher.presence.on_news = lambda: _warn_of_news(dispatcher)
-        self.serve(dispatcher, loads)
+        self.serve(dispatcher, options.loads)
 
     def serve(self, dispatcher: Dispatcher, loads: Loads = safe_loads) -> None:
         """Serve these objects; before the first connection."""
@@ -571,6 +550,7 @@ class QueueManager(BaseManager):
 
     Raises:
         BadKey: the key is empty.
+        UsageError: `maxsize` or `pickle` cannot be used.
 
     >>> manager = QueueManager(("127.0.0.1", 0), authkey=b"only an example")
     >>> manager.start()
@@ -604,9 +584,9 @@ class QueueManager(BaseManager):
             raise BadKey("the authkey is empty; an empty key lets everybody in")
         options["serializer"] = transport.SERIALIZER
         super().__init__(address or ("127.0.0.1", 0), authkey, **options)
-        # Shadows the class's: `start` sends it to the server's process, and the settings with it.
+        # Shadows the class's: `start` sends it to the server's process, and the options with it.
         registry = Registry(type(self)._registry)
-        registry.settings = Settings(maxsize, redeliver, pickle)
+        registry.options = ServerOptions(maxsize=maxsize, redeliver=redeliver, pickle=pickle)
         self._registry = registry
 
     def get_server(self) -> Server:

@@ -16,8 +16,9 @@ from dq.functions.tasks import Function
 from dq.master.master import Master, Options, StrPath, check, checked, values_of, values_or_errors
 from dq.master.progress import Report
 from dq.security import keys
-from dq.security.tls import settings
+from dq.security.tls_options import TlsOptions
 from dq.worker import allow as patterns
+from dq.worker.config import ProcessOptions
 from dq.worker.processes import GRACE
 from dq.worker.supervisor import Plan, Supervisor
 
@@ -227,21 +228,21 @@ def run_worker(
     tasks.refuse_while_importing()
     quantities.text(server=server)
     quantities.whole(1, 65535, **quantities.given(port=port))
-    quantities.whole(1, quantities.MOST_THREADS, threads=threads)
-    quantities.whole(1, **quantities.given(max_tasks=max_tasks))
-    quantities.whole(quantities.LEAST_MEMORY, **quantities.given(max_memory=max_memory))
-    quantities.seconds(reconnect=reconnect, grace=grace)
+    quantities.seconds(reconnect=reconnect)
+    encryption = TlsOptions(tls=tls, tls_cert=tls_cert, tls_key=tls_key, tls_ca=tls_ca)
     plan = Plan(
-        address(server, port),
-        keys.find(authkey),
-        _count(processes=processes),
-        threads,
-        checked(task) if task is not None else None,
-        reconnect,
-        max_tasks,
-        max_memory,
-        grace,
-        tls=settings(tls, tls_cert, tls_key, tls_ca),
+        address=address(server, port),
+        authkey=keys.find(authkey),
+        processes=ProcessOptions(
+            count=_count(processes=processes),
+            threads=threads,
+            max_tasks=max_tasks,
+            max_memory=max_memory,
+            grace=grace,
+        ),
+        task=checked(task) if task is not None else None,
+        reconnect=reconnect,
+        tls=encryption.settings(),
         allow=tuple(map(patterns.check, allow)),
     )
     supervisor = Supervisor(plan, report or log.warning)

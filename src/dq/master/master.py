@@ -31,15 +31,11 @@ from collections.abc import Callable, Iterable, Iterator, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypedDict, TypeVar, cast
 
-from dq._support import platform, quantities
-from dq._support.frozen import frozen
-from dq._support.hash_seed import hash_seed
+from dq._support import platform
 from dq._support.naming import setting
 from dq._support.screen import screen
-from dq.core.board import Rules
 from dq.core.records import Failed, Reading, Recorded, Result
 from dq.data import inputs
-from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob, results_of
 from dq.errors import (
     BadInput,
@@ -53,14 +49,18 @@ from dq.errors import (
 )
 from dq.functions import tasks, versions
 from dq.functions.import_check import checks
+from dq.functions.task_options import TaskOptions
 from dq.functions.tasks import Function, JobSpec, TaskRef
 from dq.functions.versions import version_of
-from dq.manager.queue_manager import LOADS, Registry, Server
+from dq.manager.options import ServerOptions
+from dq.manager.queue_manager import Registry, Server
 from dq.master.progress import Progress, Report, check_progress
 from dq.security import keys
-from dq.security.tls import PLAIN, check_mode, settings
+from dq.security.tls import PLAIN
+from dq.security.tls_options import TlsOptions
 from dq.transport import transport
 from dq.transport.transport import KEEPALIVE, MAX_MESSAGE, Address
+from dq.worker.config import ProcessOptions
 from dq.worker.processes import GRACE, Child
 from dq.worker.supervisor import Plan, Supervisor
 
@@ -104,25 +104,6 @@ class Options(TypedDict, total=False):
     tls_key: str | os.PathLike[str] | None
     tls_ca: str | os.PathLike[str] | None
     report: Callable[[str], None] | None
-
-
-@frozen
-class Local:
-    """The workers that a master starts itself.
-
-    Args:
-        workers: how many task processes.
-        threads: task slots in each.
-        max_tasks: tasks after which a process is replaced.
-        max_memory: bytes of resident memory beyond which a process is ended.
-        grace: seconds that a process has to leave.
-    """
-
-    workers: int = 0
-    threads: int = 1
-    max_tasks: int | None = None
-    max_memory: int | None = None
-    grace: float = GRACE
 
 
 class Master:
@@ -212,60 +193,49 @@ class Master:
         tls_ca: str | os.PathLike[str] | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
-        quantities.whole(0, quantities.MOST_PROCESSES, workers=workers)
-        quantities.whole(1, quantities.MOST_THREADS, threads=threads)
-        quantities.whole(0, retries=retries, maxsize=maxsize)
-        quantities.whole(1, max_message=max_message, max_deaths=max_deaths)
-        some = quantities.given(max_tasks=max_tasks, max_failures=max_failures, batch=batch)
-        quantities.whole(1, **some)
-        quantities.whole(quantities.LEAST_MEMORY, **quantities.given(max_memory=max_memory))
-        quantities.whole(*quantities.KEEPALIVE, keepalive=keepalive)
-        quantities.whole(0, 65535, **quantities.given(port=port))
-        quantities.seconds(
-            retry_delay=retry_delay, grace=grace, **quantities.given(timeout=timeout)
+        self._processes = ProcessOptions(
+            count=workers,
+            threads=threads,
+            max_tasks=max_tasks,
+            max_memory=max_memory,
+            grace=grace,
         )
-        quantities.text(host=host)
-        if host.count(":") == 1 or "]:" in host:
-            name = setting("port")
-            raise UsageError(f"host {host!r} has a port in it: leave that out ({name} has it)")
-        host = host.removeprefix("[").removesuffix("]")
-        check_mode(tls)
-        if pickle not in LOADS:
-            raise UsageError(f"pickle must be 'safe' or 'any', not {pickle!r}")
-        if timeout is not None and not timeout > 0:
-            raise UsageError(f"a task cannot run for {timeout:g} s: give a longer timeout, or none")
-        self._rules = Rules(retries, retry_delay, timeout, max_deaths, max_failures, batch)
-        self._local = Local(workers, threads, max_tasks, max_memory, grace)
-        self.unpack = unpack
+        self._tasks = TaskOptions(
+            retries=retries,
+            retry_delay=retry_delay,
+            timeout=timeout,
+            max_deaths=max_deaths,
+            max_failures=max_failures,
+            batch=batch,
+            unpack=unpack,
+            initializer=initializer,
+            strict_code=strict_code,
+        )
+        self._options = ServerOptions(
+            host=host,
+            port=port,
+            max_message=max_message,
+            keepalive=keepalive,
+            maxsize=maxsize,
+            redeliver=redeliver,
+            pickle=pickle,
+        )
+        encryption = TlsOptions(tls=tls, tls_cert=tls_cert, tls_key=tls_key, tls_ca=tls_ca)
         self._report = report or _beside_bar(log.warning)
         self.note = report or _beside_bar(log.info)  # told what people need not know
         self.key_hint = keys.hint(authkey)  # where who starts a worker has the key from
         self._missing: set[str] = set()  # libraries, in words
-        self._strict_code = strict_code
-        self._initializer = initializer
         if initializer is not None:
             with self._libraries_elsewhere():
                 initial(initializer)
         self._folder: tempfile.TemporaryDirectory[str] | None = None
         self._authkey = self._find_key(authkey, port)
         self._listens = port is not None
-        self._wanted: Address | None = None if port is None else (host, port)
         # What only this user's processes can reach needs none.
-        self._tls = settings(tls, tls_cert, tls_key, tls_ca) if self._listens else PLAIN
+        self._tls = encryption.settings() if self._listens else PLAIN
         default = self._default_spec(task) if task is not None else None
-        loads = LOADS[pickle]
-        self.dispatcher = Dispatcher(
-            default=default,
-            maxsize=maxsize,
-            redeliver=redeliver,
-            max_message=max_message,
-            keepalive=keepalive,
-            hash_seed=hash_seed(),
-            loads=loads,
-            log=self._report,
-        )
+        self.dispatcher = self._options.dispatcher(self._report, default)
         self.dispatcher.presence.on_news = self._tell_who_is_there
-        self._loads = loads
         self._server: Server | None = None
         self._supervisor: Supervisor | None = None
         self.ahead: list[Child] | None = None  # task processes that were started before it was
@@ -338,12 +308,12 @@ class Master:
         _refuse_patched()
         self.check_process()
         platform.raise_descriptor_limit()
-        self._server = self._bind(self._wanted or self._private())
-        self._server.serve(self.dispatcher, self._loads)
+        self._server = self._bind(self._options.address or self._private())
+        self._server.serve(self.dispatcher, self._options.loads)
         self._server.encrypt(self._tls, self._report)
         self._server.start()
         threading.Thread(target=self._keep_house, name="dq-housekeeper", daemon=True).start()
-        if self._local.workers:
+        if self._processes.count:
             self._start_workers()
 
     def _private(self) -> Address:
@@ -364,15 +334,10 @@ class Master:
             raise ConnectError(transport.explain_bind(address, error)) from None
 
     def _start_workers(self) -> None:
-        local = self._local
         plan = Plan(
-            self._reachable(),
-            self._authkey,
-            local.workers,
-            local.threads,
-            max_tasks=local.max_tasks,
-            max_memory=local.max_memory,
-            grace=local.grace,
+            address=self._reachable(),
+            authkey=self._authkey,
+            processes=self._processes,
             inherit=True,
             sharing=self.sharing,
             # They connect to where this process listens, which its certificate need not name.
@@ -418,7 +383,7 @@ class Master:
             nobody = self.dispatcher.presence.nobody()
         for note in notes:
             (self._report if note.warning else self.note)(note.line)
-        if nobody and self._listens and not self._local.workers and not self.closed:
+        if nobody and self._listens and not self._processes.count and not self.closed:
             self._report(f"{nobody}. Start one: {self._how_to_join()} (with {self.key_hint})")
 
     def _how_to_join(self) -> str:
@@ -592,7 +557,7 @@ class Master:
         code = self._code_of(function, ref)
         version = version_of(ref)
         about = facts(
-            ref, code, reading=reading, output=output, unpack=self.unpack, origin=origin,
+            ref, code, reading=reading, output=output, unpack=self._tasks.unpack, origin=origin,
             version=version.digest,
         )  # fmt: skip
         opened = Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
@@ -605,7 +570,7 @@ class Master:
 
     def _code_of(self, function: str | Function, ref: TaskRef) -> str:
         """A digest of what goes by value of a task and the initializer; "" where nothing does."""
-        init = self._initializer
+        init = self._tasks.initializer
         init_goes = init is not None and tasks.refer(init).kind == "value"
         if ref.kind != "value" and not init_goes:
             return ""
@@ -642,7 +607,9 @@ class Master:
         reader = inputs.Source(source)
         replay = None if journal is None else _replay(journal)
         reader_feeds = reader_feeds and reader.length is None
-        served = self.dispatcher.open(spec, self._rules, reader, replay, reader_feeds=reader_feeds)
+        served = self.dispatcher.open(
+            spec, self._tasks.rules, reader, replay, reader_feeds=reader_feeds
+        )
         job = JobReader(self, served, feeds=reader_feeds)
         if reader.length is None and not reader_feeds:
             context = contextvars.copy_context()  # what the inputs' code may look at
@@ -653,7 +620,7 @@ class Master:
 
     def refer(self, task: str | Function) -> tuple[TaskRef, TaskRef | None]:
         """Where workers find a task, and the initializer, as they are now."""
-        return tasks.refer_both(task, self._initializer)
+        return tasks.refer_both(task, self._tasks.initializer)
 
     def open_calls(
         self,
@@ -670,7 +637,7 @@ class Master:
             fail: told why there are no more to come.
         """
         spec = replace(self._spec(*refs), unpack="call")
-        served = self.dispatcher.open(spec, self._rules, inputs.Source(iter(())))
+        served = self.dispatcher.open(spec, self._tasks.rules, inputs.Source(iter(())))
         served.sink = sink
         self._calls[spec.id] = served, fail
         return served
@@ -688,7 +655,7 @@ class Master:
         """Refuse a task that workers could not call. What the libraries of others are missing for
         is theirs to say: a master opens neither inputs nor results."""
         with self._libraries_elsewhere():
-            check(task, unpack=self.unpack)
+            check(task, unpack=self._tasks.unpack)
 
     @contextlib.contextmanager
     def _libraries_elsewhere(self) -> Iterator[None]:
@@ -696,7 +663,7 @@ class Master:
         try:
             yield
         except MissingModule as error:
-            if self._local.workers:
+            if self._processes.count:
                 raise
             if str(error) not in self._missing:
                 self._missing.add(str(error))
@@ -712,16 +679,20 @@ class Master:
         reading: Reading = VALUES,
     ) -> JobSpec:
         return JobSpec(
-            id or os.urandom(8).hex(),
-            ref,
-            reading,
-            "items" if self.unpack else "",
-            output,
-            self._rules.timeout,
-            init or (tasks.refer(self._initializer) if self._initializer is not None else None),
-            version_of(ref).digest,
-            self._strict_code,
+            id=id or os.urandom(8).hex(),
+            ref=ref,
+            reading=reading,
+            unpack="items" if self._tasks.unpack else "",
+            output=output,
+            timeout=self._tasks.timeout,
+            init=init or self._refer_initializer(),
+            digest=version_of(ref).digest,
+            strict=self._tasks.strict_code,
         )
+
+    def _refer_initializer(self) -> TaskRef | None:
+        initializer = self._tasks.initializer
+        return tasks.refer(initializer) if initializer is not None else None
 
     def check_workers(self, served: ServedJob | None = None) -> None:
         """Raise what keeps local workers from working, where nobody else could."""

@@ -34,3 +34,8 @@ class ProcessOptions:
         quantities.whole(1, **quantities.given(max_tasks=self.max_tasks))
         quantities.whole(quantities.LEAST_MEMORY, **quantities.given(max_memory=self.max_memory))
         quantities.seconds(grace=self.grace)
+
+    @property
+    def slots(self) -> int:
+        """How many tasks they can have at once."""
+        return self.count * self.threads

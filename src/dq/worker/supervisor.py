@@ -49,6 +49,7 @@ from dq.manager.client import Client, backoff
 from dq.security.tls import PLAIN, Tls
 from dq.transport.transport import Address, show
 from dq.worker import logs, process, processes
+from dq.worker.config import ProcessOptions
 from dq.worker.process import (
     CODED_BY,
     DEADLINE,
@@ -62,7 +63,7 @@ from dq.worker.process import (
     Config,
     Parents,
 )
-from dq.worker.processes import GRACE, Child
+from dq.worker.processes import Child
 
 TICK = 0.05  # seconds between two looks at deadlines and memory
 AT_ONCE = 5  # processes that may end before they ever work, one after the other, before it stops
@@ -81,13 +82,9 @@ class Plan:
     Args:
         address: the master's.
         authkey: the shared key.
-        processes: how many task processes.
-        threads: task slots in each.
+        processes: how many task processes, and with what limits.
         task: what to do with the items of plain clients and plain masters.
         reconnect: seconds to look for a master that has gone.
-        max_tasks: tasks after which a process is replaced.
-        max_memory: bytes of resident memory beyond which a process is ended.
-        grace: seconds that a process has to leave.
         inherit: whether task processes are this program's own, and get its `sys.argv`, its
             `multiprocessing` authkey and how it logs.
         sharing: how many processes the machine's CPUs are for; 0 for as many as it runs.
@@ -99,13 +96,9 @@ class Plan:
 
     address: Address
     authkey: bytes
-    processes: int
-    threads: int = 1
+    processes: ProcessOptions
     task: TaskRef | None = None
     reconnect: float = 60.0
-    max_tasks: int | None = None
-    max_memory: int | None = None
-    grace: float = GRACE
     inherit: bool = False
     sharing: int = 0
     tls: Tls = PLAIN
@@ -144,7 +137,7 @@ Event = Ended | Lost | Drain | Quit
 
 
 class Supervisor:
-    """Keeps `plan.processes` task processes at work until the master has finished.
+    """Keeps the task processes of `plan` at work until the master has finished.
 
     Args:
         plan: what to run.
@@ -244,7 +237,7 @@ class Supervisor:
                 name=name,
                 tls=plan.tls,
                 default=plan.task is not None,
-                slots=plan.processes * plan.threads,
+                slots=plan.processes.slots,
                 loads=process.loads_for(plan.allow),
             )
         except PlainMaster:
@@ -268,7 +261,7 @@ class Supervisor:
         """
         try:
             processes.refuse_within_one()
-            self._replace_at = [0.0] * self.plan.processes
+            self._replace_at = [0.0] * self.plan.processes.count
             while self._children or self._replace_at:
                 self._turn()
         finally:
@@ -312,7 +305,9 @@ class Supervisor:
     def _is_finishing(self, now: float) -> bool:
         """Whether a process here is in a task, or not able to leave at once: it has yet to report
         its last batch, perhaps."""
-        views = (v for c in self._children for v in processes.slots(c.cells, self.plan.threads))
+        views = (
+            v for c in self._children for v in processes.slots(c.cells, self.plan.processes.threads)
+        )
         is_late = bool(self._children) and now > self._leaving_since + PROMPT
         return is_late or any(view[process.LEASE] for view in views)
 
@@ -355,8 +350,10 @@ class Supervisor:
         plan = self.plan
         taken = {child.number for child in self._children}
         number = next(number for number in count() if number not in taken)
-        sharing = plan.sharing or plan.processes
-        return processes.start(plan.threads, number, sharing, self._hash_seed, plan.stderr)
+        sharing = plan.sharing or plan.processes.count
+        return processes.start(
+            plan.processes.threads, number, sharing, self._hash_seed, plan.stderr
+        )
 
     def _config(self, child: Child) -> Config:
         plan = self.plan
@@ -366,14 +363,14 @@ class Supervisor:
             group=self.group,
             number=child.number,
             hash_seed=self._hash_seed,
-            threads=plan.threads,
+            threads=plan.processes.threads,
             cells=child.cells.fd,
             parent=os.getpid(),
             path=tuple(sys.path),
             task=plan.task,
             reconnect=plan.reconnect,
-            max_tasks=plan.max_tasks,
-            grace=plan.grace,
+            max_tasks=plan.processes.max_tasks,
+            grace=plan.processes.grace,
             tls=plan.tls,
             allow=plan.allow,
             parents=_of_this_program() if plan.inherit else None,
@@ -385,7 +382,7 @@ class Supervisor:
         now = time.monotonic()
         if self._no_room_since is None:
             self._no_room_since = now
-            running = f"{len(self._children)} of {self.plan.processes}"
+            running = f"{len(self._children)} of {self.plan.processes.count}"
             self._log(f"{error}; going on with {running}, and trying again")
         elif not self._children and now - self._no_room_since > LONGEST:
             raise error
@@ -440,7 +437,7 @@ class Supervisor:
         self._replace_at.append(time.monotonic() + delay)
 
     def _charge_dead(self, child: Child, code: int) -> None:
-        for view in processes.slots(child.cells, self.plan.threads):
+        for view in processes.slots(child.cells, self.plan.processes.threads):
             # A process that has grown too large may have done so over what it has yet to report.
             lease = view[LAST] if child.ended else view[LEASE]
             if lease and not child.timed_out:
@@ -465,7 +462,7 @@ class Supervisor:
             if state == process.LOADING and self._is_over_loading(child, now):
                 self._overdue = child.popen.pid
                 continue
-            for view in processes.slots(child.cells, self.plan.threads):
+            for view in processes.slots(child.cells, self.plan.processes.threads):
                 lease, index, span = view[LEASE], *_under_way(view)
                 if lease and (_is_over(view, DEADLINE, now) or _is_over(view, CODED_BY, now)):
                     child.ended = "ran a task for too long"
@@ -473,7 +470,7 @@ class Supervisor:
                     # Of several, it is not known which: each is tried by itself then.
                     what = "timeout" if span == 1 else "died"
                     self._charges.append((what, lease, index, span, child.ended))
-            limit = self.plan.max_memory
+            limit = self.plan.processes.max_memory
             if limit is not None and _resident(child.popen.pid) > limit:
                 child.ended = f"grew past {limit} bytes of memory"
             if child.ended:
@@ -481,7 +478,7 @@ class Supervisor:
                 _end_group(child)
 
     def _is_over_loading(self, child: Child, now: float) -> bool:
-        views = processes.slots(child.cells, self.plan.threads)
+        views = processes.slots(child.cells, self.plan.processes.threads)
         return any(_is_over(view, CODED_BY, now) for view in views)
 
     def _check_loading(self) -> None:
@@ -501,9 +498,9 @@ class Supervisor:
         """End one that had no more to do, and has not managed to end itself in time."""
         if not child.left:
             child.left = now
-        elif now - child.left > self.plan.grace + OVERDUE:
+        elif now - child.left > self.plan.processes.grace + OVERDUE:
             child.ended = "has not left"
-            pid, grace = child.popen.pid, self.plan.grace
+            pid, grace = child.popen.pid, self.plan.processes.grace
             self._log(f"task process {pid} did not exit within {grace:g} s, and is ended")
             _end_group(child)
 

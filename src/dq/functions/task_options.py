@@ -1,0 +1,57 @@
+"""What can be asked of a job's tasks."""
+
+from __future__ import annotations
+
+from dq._support import quantities
+from dq._support.fields import narrowed
+from dq._support.frozen import frozen
+from dq.core.board import Rules
+from dq.errors import UsageError
+from dq.functions.tasks import Function
+
+
+@frozen
+class TaskOptions:
+    """How the tasks of each job are called, and what follows where one fails.
+
+    Args:
+        retries: further attempts after an exception or time-out.
+        retry_delay: seconds before each of them.
+        timeout: seconds that a task may run; None for ever.
+        max_deaths: worker processes that may die in a task before it fails.
+        max_failures: failed tasks after which a job stops; None never.
+        batch: tasks that a worker is sent at a time; None to adapt.
+        unpack: call ``f(*list)`` or ``f(**mapping)``.
+        initializer: called once in each worker process first.
+        strict_code: have a process do nothing whose file of the task's module is another one.
+
+    Raises:
+        UsageError: a value cannot be used.
+    """
+
+    retries: int = 0
+    retry_delay: float = 0.0
+    timeout: float | None = None
+    max_deaths: int = 3
+    max_failures: int | None = None
+    batch: int | None = None
+    unpack: bool = False
+    initializer: str | Function | None = None
+    strict_code: bool = False
+
+    def __post_init__(self) -> None:
+        quantities.whole(0, retries=self.retries)
+        quantities.whole(1, max_deaths=self.max_deaths)
+        optional = quantities.given(max_failures=self.max_failures, batch=self.batch)
+        quantities.whole(1, **optional)
+        limit = quantities.given(timeout=self.timeout)
+        quantities.seconds(retry_delay=self.retry_delay, **limit)
+        if self.timeout is not None and not self.timeout > 0:
+            raise UsageError(
+                f"a task cannot run for {self.timeout:g} s: give a longer timeout, or none"
+            )
+
+    @property
+    def rules(self) -> Rules:
+        """What the board needs of them: those of the same names."""
+        return narrowed(Rules, self)

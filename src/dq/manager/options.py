@@ -1,0 +1,87 @@
+"""What can be asked of a server: where it listens, and how it treats its clients."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+
+from dq._support import quantities
+from dq._support.frozen import frozen
+from dq._support.hash_seed import hash_seed
+from dq._support.naming import setting
+from dq.core.records import Loads
+from dq.dispatch.dispatcher import Dispatcher
+from dq.errors import UsageError
+from dq.functions.tasks import JobSpec
+from dq.security.safe_pickle import safe_loads
+from dq.transport.transport import KEEPALIVE, MAX_MESSAGE
+
+LOADS: dict[str, Loads] = {"safe": safe_loads, "any": pickle.loads}
+
+
+@frozen
+class ServerOptions:
+    """Where a server listens, and how it treats its clients.
+
+    Args:
+        host: address to listen on; "" for all of this machine's.
+        port: TCP port, 0 for a free one; None to listen on none.
+        max_message: bytes of the largest input or result.
+        keepalive: seconds after which the connection of a machine that does not respond is closed.
+        maxsize: how many tasks plain clients may have waiting; 0 for any number.
+        redeliver: requeue what a plain client got if its connection ends.
+        pickle: what to unpickle of what plain clients put: "safe" data, or "any".
+
+    Raises:
+        UsageError: a value cannot be used.
+    """
+
+    host: str = ""
+    port: int | None = None
+    max_message: int = MAX_MESSAGE
+    keepalive: int = KEEPALIVE
+    maxsize: int = 0
+    redeliver: bool = True
+    pickle: str = "safe"
+
+    def __post_init__(self) -> None:
+        quantities.whole(0, maxsize=self.maxsize)
+        quantities.whole(1, max_message=self.max_message)
+        quantities.whole(*quantities.KEEPALIVE, keepalive=self.keepalive)
+        quantities.whole(0, 65535, **quantities.given(port=self.port))
+        quantities.text(host=self.host)
+        if self.host.count(":") == 1 or "]:" in self.host:
+            name = setting("port")
+            raise UsageError(f"host {self.host!r} has a port in it: leave that out ({name} has it)")
+        if self.pickle not in LOADS:
+            raise UsageError(f"pickle must be 'safe' or 'any', not {self.pickle!r}")
+
+    @property
+    def address(self) -> tuple[str, int] | None:
+        """Where to listen; None for no port."""
+        if self.port is None:
+            return None
+        return self.host.removeprefix("[").removesuffix("]"), self.port
+
+    @property
+    def loads(self) -> Loads:
+        """What unpickles what plain clients put."""
+        return LOADS[self.pickle]
+
+    def dispatcher(self, log: Callable[[str], None], default: JobSpec | None = None) -> Dispatcher:
+        """One that serves with these options.
+
+        Args:
+            log: told, in one line, what people should know.
+            default: the function for what plain clients put.
+        """
+        return Dispatcher(
+            default=default,
+            maxsize=self.maxsize,
+            redeliver=self.redeliver,
+            max_message=self.max_message,
+            keepalive=self.keepalive,
+            hash_seed=hash_seed(),
+            loads=self.loads,
+            log=log,
+        )
