@@ -13,7 +13,7 @@ TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the n
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-SHORTEST = 16  # bytes of a key that may be used beyond loopback without a warning
+MIN_KEY_BYTES = 16  # of a key that is used beyond loopback; a shorter one gets a warning
 
 
 def find(
@@ -23,7 +23,7 @@ def find(
     environ: Mapping[str, str] | None = None,
     prompt: Callable[[], str] | None = None,
 ) -> bytes:
-    """Return the authkey from the first place that has one; an empty one is never passed over.
+    """Return the authkey from the first place that has one; an empty one is an error.
 
     Args:
         authkey: the key itself; wins over everything.
@@ -48,7 +48,7 @@ def find(
     if "DQ_AUTHKEY_FILE" in environ:
         return read(_named(environ["DQ_AUTHKEY_FILE"], "DQ_AUTHKEY_FILE"))
     own = user_file(environ)
-    # lexists: a key file that is a broken link is an error to be told, not the lack of a key.
+    # lexists: a key file that is a broken link is an error, and not the lack of a key.
     if os.path.lexists(own):
         return read(own)
     if prompt is not None:
@@ -62,7 +62,7 @@ def hint(
     *,
     environ: Mapping[str, str] | None = None,
 ) -> str:
-    """Where `find` has the key from, for whoever starts the other end; never the key itself.
+    """Where `find` takes the key from, for whoever starts the other end; never the key itself.
 
     >>> hint(environ={"DQ_AUTHKEY_FILE": "/etc/dq/authkey"})
     'the key file /etc/dq/authkey or a copy of it'
@@ -108,7 +108,7 @@ def _config_folder(environ: Mapping[str, str]) -> str:
     if sys.platform == "win32":
         return environ.get("APPDATA") or os.path.join(home, "AppData", "Roaming")
     configured = environ.get("XDG_CONFIG_HOME", "")
-    # The XDG specification has a relative path ignored: it would change with the folder.
+    # By the XDG specification a relative path is ignored: it would change with the folder.
     return configured if os.path.isabs(configured) else os.path.join(home, ".config")
 
 
@@ -127,7 +127,7 @@ def read(path: str | os.PathLike[str]) -> bytes:
     name = os.fspath(path)
     try:
         with open(name, "rb") as file:
-            # fstat, not stat: the mode of what was opened, whatever is at the path by now.
+            # fstat, not stat: the mode of the file that was opened, not of one that replaced it.
             mode = os.fstat(file.fileno()).st_mode
             key = file.read()
     except (OSError, ValueError) as error:  # ValueError: a NUL in the path
@@ -192,7 +192,7 @@ def check(key: bytes, host: str) -> str | None:
     'the authkey has 3 bytes, too few where others can connect: dq keygen makes a good one'
     """
     _refuse_empty(key, "the authkey")
-    if len(key) >= SHORTEST or _is_loopback(host):
+    if len(key) >= MIN_KEY_BYTES or _is_loopback(host):
         return None
     return (
         f"the authkey has {len(key)} bytes, too few where others can connect: "
@@ -259,7 +259,7 @@ def _is_loopback(host: str) -> bool:
 
 
 def _replace(path: str, key: bytes) -> None:
-    """Put the key at the path in one step: who reads meanwhile has the old key or the new one."""
+    """Put the key at the path in one step: a reader gets either the old key or the new one."""
     import secrets  # here to keep start-up fast
 
     temporary = f"{path}.{secrets.token_hex(4)}.tmp"
@@ -281,7 +281,7 @@ def _create(path: str, key: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
     except BaseException:
-        os.unlink(path)  # half a key would be refused by no one
+        os.unlink(path)  # nobody would notice that half of the key is missing
         raise
 
 

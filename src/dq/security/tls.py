@@ -7,15 +7,14 @@
     psk      TLS from the key, nothing else              the same, or fails
     certs    TLS with certificates both ways             the same, or fails
 
-`settings` makes one of these of what people ask for. `ssl` is imported where it is used: a run on
-one machine goes over a Unix socket, and needs none of it.
+`settings` turns what people ask for into one of these. `ssl` is imported where it is used, since a
+run on one machine goes over a Unix socket and does not need it.
 """
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 
 from dq._support.frozen import TYPE_CHECKING, frozen
 from dq._support.naming import setting
@@ -26,17 +25,17 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "psk", "certs", "require", "off")
 
-# What a client calls itself while nothing is encrypted yet: whether it will come back in plain.
-# A master that has no TLS says nothing of the one, and of the other that it was refused.
+# The identity that a client sends before anything is encrypted: whether it would connect again in
+# plain. A master without TLS reports a strict client that it refuses, and not a lenient one.
 STRICT, LENIENT = "dq", "dq or plain"
 
-# What a master that takes TLS only says to whom waits for a challenge: the standard library's
-# clients show it in their error.
+# What a master that requires TLS sends to a client that waits for a challenge: the standard
+# library's clients show it in their error.
 ONLY = {"psk": b"#TLS from the key only", "certs": b"#TLS with certificates only"}
 
 
 class SpeaksPlain(ConnectError):
-    """Raised when what should have been a TLS handshake is answered in plain."""
+    """Raised when a server answers a TLS handshake in plain."""
 
 
 @frozen
@@ -71,7 +70,7 @@ class Tls:
             context.check_hostname = self.check_name
             self._load(context)
             return context
-        # Whatever the server shows: `check_peer` is what refuses one that has not the key.
+        # No check of certificates: `check_peer` refuses a server that does not have the key.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         identity = STRICT if self.required else LENIENT
@@ -84,14 +83,14 @@ class Tls:
         import ssl
 
         context = _context(ssl.PROTOCOL_TLS_SERVER)
-        # A ticket would lie unread in the client's socket, and be taken for an answer.
+        # A client would find a ticket unread in its socket, and take it for an answer.
         context.num_tickets = 0
         if self.mode == "certs":
             context.verify_mode = ssl.CERT_REQUIRED
             self._load(context)
             return context
         secret = derive(authkey)
-        # Without a certificate of its own it can shake hands in no other way.
+        # Without a certificate, this is the only handshake that it can do.
         context.set_psk_server_callback(  # type: ignore[attr-defined, unused-ignore]  # new in 3.13
             lambda identity: secret if identity in (STRICT, LENIENT) else b""
         )
@@ -111,11 +110,12 @@ class Tls:
             raise UsageError(f"{name} cannot be used: {_reason(error)}") from None
 
     def check_peer(self, sock: ssl.SSLSocket) -> None:
-        """Refuse a peer that has not shown to have the key. With certificates OpenSSL has done
-        that; without, a server that ignores the key and shows any certificate gets this far.
+        """Refuse a peer that has not shown that it has the key. OpenSSL has checked certificates
+        already, but not this: a server that ignores the key and shows any certificate gets this
+        far.
 
         Raises:
-            TlsError: it has not.
+            TlsError: the peer has not shown it.
         """
         if self.mode == "certs":
             return
@@ -127,7 +127,7 @@ PLAIN = Tls()
 
 
 def certificates() -> str:
-    """What certificates are given with."""
+    """The options for certificates."""
     return f"{setting('tls_cert')}, {setting('tls_key')} and {setting('tls_ca')}"
 
 
@@ -137,7 +137,7 @@ def settings(
     key: str | os.PathLike[str] | None = None,
     ca: str | os.PathLike[str] | None = None,
 ) -> Tls:
-    """How to encrypt, of what people ask for, on this Python.
+    """How to encrypt on this Python, given what people ask for.
 
     Args:
         mode: "auto" uses certificates where they are given, else the key where this Python can;
@@ -154,7 +154,7 @@ def settings(
     files = {setting("tls_cert"): cert, setting("tls_key"): key, setting("tls_ca"): ca}
     missing = [name for name, path in files.items() if not path]
     if len(missing) == len(files):
-        return Tls(_without_files(mode))
+        return Tls(mode=_without_files(mode))
     if missing:
         raise UsageError(f"{certificates()} go together; give {' and '.join(missing)} too")
     if mode in ("psk", "off"):
@@ -162,15 +162,15 @@ def settings(
     assert cert is not None
     assert key is not None
     assert ca is not None
-    # A worker's processes look for them too, wherever they are by then.
+    # A worker's processes open them too, from whatever folder they are in by then.
     where = [os.path.abspath(os.fspath(path)) for path in (cert, key, ca)]
-    found = Tls("certs", cert=where[0], key=where[1], ca=where[2])
-    found.client_context(b"")  # that is to say, before anything is served
+    found = Tls(mode="certs", cert=where[0], key=where[1], ca=where[2])
+    found.client_context(b"")  # which raises, before anything is served, what is wrong with them
     return found
 
 
 def check_mode(mode: str) -> None:
-    """Refuse what is no way to encrypt.
+    """Refuse an unknown way to encrypt.
 
     Raises:
         UsageError: it is none of `MODES`.
@@ -215,13 +215,13 @@ def can_psk() -> bool:
 
 
 def derive(authkey: bytes) -> bytes:
-    """The 32 bytes that TLS is given in place of the key (HKDF, RFC 5869, of one block): what the
-    challenge says of the key helps nobody against TLS, nor the other way round.
+    """The 32 bytes that TLS gets in place of the key (HKDF, RFC 5869, of one block), so that what
+    an attacker learns from a challenge is of no use against TLS, nor the other way round.
 
     >>> len(derive(b"only an example"))
     32
     """
-    import hmac  # here, as the rest of this, for those who use it
+    import hmac  # here to keep start-up fast
 
     extracted = hmac.digest(b"dq-toolkit", authkey, "sha256")
     return hmac.digest(extracted, b"dq tls 1.3 external psk, version 1\x01", "sha256")
@@ -259,16 +259,16 @@ def _reason(error: OSError | ValueError) -> str:
     return "that is no PEM file of the kind" if reason else str(error)
 
 
-# What went wrong, for people. OpenSSL names what the peer told us "…ALERT…"; the rest it has found
-# out by itself.
+# What went wrong, for people. OpenSSL says "…ALERT…" where the peer reported the fault; all others
+# it has found itself.
 
-_FOUND = {
+_FAULTS = {
     "certificate has expired": "has expired",
     "certificate is not yet valid": "is not valid yet; are the clocks right?",
     "ismatch": "is for another name",
     "unsuitable certificate purpose": "is not made for this end of a connection",
 }
-_TOLD = {
+_ALERTS = {
     "ALERT_UNKNOWN_CA": "it is not signed by the CA that the other end has",
     "ALERT_CERTIFICATE_EXPIRED": "it has expired, by the other end's clock",
     "ALERT_CERTIFICATE_REQUIRED": "there is none",
@@ -277,7 +277,6 @@ _TOLD = {
     "ALERT_CERTIFICATE_REVOKED": "it has been revoked",
     "ALERT_CERTIFICATE_UNKNOWN": "it does not say why",
 }
-Say = Callable[[str], ConnectError]
 
 
 def is_tls(error: BaseException) -> bool:
@@ -287,27 +286,28 @@ def is_tls(error: BaseException) -> bool:
 
 
 def was_cut(error: OSError) -> bool:
-    """Whether it is OpenSSL's word for a connection that was cut: it may go better another time."""
+    """Whether it is OpenSSL's error for a connection that was cut, so that to try again may
+    help."""
     module = sys.modules.get("ssl")
     return module is not None and isinstance(error, module.SSLEOFError)
 
 
 def answered_in_plain(error: OSError) -> bool:
-    """Whether what came back from a server was no TLS: a challenge, say, whose first bytes are
-    a length, where TLS has its version."""
+    """Whether a server's answer was no TLS. A challenge, for example, begins with a length where
+    TLS has its version."""
     return _name(error) in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST")
 
 
 def explain(error: OSError, tls: Tls, where: str) -> ConnectError:
-    """What a client is to be told of an error of OpenSSL's."""
+    """The error that a client raises for one of OpenSSL's."""
     reason = _name(error)
     found = _certificate_fault(error)
     if found is not None:
         fault = found or f"is not signed by {setting('tls_ca', tls.ca)}"
         return TlsError(f"the certificate of the master at {where} {fault}")
-    told = _told(reason)
-    if told is not None:
-        return TlsError(f"the master at {where} refuses this end's certificate: {told}")
+    alert = _alert(reason)
+    if alert is not None:
+        return TlsError(f"the master at {where} refuses this end's certificate: {alert}")
     if tls.mode != "certs" and ("ILLEGAL_PARAMETER" in reason or "DECRYPT_ERROR" in reason):
         return AuthenticationFailed(
             f"the master at {where} has another authkey; give both ends the same one"
@@ -320,17 +320,17 @@ def explain(error: OSError, tls: Tls, where: str) -> ConnectError:
 
 
 def explain_client(error: OSError, tls: Tls) -> str | None:
-    """What a master says of a client with which TLS has failed; None for what any stranger who
-    is no client may send."""
+    """What a master says of a client with which TLS has failed; None for what anybody who is no
+    client may send."""
     reason = _name(error)
     found = _certificate_fault(error)
     if found is not None:
         return f"its certificate {found or 'is not signed by ' + setting('tls_ca', tls.ca)}"
     if "DID_NOT_RETURN_A_CERTIFICATE" in reason:
         return f"it shows no certificate; give it {certificates()}"
-    told = _told(reason)
-    if told is not None:
-        return f"it refuses this master's certificate: {told}"
+    alert = _alert(reason)
+    if alert is not None:
+        return f"it refuses this master's certificate: {alert}"
     if "BINDER_DOES_NOT_VERIFY" in reason:
         return "it has another authkey"
     if "NO_SHARED_CIPHER" in reason or "NO_SUITABLE" in reason or "CERTIFICATE_SET" in reason:
@@ -339,17 +339,17 @@ def explain_client(error: OSError, tls: Tls) -> str | None:
 
 
 def _certificate_fault(error: OSError) -> str | None:
-    """What is wrong with the peer's certificate: "" where it is nobody's we trust, None where
-    the error is another."""
+    """What is wrong with the peer's certificate: "" where no CA that is trusted has signed it, None
+    where the error is another one."""
     words = getattr(error, "verify_message", None)
     if words is None:
         # A server's errors do not say more than this, up to and including 3.13.
         return "" if "CERTIFICATE_VERIFY_FAILED" in _name(error) else None
-    return next((text for part, text in _FOUND.items() if part in words), "")
+    return next((text for part, text in _FAULTS.items() if part in words), "")
 
 
-def _told(reason: str) -> str | None:
-    return next((text for part, text in _TOLD.items() if part in reason), None)
+def _alert(reason: str) -> str | None:
+    return next((text for part, text in _ALERTS.items() if part in reason), None)
 
 
 def _name(error: OSError) -> str:
