@@ -100,7 +100,7 @@ def test_without_a_key_each_is_told_what_it_can_give(
 
 
 # Of the commands that Python has no call for, and where both are told apart.
-COMMANDS = {"certs", "inspect", "naming", "keys"}
+COMMANDS = {"certs", "recover", "naming", "keys"}
 
 
 def literals(path: Path) -> Iterator[str]:

@@ -32,14 +32,14 @@ from dq.security.safe_pickle import safe_loads
 
 @frozen
 class FailedTask:
-    """What a journal has of one.
+    """What a journal has of a task that failed.
 
     Args:
-        id: its task's.
+        id: the task's.
         input: as JSON; None where the journal does not have it.
         outcome: why it failed, and after how long.
-        attempts: how often it was started on the record.
-        worker: who ran the last attempt.
+        attempts: how many are on record.
+        worker: which one ran the last attempt.
     """
 
     id: int
@@ -47,6 +47,13 @@ class FailedTask:
     outcome: Failed
     attempts: int
     worker: str
+
+    @classmethod
+    def of(cls, row: Row, outcome: Failed, input: str | None) -> FailedTask:
+        """That of a row with this outcome."""
+        return cls(
+            id=row.start, input=input, outcome=outcome, attempts=row.attempts, worker=row.worker
+        )
 
     def to_json(self) -> str:
         """Its record, as ``--format jsonl`` and ``--failures`` have it."""
@@ -63,12 +70,12 @@ class Contents:
     """What a journal has, in numbers.
 
     Args:
-        facts: of the run, see `journal.facts`.
+        facts: what the run is, see `facts.facts`.
         open: whether a master has it open, or died with it.
         done: how many tasks returned.
         unreadable: how many inputs could not be read.
-        spans: which tasks have an outcome, in order.
-        failed: those that failed.
+        spans: of tasks that have an outcome, in order.
+        failed: the tasks that failed.
     """
 
     facts: Facts
@@ -79,14 +86,14 @@ class Contents:
     failed: list[FailedTask] = field(default_factory=list)
 
     def add(self, row: Row, given: str | None = None) -> None:
-        """Count a row, of a task with this input where it failed; they come in order."""
+        """Count a row, the next in order; `given` is the input of a task that failed."""
         outcome = row.outcome
         if not isinstance(outcome, Failed):
             self.done += row.count
         elif outcome.is_unreadable:
             self.unreadable += 1
         else:
-            self.failed.append(FailedTask(row.start, given, outcome, row.attempts, row.worker))
+            self.failed.append(FailedTask.of(row, outcome, given))
         if self.spans and self.spans[-1][1] == row.start:
             self.spans[-1] = (self.spans[-1][0], row.stop)
         else:
@@ -94,24 +101,24 @@ class Contents:
 
     @property
     def gaps(self) -> list[Span]:
-        """Which tasks have none, though later ones do."""
+        """Tasks without an outcome, before others that have one."""
         edges = [(0, 0), *self.spans]
         pairs = itertools.pairwise(edges)
         return [(before[1], after[0]) for before, after in pairs if before[1] < after[0]]
 
 
 def look(path: str) -> Contents:
-    """Count what a journal has; an empty file is one of no run yet.
+    """Count what a journal has; an empty file has nothing yet.
 
     Raises:
         BadJournal: it is none, damaged, or of another dq.
         OutputError: it cannot be read.
     """
     if _is_empty(path):
-        return Contents({}, False)
+        return Contents(facts={}, open=False)
     with _reading(path) as db:
         about = read_about(path, db)
-        contents = Contents(about.facts, about.open)
+        contents = Contents(facts=about.facts, open=about.open)
         given = _FailedInputs(db)
         for row in whole_rows(db):
             contents.add(row, given.of(row))
@@ -119,7 +126,7 @@ def look(path: str) -> Contents:
 
 
 def failures(path: str) -> Iterator[FailedTask]:
-    """All tasks that failed, and have not been run again.
+    """All tasks that failed and have not been run again.
 
     Raises:
         As for `look`.
@@ -131,18 +138,18 @@ def failures(path: str) -> Iterator[FailedTask]:
         for row in whole_rows(db):
             outcome = row.outcome
             if isinstance(outcome, Failed) and not outcome.is_unreadable:
-                yield FailedTask(row.start, given.of(row), outcome, row.attempts, row.worker)
+                yield FailedTask.of(row, outcome, given.of(row))
 
 
 class _FailedInputs:
-    """The inputs of tasks that failed, asked for in the tasks' order."""
+    """The inputs of tasks that failed, to be asked for in the tasks' order."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._rows = failed_inputs(db)
         self._next = next(self._rows, None)
 
     def of(self, row: Row) -> str | None:
-        """That of a row's task; None where there is none."""
+        """The input of a row's task; None where the journal does not have it."""
         while self._next is not None and int(str(self._next[0])) < row.start:
             self._next = next(self._rows, None)
         if self._next is None or self._next[0] != row.start:
@@ -151,8 +158,8 @@ class _FailedInputs:
 
 
 def records(path: str) -> Iterator[str]:
-    """A line of JSON for each task that has an outcome, as ``--format jsonl`` has them; without
-    what the journal does not have.
+    """A line of JSON for each task that has an outcome, as ``--format jsonl`` has them, as far as
+    the journal has their fields.
 
     Raises:
         As for `look`.
@@ -210,7 +217,7 @@ def _lines_of(row: Row, output: str, given: str | None) -> Iterator[str]:
     outcome = row.outcome
     common = {"attempts": row.attempts, "worker": row.worker}
     if isinstance(outcome, Failed):
-        yield FailedTask(row.start, given, outcome, row.attempts, row.worker).to_json()
+        yield FailedTask.of(row, outcome, given).to_json()
     elif output == "jsonl":
         yield outcome.blob.decode()
     else:
@@ -219,7 +226,7 @@ def _lines_of(row: Row, output: str, given: str | None) -> Iterator[str]:
 
 
 def _line(record: dict[str, object]) -> str:
-    """A record; without its result, where that has no form in JSON."""
+    """A record, without its result where that cannot be written as JSON."""
     try:
         return outputs.dumps(record) + "\n"
     except TypeError:
@@ -228,8 +235,8 @@ def _line(record: dict[str, object]) -> str:
 
 
 def _results(done: Done, output: str) -> list[dict[str, object]]:
-    """What there is of each task's result. Unpickled are only standard data types: a journal may
-    come from somebody else."""
+    """The fields that each task's result gives. Only standard data types are unpickled, since a
+    journal may come from somebody else."""
     if output in outputs.TEXTS:
         texts = outputs.read_text(output, done.blob, done.count)
         return [{}] * done.count if texts is None else [{"result": text} for text in texts]

@@ -64,7 +64,7 @@ def _save(path: str, file: str, new: str) -> Contents:
         if facts is None:
             raise BadJournal(f"nothing in {path} says of which run it was; nothing can be saved")
         set_about(db, facts)
-        contents = Contents(facts, False)
+        contents = Contents(facts=facts, open=False)
         for row in _without_overlaps(db):
             contents.add(row)
         db.execute("COMMIT")
