@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from dq import QueueManager
-from support import DQ, Running, dq, serving
+from support import DQ, ROOT, Running, dq, serving
 
 pytestmark = pytest.mark.slow
 
@@ -33,6 +34,13 @@ def test_it_measures_this_machine() -> None:
     assert found["no-op tasks"] > 1
     assert found["one task, there and back, p50"] <= found["one task, there and back, p99"]
     assert {"start, to the first result", "bytes to workers", "bytes from workers"} <= set(found)
+
+
+def test_its_table_is_as_in_the_how_to() -> None:
+    page = (ROOT / "docs" / "how-to.md").read_text(encoding="utf-8")
+    shown = page.partition("$ dq bench -w 1\n")[2].partition("```")[0]
+    pattern = re.escape(shown).replace(r"\.\.\.", ".+")
+    assert re.fullmatch(pattern, dq("bench", "-w", "1").stdout)
 
 
 def test_it_measures_the_way_to_a_master() -> None:
