@@ -50,6 +50,7 @@ class Progress:
         self.has_bar = not quiet and report is None and takes_bar()
         self._started = self._said = self._last = time.monotonic()
         self._ended = False
+        self._stopped = threading.Event()  # wakes the ticker, so that no run waits for its end
         self._ticker: threading.Thread | None = None
 
     @property
@@ -100,6 +101,7 @@ class Progress:
     def stop(self) -> None:
         """Show nothing any more."""
         self._ended = True
+        self._stopped.set()
         if self._ticker is not None:
             self._ticker.join()
             self._ticker = None
@@ -111,7 +113,7 @@ class Progress:
 
     def _tick(self) -> None:
         while not self._ended:
-            time.sleep(TICK)
+            self._stopped.wait(TICK)
             if self._ended:
                 break
             if self.has_bar:
