@@ -36,20 +36,7 @@ EXIT_CODES = {
 }
 
 # Public in the source, but for the modules of dq rather than for people.
-INTERNAL = {
-    ("Master", "open"),
-    ("Master", "open_call"),
-    ("Master", "open_calls"),
-    ("Master", "close_calls"),
-    ("Master", "open_journal"),
-    ("Master", "check_workers"),
-    ("Master", "check_process"),
-    ("Master", "end_workers"),
-    ("Master", "let_go"),
-    ("Master", "refer"),
-    ("Master", "serves_on"),
-    ("Executor", "begin_anew"),
-}
+INTERNAL = {("Executor", "after_fork_in_child")}
 
 
 def pages() -> dict[str, str]:

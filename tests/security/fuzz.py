@@ -45,7 +45,8 @@ import dq
 from dq.core.records import Done
 from dq.manager.client import Client, ReportMessage
 from dq.manager.queue_manager import Server
-from dq.master.master import Master, checked
+from dq.master.master import Master
+from dq.master.task_check import checked
 from dq.security import pickle_rules, safe_pickle
 from dq.transport import transport
 from dq.transport.transport import Channel
@@ -367,7 +368,7 @@ class After:
         self._master = self._stack.enter_context(Master("operator:neg", authkey=KEY))
         self._count = 2_000
         inputs = range(self._count)
-        self._job = self._master.open(checked("operator:neg"), inputs, output="text")
+        self._job = self._master.runtime.jobs.open(checked("operator:neg"), inputs, output="text")
         self._honest = self._client("honest")
         self._outcomes: Counter[str] = Counter()
         self._connection: Channel | None = None
@@ -436,12 +437,13 @@ class After:
 
     def _arguments(self, method: str) -> list[Any]:
         lease, _, start, count = self._lease[:4] if self._lease else (2**60, "", 0, 1)
-        report = [self._master.dispatcher.run, lease, start, [[1, b"666\n", 0.5]], 0, 0.5, ""]
+        run = self._master.runtime.dispatcher.run
+        report = [run, lease, start, [[1, b"666\n", 0.5]], 0, 0.5, ""]
         info = {"role": "slot", "group": "fuzz", "name": "fuzz:1", "default": True}
         args: list[Any] = {
             "put": [{"a": 1}, True, 0.0],
             "exchange": [report, 0, 0.0],
-            "charge": [self._master.dispatcher.run, "died", lease, start, count, "x"],
+            "charge": [run, "died", lease, start, count, "x"],
             "hello": [transport.PROTOCOL, info],
             "ping": [b"x", 10],
             "create": ["get_task_queue"],
@@ -468,7 +470,7 @@ class After:
         args[place] = self._chance.choice([
             None, True, -1, 0, 0.5, 2**70, float("nan"), -float("inf"), "", "x", b"",
             [], (), {}, [1], Fraction(1, 3), range(10**10), "died", "timeout", "ended",
-            pickles.shared(100), 10**400, self._master.dispatcher.run,
+            pickles.shared(100), 10**400, run,
         ])  # fmt: skip
 
     def _check(self) -> None:

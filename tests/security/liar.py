@@ -12,7 +12,8 @@ import dq
 from dq.core.records import Done, Recorded
 from dq.data import inputs
 from dq.manager.client import Client, LeaseMessage, ReportMessage
-from dq.master.master import JobReader, checked
+from dq.master.job_reader import JobReader
+from dq.master.task_check import checked
 from dq.transport import transport
 from interop.plain import KEY
 from security import pickles
@@ -139,7 +140,7 @@ class Scene:
 @contextmanager
 def scene(count: int = 40, **options: Any) -> Iterator[Scene]:
     with dq.Master(host="127.0.0.1", port=0, authkey=KEY, **options) as master:
-        job = master.open(checked("operator:neg"), range(count), output="values")
+        job = master.runtime.jobs.open(checked("operator:neg"), range(count), output="values")
         port = master.address[1]
         assert isinstance(port, int)
         yield Scene(port, count, job)

@@ -16,7 +16,7 @@ from dq.data.output_file import Writer
 from dq.data.outputs import NUL_ENDED, TEXTS, jsonl, text
 from dq.dispatch.served_job import results_of
 from dq.errors import BadInput, DqError, InputChanged, Interrupted, OutputError, Stopped
-from dq.master.master import JobReader
+from dq.master.job_reader import JobReader
 from dq.master.progress import Progress
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ class Printer:
     def _take_rest(self) -> None:
         """What has come besides, of which some may have waited for an earlier one: in the output
         it is of more use than nowhere."""
-        for record in self._job.left():
+        for record in self._job.undelivered():
             with contextlib.suppress(BadInput):  # the first one was said
                 self._take(record)
 

@@ -23,7 +23,8 @@ from dq.functions.import_check import checks
 from dq.functions.task_options import TaskOptions
 from dq.functions.tasks import TaskRef, refer
 from dq.manager.options import ServerOptions
-from dq.master.master import Master, checked
+from dq.master.runtime import Runtime
+from dq.master.task_check import checked
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.worker import processes
@@ -49,10 +50,10 @@ def run(
         authkey = None
         if given["port"] is not None:
             authkey = key_to_serve(given, given["host"])
-        master = _master(None, given, authkey, workers)
+        runtime = _runtime(None, given, authkey, workers)
         checks.close()
-        master.ahead, master.sharing = ahead, given["sharing"]
-        _serve_job(master, ref, given, forwarder)
+        runtime.workers.started_ahead, runtime.workers.sharing = ahead, given["sharing"]
+        _serve_job(runtime, ref, given, forwarder)
     finally:
         checks.close()
         processes.dismiss(ahead)  # those that nothing came to be known for
@@ -74,13 +75,13 @@ def master(given: dict[str, Any]) -> None:
     with quietly():
         ref = _ref(given) if given["task"] else None
     authkey = key_to_serve(given, given["host"])
-    serving = _master(given["task"], given, authkey, given["workers"] or 0)
+    runtime = _runtime(given["task"], given, authkey, given["workers"] or 0)
     checks.close()
     if has_inputs and ref is not None:
         forwarder = screen.forwarder_beside_bar(quiet=given["quiet"]) if given["workers"] else None
-        _serve_job(serving, ref, given, forwarder)
+        _serve_job(runtime, ref, given, forwarder)
     else:
-        _serve_queues(serving)
+        _serve_queues(runtime)
 
 
 def _ref(given: dict[str, Any]) -> TaskRef:
@@ -94,48 +95,58 @@ def _ref(given: dict[str, Any]) -> TaskRef:
         return refer(given["task"])  # the master will say it
 
 
-def _master(task: str | None, given: dict[str, Any], authkey: bytes | None, workers: int) -> Master:
-    options = given_for(given, TaskOptions, ProcessOptions, ServerOptions, TlsOptions)
+def _runtime(
+    task: str | None, given: dict[str, Any], authkey: bytes | None, workers: int
+) -> Runtime:
+    """What serves, with the options that have the names of its records' fields."""
     if given["fail_fast"]:
-        options["max_failures"] = 1
+        given["max_failures"] = 1
     with quietly():
-        master = Master(task, authkey=authkey, workers=workers, report=say, **options)
-    master.key_hint = keys.hint(given["authkey"], given["authkey_file"])
+        runtime = Runtime(
+            task,
+            authkey=authkey,
+            tasks=TaskOptions(**given_for(given, TaskOptions)),
+            processes=ProcessOptions(count=workers, **given_for(given, ProcessOptions)),
+            server=ServerOptions(**given_for(given, ServerOptions)),
+            tls=TlsOptions(**given_for(given, TlsOptions)),
+            report=say,
+        )
+    runtime.announcer.key_hint = keys.hint(given["authkey"], given["authkey_file"])
     if given["quiet"]:
-        master.note = _nothing
-    return master
+        runtime.announcer.note = _nothing
+    return runtime
 
 
 def _nothing(line: str) -> None:
     pass
 
 
-def _serve_queues(master: Master) -> None:
+def _serve_queues(runtime: Runtime) -> None:
     """Serve until stopped; the first signal lets running tasks finish."""
-    master.dispatcher.presence.only_plain = True
-    with Stages() as stages, master:
-        say(f"serving on {master.serves_on}")
+    runtime.dispatcher.presence.only_plain = True
+    with Stages() as stages, runtime:
+        say(f"serving on {runtime.serving.shown}")
         while not stages.count:
             stages.wait(1.0)
-            master.check_workers()
-        master.dispatcher.drain()  # first: whoever reads the line can rely on it
-        say_finishing(master.dispatcher.busy)
-        while master.dispatcher.busy and stages.count < 2:
+            runtime.workers.check()
+        runtime.dispatcher.drain()  # first: whoever reads the line can rely on it
+        say_finishing(runtime.dispatcher.busy)
+        while runtime.dispatcher.busy and stages.count < 2:
             stages.wait(0.1)
-        _close_in_order(master, stages)
+        _close_in_order(runtime, stages)
         if stages.interrupted:
             raise Interrupted("interrupted")
 
 
 def _serve_job(
-    master: Master, ref: Any, given: dict[str, Any], forwarder: Forwarder | None
+    runtime: Runtime, ref: Any, given: dict[str, Any], forwarder: Forwarder | None
 ) -> None:
     """Serve until every input has a result, and print the results."""
     given["format"] = output_format(given)
     check_files(given)
     source = run_inputs(given)
     with contextlib.ExitStack() as stack:
-        journal = _open_journal(master, ref, source, given)
+        journal = _open_journal(runtime, ref, source, given)
         if journal is not None:
             stack.callback(journal.close)
         writer = Writer(given["output"])
@@ -148,13 +159,13 @@ def _serve_job(
             source.start_counting()
             stack.callback(source.stop_counting)
         if forwarder is not None:
-            master.stderr = forwarder.open
+            runtime.workers.stderr = forwarder.open
         printer = None
         try:
-            with Stages() as stages, master:
+            with Stages() as stages, runtime:
                 if given["port"] is not None:
-                    say(f"serving on {master.serves_on}")
-                job = master.open(
+                    say(f"serving on {runtime.serving.shown}")
+                job = runtime.jobs.open(
                     ref, source.items, output=given["format"], reading=source.reading,
                     journal=journal,
                 )  # fmt: skip
@@ -164,9 +175,9 @@ def _serve_job(
                 try:
                     printer.run(stages)
                 except Stopped:
-                    _close_in_order(master, stages)
+                    _close_in_order(runtime, stages)
                     raise
-                _close_in_order(master, stages)  # told to stop in the last tasks
+                _close_in_order(runtime, stages)  # told to stop in the last tasks
             printer.commit()
         finally:
             if forwarder is not None:
@@ -189,25 +200,25 @@ def _suggest_input(given: dict[str, Any]) -> None:
         say(f"the input was the string {name!r}; --input {name} reads the lines of {what}")
 
 
-def _close_in_order(master: Master, stages: Stages) -> None:
+def _close_in_order(runtime: Runtime, stages: Stages) -> None:
     """Where the first signal has let running tasks finish: let processes leave as they do after
     the last task, until the second signal."""
     if stages.count == 1:
-        stages.on_second = master.end_workers
+        stages.on_second = runtime.workers.quit
         slow = threading.Timer(SLOW_END, say, (ENDING,))
         slow.daemon = True
         slow.start()
         if stages.count == 1:
-            master.close()
+            runtime.close()
         slow.cancel()
 
 
 def _open_journal(
-    master: Master, ref: Any, source: RunInputs, given: dict[str, Any]
+    runtime: Runtime, ref: Any, source: RunInputs, given: dict[str, Any]
 ) -> Journal | None:
     if given["retry_failed"] and given["journal"] is None:
         raise UsageError("--retry-failed goes with --journal FILE")
-    return master.open_journal(
+    return runtime.jobs.open_journal(
         given["journal"], ref, reading=source.reading, output=given["format"],
         retry_failed=given["retry_failed"],
         origin="arguments" if source.text is None else "a file",

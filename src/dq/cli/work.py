@@ -17,7 +17,7 @@ from dq.cli.surroundings import enter_directory, find_key, quietly
 from dq.errors import ConnectError, Interrupted
 from dq.functions.import_check import checks
 from dq.master.api import address
-from dq.master.master import checked
+from dq.master.task_check import checked
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.worker import allow

@@ -13,8 +13,11 @@ from dq._support.screen import forwarder_beside_bar
 from dq.errors import MissingModule, UsageError
 from dq.functions import tasks
 from dq.functions.tasks import Function
-from dq.master.master import Master, Options, StrPath, check, checked, values_of, values_or_errors
+from dq.master.master import Master
+from dq.master.options import Options, StrPath
 from dq.master.progress import Report
+from dq.master.task_check import check, checked
+from dq.master.values import values_of, values_or_errors
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.worker import allow as patterns
@@ -170,7 +173,7 @@ def run_master(
         **options,
     )
     with _beside_bar(master, progress), master:
-        log.info("serving on %s", master.serves_on)
+        log.info("serving on %s", master.runtime.serving.shown)
         if inputs is None or task is None:
             master.wait()
             return None
@@ -297,7 +300,7 @@ def _beside_bar(master: Master, progress: bool | Report) -> Iterator[None]:
     if forwarder is None:
         yield
         return
-    master.stderr = forwarder.open
+    master.runtime.workers.stderr = forwarder.open
     try:
         yield
     finally:
@@ -313,11 +316,11 @@ def _collect(
     retry_failed: bool,
     progress: bool | Report,
 ) -> list[T]:
-    job = master.open_call(
+    job = master.runtime.jobs.open_call(
         task, inputs, "values", journal, retry_failed, reader_feeds=True, progress=progress
     )
     values: list[object] = []
-    with job.shown_to_the_end():
+    with job.progress_shown():
         if not return_exceptions:
             for some in values_of(job, ordered=True):
                 values += some

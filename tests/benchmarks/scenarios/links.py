@@ -80,7 +80,7 @@ def _run(task: str, inputs: Sequence[float], delay: float) -> Sample:
         )
         with piped("-c", script):
             list(master.map("math:sqrt", range(WORKERS)))
-            while master.dispatcher.slots < WORKERS:
+            while master.runtime.dispatcher.slots < WORKERS:
                 list(master.map("math:sqrt", range(WORKERS)))
             seconds, values = timed(lambda: sum(1 for _ in master.map(task, inputs)))
             assert values == len(inputs)

@@ -1,0 +1,134 @@
+"""The calls of one function through an executor, each with its future."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from dq.core.records import Recorded
+from dq.errors import TaskError, UsageError
+from dq.functions.tasks import TaskRef
+from dq.master.runtime import Runtime
+from dq.master.values import values_or_errors
+
+T = TypeVar("T")
+Refs = tuple[TaskRef, TaskRef | None]  # a function and the initializer
+
+Future = concurrent.futures.Future
+
+
+class Call(Future[T]):
+    """One call's future."""
+
+    job: CallJob
+    index: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._process = os.getpid()
+
+    def result(self, timeout: float | None = None) -> T:
+        self._check_process()
+        return super().result(timeout)
+
+    def exception(self, timeout: float | None = None) -> BaseException | None:
+        self._check_process()
+        return super().exception(timeout)
+
+    def _check_process(self) -> None:
+        if os.getpid() != self._process and not self.done():
+            raise UsageError(
+                f"this call belongs to process {self._process}, from which this one was forked, and"
+                " its result goes there"
+            )
+
+    def cancel(self) -> bool:
+        cancelled = super().cancel()
+        if cancelled:
+            self.job.revoke(self.index)
+        return cancelled
+
+
+class CallJob:
+    """The calls of one function: a job whose inputs come one by one, for ever."""
+
+    def __init__(self, runtime: Runtime, refs: Refs) -> None:
+        self._jobs = runtime.jobs
+        self._dispatcher = runtime.dispatcher
+        self._futures: dict[int, Future[Any]] = {}  # of whatever the function returns
+        self._next = 0
+        self._served = self._jobs.open_calls(refs, self.resolve, self.fail)
+
+    def add(self, future: Call[Any], call: object) -> None:
+        future.job, future.index = self, self._next
+        self._futures[self._next] = future
+        self._next += 1
+        self._dispatcher.push(self._served, call)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether each call has its result."""
+        return not self._futures
+
+    def revoke(self, index: int) -> None:
+        self._dispatcher.revoke(self._served, index)
+
+    def cancel(self) -> None:
+        for future in list(self._futures.values()):
+            future.cancel()
+
+    def wait(self) -> None:
+        concurrent.futures.wait(list(self._futures.values()))
+
+    def close(self) -> None:
+        self._jobs.close_calls(self._served)
+
+    def fail(self, error: BaseException) -> None:
+        """Let no future wait for what will not come."""
+        while self._futures:
+            with suppress(KeyError):  # another thread has it, with its result
+                _settle(self._futures.popitem()[1], error=error)
+
+    def resolve(self, record: Recorded) -> None:
+        """Let the futures of a record have their results, or what keeps these from being read: the
+        thread is a connection's, which has nobody else to tell."""
+        batch = record.batch
+        values: Sequence[object]
+        try:
+            values = values_or_errors(self._served, record)
+        except BaseException as error:  # a result's own code may raise anything, SystemExit too
+            values = [_Unreadable(error)] * batch.count
+        for index, value in zip(range(batch.start, batch.stop), values, strict=False):
+            future = self._futures.pop(index, None)
+            if future is not None:
+                _settle_with(future, value)
+        self._dispatcher.consumed(self._served, [record])
+
+
+class _Unreadable:
+    """In place of a value: why it cannot be read."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def _settle_with(future: Future[object], value: object) -> None:
+    if isinstance(value, _Unreadable):
+        _settle(future, error=value.error)
+    else:
+        _settle(future, value, value if isinstance(value, TaskError) else None)
+
+
+def _settle(
+    future: Future[object], value: object = None, error: BaseException | None = None
+) -> None:
+    try:
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+    except concurrent.futures.InvalidStateError:
+        future.set_running_or_notify_cancel()  # tell who waits that it was cancelled

@@ -1,0 +1,204 @@
+"""A job from the side of whoever reads its records."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import deque
+from collections.abc import Callable, Iterator
+
+from dq.core.records import Recorded
+from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.served_job import ServedJob
+from dq.errors import BadInput, InputChanged, Stopped
+from dq.master.lifetime import Lifetime
+from dq.master.local_workers import LocalWorkers
+from dq.master.progress import Progress, Report
+
+
+class JobReader:
+    """Reads the records of a job, and its inputs where the reader's thread is to do that.
+
+    Args:
+        served: the job.
+        dispatcher: what serves it.
+        workers: checked for why no records come.
+        lifetime: the master's.
+        reads_inputs: whether the thread that reads the records reads the inputs.
+
+    Attributes:
+        on_records: called with the records that have come.
+    """
+
+    def __init__(
+        self,
+        served: ServedJob,
+        *,
+        dispatcher: Dispatcher,
+        workers: LocalWorkers,
+        lifetime: Lifetime,
+        reads_inputs: bool = False,
+    ) -> None:
+        self.served = served
+        self.on_records: Callable[[list[Recorded]], None] | None = None
+        self._dispatcher = dispatcher
+        self._workers = workers
+        self._lifetime = lifetime
+        self._reads_inputs = reads_inputs
+        self._input_error: BaseException | None = None
+        self._abort_error: Exception | None = None
+        self._halted = False
+        self._received: deque[Recorded] = deque()  # and not passed on yet
+        self._out_of_order: dict[int, Recorded] = {}  # wait for earlier ones, by their start
+        self._progress: Progress | None = None
+
+    @property
+    def input_error(self) -> BaseException | None:
+        """What the inputs raised, if anything: `records` raises it again."""
+        return self._input_error
+
+    def feed(self) -> None:
+        """Read the inputs; what their iterator raises is raised again by `records`."""
+        try:
+            self._dispatcher.feed(self.served)
+        except InputChanged as error:
+            self._fail(error)
+        except BadInput as error:  # of a file that is damaged from there on: run what came before
+            self._input_error = error
+            self._dispatcher.end_inputs(self.served)
+        except BaseException as error:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        self._input_error = error
+        self.halt("its inputs failed")
+
+    def records(self, timeout: float = 1.0) -> list[Recorded] | None:
+        """Records as they come; None at the end, [] when there were none for `timeout` seconds.
+
+        Raises:
+            Stopped: there are too many failures, or the master is closed.
+        """
+        self._lifetime.check_process()
+        if self._reads_inputs and self._dispatcher.needs_refill(self.served):
+            self._dispatcher.read_ahead(self.served)
+            timeout = 0.0
+        records = self._dispatcher.read(self.served, timeout)
+        if records and self.on_records is not None:
+            self.on_records(records)
+        if self._abort_error is not None:
+            self._received.extend(records or ())
+            raise self._abort_error
+        if records:
+            return records
+        if self._input_error is not None and (self._halted or records is None):
+            raise self._input_error
+        self._workers.check(self.served)
+        if records is not None and self._lifetime.closed:
+            raise Stopped("stopped before the end: the master is closed")
+        if records is None:
+            self._check_stopped()
+        return records
+
+    def _check_stopped(self) -> None:
+        """Raise why not every task has an outcome, of a job that has ended."""
+        job = self.served.job
+        if job.stopped is None:
+            return
+        # The last outcomes may have come since it was told to stop, and the end with them.
+        has_more = job.unbatched or job.out or self.served.unwritten or self._input_error
+        if job.ended and not has_more:
+            return
+        if self._halted:
+            raise Stopped(f"stopped before the end: {job.stopped}")
+        raise Stopped(f"stopped before the end: {job.counts.failed} task(s) failed")
+
+    def consumed(self, records: list[Recorded]) -> None:
+        """Records have been passed on; as much more may come."""
+        self._dispatcher.consumed(self.served, records)
+
+    def abort(self, error: Exception) -> None:
+        """Raise this in the thread that reads the records, at once; from another thread. (Raised by
+        a signal's handler it could come in the middle of a condition's wait, which then breaks its
+        lock.)"""
+        self._abort_error = error
+        self._dispatcher.wake_readers()
+
+    def halt(self, reason: str) -> None:
+        """Give out no more; what is running may finish."""
+        self._halted = True
+        self._dispatcher.halt(self.served, reason)
+
+    def close(self) -> None:
+        """Forget the job; what is running is not waited for."""
+        self._dispatcher.close(self.served)
+
+    def abandon(self) -> None:
+        """Have the job forgotten soon, from wherever the garbage collector runs."""
+        self._dispatcher.abandon(self.served)
+        if self._progress is not None:
+            self._progress.abandon()
+
+    def show_progress(self, wanted: bool | Report, size: int | None) -> None:
+        """Show how far it is, or tell a function, until `progress_shown` or `abandon`.
+
+        Args:
+            wanted: a function, or whether to show it.
+            size: how many inputs there are, where that is known.
+        """
+        if wanted is False:
+            return
+        job, replay = self.served.job, self.served.replay
+        progress = self._progress = Progress(
+            lambda: job.next + job.unbatched if job.ended else size,
+            report=None if wanted is True else wanted,
+            asked=True,
+            known=replay.left if replay is not None else 0,
+        )
+        self.on_records = progress.take
+        progress.start()
+
+    @contextlib.contextmanager
+    def progress_shown(self) -> Iterator[None]:
+        """See to it that progress ends with what is done within, unless nobody wants that any
+        more."""
+        try:
+            yield
+        except GeneratorExit:
+            raise
+        except BaseException:
+            if self._progress is not None:
+                self._progress.stop()
+            raise
+        if self._progress is not None:
+            self._progress.finish(self.served.job.counts.dropped)
+
+    def ordered(self) -> Iterator[Recorded]:
+        """Records in the inputs' order."""
+        waiting = self._out_of_order
+        expected = 0
+        while (records := self.records()) is not None:
+            for record in records:
+                waiting[record.batch.start] = record
+            while expected in waiting:
+                record = waiting.pop(expected)
+                expected = record.batch.stop
+                yield record
+                self.consumed([record])
+
+    def unordered(self) -> Iterator[Recorded]:
+        """Records as they come."""
+        while (records := self.records()) is not None:
+            self._received.extend(records)
+            while self._received:
+                yield self._received.popleft()
+            self.consumed(records)
+
+    def undelivered(self) -> list[Recorded]:
+        """What came and was not passed on, in the inputs' order, of a run that ends early."""
+        unread = self._dispatcher.unread(self.served)
+        if unread and self.on_records is not None:
+            self.on_records(unread)
+        records = [*self._received, *self._out_of_order.values(), *unread]
+        self._received.clear()
+        self._out_of_order.clear()
+        return sorted(records, key=lambda record: record.batch.start)

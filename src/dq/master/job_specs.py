@@ -1,0 +1,115 @@
+"""From a task to what workers are told of a job of it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+
+from dq.core.records import Reading
+from dq.errors import MissingModule
+from dq.functions import tasks
+from dq.functions.task_options import TaskOptions
+from dq.functions.tasks import Function, JobSpec, TaskRef
+from dq.functions.versions import version_of
+from dq.master.task_check import check, check_initializer
+
+VALUES = Reading()
+
+
+class JobSpecs:
+    """Checks tasks, and makes the specs of jobs with one set of options.
+
+    Args:
+        options: of every job.
+        has_workers: whether the master has workers of its own, which need every library here.
+        report: told, in one line each, what people should know.
+
+    Raises:
+        BadTask: the initializer cannot be loaded.
+    """
+
+    def __init__(
+        self, options: TaskOptions, *, has_workers: bool, report: Callable[[str], None]
+    ) -> None:
+        self.options = options
+        self._has_workers = has_workers
+        self._report = report
+        self._missing: set[str] = set()  # libraries that were said to be, in words
+        if options.initializer is not None:
+            with self._libraries_elsewhere():
+                check_initializer(options.initializer)
+
+    def check(self, task: str | Function) -> None:
+        """Refuse a task that workers could not call. A library that is missing here may be there on
+        the workers' machines: a master opens neither inputs nor results."""
+        with self._libraries_elsewhere():
+            check(task, unpack=self.options.unpack)
+
+    @contextlib.contextmanager
+    def _libraries_elsewhere(self) -> Iterator[None]:
+        """Let a library be missing here, said once, where all the workers are elsewhere."""
+        try:
+            yield
+        except MissingModule as error:
+            if self._has_workers:
+                raise
+            if str(error) not in self._missing:
+                self._missing.add(str(error))
+                self._report(f"{error}; serving anyway, since only workers need it")
+
+    def refer(self, task: str | Function) -> tuple[TaskRef, TaskRef | None]:
+        """Where workers find a task, and the initializer, as they are now."""
+        return tasks.refer_both(task, self.options.initializer)
+
+    def spec(
+        self,
+        ref: TaskRef,
+        init: TaskRef | None = None,
+        *,
+        id: str | None = None,
+        output: str = "values",
+        reading: Reading = VALUES,
+    ) -> JobSpec:
+        """The spec of a job.
+
+        Args:
+            ref: the function.
+            init: the initializer, where it was referred to together with the function.
+            id: None for a random one.
+            output: what results become.
+            reading: how workers make values of the inputs.
+        """
+        options = self.options
+        return JobSpec(
+            id=id or os.urandom(8).hex(),
+            ref=ref,
+            reading=reading,
+            unpack="items" if options.unpack else "",
+            output=output,
+            timeout=options.timeout,
+            init=init or self._refer_initializer(),
+            digest=version_of(ref).digest,
+            strict=options.strict_code,
+        )
+
+    def plain_spec(self, task: str | Function) -> JobSpec:
+        """The spec of the job that has the items of plain clients for inputs."""
+        self.check(task)
+        return self.spec(*self.refer(task), id="plain")
+
+    def code_digest(self, function: str | Function, ref: TaskRef) -> str:
+        """A digest of what goes by value of a task and the initializer; "" where nothing does."""
+        init = self.options.initializer
+        init_ref = self._refer_initializer()
+        init_goes = init_ref is not None and init_ref.kind == "value"
+        if ref.kind != "value" and not init_goes:
+            return ""
+        from dq.functions.digests import digest_of_function  # here, since few runs need it
+
+        parts = [function] if ref.kind == "value" else []
+        return digest_of_function(str(ref), *parts, *([init] if init_goes else []))
+
+    def _refer_initializer(self) -> TaskRef | None:
+        initializer = self.options.initializer
+        return tasks.refer(initializer) if initializer is not None else None

@@ -1,0 +1,232 @@
+"""What opens the jobs of a master: their specs, journals, inputs and readers."""
+
+from __future__ import annotations
+
+import contextvars
+import os
+import threading
+from collections.abc import Callable, Iterable, Sized
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from dq._support.naming import setting
+from dq.core.records import Reading, Recorded
+from dq.data import inputs
+from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.served_job import ServedJob
+from dq.errors import UsageError
+from dq.functions.tasks import Function, TaskRef
+from dq.functions.versions import version_of
+from dq.master.job_reader import JobReader
+from dq.master.job_specs import VALUES, JobSpecs
+from dq.master.lifetime import Lifetime
+from dq.master.local_workers import LocalWorkers
+from dq.master.options import StrPath
+from dq.master.progress import Report, check_progress
+from dq.master.serving import Serving
+
+if TYPE_CHECKING:
+    from dq.journal.replay import Replay
+    from dq.journal.writer import Journal
+
+
+class Jobs:
+    """Opens jobs; `map`, `stream`, `Executor` and the command line are made of this.
+
+    Args:
+        specs: makes their specs.
+        dispatcher: serves them.
+        serving: has to be open.
+        workers: checked by their readers.
+        lifetime: the master's.
+        report: told, in one line each, what people should know.
+    """
+
+    def __init__(
+        self,
+        specs: JobSpecs,
+        dispatcher: Dispatcher,
+        serving: Serving,
+        workers: LocalWorkers,
+        lifetime: Lifetime,
+        report: Callable[[str], None],
+    ) -> None:
+        self._specs = specs
+        self._dispatcher = dispatcher
+        self._serving = serving
+        self._workers = workers
+        self._lifetime = lifetime
+        self._report = report
+        # Those of executors, each with what is told why no more of its records will come.
+        self._calls: dict[str, tuple[ServedJob, Callable[[BaseException], None]]] = {}
+
+    # With inputs from an iterable
+
+    def open_call(
+        self,
+        task: str | Function,
+        source: Iterable[object],
+        output: str,
+        journal: StrPath | None,
+        retry_failed: bool,
+        *,
+        reader_feeds: bool = False,
+        progress: bool | Report = False,
+    ) -> JobReader:
+        """Start a job with values for inputs; arguments as for `Master.map` and `open`."""
+        self._lifetime.check_process()
+        check_progress(progress)
+        self._specs.check(task)
+        ref, init = self.refer(task)
+        opened = self.open_journal(
+            journal, ref, output=output, retry_failed=retry_failed, function=task
+        )
+        try:
+            job = self.open(
+                ref, source, init=init, output=output, journal=opened, reader_feeds=reader_feeds
+            )
+            job.show_progress(progress, len(source) if isinstance(source, Sized) else None)
+            return job
+        except BaseException:
+            if opened is not None:
+                opened.close()
+            raise
+
+    def open_journal(
+        self,
+        path: StrPath | None,
+        ref: TaskRef,
+        *,
+        reading: Reading = VALUES,
+        output: str,
+        retry_failed: bool = False,
+        function: str | Function = "",
+        origin: str = "",
+    ) -> Journal | None:
+        """Open what a job with these arguments is to be continued from; None without a path. A
+        `function` that goes by value is known there by what it does."""
+        if path is None:
+            if retry_failed:
+                raise UsageError(f"{setting('retry_failed')} goes with {setting('journal')}")
+            return None
+        from dq.journal.facts import facts
+        from dq.journal.writer import Journal  # SQLite, which few runs need
+
+        self._dispatcher.close_abandoned()  # it may be that of an iterator that nobody keeps
+        version = version_of(ref)
+        about = facts(
+            ref,
+            self._specs.code_digest(function, ref),
+            reading=reading,
+            output=output,
+            unpack=self._specs.options.unpack,
+            origin=origin,
+            version=version.digest,
+        )
+        opened = Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
+        if opened.left and opened.version not in ("", version.digest):
+            self._report(
+                f"{version.file} is not what it was when the journal {path} was begun: the results"
+                f" in it stay as they are; another {setting('journal')} has all of them made again"
+            )
+        return opened
+
+    def open(
+        self,
+        ref: TaskRef,
+        source: Iterable[object],
+        *,
+        init: TaskRef | None = None,
+        output: str,
+        reading: Reading = VALUES,
+        journal: Journal | None = None,
+        reader_feeds: bool = False,
+    ) -> JobReader:
+        """Start a job.
+
+        Args:
+            ref: the function.
+            source: the inputs: values, or lines of bytes.
+            init: the initializer, where it was referred to together with the function.
+            output: what results become: "values", "results", "text" or "jsonl".
+            reading: how workers make values of the inputs.
+            journal: what to continue from, and to write to; closed with the job or the master.
+            reader_feeds: have the thread that reads the job's records read its inputs too, rather
+                than a thread of their own.
+        """
+        self._check_started()
+        spec = self._specs.spec(ref, init, output=output, reading=reading)
+        reader = inputs.Source(source)
+        replay = None if journal is None else _replay(journal)
+        reader_feeds = reader_feeds and reader.length is None
+        served = self._dispatcher.open(
+            spec, self._specs.options.rules, reader, replay, reader_feeds=reader_feeds
+        )
+        job = JobReader(
+            served,
+            dispatcher=self._dispatcher,
+            workers=self._workers,
+            lifetime=self._lifetime,
+            reads_inputs=reader_feeds,
+        )
+        if reader.length is None and not reader_feeds:
+            context = contextvars.copy_context()  # what the inputs' code may look at
+            threading.Thread(
+                target=context.run, args=(job.feed,), name="dq-feeder", daemon=True
+            ).start()
+        return job
+
+    def _check_started(self) -> None:
+        self._lifetime.check_process()
+        self._serving.address  # noqa: B018  # raises where it is not open
+
+    # With calls for inputs, one by one
+
+    def refer(self, task: str | Function) -> tuple[TaskRef, TaskRef | None]:
+        """Where workers find a task, and the initializer, as they are now."""
+        return self._specs.refer(task)
+
+    def open_calls(
+        self,
+        refs: tuple[TaskRef, TaskRef | None],
+        sink: Callable[[Recorded], None],
+        fail: Callable[[BaseException], None],
+    ) -> ServedJob:
+        """Start a job whose inputs are pairs of positional and keyword arguments, pushed one by
+        one.
+
+        Args:
+            refs: what to call, as `refer` has it.
+            sink: given its records, by the threads that took them in.
+            fail: told why there are no more to come.
+        """
+        spec = replace(self._specs.spec(*refs), unpack="call")
+        rules = self._specs.options.rules
+        served = self._dispatcher.open(spec, rules, inputs.Source(iter(())))
+        served.sink = sink
+        self._calls[spec.id] = served, fail
+        return served
+
+    def close_calls(self, served: ServedJob) -> None:
+        """End such a job."""
+        self._calls.pop(served.spec.id, None)
+        self._dispatcher.close(served)
+
+    def check_calls(self) -> None:
+        """Have such jobs fail that the local workers cannot do, where there are no others."""
+        for served, fail in list(self._calls.values()):
+            try:
+                self._workers.check(served)
+            except BaseException as error:
+                fail(error)
+
+    def fail_calls(self, error: BaseException) -> None:
+        """Have such jobs fail."""
+        for _, fail in list(self._calls.values()):
+            fail(error)
+
+
+def _replay(journal: Journal) -> Replay:
+    from dq.journal.replay import Replay  # SQLite, which few runs need
+
+    return Replay(journal)

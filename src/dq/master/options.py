@@ -1,0 +1,37 @@
+"""The keyword arguments of `Master`, for calls that hand them on."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from typing import TypedDict
+
+from dq.functions.tasks import Function
+
+StrPath = str | os.PathLike[str]
+
+
+class Options(TypedDict, total=False):
+    """Those of `TaskOptions`, `ProcessOptions`, `ServerOptions` and `TlsOptions` that `run`,
+    `run_master` and `Executor` take besides their own."""
+
+    threads: int
+    retries: int
+    retry_delay: float
+    timeout: float | None
+    max_deaths: int
+    max_failures: int | None
+    max_tasks: int | None
+    max_memory: int | None
+    grace: float
+    initializer: str | Function | None
+    unpack: bool
+    strict_code: bool
+    batch: int | None
+    max_message: int
+    keepalive: int
+    tls: str
+    tls_cert: StrPath | None
+    tls_key: StrPath | None
+    tls_ca: StrPath | None
+    report: Callable[[str], None] | None

@@ -1,0 +1,155 @@
+"""A master's parts, wired, and the order in which they start and end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable
+
+from dq._support import platform
+from dq.errors import Stopped
+from dq.functions import tasks as functions
+from dq.functions.task_options import TaskOptions
+from dq.functions.tasks import Function
+from dq.manager.options import ServerOptions
+from dq.master.announcer import Announcer, beside_bar
+from dq.master.job_specs import JobSpecs
+from dq.master.jobs import Jobs
+from dq.master.lifetime import Lifetime
+from dq.master.local_workers import LocalWorkers
+from dq.master.serving import Serving
+from dq.master.task_check import refuse_gevent
+from dq.security import keys
+from dq.security.tls_options import TlsOptions
+from dq.worker.config import ProcessOptions
+
+MAINTENANCE_INTERVAL_S = 0.05  # between two looks at slow sources and old leases
+SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished
+HURRIED_SHUTDOWN_TIMEOUT_S = 0.5  # the same, when it is in haste
+WAIT_SLICE_S = 1.0  # on Windows nothing interrupts a wait
+
+log = logging.getLogger("dq")
+
+
+class Runtime:
+    """Wires a master's parts, starts them, and ends them.
+
+    Args:
+        task: the function for what plain clients put on the task queue.
+        authkey: the shared key; None to look for it, or to make one where there is no port.
+        tasks: options of each job's tasks.
+        processes: options of the workers to start here.
+        server: where it listens, and how clients are treated.
+        tls: how connections to a port are encrypted.
+        report: called with each line that people should see, and with who joins and leaves; None
+            for the log, at levels WARNING and INFO.
+
+    Raises:
+        BadTask: the task or initializer cannot be loaded.
+        BadKey: there is no key, or an empty one.
+        UsageError: the files of `tls` cannot be used.
+    """
+
+    def __init__(
+        self,
+        task: str | Function | None = None,
+        *,
+        authkey: bytes | str | None = None,
+        tasks: TaskOptions,
+        processes: ProcessOptions,
+        server: ServerOptions,
+        tls: TlsOptions,
+        report: Callable[[str], None] | None = None,
+    ) -> None:
+        warn = report or beside_bar(log.warning)
+        has_workers = processes.count > 0
+        key_hint = keys.hint(authkey)
+        specs = JobSpecs(tasks, has_workers=has_workers, report=warn)
+        self.lifetime = Lifetime()
+        self.serving = Serving(server, tls, authkey, warn)
+        default = specs.plain_spec(task) if task is not None else None
+        self.dispatcher = server.dispatcher(warn, default)
+        self.workers = LocalWorkers(processes, self.dispatcher, warn)
+        self.jobs = Jobs(specs, self.dispatcher, self.serving, self.workers, self.lifetime, warn)
+        self.announcer = Announcer(
+            self.dispatcher,
+            self.serving,
+            self.lifetime,
+            report=report,
+            key_hint=key_hint,
+            has_workers=has_workers,
+        )
+        self.dispatcher.presence.on_news = self.announcer.announce
+        _runtimes.add(self)
+
+    def __enter__(self) -> Runtime:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
+        self.close(now=kind is not None)
+
+    def start(self) -> None:
+        """Listen, and start the local workers.
+
+        Raises:
+            ConnectError: the port cannot be had.
+        """
+        functions.refuse_while_importing()
+        refuse_gevent()
+        self.lifetime.check_process()
+        platform.raise_descriptor_limit()
+        self.serving.open(self.dispatcher)
+        threading.Thread(target=self._maintain, name="dq-maintenance", daemon=True).start()
+        self.workers.start(self.serving)
+
+    def _maintain(self) -> None:
+        while not self.lifetime.wait(MAINTENANCE_INTERVAL_S):
+            self.dispatcher.sync()
+            self.announcer.announce()
+            self.jobs.check_calls()
+
+    def wait(self) -> None:
+        """Serve until `close` is called, in another thread or a signal's handler."""
+        self.dispatcher.presence.only_plain = True
+        self.lifetime.check_process()
+        while not self.lifetime.wait(WAIT_SLICE_S):
+            self.workers.check()
+
+    def close(self, *, now: bool = False) -> None:
+        """Tell workers that this is the end, and stop serving.
+
+        Args:
+            now: end the local workers, rather than let them leave.
+        """
+        if not self.lifetime.end():
+            return
+        self.dispatcher.stop()
+        if now:
+            self.workers.quit()
+        self.workers.join()
+        if self.serving.has_port:
+            # Also in haste: who is idle hears of the end at once, rather than look for a master
+            # that is not coming back.
+            self.dispatcher.wait_empty(HURRIED_SHUTDOWN_TIMEOUT_S if now else SHUTDOWN_TIMEOUT_S)
+        self.serving.close()
+        self.dispatcher.close_journals()
+        self.jobs.fail_calls(Stopped("the master was closed"))
+
+    def after_fork_in_child(self) -> None:
+        """In a process that was forked from this one: disturb nothing of it."""
+        self.serving.after_fork_in_child()
+        self.workers.after_fork_in_child()
+
+
+def _after_fork_in_child() -> None:
+    for runtime in list(_runtimes):
+        runtime.after_fork_in_child()
+
+
+# Those of this process and, in a fork of it, of its parents.
+_runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)

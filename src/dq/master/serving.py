@@ -1,0 +1,133 @@
+"""Where a master is reached: its address, key, encryption and server."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+
+from dq._support import platform
+from dq.dispatch.dispatcher import Dispatcher
+from dq.errors import ConnectError, UsageError
+from dq.manager.options import ServerOptions
+from dq.manager.queue_manager import Registry, Server
+from dq.security import keys
+from dq.security.tls import PLAIN
+from dq.security.tls_options import TlsOptions
+from dq.transport import transport
+from dq.transport.transport import Address
+
+MAX_SOCKET_PATH = 100  # characters; sun_path has 108 bytes, 104 on macOS
+
+
+class Serving:
+    """Opens and closes the server of a master.
+
+    Args:
+        options: where it listens; without a port, where only this machine's workers find it.
+        tls: how connections to a port are encrypted.
+        authkey: the shared key; None to look for it, or to make one where there is no port.
+        report: told, in one line each, who is refused and why.
+
+    Raises:
+        BadKey: there is no key, or an empty one.
+        UsageError: the files of `tls` cannot be used.
+    """
+
+    def __init__(
+        self,
+        options: ServerOptions,
+        tls: TlsOptions,
+        authkey: bytes | str | None,
+        report: Callable[[str], None],
+    ) -> None:
+        self.has_port = options.port is not None
+        self.authkey = _find_key(authkey, self.has_port)
+        # A socket that only this user's processes can reach needs no encryption.
+        self.tls = tls.settings() if self.has_port else PLAIN
+        self._options = options
+        self._report = report
+        self._server: Server | None = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None  # of a Unix socket
+
+    def open(self, dispatcher: Dispatcher) -> None:
+        """Listen, and serve what the dispatcher has.
+
+        Raises:
+            ConnectError: the port cannot be had.
+        """
+        self._server = self._bind(self._options.address or self._private_address())
+        self._server.serve(dispatcher, self._options.loads)
+        self._server.encrypt(self.tls, self._report)
+        self._server.start()
+
+    def close(self) -> None:
+        """Stop listening, end the connections, and remove the Unix socket."""
+        if self._server is not None:
+            self._server.close()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def after_fork_in_child(self) -> None:
+        """Close what this process has of the server, and leave the folder to its parent."""
+        if self._folder is not None:
+            self._folder._finalizer.detach()  # type: ignore[attr-defined]  # it would remove it
+        if self._server is not None:
+            self._server.let_go()
+
+    @property
+    def address(self) -> Address:
+        """Host and port, or the path of the Unix socket."""
+        return self._opened.address
+
+    @property
+    def shown(self) -> str:
+        """The address, for people."""
+        return str(self._opened.listener)  # type: ignore[attr-defined]  # undocumented
+
+    @property
+    def _opened(self) -> Server:
+        if self._server is None:
+            raise UsageError("the master has not started; use it in a with statement")
+        return self._server
+
+    @property
+    def local_address(self) -> Address:
+        """Where processes on this machine find it."""
+        if isinstance(self.address, str):
+            return self.address
+        return transport.reachable(*self.address)
+
+    def join_command(self, *, needs_task: bool) -> str:
+        """The command that starts a worker elsewhere, but for the key."""
+        address = self.address
+        assert not isinstance(address, str)
+        command = f"dq worker --server {transport.show(transport.outside(*address))}"
+        if needs_task:
+            command += " --task TASK"
+        if self.tls.mode == "certs":
+            command += " --tls-cert FILE --tls-key FILE --tls-ca FILE"
+        return command
+
+    def _private_address(self) -> Address:
+        """Where only this user's processes find it, or only those that have the key can use it."""
+        if not platform.unix_sockets():
+            return ("127.0.0.1", 0)
+        try:
+            self._folder = tempfile.TemporaryDirectory(prefix="dq-")
+        except OSError:  # a file system that is read-only, or full
+            return ("127.0.0.1", 0)
+        path = os.path.join(self._folder.name, "master")
+        return path if len(path) < MAX_SOCKET_PATH else ("127.0.0.1", 0)
+
+    def _bind(self, address: Address) -> Server:
+        try:
+            return Server(Registry(), address, self.authkey, transport.SERIALIZER)
+        except (OSError, UnicodeError) as error:  # the latter for a host that is no name
+            raise ConnectError(transport.explain_bind(address, error)) from None
+
+
+def _find_key(authkey: bytes | str | None, has_port: bool) -> bytes:
+    if authkey is None and not has_port:
+        return keys.generate()
+    return keys.find(authkey)

@@ -1,0 +1,70 @@
+"""Checks of a task and an initializer on the master, before workers are sent them."""
+
+from __future__ import annotations
+
+import sys
+
+from dq.errors import UsageError
+from dq.functions import tasks, versions
+from dq.functions.import_check import checks
+from dq.functions.tasks import Function, TaskRef
+
+
+def checked(task: str | Function, *, unpack: bool = False) -> TaskRef:
+    """Where workers find a task, once it has been found here.
+
+    Raises:
+        BadTask: it cannot be loaded, called or sent.
+    """
+    check(task, unpack=unpack)
+    return tasks.refer(task)
+
+
+def check(task: str | Function, *, unpack: bool = False) -> None:
+    """Refuse a task that cannot be found here, or not be called with one input.
+
+    Raises:
+        BadTask: it cannot be loaded, or called.
+    """
+    if isinstance(task, str):
+        versions.note(tasks.parse(task), str(checks(task, _check_path, task, unpack)))
+        refuse_gevent()
+    else:
+        tasks.check_call(task, tasks.label_of(task), unpack=unpack)
+
+
+def _check_path(task: str, unpack: bool) -> str:
+    ref = tasks.parse(task)
+    tasks.check_call(tasks.load(ref), str(ref), unpack=unpack)
+    return versions.file_of(ref)
+
+
+def check_initializer(initializer: str | Function) -> None:
+    """Refuse an initializer that cannot be found here, called without arguments or sent.
+
+    Raises:
+        BadTask: that is so.
+    """
+    ref = tasks.refer(initializer)
+    if isinstance(initializer, str):
+        checks(str(ref), _check_initializer_path, ref)
+    else:
+        tasks.check_init(initializer, ref)
+
+
+def _check_initializer_path(ref: TaskRef) -> None:
+    tasks.check_init(tasks.load(ref), ref)
+
+
+def refuse_gevent() -> None:
+    """Refuse to work without threads, which gevent's patches take away: the master would hang.
+
+    Raises:
+        UsageError: gevent has patched this process.
+    """
+    monkey = sys.modules.get("gevent.monkey")
+    if monkey is not None and monkey.is_module_patched("threading"):
+        raise UsageError(
+            "gevent has patched this process, and a master needs threads as they are: patch with"
+            " thread=False, or have the master in a process that does not import what patches"
+        )
