@@ -30,7 +30,7 @@ import pytest
 from dq.core.records import Done
 from dq.data import inputs
 from dq.errors import ConnectError
-from dq.manager import options, queue_manager
+from dq.manager import queue_manager, server_options
 from dq.manager.client import Client, ReportMessage, ServerConnection
 from dq.security.tls import can_psk, settings
 from dq.transport import transport
@@ -227,7 +227,9 @@ def unpickled(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
     monkeypatch.setattr(Channel, "__init__", begin)
     monkeypatch.setattr(
-        options, "LOADS", {name: watched(loads) for name, loads in options.LOADS.items()}
+        server_options,
+        "LOADS",
+        {name: watched(loads) for name, loads in server_options.LOADS.items()},
     )
     return seen
 

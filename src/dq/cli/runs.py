@@ -22,7 +22,7 @@ from dq.errors import Interrupted, MissingModule, Stopped, UsageError
 from dq.functions.import_check import checks
 from dq.functions.task_options import TaskOptions
 from dq.functions.tasks import TaskRef, refer
-from dq.manager.options import ServerOptions
+from dq.manager.server_options import ServerOptions
 from dq.master.runtime import Runtime
 from dq.master.task_check import checked
 from dq.security import keys

@@ -25,7 +25,7 @@ from dq.core.records import Loads
 from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import BadKey, TlsError
 from dq.manager.endpoints import ANSWERED, ResultQueue, TaskQueue, WorkerEndpoint
-from dq.manager.options import ServerOptions
+from dq.manager.server_options import ServerOptions
 from dq.security import tls
 from dq.security.pickle_rules import Refused
 from dq.security.safe_pickle import safe_loads

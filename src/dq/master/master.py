@@ -28,7 +28,7 @@ from typing import TypeVar, cast
 from dq.core.records import Result
 from dq.functions.task_options import TaskOptions
 from dq.functions.tasks import Function
-from dq.manager.options import ServerOptions
+from dq.manager.server_options import ServerOptions
 from dq.master.options import StrPath
 from dq.master.progress import Report
 from dq.master.runtime import Runtime

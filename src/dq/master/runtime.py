@@ -13,7 +13,7 @@ from dq.errors import Stopped
 from dq.functions import tasks as functions
 from dq.functions.task_options import TaskOptions
 from dq.functions.tasks import Function
-from dq.manager.options import ServerOptions
+from dq.manager.server_options import ServerOptions
 from dq.master.announcer import Announcer, beside_bar
 from dq.master.job_specs import JobSpecs
 from dq.master.jobs import Jobs
