@@ -94,7 +94,7 @@ def task_processes(pid: int) -> list[int]:
     return [child for child in descendants(pid) if "import dq.worker.process" in command(child)]
 
 
-def gone(*pids: int, timeout: float = 10) -> None:
+def gone(*pids: int, timeout: float = 30) -> None:
     """Wait until none of them runs any more."""
     wait_until(
         lambda: not [pid for pid in pids if alive(pid)],

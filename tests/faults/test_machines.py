@@ -50,7 +50,7 @@ def test_task_processes_end_by_themselves_when_their_supervisor_is_killed(
         hazards.wait_for_executions()
         pids = wait_until(lambda: len(found := task_processes(worker.pid)) == 3 and found)
         kill(worker.pid)
-        gone(*pids, timeout=5)
+        gone(*pids)
 
 
 def test_task_processes_of_a_script_end_with_it(hazards: Hazards) -> None:
@@ -58,7 +58,7 @@ def test_task_processes_of_a_script_end_with_it(hazards: Hazards) -> None:
     with Running(sys.executable, "-c", code, cwd=hazards.folder, env=hazards.env) as script:
         pids = [entry["pid"] for entry in hazards.wait_for_executions(2)]
         kill(script.pid)
-        gone(*pids, timeout=5)
+        gone(*pids)
 
 
 def restart(hazards: Hazards, port: int, *job: str) -> Running:

@@ -46,7 +46,7 @@ def test_the_second_signal_ends_a_run_at_once(hazards: Hazards, number: signal.S
         run.wait_for(FINISHING)
         run.send_signal(number)
         assert run.wait(5) == CODES[number], run.printed
-        gone(*pids, timeout=2)
+        gone(*pids)
     assert run.stdout_text == ""
     assert "Traceback" not in run.stderr_text
 
@@ -222,7 +222,7 @@ def test_the_second_signal_ends_a_worker_at_once_and_its_tasks_go_to_others(
         leaving.wait_for(FINISHING)
         leaving.send_signal(number)
         leaving.wait(5)
-        gone(*pids, timeout=2)
+        gone(*pids)
         hazards.open_gate()
         with hazards.worker(port, "-p", "1") as other:
             assert [master.wait(), other.wait()] == [0, 0], master.printed
@@ -240,7 +240,7 @@ def test_an_idle_worker_leaves_at_the_first_signal(
         worker.wait_for("working on")
         wait_until(lambda: len(task_processes(worker.pid)) == 2)
         worker.send_signal(number)
-        assert worker.wait(10) == {signal.SIGINT: 130, signal.SIGTERM: 0}[number]
+        assert worker.wait() == {signal.SIGINT: 130, signal.SIGTERM: 0}[number]
 
 
 def test_a_serving_master_without_inputs_ends_well_on_sigterm(hazards: Hazards) -> None:
@@ -250,7 +250,7 @@ def test_a_serving_master_without_inputs_ends_well_on_sigterm(hazards: Hazards) 
         with hazards.worker(port, "-p", "1") as worker:
             worker.wait_for("working on")
             master.send_signal(signal.SIGTERM)
-            assert [master.wait(10), worker.wait(10)] == [0, 0], master.printed
+            assert [master.wait(), worker.wait()] == [0, 0], master.printed
 
 
 def test_a_worker_that_looks_for_its_master_leaves_at_the_first_signal(
@@ -259,7 +259,7 @@ def test_a_worker_that_looks_for_its_master_leaves_at_the_first_signal(
     with hazards.worker(1) as worker:
         worker.wait_for("Trying for")
         worker.send_signal(number)
-        assert worker.wait(10) == {signal.SIGINT: 130, signal.SIGTERM: 0}[number], worker.printed
+        assert worker.wait() == {signal.SIGINT: 130, signal.SIGTERM: 0}[number], worker.printed
 
 
 @pytest.mark.parametrize("moment", ["start", "work"])
@@ -331,4 +331,4 @@ def test_a_terminal_that_is_closed_leaves_no_process(hazards: Hazards) -> None:
         run.signal_group(signal.SIGHUP)
         run.signal_group(signal.SIGHUP)
         assert run.wait() == 4
-        gone(*pids, timeout=5)
+        gone(*pids)

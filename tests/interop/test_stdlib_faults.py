@@ -46,6 +46,7 @@ from support import (
     threads,
     wait_until,
 )
+from support.process import dq_with
 
 METHODS = {
     "put",
@@ -222,16 +223,21 @@ def test_a_plain_masters_answers_of_16_to_64_kib_are_not_late_either() -> None:
         client = dq.QueueManager(("127.0.0.1", port), authkey=b"abc")
         client.connect()
         tasks = client.get_task_queue()
-        seconds = []
-        for _ in range(9):
+
+        def seconds_of_a_get() -> float:
             tasks.put(b"x" * 30000)
             started = time.perf_counter()
             tasks.get()
-            seconds.append(time.perf_counter() - started)
-        assert statistics.median(seconds) < 0.03, seconds  # where it waits: 0.04, on any machine
+            return time.perf_counter() - started
+
+        # Where it waits: 0.04, each time. A machine that is busy is slow now and then.
+        wait_until(lambda: statistics.median(seconds_of_a_get() for _ in range(9)) < 0.03)
 
 
 # "no deadline anywhere in accept and auth: 300 silent peers, 300 threads"
+
+#: A master that ends nobody for being slow to authenticate: it ends them for their number.
+NO_DEADLINE = dq_with("dq.transport.transport.HANDSHAKE", 3600)
 
 
 def silent_peers(port: int, count: int) -> list[socket.socket]:
@@ -252,20 +258,19 @@ def ended(sock: socket.socket) -> bool:
 
 
 def test_300_silent_peers_keep_nobody_out_and_cost_few_threads() -> None:
-    with serving(env=ENV) as (master, port):
+    with serving(env=ENV, dq=NO_DEADLINE) as (master, port):
         before = threads(master.pid)
         peers = silent_peers(port, 300)
         assert plain(port, "tasks.put(1); print(tasks.get())") == "1"
-        # Well before the handshake's deadline, which would end them as well.
-        wait_until(lambda: threads(master.pid) <= before + 64 + 2, transport.HANDSHAKE / 2)
+        wait_until(lambda: threads(master.pid) <= before + 64 + 2)
         for peer in peers:
             peer.close()
 
 
 def test_the_oldest_strangers_make_room_for_the_newest() -> None:
-    with serving(env=ENV) as (_, port):
+    with serving(env=ENV, dq=NO_DEADLINE) as (_, port):
         peers = silent_peers(port, 100)
-        wait_until(lambda: all(ended(peer) for peer in peers[:36]), 4)
+        wait_until(lambda: all(ended(peer) for peer in peers[:36]))
         assert plain(port, "print(tasks.qsize())") == "0"
         for peer in peers:
             peer.close()
