@@ -36,9 +36,10 @@ TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the n
 if TYPE_CHECKING:
     from dq.core.records import Failure, Result
     from dq.manager.queue_manager import QueueManager
-    from dq.master.api import run, run_master, run_worker
+    from dq.master.api import run, run_master
     from dq.master.executor import Executor
     from dq.master.master import Master
+    from dq.worker.api import run_worker
 
 __version__ = "0.1.0"
 
@@ -76,7 +77,7 @@ __all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
 _HOMES = {
     "run": "dq.master.api",
     "run_master": "dq.master.api",
-    "run_worker": "dq.master.api",
+    "run_worker": "dq.worker.api",
     "Master": "dq.master.master",
     "Executor": "dq.master.executor",
     "QueueManager": "dq.manager.queue_manager",

@@ -232,7 +232,7 @@ def test_now_and_then_a_plain_line_shows_without_a_terminal(project: Path) -> No
     """Every thirty seconds; with less patience here."""
     code = (
         "import dq.master.progress as progress, sys\n"
-        "progress.LINES = 0.1\n"
+        "progress.LINE_INTERVAL_S = 0.1\n"
         "given = ['run', 'app:sleepy', *['0.05'] * 10, '-w', '1', '--batch', '1']\n"
         "sys.argv[1:1] = given\n"
         "sys.path.insert(0, '')\n"

@@ -43,10 +43,10 @@ from typing import Any
 
 import dq
 from dq.core.records import Done
+from dq.functions.task_check import checked
 from dq.manager.client import Client, ReportMessage
 from dq.manager.queue_manager import Server
 from dq.master.master import Master
-from dq.master.task_check import checked
 from dq.security import pickle_rules, safe_pickle
 from dq.transport import transport
 from dq.transport.transport import Channel

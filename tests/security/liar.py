@@ -11,9 +11,9 @@ from typing import Any
 import dq
 from dq.core.records import Done, Recorded
 from dq.data import inputs
+from dq.functions.task_check import checked
 from dq.manager.client import Client, LeaseMessage, ReportMessage
 from dq.master.job_reader import JobReader
-from dq.master.task_check import checked
 from dq.transport import transport
 from interop.plain import KEY
 from security import pickles

@@ -13,9 +13,13 @@ R = TypeVar("R")
 def names_of(kind: type) -> tuple[str, ...]:
     """The names of a record's fields.
 
-    >>> from dq.core.records import Batch
-    >>> names_of(Batch)[:2]
-    ('start', 'items')
+    >>> from dq._support.frozen import frozen
+    >>> @frozen
+    ... class Point:
+    ...     x: int
+    ...     y: int = 0
+    >>> names_of(Point)
+    ('x', 'y')
     """
     names: tuple[str, ...] = kind.__match_args__  # type: ignore[attr-defined]  # every record's
     return names

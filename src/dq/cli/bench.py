@@ -15,8 +15,8 @@ from dq.cli.layout import CONNECTION, OUTPUT, WORKERS, Command, option
 from dq.cli.measure import Figure
 from dq.cli.printer import say
 from dq.cli.surroundings import find_key
-from dq.master.api import address
 from dq.security.tls_options import TlsOptions
+from dq.transport.server_address import server_address
 
 
 @click.command(cls=Command)
@@ -63,7 +63,7 @@ def bench(**given: Any) -> None:
 
 def _measure_server(given: dict[str, Any], show: Any) -> None:
     tls = TlsOptions(**given_for(given, TlsOptions)).settings()
-    server = measure.Server(address(given["server"]), find_key(given), tls)
+    server = measure.Server(server_address(given["server"]), find_key(given), tls)
     try:
         use = server.use()
         show(f"{given['server']}: {use}", server.measure())

@@ -16,11 +16,11 @@ from dq.data.output_file import Writer
 from dq.data.outputs import NUL_ENDED, TEXTS, jsonl, text
 from dq.dispatch.served_job import results_of
 from dq.errors import BadInput, DqError, InputChanged, Interrupted, OutputError, Stopped
-from dq.master.job_reader import JobReader
 from dq.master.progress import Progress
 
 if TYPE_CHECKING:
     from dq.cli.run_inputs import RunInputs
+    from dq.master.job_reader import JobReader  # which `dq worker` does without
 
 LEFT = "without waiting for running tasks"
 

@@ -16,10 +16,10 @@ from dq.cli.signals import FINISHING, Stages
 from dq.cli.surroundings import enter_directory, find_key, quietly
 from dq.errors import ConnectError, Interrupted
 from dq.functions.import_check import checks
-from dq.master.api import address
-from dq.master.task_check import checked
+from dq.functions.task_check import checked
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
+from dq.transport.server_address import server_address
 from dq.worker import allow
 from dq.worker.config import ProcessOptions
 from dq.worker.supervisor import Plan, Supervisor
@@ -65,7 +65,7 @@ def worker(**given: Any) -> None:
       dq worker --server 10.0.0.2:5000 -p 8 --authkey abc
     """
     enter_directory()
-    where = address(given["server"])
+    where = server_address(given["server"])
     checks.begin(None)
     with quietly():
         task = checked(given["task"]) if given["task"] else None

@@ -1,29 +1,23 @@
-"""The calls for scripts: `run`, `run_master`, `run_worker`."""
+"""The calls for scripts that start a master: `run` and `run_master`."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
-import os
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar, overload
 
-from dq._support import quantities
 from dq._support.screen import forwarder_beside_bar
 from dq.errors import MissingModule, UsageError
 from dq.functions import tasks
+from dq.functions.task_check import check
 from dq.functions.tasks import Function
 from dq.master.master import Master
 from dq.master.options import Options, StrPath
 from dq.master.progress import Report
-from dq.master.task_check import check, checked
 from dq.master.values import values_of, values_or_errors
-from dq.security import keys
-from dq.security.tls_options import TlsOptions
-from dq.worker import allow as patterns
-from dq.worker.config import ProcessOptions
-from dq.worker.processes import GRACE
-from dq.worker.supervisor import Plan, Supervisor
+from dq.transport.server_address import DEFAULT_PORT
+from dq.worker.config import process_count
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -31,8 +25,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 log = logging.getLogger("dq")
-
-PORT = 5000
 
 
 def run(
@@ -71,7 +63,7 @@ def run(
     """
     tasks.refuse_while_importing()
     _find(task, options.get("unpack", False))
-    master = Master(workers=_count(workers=workers), **options)
+    master = Master(workers=process_count(workers=workers), **options)
     with _beside_bar(master, progress), master:
         return _collect(master, task, inputs, return_exceptions, journal, retry_failed, progress)
 
@@ -121,7 +113,7 @@ def run_master(
     inputs: Iterable[object] | None = None,
     *,
     host: str = "",
-    port: int = PORT,
+    port: int = DEFAULT_PORT,
     authkey: bytes | str | None = None,
     workers: int = 0,
     return_exceptions: bool = False,
@@ -180,117 +172,12 @@ def run_master(
         return _collect(master, task, inputs, return_exceptions, journal, retry_failed, progress)
 
 
-def run_worker(
-    server: str = "127.0.0.1",
-    port: int | None = None,
-    *,
-    authkey: bytes | str | None = None,
-    processes: int | None = None,
-    threads: int = 1,
-    task: str | Function | None = None,
-    allow: Iterable[str] = (),
-    reconnect: float = 60.0,
-    max_tasks: int | None = None,
-    max_memory: int | None = None,
-    grace: float = GRACE,
-    tls: str = "auto",
-    tls_cert: str | os.PathLike[str] | None = None,
-    tls_key: str | os.PathLike[str] | None = None,
-    tls_ca: str | os.PathLike[str] | None = None,
-    report: Callable[[str], None] | None = None,
-) -> None:
-    """Work for a master until it has finished.
-
-    Args:
-        server: its host, or ``host:port``.
-        port: its TCP port; None for the one in `server`, else 5000.
-        authkey: the shared key; None to look where ``dq`` does.
-        processes: task processes; None for one for each CPU.
-        threads: task slots in each.
-        task: what to call with the items of plain clients, and of a plain `BaseManager`.
-        allow: run only functions that match one of these patterns ("app:*", "jobs.*:run"), and take
-            only standard data types as inputs; empty to run anything.
-        reconnect: seconds to look for a master that cannot be reached.
-        max_tasks: tasks after which a process is replaced.
-        max_memory: bytes of resident memory beyond which a process is ended.
-        grace: seconds that a process has to leave at its end, for threads that tasks have left,
-            what is registered with atexit, and files to be flushed.
-        tls: how the connection is encrypted. "auto": with certificates if they are given, else from
-            the key if both ends have Python 3.13 or newer, else not at all. "require": the same,
-            but never without encryption. "psk": from the key. "certs": with certificates. "off":
-            not at all.
-        tls_cert, tls_key, tls_ca: PEM files: this end's certificate, its key, and the CA that
-            signed the master's certificate.
-        report: called with each line that people should see; None for the log.
-
-    Raises:
-        ConnectError: no master there, or another key.
-        TlsError: the connection cannot be encrypted as it has to be.
-        MasterLost: the master was lost and did not come back.
-    """
-    tasks.refuse_while_importing()
-    quantities.text(server=server)
-    quantities.whole(1, 65535, **quantities.given(port=port))
-    quantities.seconds(reconnect=reconnect)
-    encryption = TlsOptions(tls=tls, tls_cert=tls_cert, tls_key=tls_key, tls_ca=tls_ca)
-    plan = Plan(
-        address=address(server, port),
-        authkey=keys.find(authkey),
-        processes=ProcessOptions(
-            count=_count(processes=processes),
-            threads=threads,
-            max_tasks=max_tasks,
-            max_memory=max_memory,
-            grace=grace,
-        ),
-        task=checked(task) if task is not None else None,
-        reconnect=reconnect,
-        tls=encryption.settings(),
-        allow=tuple(map(patterns.check, allow)),
-    )
-    supervisor = Supervisor(plan, report or log.warning)
-    supervisor.connect(reconnect)
-    supervisor.run()
-
-
-def address(server: str, port: int | None = None) -> tuple[str, int]:
-    """Read ``HOST``, ``HOST:PORT``, ``[IPv6]:PORT``, ``[IPv6]`` or ``IPv6``.
-
-    Raises:
-        UsageError: it is none of them.
-
-    >>> address("10.0.0.2"), address("here:81"), address("[::1]:81")
-    (('10.0.0.2', 5000), ('here', 81), ('::1', 81))
-    >>> address("::1"), address("[::1]")
-    (('::1', 5000), ('::1', 5000))
-    """
-    host, colon, number = server.rpartition(":")
-    if not colon or server.endswith("]") or (":" in host and not host.startswith("[")):
-        host, number = server, ""
-    elif not number.isdecimal():
-        raise UsageError(f"{server!r} is not HOST or HOST:PORT")
-    host = host.removeprefix("[").removesuffix("]")
-    chosen = port if port is not None else int(number or PORT)
-    if not host or not 0 < chosen < 65536:
-        raise UsageError(f"{server!r} is not HOST or HOST:PORT, with a port from 1 to 65535")
-    return host, chosen
-
-
 def _find(task: str | Function, unpack: bool) -> None:
     """Import a task before there is a master, for which it would be too late to be refused what
     the module does to this process. Other libraries are for the master to miss."""
     if isinstance(task, str):
         with contextlib.suppress(MissingModule):
             check(task, unpack=unpack)
-
-
-def _count(**given: int | None) -> int:
-    """A number of processes, under its argument's name; None for one for each CPU."""
-    [(name, number)] = given.items()
-    if number is None:
-        return quantities.cpus()
-    quantities.whole(1, quantities.MOST_PROCESSES, **{name: number})
-    return number
 
 
 @contextlib.contextmanager

@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from dq.core.records import Reading
 from dq.errors import MissingModule
 from dq.functions import tasks
+from dq.functions.task_check import check, check_initializer
 from dq.functions.task_options import TaskOptions
 from dq.functions.tasks import Function, JobSpec, TaskRef
 from dq.functions.versions import version_of
-from dq.master.task_check import check, check_initializer
 
 VALUES = Reading()
 

@@ -11,8 +11,8 @@ from dq._support.screen import TICK, screen, takes_bar
 from dq.core.records import Failed, Recorded
 from dq.errors import UsageError
 
-LINES = 30.0  # seconds between two lines where there is no terminal
-WIDEST = 30  # cells of the bar
+LINE_INTERVAL_S = 30.0  # between two lines where there is no terminal
+MAX_BAR_WIDTH = 30  # columns
 
 # Told how many are done, of how many as far as that is known, and how many have failed.
 Report = Callable[[int, "int | None", int], object]
@@ -118,7 +118,7 @@ class Progress:
                 break
             if self.has_bar:
                 screen.tick()
-            elif time.monotonic() - self._said >= LINES:
+            elif time.monotonic() - self._said >= LINE_INTERVAL_S:
                 self._said = time.monotonic()
                 screen.say(f"dq: {', '.join(self._parts())}")
         if self.has_bar:
@@ -203,7 +203,7 @@ def draw(done: int, total: int | None, parts: list[str], width: int) -> str:
     text = ", ".join(parts)
     if len(text) > width:
         text = ", ".join(part for part in parts if not part.endswith("/s"))
-    room = min(width - len(text) - 3, WIDEST)
+    room = min(width - len(text) - 3, MAX_BAR_WIDTH)
     if not total or room < 5:
         return text[:width]
     room -= room % 2

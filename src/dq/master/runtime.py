@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dq._support import platform
 from dq.errors import Stopped
 from dq.functions import tasks as functions
+from dq.functions.task_check import refuse_gevent
 from dq.functions.task_options import TaskOptions
 from dq.functions.tasks import Function
 from dq.manager.server_options import ServerOptions
@@ -20,7 +21,6 @@ from dq.master.jobs import Jobs
 from dq.master.lifetime import Lifetime
 from dq.master.local_workers import LocalWorkers
 from dq.master.serving import Serving
-from dq.master.task_check import refuse_gevent
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.worker.config import ProcessOptions

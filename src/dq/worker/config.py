@@ -39,3 +39,12 @@ class ProcessOptions:
     def slots(self) -> int:
         """How many tasks they can have at once."""
         return self.count * self.threads
+
+
+def process_count(**given: int | None) -> int:
+    """A number of processes, under its argument's name; None for one for each CPU."""
+    [(name, number)] = given.items()
+    if number is None:
+        return quantities.cpus()
+    quantities.whole(1, quantities.MOST_PROCESSES, **{name: number})
+    return number

@@ -12,10 +12,11 @@ from dq._support.naming import parameter
 from dq.cli import commands, work
 from dq.functions.task_options import TaskOptions
 from dq.manager.server_options import ServerOptions
-from dq.master.api import run_master, run_worker
+from dq.master.api import run_master
 from dq.master.master import Master
 from dq.master.options import Options
 from dq.security.tls_options import TlsOptions
+from dq.worker.api import run_worker
 from dq.worker.config import ProcessOptions
 
 RECORDS = [TaskOptions, ProcessOptions, ServerOptions, TlsOptions]

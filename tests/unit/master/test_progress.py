@@ -243,7 +243,7 @@ def test_a_terminal_that_has_gone_is_no_reason_to_fail(
 def test_without_a_terminal_a_line_comes_now_and_then(
     plain: io.StringIO, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(progress, "LINES", 0.05)
+    monkeypatch.setattr(progress, "LINE_INTERVAL_S", 0.05)
     shown = Progress(lambda: 100)
     shown.start()
     shown.take(outcomes(30))
