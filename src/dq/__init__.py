@@ -110,4 +110,4 @@ if _is_begun_anew():
     import importlib
 
     # Which does not return: nothing of the program below its import of dq is run.
-    importlib.import_module("dq.worker.process").main()
+    importlib.import_module("dq.worker.main").main()

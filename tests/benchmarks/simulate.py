@@ -22,10 +22,13 @@ from benchmarks import stats
 from benchmarks.report import Goal, Table
 from dq.core.board import Board, Job, Lease, LeaseHolder, Report, Rules
 from dq.core.records import Batch, Done
-from dq.worker.process import LATE, PATIENCE, PAUSE, TICK
+from dq.worker.service import TICK_S
+from dq.worker.slot import LATE_S, PATIENCE_LOOKS, PAUSE_FACTOR
 
 JOB = "simulated"
-WATCHED = TICK * PATIENCE  # seconds that a task has to last, to be seen so often as the same
+WATCHED = (
+    TICK_S * PATIENCE_LOOKS
+)  # seconds that a task has to last, to be seen so often as the same
 SHORT = 0.1  # seconds below which a result is one that should not be held back
 
 
@@ -114,7 +117,7 @@ class _Slot:
     stop: int = 0  # after the last that is not handed back
     base: float = 0.0  # when a task 0 would have started for the present one to start when it does
     since: float = 0.0  # when what it will report next has started
-    late: float = LATE  # seconds after which it reports what is done
+    late: float = LATE_S  # seconds after which it reports what is done
 
 
 class _Simulation:
@@ -133,7 +136,7 @@ class _Simulation:
         self._found = Found()
         self._recorded = 0
         for number in range(world.slots):
-            slot = _Slot(LeaseHolder(number, name=str(number)), rng.random() * TICK)
+            slot = _Slot(LeaseHolder(number, name=str(number)), rng.random() * TICK_S)
             self._board.join(slot.holder)
             self._at(world.delay / 2, lambda now, slot=slot: self._ask(now, slot, None))
 
@@ -206,7 +209,7 @@ class _Simulation:
     def _go_on(self, now: float, slot: _Slot) -> None:
         """Plan what comes first: a look that finds a long task, or a late batch, or the end."""
         end = slot.base + self._ends[slot.stop]
-        late = self._next_look(slot, max(slot.since + slot.late, now + TICK / 2))
+        late = self._next_look(slot, max(slot.since + slot.late, now + TICK_S / 2))
         long, task = self._find_long(slot)
         if long <= late and long < end:
             self._at(long, lambda now: self._hand_back(now, slot, task))
@@ -216,7 +219,7 @@ class _Simulation:
             self._at(end, lambda now: self._finish(now, slot))
 
     def _next_look(self, slot: _Slot, earliest: float) -> float:
-        return slot.phase + math.ceil((earliest - slot.phase) / TICK) * TICK
+        return slot.phase + math.ceil((earliest - slot.phase) / TICK_S) * TICK_S
 
     def _find_long(self, slot: _Slot) -> tuple[float, int]:
         """When the monitor finds the first task of the batch that lasts too long, and which."""
@@ -224,7 +227,7 @@ class _Simulation:
             task = self._long[n]
             if task >= slot.stop or slot.stop - slot.first == 1:
                 break
-            when = self._next_look(slot, slot.base + self._ends[task]) + PATIENCE * TICK
+            when = self._next_look(slot, slot.base + self._ends[task]) + PATIENCE_LOOKS * TICK_S
             if when < slot.base + self._ends[task + 1]:
                 return when, task
         return math.inf, 0
@@ -255,7 +258,7 @@ class _Simulation:
         def arrive(arrived: float) -> None:
             done = self._serve(arrived)
             self._take_in(done, slot, report)
-            slot.late = max(LATE, PAUSE * (done + self._world.delay / 2 - now))
+            slot.late = max(LATE_S, PAUSE_FACTOR * (done + self._world.delay / 2 - now))
 
         self._at(now + self._world.delay / 2, arrive)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from dq._support import quantities
-from dq.worker import processes
+from dq.worker.child import OMP_THREADS, THREADS, dismiss, start_child
 from support import DQ, Running, dq, serving, wait_until
 
 KEY = "k" * 16
@@ -84,17 +84,17 @@ def test_processes_are_numbered_from_0_and_those_that_replace_them_alike(alike: 
     assert {number for *_, number, _ in found} == {0, 1}
 
 
-@pytest.mark.parametrize("name", [processes.OMP_THREADS, *processes.THREADS])
+@pytest.mark.parametrize("name", [OMP_THREADS, *THREADS])
 def test_processes_share_the_cpus_for_the_threads_of_libraries(alike: Path, name: str) -> None:
-    unset = dict.fromkeys([processes.OMP_THREADS, *processes.THREADS])
+    unset = dict.fromkeys([OMP_THREADS, *THREADS])
     done = dq("run", "alike:environment", name, "-w", "2", cwd=alike, env=unset)
     assert done.stdout == f"{max(1, quantities.cpus() // 2)}\n", done.stderr
 
 
 def test_how_many_threads_libraries_start_may_be_set(alike: Path) -> None:
-    names = [processes.OMP_THREADS, "OPENBLAS_NUM_THREADS"]
-    unset = dict.fromkeys(processes.THREADS)
-    env = {**unset, processes.OMP_THREADS: "5"}
+    names = [OMP_THREADS, "OPENBLAS_NUM_THREADS"]
+    unset = dict.fromkeys(THREADS)
+    env = {**unset, OMP_THREADS: "5"}
     done = dq("run", "alike:environment", *names, "-w", "1", cwd=alike, env=env)
     assert done.stdout == "5\nNone\n", done.stderr
 
@@ -134,7 +134,7 @@ def test_a_long_import_path_reaches_workers(project: Path) -> None:
 
 
 def test_a_process_that_dies_before_it_was_told_all_holds_nobody_up() -> None:
-    child = processes.start(1)
+    child = start_child(1)
     child.popen.kill()
     child.tell(bytes(1 << 20))
     child.popen.wait()
@@ -142,10 +142,10 @@ def test_a_process_that_dies_before_it_was_told_all_holds_nobody_up() -> None:
 
 
 def test_a_process_that_is_to_leave_hears_of_it_after_all_else() -> None:
-    child = processes.start(1)
+    child = start_child(1)
     try:
         child.drain()  # nothing has been written that it could be mistaken for
         assert child.popen.poll() is None
     finally:
-        processes.dismiss([child])
+        dismiss([child])
     wait_until(lambda: child.popen.returncode is not None)

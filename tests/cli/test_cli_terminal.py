@@ -268,7 +268,7 @@ def test_help_names_every_command() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["asyncio", "sqlite3", "multiprocessing", "dq.worker.process", "dq.master.master"]
+    "module", ["asyncio", "sqlite3", "multiprocessing", "dq.worker.main", "dq.master.master"]
 )
 def test_help_loads_only_what_it_needs(module: str) -> None:
     done = run(sys.executable, "-X", "importtime", *DQ[1:], "--help")

@@ -91,7 +91,7 @@ class Hazards:
 
 def task_processes(pid: int) -> list[int]:
     """The task processes that a supervisor has now."""
-    return [child for child in descendants(pid) if "import dq.worker.process" in command(child)]
+    return [child for child in descendants(pid) if "import dq.worker.main" in command(child)]
 
 
 def gone(*pids: int, timeout: float = 30) -> None:

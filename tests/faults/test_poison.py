@@ -185,7 +185,7 @@ def _write_parcel(hazards: Hazards, deed: str = "os.abort()") -> None:
         "class Parcel:\n"
         "    def __reduce__(self):\n        return opened, ()\n"
         "def opened():\n"
-        f"    if 'dq.worker.process' in ' '.join(sys.orig_argv):\n        {deed}\n"
+        f"    if 'dq.worker.main' in ' '.join(sys.orig_argv):\n        {deed}\n"
         "    return Parcel()\n"
     )
 
@@ -193,7 +193,7 @@ def _write_parcel(hazards: Hazards, deed: str = "os.abort()") -> None:
 def test_a_function_whose_import_takes_the_process_along_ends_the_run(hazards: Hazards) -> None:
     (hazards.folder / "abrupt.py").write_text(
         "import os, sys\n"
-        "if 'dq.worker.process' in ' '.join(sys.orig_argv):\n    os.abort()\n"
+        "if 'dq.worker.main' in ' '.join(sys.orig_argv):\n    os.abort()\n"
         "def f(x):\n    return x\n"
     )
     done = dq("run", "abrupt:f", *map(str, range(20)), "-w", "1", cwd=hazards.folder)

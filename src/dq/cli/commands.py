@@ -16,7 +16,7 @@ from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, SECURITY, WORKERS, Command, option
 from dq.cli.signals import endings
 from dq.errors import Stopped
-from dq.worker import processes
+from dq.worker.child import start_child
 
 
 @click.command(cls=Command)
@@ -75,7 +75,7 @@ def run(**given: Any) -> None:
     forwarder = forwarder_beside_bar(quiet=given["quiet"])
     stderr = None if forwarder is None else forwarder.open
     ahead = [
-        processes.start(given["threads"], number, given["sharing"], stderr=stderr)
+        start_child(given["threads"], number, given["sharing"], stderr=stderr)
         for number in range(min(workers, cpus))
     ]
     from dq.cli import runs  # after the above, which it is about

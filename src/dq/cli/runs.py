@@ -27,9 +27,8 @@ from dq.manager.server_options import ServerOptions
 from dq.master.runtime import Runtime
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
-from dq.worker import processes
-from dq.worker.config import ProcessOptions
-from dq.worker.processes import Child
+from dq.worker.child import Child, dismiss
+from dq.worker.options import ProcessOptions
 
 if TYPE_CHECKING:
     from dq.journal.writer import Journal  # SQLite, which few runs need
@@ -56,7 +55,7 @@ def run(
         _serve_job(runtime, ref, given, forwarder)
     finally:
         checks.close()
-        processes.dismiss(ahead)  # those that nothing came to be known for
+        dismiss(ahead)  # those that nothing came to be known for
         if forwarder is not None:
             forwarder.close()
 

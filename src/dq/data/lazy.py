@@ -1,7 +1,7 @@
 """What cannot be a result: iterators that nobody has run, awaitables that nobody has awaited.
 
 Imported, and asked, only where a batch's encoded results give reason to
-(`dq.worker.process.is_suspicious`).
+(`dq.worker.outcomes.is_suspicious`).
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import BadTask
 from dq.master.serving import Serving
-from dq.worker.config import ProcessOptions
-from dq.worker.processes import Child
+from dq.worker.child import Child
+from dq.worker.options import ProcessOptions
 from dq.worker.supervisor import Plan, Supervisor
 
 SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished

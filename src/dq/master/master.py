@@ -35,8 +35,8 @@ from dq.master.runtime import Runtime
 from dq.master.values import Batches, chained, results, values_of
 from dq.security.tls_options import TlsOptions
 from dq.transport.transport import KEEPALIVE, MAX_MESSAGE, Address
-from dq.worker.config import ProcessOptions
-from dq.worker.processes import GRACE
+from dq.worker.child import GRACE
+from dq.worker.options import ProcessOptions
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.transport.server_address import server_address
 from dq.worker import allow as patterns
-from dq.worker.config import ProcessOptions, process_count
-from dq.worker.processes import GRACE
+from dq.worker.child import GRACE
+from dq.worker.options import ProcessOptions, process_count
 from dq.worker.supervisor import Plan, Supervisor
 
 log = logging.getLogger("dq")

@@ -1,50 +1,108 @@
-"""What can be asked of task processes."""
+"""What a task process is told, and what it has of the program that started it."""
 
 from __future__ import annotations
 
-from dq._support import quantities
-from dq._support.frozen import frozen
-from dq.worker.processes import GRACE
+import pickle
+from collections.abc import Callable
+
+from dq._support.frozen import TYPE_CHECKING, frozen
+from dq.core.records import Loads
+from dq.functions import tasks
+from dq.functions.tasks import TaskRef
+from dq.security.tls import PLAIN, Tls
+from dq.transport.transport import Address
+from dq.worker.child import GRACE
+
+if TYPE_CHECKING:
+    from dq.worker.logs import Setup
 
 
 @frozen
-class ProcessOptions:
-    """The task processes of one machine.
+class Parents:
+    """What task processes have of the program whose own they are.
 
     Args:
-        count: how many.
-        threads: task slots in each.
-        max_tasks: tasks after which a process is replaced.
-        max_memory: bytes of resident memory beyond which a process is ended.
-        grace: seconds that a process has to leave at its end.
-
-    Raises:
-        UsageError: a value cannot be used.
+        argv: its `sys.argv`.
+        authkey: multiprocessing's, without which a `Manager`'s proxies could not be used.
+        logs: how it logs to its terminal; None where it does not.
     """
 
-    count: int = 0
+    argv: tuple[str, ...]
+    authkey: bytes
+    logs: Setup | None = None
+
+
+@frozen
+class Config:
+    """All that a task process is told, over its standard input: no key is ever in `ps`.
+
+    Args:
+        address: the master's.
+        authkey: the shared key.
+        group: random name of the supervisor.
+        number: which of its processes this is, from 0.
+        hash_seed: what its hashes have been seeded with.
+        threads: task slots.
+        cells: descriptor of the shared cells.
+        parent: pid of the supervisor.
+        path: `sys.path` to use.
+        task: what to call with the items of plain clients and plain masters.
+        reconnect: seconds to look for a master that has gone.
+        max_tasks: tasks after which the process is replaced.
+        grace: seconds that it has to leave, once it has no more to do.
+        tls: how connections are encrypted.
+        allow: patterns of what the master may name; none for anything.
+        by_options: whether messages name options of the command, rather than arguments.
+        parents: what it has of the program that started it, where that is its own.
+    """
+
+    address: Address
+    authkey: bytes
+    group: str
+    number: int = 0
+    hash_seed: int = 0
     threads: int = 1
+    cells: int = -1
+    parent: int = 0
+    path: tuple[str, ...] = ()
+    task: TaskRef | None = None
+    reconnect: float = 60.0
     max_tasks: int | None = None
-    max_memory: int | None = None
     grace: float = GRACE
+    tls: Tls = PLAIN
+    allow: tuple[str, ...] = ()
+    by_options: bool = False
+    parents: Parents | None = None
 
-    def __post_init__(self) -> None:
-        quantities.whole(0, quantities.MOST_PROCESSES, workers=self.count)
-        quantities.whole(1, quantities.MOST_THREADS, threads=self.threads)
-        quantities.whole(1, **quantities.given(max_tasks=self.max_tasks))
-        quantities.whole(quantities.LEAST_MEMORY, **quantities.given(max_memory=self.max_memory))
-        quantities.seconds(grace=self.grace)
+    def load(self, ref: TaskRef) -> Callable[..., object]:
+        """The function that the master names.
 
-    @property
-    def slots(self) -> int:
-        """How many tasks they can have at once."""
-        return self.count * self.threads
+        Raises:
+            BadTask: it cannot be loaded, or not from here.
+        """
+        if not self.allow:
+            return tasks.load(ref)
+        from dq.worker import allow  # which few workers need
+
+        return allow.load(ref, self.allow)
+
+    def check(self, ref: TaskRef) -> None:
+        """See that the master may name a function.
+
+        Raises:
+            BadTask: it may not.
+        """
+        if self.allow:
+            from dq.worker import allow
+
+            allow.find(ref, self.allow)
 
 
-def process_count(**given: int | None) -> int:
-    """A number of processes, under its argument's name; None for one for each CPU."""
-    [(name, number)] = given.items()
-    if number is None:
-        return quantities.cpus()
-    quantities.whole(1, quantities.MOST_PROCESSES, **{name: number})
-    return number
+def loads_for(allow: tuple[str, ...]) -> Loads:
+    """What unpickles what a master sends: one that may name some functions only must not bring
+    others in a pickle."""
+    if not allow:
+        return pickle.loads
+    from dq.security.safe_pickle import safe_loads  # which few workers need
+
+    return safe_loads

@@ -48,9 +48,8 @@ from dq.functions.tasks import TaskRef
 from dq.manager.client import Client, backoff
 from dq.security.tls import PLAIN, Tls
 from dq.transport.transport import Address, show
-from dq.worker import logs, process, processes
-from dq.worker.config import ProcessOptions
-from dq.worker.process import (
+from dq.worker import cells, logs
+from dq.worker.cells import (
     CODED_BY,
     DEADLINE,
     ENCODED,
@@ -60,10 +59,10 @@ from dq.worker.process import (
     LEASE,
     SPAN,
     STATE,
-    Config,
-    Parents,
 )
-from dq.worker.processes import Child
+from dq.worker.child import Child, dismiss, refuse_within_one, slot_views, start_child
+from dq.worker.config import Config, Parents, loads_for
+from dq.worker.options import ProcessOptions
 
 TICK = 0.05  # seconds between two looks at deadlines and memory
 AT_ONCE = 5  # processes that may end before they ever work, one after the other, before it stops
@@ -238,7 +237,7 @@ class Supervisor:
                 tls=plan.tls,
                 default=plan.task is not None,
                 slots=plan.processes.slots,
-                loads=process.loads_for(plan.allow),
+                loads=loads_for(plan.allow),
             )
         except PlainMaster:
             if plan.task is None:
@@ -260,7 +259,7 @@ class Supervisor:
             DqError: task processes cannot be started.
         """
         try:
-            processes.refuse_within_one()
+            refuse_within_one()
             self._replace_at = [0.0] * self.plan.processes.count
             while self._children or self._replace_at:
                 self._turn()
@@ -306,16 +305,16 @@ class Supervisor:
         """Whether a process here is in a task, or not able to leave at once: it has yet to report
         its last batch, perhaps."""
         views = (
-            v for c in self._children for v in processes.slots(c.cells, self.plan.processes.threads)
+            v for c in self._children for v in slot_views(c.cells, self.plan.processes.threads)
         )
         is_late = bool(self._children) and now > self._leaving_since + PROMPT
-        return is_late or any(view[process.LEASE] for view in views)
+        return is_late or any(view[cells.LEASE] for view in views)
 
     def _leave(self) -> None:
         self._leaving = True
         self._replace_at.clear()
         for child in self._children:
-            child.cells.view[process.LEAVING] = 1
+            child.cells.view[cells.LEAVING] = 1
             child.drain()
 
     # Processes
@@ -342,7 +341,7 @@ class Supervisor:
             message = pickle.dumps(self._config(child))
             threading.Thread(target=self._wait, args=(child, message), daemon=True).start()
         except RuntimeError as error:  # there is no memory for its stack
-            processes.dismiss([child])
+            dismiss([child])
             raise DqError(f"cannot start a task process: {error}") from None
         self._children.add(child)
 
@@ -351,9 +350,7 @@ class Supervisor:
         taken = {child.number for child in self._children}
         number = next(number for number in count() if number not in taken)
         sharing = plan.sharing or plan.processes.count
-        return processes.start(
-            plan.processes.threads, number, sharing, self._hash_seed, plan.stderr
-        )
+        return start_child(plan.processes.threads, number, sharing, self._hash_seed, plan.stderr)
 
     def _config(self, child: Child) -> Config:
         plan = self.plan
@@ -395,19 +392,19 @@ class Supervisor:
     def _reap(self, child: Child) -> None:
         self._children.discard(child)
         code, state = child.popen.returncode, child.cells.view[STATE]
-        if state in process.CODES:
+        if state in cells.CODES:
             self._reap_left(child, code)
         else:
             _end_group(child)  # whatever a task has started and left
             self._charge_dead(child, code)
         child.close()
-        if state == process.FINISHED:
+        if state == cells.FINISHED:
             self._leave()
-        elif state == process.LOST:
+        elif state == cells.LOST:
             self._lost_for_good = self._lost_for_good or not self._leaving
             self._leave()
         elif not self._leaving:
-            self._plan_replacement(worked=state not in (0, process.LOADING))
+            self._plan_replacement(worked=state not in (0, cells.LOADING))
 
     def _reap_left(self, child: Child, code: int) -> None:
         """One that had no more to do: however it ended, no task was in it."""
@@ -437,7 +434,7 @@ class Supervisor:
         self._replace_at.append(time.monotonic() + delay)
 
     def _charge_dead(self, child: Child, code: int) -> None:
-        for view in processes.slots(child.cells, self.plan.processes.threads):
+        for view in slot_views(child.cells, self.plan.processes.threads):
             # A process that has grown too large may have done so over what it has yet to report.
             lease = view[LAST] if child.ended else view[LEASE]
             if lease and not child.timed_out:
@@ -454,15 +451,15 @@ class Supervisor:
             if child.ended:
                 continue
             state = child.cells.view[STATE]
-            if state in process.CODES:
+            if state in cells.CODES:
                 self._await_end(child, now)
                 continue
-            if state == process.LOADED:
+            if state == cells.LOADED:
                 self._failures = 0
-            if state == process.LOADING and self._is_over_loading(child, now):
+            if state == cells.LOADING and self._is_over_loading(child, now):
                 self._overdue = child.popen.pid
                 continue
-            for view in processes.slots(child.cells, self.plan.processes.threads):
+            for view in slot_views(child.cells, self.plan.processes.threads):
                 lease, index, span = view[LEASE], *_under_way(view)
                 if lease and (_is_over(view, DEADLINE, now) or _is_over(view, CODED_BY, now)):
                     child.ended = "ran a task for too long"
@@ -478,7 +475,7 @@ class Supervisor:
                 _end_group(child)
 
     def _is_over_loading(self, child: Child, now: float) -> bool:
-        views = processes.slots(child.cells, self.plan.processes.threads)
+        views = slot_views(child.cells, self.plan.processes.threads)
         return any(_is_over(view, CODED_BY, now) for view in views)
 
     def _check_loading(self) -> None:
@@ -490,7 +487,7 @@ class Supervisor:
         if self._overdue:
             raise BadTask(
                 f"task process {self._overdue} has not loaded its function in the time limit of"
-                f" a task and {process.LOAD_EXTRA:g} s more: what a module does when imported has"
+                f" a task and {cells.LOAD_EXTRA_S:g} s more: what a module does when imported has"
                 f" to end ({naming.setting('timeout')})"
             )
 

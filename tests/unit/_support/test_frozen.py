@@ -119,7 +119,7 @@ def test_a_task_process_starts_without_the_modules_that_it_stands_for() -> None:
     needed = "import csv, json, multiprocessing.connection, queue, random, traceback"
     spared = {"typing", "dataclasses", "inspect", "logging", "asyncio", "difflib"}
     # Newer Pythons import some of them by themselves.
-    assert loaded_by("import dq.worker.process") & spared <= loaded_by(needed)
+    assert loaded_by("import dq.worker.main") & spared <= loaded_by(needed)
 
 
 def test_import_dq_imports_next_to_nothing() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dq.errors import UsageError
-from dq.worker.config import ProcessOptions
+from dq.worker.options import ProcessOptions
 
 
 @pytest.mark.parametrize(

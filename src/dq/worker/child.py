@@ -18,7 +18,7 @@ from dq.errors import DqError
 from dq.security import keys
 
 # Cells that a task process shares with its supervisor: the process's own, then so many of each
-# slot. `dq.worker.process` says what they hold.
+# slot. `dq.worker.cells` says what they hold.
 OWN = 2
 CELLS = 8
 
@@ -113,13 +113,13 @@ def count(threads: int) -> int:
     return OWN + CELLS * threads
 
 
-def slots(cells: platform.Cells, threads: int) -> list[memoryview]:
+def slot_views(cells: platform.Cells, threads: int) -> list[memoryview]:
     """Each slot's own cells."""
     starts = range(OWN, count(threads), CELLS)
     return [cells.view[start : start + CELLS] for start in starts]
 
 
-def start(
+def start_child(
     threads: int,
     number: int = 0,
     sharing: int = 1,
@@ -235,7 +235,7 @@ def _command() -> list[str]:
     # In place of the current directory, where a user's queue.py would hide the real one.
     # Nothing that is imported becomes garbage: looking for some takes 2 ms of 30.
     setup = f"import gc, sys; gc.disable(); sys.path[0] = {home!r}"
-    code = f"{setup}; import dq.worker.process as process; process.main()"
+    code = f"{setup}; import dq.worker.main as main; main.main()"
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as spawn does
     return [sys.executable, *flags, "-c", code]
 

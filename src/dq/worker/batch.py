@@ -1,0 +1,221 @@
+"""A batch while its tasks run.
+
+The slot's own thread runs them. What is not started is whatever the shared list iterator still
+holds: `list(iterator)` takes it in one step that the interpreter does not interrupt, whichever
+thread does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from itertools import islice
+from operator import length_hint
+
+from dq._support.frozen import TYPE_CHECKING
+from dq.core.records import Failed, Failure, Outcome
+from dq.data import inputs
+from dq.manager.client import Client, LeaseMessage, ReportMessage
+from dq.worker.cells import INDEX, SPAN, SlotCells
+from dq.worker.failure import BadItem, describe
+from dq.worker.forked import end_fork
+from dq.worker.outcomes import encode
+
+if TYPE_CHECKING:
+    from dq.worker.calling import Program
+    from dq.worker.process import Process
+
+BRIEF_S = 1e-6  # of tasks shorter than this only each SPAN_OF_BRIEF-th is announced
+SPAN_OF_BRIEF = 64
+
+
+class RunningBatch:
+    """A batch in its slot: the inputs that are left, and what the others have come to.
+
+    Args:
+        process: the slot's.
+        cells: the slot's.
+        lock: the slot's, which guards all that is to be reported.
+        program: what to call.
+        lease: the batch.
+    """
+
+    def __init__(
+        self,
+        process: Process,
+        cells: SlotCells,
+        lock: threading.Lock,
+        program: Program,
+        lease: LeaseMessage,
+    ) -> None:
+        self.cells = cells
+        self.seconds = 0.0  # what the last task to fail took, where that is wanted
+        self.started = 0.0
+        self.handed_back = 0
+        self.missing = lease.count  # inputs that are not in memory yet
+        self._process = process
+        self._lock = lock
+        self._program = program
+        self._lease = lease
+        self._left: Iterator[object] = iter(())
+        self._items: list[object] = []  # of the batch, as many as are in memory at a time
+        self._base = lease.start  # index of the first of them
+        self._results: list[object] = []
+        self._outcomes: list[Outcome] = []
+        self._first = lease.start  # index of the first task that is not reported
+        self._done = lease.start  # index of the first task that is not among the outcomes
+
+    # The slot's own thread
+
+    def open(self, items: list[object]) -> bool:
+        """Go on to these inputs; False where they have been handed back. Under the lock."""
+        self.cells.end_coding()
+        if not self.missing:
+            return False
+        self._items, self._left = items, iter(items)
+        self._results = []
+        self._base = self._done
+        self.missing -= len(items)
+        return True
+
+    def run(self, bad: bool) -> None:
+        """Call with each of these inputs, some of which may be `bad`."""
+        program = self._program
+        call = program.caller(self, bad)
+        brief = program.brief and len(self._items) > SPAN_OF_BRIEF
+        run = self._run_brief if brief else self._run_each
+        self.cells.tell(self._lease.lease, self._base, 1)
+        while True:
+            try:
+                run(call, self._base + len(self._items))
+                break
+            except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's
+                if self._process.forked:
+                    end_fork(error)
+                self._process.restore_depth()
+                self._fail(error)
+        self._process.check_fork()
+        self._process.restore_depth()
+        with self._lock:
+            if self.missing:
+                self._encode()
+                self._process.check_fork()
+                # To unpickle them may run anything.
+                self.cells.tell(self._lease.lease, self._done, self.missing)
+                self.cells.limit_coding(program.spec.timeout)
+
+    def _run_each(self, call: Callable[[object], object], stop: int) -> None:
+        """Call with each input, and tell the supervisor which it is, in 25 ns."""
+        view, left, append = self.cells.view, self._left, self._results.append
+        for view[INDEX], item in enumerate(left, stop - length_hint(left)):
+            append(call(item))
+
+    def _run_brief(self, call: Callable[[object], object], stop: int) -> None:
+        """The same for tasks of which those 25 ns would be a third: tell of many at a time."""
+        view, left, extend = self.cells.view, self._left, self._results.extend
+        view[SPAN] = SPAN_OF_BRIEF
+        while remaining := length_hint(left):
+            view[INDEX] = stop - remaining
+            extend(map(call, islice(left, SPAN_OF_BRIEF)))
+
+    def _fail(self, error: BaseException) -> None:
+        with self._lock:
+            timeout = self._program.spec.timeout
+            if timeout is not None:  # what an exception says of itself is the task's code too
+                self.cells.limit_task(timeout)
+            failed = Failed(describe(error), self.seconds, retry=not isinstance(error, BadItem))
+            self.cells.end_task()
+            # Its frames may keep all the memory there is, which encoding results needs some of.
+            traceback.clear_frames(error.__traceback__)
+            self._encode()
+            self._outcomes.append(failed)
+            self._done += 1
+
+    def measure(self) -> int:
+        """How many tasks were run; and see whether these are very short ones."""
+        count = self._lease.count - self.handed_back
+        if count >= SPAN_OF_BRIEF:
+            each = (time.monotonic() - self.started) / count
+            program = self._program
+            program.brief = each < BRIEF_S and not program.timed and program.spec.timeout is None
+        return count
+
+    # Under the lock
+
+    def report(self, run: str, handed_back: int = 0) -> ReportMessage:
+        """What has been done since the last report."""
+        self._encode()
+        busy = time.monotonic() - self.started
+        lease, outcomes = self._lease.lease, tuple(self._outcomes)
+        return ReportMessage(run, lease, self._first, outcomes, handed_back, busy)
+
+    def take_unstarted(self) -> int:
+        """Start no other task; how many are left. All at once: no other thread runs meanwhile."""
+        return len(list(self._left)) + self.missing
+
+    def hand_back(self, count: int) -> None:
+        """So many tasks are not this batch's any more."""
+        self.missing = 0
+        self.handed_back += count
+
+    def reported(self) -> None:
+        """The master has what was done so far."""
+        self._first = self._done
+        self._outcomes = []
+
+    def _encode(self) -> None:
+        """Turn the results so far into outcomes."""
+        count = len(self._results)
+        if not count:
+            return
+        start = self._done
+        self._done += count
+        if count == len(self._items):  # nothing will be added: no copies, a tenth of a short task
+            items, results, self._results = self._items, self._results, []
+        else:
+            place = start - self._base
+            items = self._items[place : place + count]
+            results = self._results[:count]
+            del self._results[:count]
+        process, spec = self._process, self._program.spec
+        self.cells.limit_coding(spec.timeout)
+        self.cells.begin_encoding(start, count)
+        self._outcomes += encode(
+            spec.output,
+            start,
+            items,
+            results,
+            self._lease.attempt,
+            process.name,
+            process.max_result,
+            process.loop.run,
+        )
+        self.cells.end_coding()
+
+    # A task's
+
+    def abandon(self) -> None:
+        """In a process that a task has forked: do not go on."""
+        list(self._left)
+        self.missing = 0
+
+
+def chunks(decoder: inputs.Decoder, lease: LeaseMessage) -> Iterator[tuple[list[object], bool]]:
+    """The inputs of a batch, some at a time, and whether one of these could not be had."""
+    missing = lease.count
+    failure = Failure("UnpicklingError", "this input is missing")
+    try:
+        for items, bad in decoder.chunks(lease.blob, lease.skip, lease.count):
+            missing -= len(items)
+            yield items, bad
+    except Exception as error:
+        failure = describe(error)
+    if missing:
+        yield [inputs.Bad(failure)] * missing, True
+
+
+def given_back(client: Client, lease: LeaseMessage) -> ReportMessage:
+    """A batch of which nothing was started."""
+    return ReportMessage(client.run, lease.lease, lease.start, handed_back=lease.count)

@@ -1,0 +1,49 @@
+"""The end of a task process, in the time that it has for that."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from _thread import start_new_thread
+
+from dq._support.naming import setting
+
+
+def leave_within(code: int, grace: float) -> None:
+    """End the process with `code` in so many seconds, if it has not ended by then."""
+    with contextlib.suppress(RuntimeError):  # no more threads: the supervisor ends it, then
+        begun = threading.Lock()
+        begun.acquire()
+        start_new_thread(_leave_in_time, (code, grace, begun))
+        # CPython may crash where a thread begins when the interpreter has ended.
+        begun.acquire()
+
+
+def _leave_in_time(code: int, grace: float, begun: threading.Lock) -> None:
+    """End the process where it has not ended by itself, and say what it has been waiting for."""
+    begun.release()
+    time.sleep(grace)
+    with contextlib.suppress(BaseException):  # a task may have done anything to what this uses
+        print(
+            f"dq: task process {os.getpid()} has waited {grace:g} s at its end for {_left()};"
+            f" it ends without that ({setting('grace')})",
+            file=sys.stderr,
+            flush=True,
+        )
+    os._exit(code)
+
+
+def _left() -> str:
+    """What keeps this process from ending."""
+    threads = [
+        f"the thread {thread.name!r}"
+        for thread in threading.enumerate()
+        if not thread.daemon and thread is not threading.main_thread()
+    ]
+    children = [f"the process {child.pid}" for child in multiprocessing.active_children()]
+    # Processes are waited for after threads, by what multiprocessing has registered.
+    return ", ".join(threads or children) or "what is registered with atexit"

@@ -1,0 +1,122 @@
+"""The event loop on which a task process awaits."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+
+from dq._support import platform
+from dq._support.frozen import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Awaitable
+    from concurrent.futures import Future
+    from typing import NoReturn, TypeGuard
+
+
+class EventLoop:
+    """The event loop on which a process awaits its `async def` tasks, in a thread of its own.
+
+    Whatever a task does to it: no other that is awaited at the same time is left waiting for ever.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._lock = threading.Lock()  # guards the loop's start, and what is awaited
+        self._awaited: set[Future[tuple[object, BaseException | None]]] = set()
+        self._thread: threading.Thread | None = None
+        self._stop: Callable[[], None]
+        self._closing = False
+
+    def run(self, awaitable: Awaitable[object]) -> object:
+        """Await on the loop; the calling slot waits."""
+        import asyncio  # here, since it costs every start 30 ms and few tasks need it
+
+        awaiting = _awaited(awaitable)
+        with self._lock:
+            if self._loop is None:
+                self._start()
+            assert self._loop is not None
+            future = asyncio.run_coroutine_threadsafe(awaiting, self._loop)
+            self._awaited.add(future)
+        try:
+            value, error = future.result()
+        finally:
+            with self._lock:
+                self._awaited.discard(future)
+        if error is not None:
+            raise error
+        return value
+
+    def close(self) -> None:
+        """End the loop as `asyncio.run` does: what tasks have left running is cancelled."""
+        with self._lock:
+            loop, self._closing = self._loop, True
+        if loop is None:
+            return
+        import asyncio
+
+        with contextlib.suppress(BaseException):  # it is a task's
+            asyncio.run_coroutine_threadsafe(_wind_up(loop), loop).result()
+        with contextlib.suppress(RuntimeError):  # closed already
+            loop.call_soon_threadsafe(self._stop)
+        if self._thread is not None:
+            self._thread.join()
+            loop.close()
+
+    def _start(self) -> None:
+        import asyncio
+
+        with platform.HighDescriptors():
+            loop = asyncio.new_event_loop()
+        self._stop = loop.stop
+        with contextlib.suppress(AttributeError):  # of a loop that is written in C
+            loop.stop = _refuse_to_stop  # type: ignore[method-assign]
+        self._loop = loop
+        self._thread = threading.Thread(target=self._run_for_ever, args=(loop,), daemon=True)
+        self._thread.start()
+
+    def _run_for_ever(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Run the loop again after a SystemExit or KeyboardInterrupt, which end it when they come
+        out of what a task has left to run by itself; another one where this has been closed."""
+        while not loop.is_closed():
+            with contextlib.suppress(BaseException):
+                loop.run_forever()
+                if self._closing:
+                    return
+        with self._lock:
+            self._loop = None
+            left, self._awaited = self._awaited, set()
+        for future in left:
+            with contextlib.suppress(BaseException):  # it has its result, after all
+                future.set_exception(RuntimeError("a task has closed the event loop"))
+
+
+async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    import asyncio
+
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+    await loop.shutdown_asyncgens()
+    await loop.shutdown_default_executor()
+
+
+def _refuse_to_stop() -> NoReturn:
+    raise RuntimeError("the event loop runs other tasks too, and cannot be stopped by one")
+
+
+async def _awaited(awaitable: Awaitable[object]) -> tuple[object, BaseException | None]:
+    """What comes of something awaited; a SystemExit that it raises is not to end the loop."""
+    try:
+        return await awaitable, None
+    except BaseException as error:
+        return None, error
+
+
+def is_awaitable(value: object) -> TypeGuard[Awaitable[object]]:
+    """Whether it is to be awaited."""
+    return hasattr(type(value), "__await__")

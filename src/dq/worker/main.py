@@ -1,0 +1,104 @@
+"""What a supervisor starts: a task process, from its first line on."""
+
+from __future__ import annotations
+
+import gc
+import multiprocessing
+import os
+import pickle
+import select
+import signal
+import socket
+import sys
+import threading
+import time
+
+from dq._support import naming, platform
+from dq._support.frozen import TYPE_CHECKING
+from dq.functions import classes
+from dq.worker import child
+from dq.worker.config import Config
+from dq.worker.process import Process
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """What a supervisor starts, without the garbage collector until here."""
+    gc.freeze()
+    gc.enable()
+    os.environ.pop(child.MARK, None)  # a program that a task starts is no task process
+    with platform.HighDescriptors():
+        lifeline = os.dup(0)
+        try:
+            config = _read_config(lifeline)
+        except EOFError:
+            os._exit(1)  # there was nothing to do after all
+        platform.die_with_parent(config.parent)
+        cells = platform.Cells.open(os.dup(config.cells), child.count(config.threads))
+    os.close(config.cells)
+    naming.use_options(config.by_options)
+    with open(os.devnull, "rb") as devnull:
+        os.dup2(devnull.fileno(), 0)
+    os.dup2(2, 1)  # what a task prints, or a program it starts, must not end up among results
+    if sys.stdout is not None:
+        # As standard error is: where standard output is a file, prints would come at the very end.
+        sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # no TextIO
+    sys.path[:] = config.path
+    _become(config)
+    classes.name_apart()
+    process = Process(config, cells)
+    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the supervisor's to understand
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=process.after_fork)
+    _keep_originals()
+    process.serve(lifeline)
+    process.leave(process.run())
+
+
+def _keep_originals() -> None:
+    """Have dq go on with what these modules have now, whatever a task's module does to them."""
+    kept = {}
+    for module in (select, socket, threading, time):
+        copy = kept[id(module)] = type(module)(module.__name__)
+        copy.__dict__.update(module.__dict__)
+    for name in [name for name in sys.modules if name.startswith("dq.")]:
+        names = sys.modules[name].__dict__
+        names.update({key: kept[id(names[key])] for key in names if id(names[key]) in kept})
+
+
+def _read_config(pipe: int) -> Config:
+    """What a supervisor tells, and not a byte of what it may say later.
+
+    Raises:
+        EOFError: nothing.
+    """
+    size = int.from_bytes(_read(pipe, child.SIZE), "big")
+    config: Config = pickle.loads(_read(pipe, size))
+    return config
+
+
+def _read(pipe: int, size: int) -> bytes:
+    """So many bytes: a pipe has 64 KiB at a time."""
+    parts: list[bytes] = []
+    while size:
+        parts.append(os.read(pipe, size))
+        if not parts[-1]:
+            raise EOFError
+        size -= len(parts[-1])
+    return b"".join(parts)
+
+
+def _become(config: Config) -> None:
+    """Have what tasks may look for in the process that runs them: as a Pool's have it."""
+    current = multiprocessing.current_process()
+    current._identity = (config.number + 1,)  # where recipes for a Pool look
+    if config.parents is None:
+        return
+    sys.argv[:] = config.parents.argv
+    current.authkey = config.parents.authkey
+    if config.parents.logs is not None:
+        from dq.worker import logs  # which few programs need
+
+        logs.apply(config.parents.logs)

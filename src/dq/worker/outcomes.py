@@ -1,0 +1,169 @@
+"""From what tasks return and raise to the outcomes that are reported."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+
+from dq._support.frozen import TYPE_CHECKING, cast
+from dq._support.naming import setting
+from dq.core.records import Done, Failed, Failure, Outcome
+from dq.data import inputs, outputs
+from dq.manager.client import ReportMessage
+from dq.worker.event_loop import is_awaitable
+from dq.worker.failure import describe
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+
+def split(outcomes: ReportMessage, limit: int) -> list[ReportMessage]:
+    """A report as several, each with up to about `limit` bytes of results."""
+    parts: list[list[Outcome]] = [[]]
+    size = 0
+    for outcome in outcomes.outcomes:
+        nbytes = _size(outcome)
+        if parts[-1] and size + nbytes > limit:
+            parts.append([])
+            size = 0
+        parts[-1].append(outcome)
+        size += nbytes
+    if len(parts) == 1:
+        return [outcomes]
+    from dataclasses import replace  # here to keep start-up fast: few results are so large
+
+    reports, first = [], outcomes.first
+    for part in parts:
+        busy = outcomes.busy / len(parts)
+        reports.append(
+            replace(outcomes, first=first, outcomes=tuple(part), handed_back=0, busy=busy)
+        )
+        first += sum(outcome.count for outcome in part)
+    reports[0] = replace(reports[0], handed_back=outcomes.handed_back)
+    return reports
+
+
+def _size(outcome: Outcome) -> int:
+    """Bytes that an outcome takes in a message, at most."""
+    if isinstance(outcome, Done):
+        return 100 + len(outcome.blob)
+    failure = outcome.failure
+    return 100 + 4 * (len(failure.type) + len(failure.message) + len(failure.traceback))
+
+
+def encode(
+    form: str,
+    start: int,
+    items: list[object],
+    results: list[object],
+    attempt: int,
+    worker: str,
+    limit: int,
+    finish: Callable[[Awaitable[object]], object],
+) -> list[Outcome]:
+    """The outcomes of consecutive tasks that returned: one blob, or as many as it takes to keep a
+    result that cannot be encoded, or is over the limit, by itself. What is to be awaited, as few
+    results that come here are, is finished by `finish`."""
+    count = len(results)
+    try:
+        blob, seconds = _blob(form, start, items, results, attempt, worker)
+        _check_finished(form, blob, results)
+        if len(blob) <= limit:
+            return [Done(count, blob, seconds)]
+        if count == 1:
+            name = setting("max_message", by_option=outputs.is_command(form))
+            text = f"this result has {len(blob)} bytes, over the limit of {limit} ({name})"
+            return [Failed(Failure("ResultTooLarge", text), retry=False)]
+    except BaseException as error:  # SystemExit too: it is the result's
+        if count == 1:
+            return _encode_one(
+                form, start, items, results[0], error, attempt, worker, limit, finish
+            )
+    half = count // 2
+    rest = attempt, worker, limit, finish
+    first = encode(form, start, items[:half], results[:half], *rest)
+    return first + encode(form, start + half, items[half:], results[half:], *rest)
+
+
+def _encode_one(
+    form: str,
+    start: int,
+    items: list[object],
+    result: object,
+    error: BaseException,
+    attempt: int,
+    worker: str,
+    limit: int,
+    finish: Callable[[Awaitable[object]], object],
+) -> list[Outcome]:
+    """The outcome of a task whose result cannot be encoded as it is."""
+    value, seconds = _value(form, result)
+    if not is_awaitable(value):
+        return [Failed(_unsendable(value, error), retry=False)]
+    try:
+        value = finish(value)
+    except BaseException as raised:  # the task's
+        return [Failed(describe(raised))]
+    again: object = (value, seconds) if form in outputs.TIMED else value
+    return encode(form, start, items, [again], attempt, worker, limit, finish)
+
+
+def _value(form: str, result: object) -> tuple[object, float]:
+    """A result without its seconds, and those."""
+    return cast("tuple[object, float]", result) if form in outputs.TIMED else (result, 0.0)
+
+
+def _check_finished(form: str, blob: bytes, results: list[object]) -> None:
+    """Refuse what is still to be run: its `str`, or its pickle, is of no use to anybody.
+
+    Raises:
+        TypeError: there is a generator, a coroutine or the like in the results.
+    """
+    if is_suspicious(form, blob):
+        for result in results:
+            complaint = complaint_of(_value(form, result)[0])
+            if complaint is not None:
+                raise TypeError(complaint)
+
+
+def is_suspicious(form: str, blob: bytes) -> bool:
+    """Whether there may be iterators or awaitables among encoded results: the `str` of one has its
+    address, and of those that can be pickled each is of one of two modules. (A look at each result
+    would take a tenth of a short task.)
+
+    >>> is_suspicious("text", f"{map(str, [])}".encode()), is_suspicious("text", b"1\\n2\\n")
+    (True, False)
+    """
+    if outputs.is_command(form):
+        return any(mark in blob for mark in (b" at 0x", b"<_io.", b"count(", b"repeat("))
+    return b"builtins" in blob or b"itertools" in blob
+
+
+def complaint_of(value: object) -> str | None:
+    """Why a value cannot be a result; None where it can."""
+    from dq.data import lazy  # which few results give a reason to import
+
+    return lazy.complaint(value)
+
+
+def _unsendable(value: object, error: BaseException) -> Failure:
+    complaint = complaint_of(value)
+    if complaint is not None:
+        return Failure("TypeError", complaint)
+    found = describe(error)
+    return Failure(found.type, f"this result cannot be sent: {found.message}")
+
+
+def _blob(
+    form: str, start: int, items: list[object], results: list[object], attempt: int, worker: str
+) -> tuple[bytes, float]:
+    if form == "values":
+        return inputs.dump(results, apart=False), 0.0
+    if form in outputs.TEXTS:
+        return outputs.text(form, results), 0.0
+    pairs = cast("list[tuple[object, float]]", results)  # as timed slots have them
+    seconds = [took for _, took in pairs]
+    if form == "jsonl":
+        return outputs.encode(form, start, items, pairs, attempt, worker), sum(seconds)
+    values = inputs.dump([value for value, _ in pairs], apart=False)
+    return pickle.dumps((values, seconds)), sum(seconds)

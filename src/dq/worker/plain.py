@@ -1,0 +1,90 @@
+"""A slot's work for a plain `BaseManager` of the recipe's kind."""
+
+from __future__ import annotations
+
+import queue
+from collections.abc import Callable
+
+from dq._support.frozen import TYPE_CHECKING
+from dq.core.records import LONGEST_TEXT, Failure, as_error
+from dq.errors import ConnectError, ProtocolError, Unreadable
+from dq.functions.tasks import TaskRef
+from dq.manager.client import PlainClient
+from dq.worker.calling import awaiting
+from dq.worker.cells import CONNECTED, DRAINED, RECYCLE
+from dq.worker.config import loads_for
+from dq.worker.failure import describe
+from dq.worker.outcomes import complaint_of
+from dq.worker.slot import Leave
+
+if TYPE_CHECKING:
+    from dq.worker.process import Process
+
+
+class PlainWorker:
+    """Works for a plain master: gets a task, puts a bare result.
+
+    Args:
+        process: the task process.
+        task: what to call.
+    """
+
+    def __init__(self, process: Process, task: TaskRef) -> None:
+        self._process = process
+        self._task = task
+
+    def run(self) -> int:
+        """Work until there is a reason to leave; which."""
+        process = self._process
+        call = awaiting(process.load_alone(self._task), process.loop)
+        while True:
+            try:
+                config = process.config
+                loads = loads_for(config.allow)
+                client = PlainClient(config.address, config.authkey, config.tls, loads)
+                process.note(CONNECTED)
+                self._serve(client, call)
+            except (ConnectError, EOFError):
+                return RECYCLE  # the next process looks for the master, plain or not
+            except Leave as leave:
+                return leave.code
+
+    def _serve(self, client: PlainClient, call: Callable[[object], object]) -> None:
+        while not self._process.leaving:
+            if self._process.most() == 0:
+                raise Leave(RECYCLE)
+            try:
+                item = client.get(1.0)
+            except queue.Empty:
+                continue
+            except Unreadable as error:
+                value: object = as_error(describe(error.__cause__ or error))
+            else:
+                value = _answer(call, item)
+            _put(client, value)
+            self._process.finished(1)
+        raise Leave(DRAINED)
+
+
+def _answer(call: Callable[[object], object], item: object) -> object:
+    """What goes to a plain master: a value, or why there is none."""
+    try:
+        value = call(item)
+    except BaseException as error:  # SystemExit too: it is the task's
+        return as_error(describe(error))
+    complaint = complaint_of(value)
+    return value if complaint is None else as_error(Failure("TypeError", complaint))
+
+
+def _put(client: PlainClient, value: object) -> None:
+    """Put a result, or why it could not be: the master has nothing else of that task."""
+    try:
+        client.put(value)
+    except ProtocolError as error:  # the master cannot unpickle it, say
+        text = str(error).rstrip()[-LONGEST_TEXT:]  # a traceback, of a plain BaseManager
+        client.put(as_error(Failure("ResultRefused", text.rpartition("\n")[2], text)))
+    except ConnectError:
+        raise
+    except Exception as error:
+        failure = describe(error)
+        client.put(as_error(Failure(failure.type, f"cannot be sent: {failure.message}")))

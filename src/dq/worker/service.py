@@ -1,0 +1,89 @@
+"""The two threads that serve a task process: one listens to its supervisor, one to its slots."""
+
+from __future__ import annotations
+
+import _thread
+import contextlib
+import os
+import select
+import signal
+import time
+from _thread import start_new_thread
+from collections.abc import Callable
+
+from dq._support import platform
+from dq._support.frozen import TYPE_CHECKING, cast
+from dq.worker.child import DRAIN
+
+if TYPE_CHECKING:
+    from dq.worker.process import Process
+
+TICK_S = 0.1  # between two looks of the monitor
+
+
+class Service:
+    """Listens and monitors, in threads that `threading` knows nothing of: a module that patches
+    it, as gevent's does, finds no thread but its own, as it has to; and no task counts them.
+
+    Args:
+        process: the task process.
+        lifeline: descriptor that says when to leave, and when the supervisor has died.
+    """
+
+    def __init__(self, process: Process, lifeline: int) -> None:
+        self._process = process
+        self._lifeline = lifeline
+        with platform.HighDescriptors():
+            self._bell, self._ring = os.pipe()  # the second is closed when they are to end
+        self._joins = [_start_unseen(self._listen), _start_unseen(self._monitor)]
+
+    def close(self) -> None:
+        """End the threads: CPython 3.10 and 3.11 may crash where one comes back from a wait in
+        the moment when the interpreter has ended."""
+        with contextlib.suppress(OSError):
+            os.close(self._ring)
+        for join in self._joins:
+            join(1.0)
+
+    def _listen(self) -> None:
+        """Hear what the supervisor says, and when it has died."""
+        lifeline = self._lifeline
+        with contextlib.suppress(OSError):  # a task has closed what is not its own
+            while lifeline in select.select([lifeline, self._bell], [], [])[0]:
+                if os.read(lifeline, 1) != DRAIN:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                self._process.drain()
+
+    def _monitor(self) -> None:
+        """Look at the slots now and then."""
+        process = self._process
+        while not self._is_to_end():
+            for slot in process.slots:
+                if process.leaving:  # again: it may have been reporting when it was told to
+                    slot.hand_back()
+                    slot.interrupt()
+                else:
+                    slot.look()
+
+    def _is_to_end(self) -> bool:
+        """Wait for `TICK_S`, and whether the process ends."""
+        try:
+            return bool(select.select([self._bell], [], [], TICK_S)[0])
+        except OSError:  # a task has closed what is not its own
+            time.sleep(TICK_S)
+            return False
+
+
+def _start_unseen(work: Callable[[], None]) -> Callable[[float], object]:
+    """Start a thread that `threading` knows nothing of; what waits for its end, for so long."""
+    if hasattr(_thread, "start_joinable_thread"):  # from Python 3.13 on
+        handle = _thread.start_joinable_thread(work)
+        return cast("Callable[[float], object]", handle.join)
+    ends = []  # a lock that is free once the interpreter has forgotten the thread
+
+    def run() -> None:
+        ends.append(_thread._set_sentinel())  # type: ignore[attr-defined]  # as `threading` has it
+        work()
+
+    start_new_thread(run, ())
+    return lambda seconds: ends and ends[0].acquire(timeout=seconds)
