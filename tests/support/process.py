@@ -163,18 +163,25 @@ class _Collector:
     """Reads a pipe to its end in a thread of its own, and keeps the text."""
 
     def __init__(self, pipe: IO[bytes], changed: threading.Condition) -> None:
-        self.text = ""
         self.ended = False
+        self._parts: list[str] = []
         self._pipe, self._changed = pipe, changed
         self._thread = threading.Thread(target=self._read, name="collector", daemon=True)
         self._thread.start()
+
+    @property
+    def text(self) -> str:
+        # Put together when it is asked for: each time that some comes takes seconds, of megabytes.
+        with self._changed:
+            self._parts[:] = ["".join(self._parts)]
+            return self._parts[0]
 
     def _read(self) -> None:
         decoder = codecs.getincrementaldecoder("utf-8")("backslashreplace")
         with self._pipe:
             while data := os.read(self._pipe.fileno(), 1 << 16):
                 with self._changed:
-                    self.text += decoder.decode(data)
+                    self._parts.append(decoder.decode(data))
                     self._changed.notify_all()
         with self._changed:
             self.ended = True
