@@ -72,7 +72,7 @@ class ServerOptions:
         """One that serves with these options.
 
         Args:
-            log: told, in one line, what people should know.
+            log: called with each line that people should see.
             default: the function for what plain clients put.
         """
         return Dispatcher(

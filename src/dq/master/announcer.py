@@ -17,15 +17,15 @@ class Announcer:
     """Passes the news of who is connected on to people.
 
     Args:
-        dispatcher: what knows the news.
-        serving: what knows how others join.
-        lifetime: nobody is looked for after its end.
-        report: told, in one line each, what people should know; None for the log.
+        dispatcher: holds the news.
+        serving: knows how others join.
+        lifetime: after its end no workers are asked for.
+        report: called with each line that people should see; None for the log.
         key_hint: where whoever starts a worker has the key from.
         has_workers: whether the master has workers of its own.
 
     Attributes:
-        note: told what people need not know.
+        note: called with the lines that people can do without.
     """
 
     def __init__(

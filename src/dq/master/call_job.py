@@ -53,7 +53,7 @@ class Call(Future[T]):
 
 
 class CallJob:
-    """The calls of one function: a job whose inputs come one by one, for ever."""
+    """The calls of one function: a job to which inputs are added one by one, without an end."""
 
     def __init__(self, runtime: Runtime, refs: Refs) -> None:
         self._jobs = runtime.jobs
@@ -87,14 +87,14 @@ class CallJob:
         self._jobs.close_calls(self._served)
 
     def fail(self, error: BaseException) -> None:
-        """Let no future wait for what will not come."""
+        """Let all futures fail that have no result yet."""
         while self._futures:
             with suppress(KeyError):  # another thread has it, with its result
-                _settle(self._futures.popitem()[1], error=error)
+                _complete(self._futures.popitem()[1], error=error)
 
     def resolve(self, record: Recorded) -> None:
-        """Let the futures of a record have their results, or what keeps these from being read: the
-        thread is a connection's, which has nobody else to tell."""
+        """Complete the futures of a record, with an error where its values cannot be read: this is
+        a connection's thread, in which nobody would see the error."""
         batch = record.batch
         values: Sequence[object]
         try:
@@ -104,7 +104,7 @@ class CallJob:
         for index, value in zip(range(batch.start, batch.stop), values, strict=False):
             future = self._futures.pop(index, None)
             if future is not None:
-                _settle_with(future, value)
+                _complete_with(future, value)
         self._dispatcher.consumed(self._served, [record])
 
 
@@ -115,14 +115,14 @@ class _Unreadable:
         self.error = error
 
 
-def _settle_with(future: Future[object], value: object) -> None:
+def _complete_with(future: Future[object], value: object) -> None:
     if isinstance(value, _Unreadable):
-        _settle(future, error=value.error)
+        _complete(future, error=value.error)
     else:
-        _settle(future, value, value if isinstance(value, TaskError) else None)
+        _complete(future, value, value if isinstance(value, TaskError) else None)
 
 
-def _settle(
+def _complete(
     future: Future[object], value: object = None, error: BaseException | None = None
 ) -> None:
     try:
@@ -131,4 +131,4 @@ def _settle(
         else:
             future.set_result(value)
     except concurrent.futures.InvalidStateError:
-        future.set_running_or_notify_cancel()  # tell who waits that it was cancelled
+        future.set_running_or_notify_cancel()  # wakes whoever waits, with CancelledError

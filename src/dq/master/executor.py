@@ -54,22 +54,24 @@ class Executor(concurrent.futures.Executor):
         self._options = options
         self._owns = master is None
         self._shut = False
-        self._begin(master or Master(workers=self._workers, **options))
+        self._reset(master or Master(workers=self._workers, **options))
         if not tasks.is_importing():
             self._start()
         _executors.add(self)
 
-    def _begin(self, master: Master | None) -> None:
-        """Have no calls yet, in this process."""
+    def _reset(self, master: Master | None) -> None:
+        """Start without calls, in this process."""
         self._master = master
         self._started = False
         self._lock = threading.Lock()  # guards this, the two below and `_shut`
         self._jobs: dict[Refs, CallJob] = {}
-        self._finishing = threading.Lock()  # held by who waits for the calls, and then closes
+        self._finishing = (
+            threading.Lock()
+        )  # held while calls are waited for, and the master is closed
 
     def _start(self) -> Master:
-        """Have a master that has started. A module that workers import may have an Executor too,
-        which starts nothing there until it is called."""
+        """The master, started. An Executor that a module makes when it is imported is made in each
+        worker too, where its master is not to start unless it is called."""
         master = self._master or Master(workers=self._workers, **self._options)
         self._master = master
         if self._owns and not self._started:
@@ -78,9 +80,9 @@ class Executor(concurrent.futures.Executor):
         return master
 
     def after_fork_in_child(self) -> None:
-        """In a process that was forked from this one: have workers of its own, once they are
-        needed. Another's master is not to be had there."""
-        self._begin(None if self._owns else self._master)
+        """In a fork of this process: start workers of its own with the next call. A master that the
+        Executor was given stays the parent's."""
+        self._reset(None if self._owns else self._master)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call `fn` in a worker process.

@@ -21,12 +21,12 @@ class JobReader:
     Args:
         served: the job.
         dispatcher: what serves it.
-        workers: checked for why no records come.
+        workers: checked for a reason why no records come.
         lifetime: the master's.
         reads_inputs: whether the thread that reads the records reads the inputs.
 
     Attributes:
-        on_records: called with the records that have come.
+        on_records: called with records as they arrive.
     """
 
     def __init__(
@@ -62,7 +62,7 @@ class JobReader:
             self._dispatcher.feed(self.served)
         except InputChanged as error:
             self._fail(error)
-        except BadInput as error:  # of a file that is damaged from there on: run what came before
+        except BadInput as error:  # of a file that is damaged from there on: its first part is run
             self._input_error = error
             self._dispatcher.end_inputs(self.served)
         except BaseException as error:
@@ -100,11 +100,11 @@ class JobReader:
         return records
 
     def _check_stopped(self) -> None:
-        """Raise why not every task has an outcome, of a job that has ended."""
+        """Raise if the job has ended before every task had an outcome."""
         job = self.served.job
         if job.stopped is None:
             return
-        # The last outcomes may have come since it was told to stop, and the end with them.
+        # All outcomes may have arrived after the job was told to stop.
         has_more = job.unbatched or job.out or self.served.unwritten or self._input_error
         if job.ended and not has_more:
             return
@@ -124,7 +124,7 @@ class JobReader:
         self._dispatcher.wake_readers()
 
     def halt(self, reason: str) -> None:
-        """Give out no more; what is running may finish."""
+        """Lease no more tasks; those that are running may finish."""
         self._halted = True
         self._dispatcher.halt(self.served, reason)
 
@@ -159,8 +159,7 @@ class JobReader:
 
     @contextlib.contextmanager
     def progress_shown(self) -> Iterator[None]:
-        """See to it that progress ends with what is done within, unless nobody wants that any
-        more."""
+        """End the progress with the block: with its summary, or without where the block raises."""
         try:
             yield
         except GeneratorExit:
@@ -194,7 +193,7 @@ class JobReader:
             self.consumed(records)
 
     def undelivered(self) -> list[Recorded]:
-        """What came and was not passed on, in the inputs' order, of a run that ends early."""
+        """Records that arrived and were not passed on when a run ends early, in input order."""
         unread = self._dispatcher.unread(self.served)
         if unread and self.on_records is not None:
             self.on_records(unread)

@@ -1,4 +1,4 @@
-"""From a task to what workers are told of a job of it."""
+"""From a task and its options to the spec that workers get of a job."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class JobSpecs:
     Args:
         options: of every job.
         has_workers: whether the master has workers of its own, which need every library here.
-        report: told, in one line each, what people should know.
+        report: called with each line that people should see.
 
     Raises:
         BadTask: the initializer cannot be loaded.
@@ -35,7 +35,7 @@ class JobSpecs:
         self.options = options
         self._has_workers = has_workers
         self._report = report
-        self._missing: set[str] = set()  # libraries that were said to be, in words
+        self._missing: set[str] = set()  # messages about missing libraries, each reported once
         if options.initializer is not None:
             with self._libraries_elsewhere():
                 check_initializer(options.initializer)

@@ -39,7 +39,7 @@ class Jobs:
         serving: has to be open.
         workers: checked by their readers.
         lifetime: the master's.
-        report: told, in one line each, what people should know.
+        report: called with each line that people should see.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Jobs:
         self._workers = workers
         self._lifetime = lifetime
         self._report = report
-        # Those of executors, each with what is told why no more of its records will come.
+        # Jobs of executors, each with what is called when none of its calls can end any more.
         self._calls: dict[str, tuple[ServedJob, Callable[[BaseException], None]]] = {}
 
     # With inputs from an iterable
@@ -198,7 +198,7 @@ class Jobs:
         Args:
             refs: what to call, as `refer` has it.
             sink: given its records, by the threads that took them in.
-            fail: told why there are no more to come.
+            fail: called with the error when there will be no more records.
         """
         spec = replace(self._specs.spec(*refs), unpack="call")
         rules = self._specs.options.rules
@@ -213,7 +213,7 @@ class Jobs:
         self._dispatcher.close(served)
 
     def check_calls(self) -> None:
-        """Have such jobs fail that the local workers cannot do, where there are no others."""
+        """Let such jobs fail that the local workers cannot do, where there are no others."""
         for served, fail in list(self._calls.values()):
             try:
                 self._workers.check(served)
@@ -221,7 +221,7 @@ class Jobs:
                 fail(error)
 
     def fail_calls(self, error: BaseException) -> None:
-        """Have such jobs fail."""
+        """Let all such jobs fail."""
         for _, fail in list(self._calls.values()):
             fail(error)
 

@@ -21,7 +21,7 @@ class Lifetime:
         return self._closed.is_set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait for its end; whether that has come."""
+        """Wait until it is closed; whether it is."""
         return self._closed.wait(timeout)
 
     def end(self) -> bool:

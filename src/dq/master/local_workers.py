@@ -23,8 +23,8 @@ class LocalWorkers:
 
     Args:
         options: how many, and with what limits.
-        dispatcher: told of the processes' group, and woken when they cannot go on.
-        report: told, in one line each, what people should know.
+        dispatcher: its readers are woken when the processes cannot go on.
+        report: called with each line that people should see.
 
     Attributes:
         started_ahead: task processes that were started before the master; it uses them first.

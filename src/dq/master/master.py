@@ -2,21 +2,22 @@
 
 Who holds a task, in which process, behind which lock, and where it is on disk:
 
-    input ──▶ Source ──▶ Board ──▶ Lease ──▶ slot ──▶ Board ──▶ ServedJob.records ──▶ reader
-    the       read by    waiting   with one  runs     recorded  until they are        map, stream,
-    caller's  a feeder   in a      connec-   the               read                   futures,
-              thread     batch     tion      task                                     the command
-    └──── master, behind Dispatcher.lock ───┘└worker┘└── master, behind Dispatcher.lock ──┘
-                                                          │  ▲
-                                                          ▼  │ once it is on disk
-                                                    Journal, a file: its own thread
+    ┌──────────── master, behind Dispatcher.lock ────────────┐
+    │ Source        Board             Board                  │      ┌── worker ──┐
+    │ an input ───▶ a batch ────────▶ a lease, which ────────┼─────▶│ a slot     │
+    │ read ahead    that waits ◀───── one connection has     │      │ runs the   │
+    │                    requeued when that closes           │      │ task       │
+    │                                                        │      └─────┬──────┘
+    │ ServedJob.records               Board                  │            │
+    │ until they are read ◀────────── recorded ◀─────────────┼────────────┘
+    └──────┬──────────▲───────────────────┬──────────────────┘
+           ▼          │ once written      ▼ only with a journal
+      map, stream,    └────────────── SQLite file, written by
+      futures, the command             the journal's thread
 
-Without a journal nothing is on disk. With one, a record goes to a reader once it is written.
-A lease is requeued when the connection that has it closes.
-
-Threads of the master: one that accepts, one for each connection, one for each source that has to
-be waited for, one for each journal, one for maintenance; and the supervisor's, where the master
-starts workers of its own. `dq.master.runtime` has the order in which all of that starts and ends.
+Threads of the master: one that accepts connections and one for each; one for each source that has
+to be waited for; one for each journal; one for maintenance; the supervisor's, where the master
+starts workers itself. `dq.master.runtime` holds the order in which all of this starts and ends.
 """
 
 from __future__ import annotations

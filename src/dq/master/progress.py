@@ -25,7 +25,7 @@ class Progress:
         total: how many inputs there are, as far as that is known.
         quiet: show nothing.
         report: called in place of showing anything.
-        asked: whether somebody has asked for it, and is to be told the end in any case.
+        asked: whether it was asked for: then the summary is shown in any case.
         known: tasks before this one that had an outcome when the run began, about.
     """
 

@@ -27,7 +27,7 @@ from dq.worker.options import ProcessOptions
 
 MAINTENANCE_INTERVAL_S = 0.05  # between two looks at slow sources and old leases
 SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished
-HURRIED_SHUTDOWN_TIMEOUT_S = 0.5  # the same, when it is in haste
+HURRIED_SHUTDOWN_TIMEOUT_S = 0.5  # the same after an error
 WAIT_SLICE_S = 1.0  # on Windows nothing interrupts a wait
 
 log = logging.getLogger("dq")
@@ -131,15 +131,15 @@ class Runtime:
             self.workers.quit()
         self.workers.join()
         if self.serving.has_port:
-            # Also in haste: who is idle hears of the end at once, rather than look for a master
-            # that is not coming back.
+            # Also after an error: an idle worker learns of the end at once, instead of looking for
+            # a master that does not come back.
             self.dispatcher.wait_empty(HURRIED_SHUTDOWN_TIMEOUT_S if now else SHUTDOWN_TIMEOUT_S)
         self.serving.close()
         self.dispatcher.close_journals()
         self.jobs.fail_calls(Stopped("the master was closed"))
 
     def after_fork_in_child(self) -> None:
-        """In a process that was forked from this one: disturb nothing of it."""
+        """Give up, in a fork of the master's process, what that still uses."""
         self.serving.after_fork_in_child()
         self.workers.after_fork_in_child()
 

@@ -27,7 +27,7 @@ class Serving:
         options: where it listens; without a port, where only this machine's workers find it.
         tls: how connections to a port are encrypted.
         authkey: the shared key; None to look for it, or to make one where there is no port.
-        report: told, in one line each, who is refused and why.
+        report: called with a line for each client that is refused, saying why.
 
     Raises:
         BadKey: there is no key, or an empty one.

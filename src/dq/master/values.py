@@ -1,4 +1,4 @@
-"""From a job's records to the values and results that `Master.map` and its like give."""
+"""From a job's records to the values and results that `Master.map` and `stream` return."""
 
 from __future__ import annotations
 
