@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from dq.functions.hints import functions
+from dq.functions.suggestions import functions_in
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -37,7 +37,7 @@ class Task(Path):
         module, colon, name = incomplete.rpartition(":")
         if not colon:
             return _paths(incomplete, "file")
-        return _plain(f"{module}:{found}" for found in functions(module, name))
+        return _plain(f"{module}:{found}" for found in functions_in(module, name))
 
 
 class Input(Path):
@@ -49,9 +49,9 @@ class Input(Path):
     ) -> list[CompletionItem]:
         task, inputs = ctx.params.get("task"), ctx.params.get("inputs") or ()
         if task and inputs == () and incomplete == ":":
-            return _plain(functions(task))
+            return _plain(functions_in(task))
         if task and inputs == (":",):
-            return _plain(functions(task, incomplete))
+            return _plain(functions_in(task, incomplete))
         return _paths(incomplete, "file")
 
 

@@ -19,10 +19,10 @@ from dq.cli.signals import Stages
 from dq.cli.surroundings import enter_directory, key_to_serve, quietly
 from dq.data.output_file import Writer
 from dq.errors import Interrupted, MissingModule, Stopped, UsageError
-from dq.functions.import_check import checks
+from dq.functions.forked_checks import checks
+from dq.functions.reference import TaskRef, refer
 from dq.functions.task_check import checked
 from dq.functions.task_options import TaskOptions
-from dq.functions.tasks import TaskRef, refer
 from dq.manager.server_options import ServerOptions
 from dq.master.runtime import Runtime
 from dq.security import keys

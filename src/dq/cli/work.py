@@ -15,7 +15,7 @@ from dq.cli.printer import say
 from dq.cli.signals import FINISHING, Stages
 from dq.cli.surroundings import enter_directory, find_key, quietly
 from dq.errors import ConnectError, Interrupted
-from dq.functions.import_check import checks
+from dq.functions.forked_checks import checks
 from dq.functions.task_check import checked
 from dq.security import keys
 from dq.security.tls_options import TlsOptions

@@ -22,7 +22,7 @@ from dq._support.frozen import TYPE_CHECKING, cast
 from dq._support.naming import setting
 from dq.core.records import Failure, Loads, Reading
 from dq.errors import BadInput
-from dq.functions import classes, importable
+from dq.functions import by_value_classes, importable
 
 if TYPE_CHECKING:
     from typing import Any, NoReturn
@@ -142,7 +142,7 @@ class _DataPickler(pickle.Pickler):
         kind = item if isinstance(item, type) else type(item)
         if kind in self.known or self._admits(kind):
             return _reduced(item, self.found) if kind is item else NotImplemented
-        if item is classes.class_named:  # how a class by value is pickled
+        if item is by_value_classes.class_named:  # how a class by value is pickled
             return NotImplemented
         raise pickle.PicklingError(f"{kind.__name__} is no data")
 
@@ -264,9 +264,9 @@ def _reduced(item: object, found: Found) -> Any:
 
 
 def _definitions(found: Found) -> bytes:
-    from dq.functions import by_value
+    from dq.functions import sending  # as above
 
-    return by_value.definitions_of(found.values())
+    return sending.definitions_of(found.values())
 
 
 def dump_one(value: object, found: Found | None = None) -> bytes:
@@ -395,7 +395,7 @@ def pieces(
 def _define(definitions: bytes, loads: Loads) -> None:
     if loads is not pickle.loads:
         raise pickle.UnpicklingError("it has classes by value, which are code")
-    from dq.functions import by_value
+    from dq.functions import by_value  # here, since few values need it
 
     by_value.load(definitions)
 

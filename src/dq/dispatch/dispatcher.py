@@ -26,7 +26,7 @@ from dq.data import inputs
 from dq.dispatch.presence import Presence
 from dq.dispatch.served_job import PLAIN, ServedJob
 from dq.errors import BadInput, DqError
-from dq.functions.tasks import JobSpec
+from dq.functions.spec import JobSpec
 from dq.security.safe_pickle import safe_loads
 from dq.transport.transport import KEEPALIVE, MAX_MESSAGE, Channel
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from dq.core.board import Job, Lease
 from dq.core.records import Batch, Done, Failed, Failure, Outcome, Recorded, Result
 from dq.data import inputs, outputs
-from dq.functions.tasks import JobSpec
+from dq.functions.spec import JobSpec
 from dq.security.safe_pickle import safe_loads
 
 if TYPE_CHECKING:
@@ -79,9 +79,9 @@ class ServedJob:
         """
         new = {name: kind for name, kind in found.items() if name not in self.defined}
         if new:
-            from dq.functions import by_value  # here, since few inputs need it
+            from dq.functions import sending  # here, since few inputs need it
 
-            self.definitions.append((tuple(new), by_value.definitions_of(new.values())))
+            self.definitions.append((tuple(new), sending.definitions_of(new.values())))
             self.defined.update(new)
 
     def values(self, batch: Batch) -> list[object]:

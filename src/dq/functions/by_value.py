@@ -1,9 +1,8 @@
 """Functions and classes that workers cannot import, sent by value with cloudpickle.
 
-Besides what cloudpickle does: a module counts as importable only where a fresh interpreter would
-find it; a class keeps its home, so that no worker's copy ever changes the caller's; code keeps its
-file's name, for tracebacks; and where something cannot be pickled, the error names it and the
-function that refers to it.
+What this adds to cloudpickle: a module counts as importable only if a fresh interpreter would find
+it; a class belongs to the process that defined it, so no worker's copy ever changes the caller's;
+and code keeps its file's name, for tracebacks.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ import marshal
 import pickle
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import _lru_cache_wrapper, cached_property, lru_cache, partial, singledispatch
 from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any, NamedTuple, cast
@@ -22,19 +21,19 @@ from typing import Any, NamedTuple, cast
 import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # it has no types
 
 from dq.errors import BadTask
-from dq.functions import classes, importable
-from dq.functions.classes import Scope
+from dq.functions import by_value_classes, importable
+from dq.functions.by_value_classes import Scope
 
 PYTHON = "{}.{}".format(*sys.version_info)
 
-# Held while modules are registered with cloudpickle, which is global. What is pickled may itself
-# have something pickled by value.
+# Held while modules are registered with cloudpickle, whose register is global. Reentrant: what is
+# pickled may itself call `dump`.
 _lock = threading.RLock()
 importable.hold_while_forking(_lock)
 
 
 def dump(*items: object) -> bytes:
-    """Pickle functions and classes by value, together: they share their globals there too.
+    """Pickle functions and classes by value, in one pickle, so that they share globals there too.
 
     Raises:
         Exception: whatever one of them raises when pickled.
@@ -54,7 +53,7 @@ def load(data: bytes) -> tuple[Any, ...]:
     """What was pickled by `dump`.
 
     Raises:
-        BadTask: by another Python.
+        BadTask: another Python made it.
     """
     version, _, pickled = data.partition(b"\n")
     if version.decode() != PYTHON:
@@ -62,12 +61,12 @@ def load(data: bytes) -> tuple[Any, ...]:
             f"it was sent by value, from Python {version.decode()}, which Python {PYTHON} here"
             " cannot run; put it into a module that workers can import, or use the same Python"
         )
-    before = classes.current()
-    classes.enter(before or Scope())
+    before = by_value_classes.current_scope()
+    by_value_classes.enter_scope(before or Scope())
     try:
         return cast("tuple[Any, ...]", pickle.loads(pickled))
     finally:
-        classes.enter(before)
+        by_value_classes.enter_scope(before)
 
 
 def load_one(data: bytes) -> object:
@@ -86,11 +85,11 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
     def reducer_override(self, item: Any) -> Any:
         kind = type(item)
         if kind is CodeType:
-            # cloudpickle drops the file's name. Version 2 has no marks for what is shared, which
-            # depend on reference counts: the same code is always the same bytes.
+            # cloudpickle drops the file's name. Version 2 of marshal marks no shared objects, which
+            # would depend on reference counts: so the same code is always the same bytes.
             return marshal.loads, (marshal.dumps(item, 2),)
         if kind is io.TextIOWrapper and item not in (sys.stdout, sys.stderr):
-            raise pickle.PicklingError("an open file")  # of which cloudpickle would send a copy
+            raise pickle.PicklingError("an open file")  # cloudpickle would send a copy of it
         if kind is _lru_cache_wrapper and not importable.can_import(item):
             return _cached, (item.__wrapped__, item.cache_parameters())
         if kind is cached_property:  # up to Python 3.11 it has a lock
@@ -128,16 +127,18 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
         make, args, state, _, _, set_state = reduced
         if isinstance(args[3], dict):
             args[3].update(_slots_of(kind))
-        # The last but one has cloudpickle take the class for one that it has made before: for
-        # another job's, of another moment.
+        # By the last argument but one cloudpickle finds a class that it has made before, which may
+        # be another job's, of another time.
         args = (*args[:-2], None, args[-1])
-        name = classes.name_of(kind)
+        name = by_value_classes.name_of(kind)
         return _make_class, (name, make, args), (set_state, state), None, None, _set_class
 
     def _register(self, name: str | None) -> None:
-        """Have cloudpickle not take a module for importable because it is in `sys.modules`."""
+        """Have cloudpickle pickle a module's contents by value, though it is in `sys.modules`."""
         module = sys.modules.get(name or "")
-        if module is None or name in importable.NOWHERE or importable.can_import_module(str(name)):
+        if module is None or name in importable.MAIN_MODULES:
+            return
+        if importable.can_import_module(str(name)):
             return
         if module not in self.registered and isinstance(module, ModuleType):
             cloudpickle.register_pickle_by_value(module)
@@ -145,16 +146,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
 
 
 def _slots_of(kind: type) -> dict[str, Any]:
-    """What cloudpickle leaves out when it makes a class: set on a finished class, `__slots__` do
-    nothing, and what a worker makes of it has a `__dict__`, for which the caller's has no place."""
+    """The `__slots__` of a class, which cloudpickle sets only once the class is made. They have no
+    effect then, and a worker's objects would get a `__dict__`, which the caller's class lacks."""
     own = vars(kind)
-    if "__slots__" not in own or NamedTuple in own.get("__orig_bases__", ()):  # that has its own
+    if "__slots__" not in own or NamedTuple in own.get("__orig_bases__", ()):  # it makes its own
         return {}
     return {"__slots__": own["__slots__"]}
 
 
 def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Callable[..., Any]:
-    """What `functools.lru_cache` has made of a function, with nothing in its cache yet."""
+    """A function wrapped in `functools.lru_cache`, with an empty cache."""
     cached: Callable[..., Any] = lru_cache(**parameters)(function)
     return cached
 
@@ -171,13 +172,13 @@ def _found(module: str, name: str) -> object:
     return found
 
 
-_DISPATCHER: CodeType = cast("Any", singledispatch(lambda x: x)).__code__  # of all that it makes
+_DISPATCHER: CodeType = cast("Any", singledispatch(lambda x: x)).__code__  # the same for all
 
 
 def _dispatching(
     function: Callable[..., Any], kinds: dict[type, Callable[..., Any]]
 ) -> Callable[..., Any]:
-    """What `functools.singledispatch` has made of a function."""
+    """A function wrapped in `functools.singledispatch`, with its implementations by type."""
     made = singledispatch(function)
     for kind, other in kinds.items():
         made.register(kind, other)
@@ -185,7 +186,7 @@ def _dispatching(
 
 
 def _key_of(namespace: dict[str, Any]) -> str:
-    """What the globals of a module are called on the wire."""
+    """The name of a module's globals on the wire."""
     name = str(namespace.get("__name__"))
     module = sys.modules.get(name)
     if module is not None and vars(module) is namespace:
@@ -196,8 +197,8 @@ def _key_of(namespace: dict[str, Any]) -> str:
 def _make_function(
     make: Callable[..., FunctionType], code: CodeType, key: str, base: dict[str, Any], *rest: Any
 ) -> FunctionType:
-    """A function whose globals are those of all of the job's functions of its module."""
-    scope = classes.current()
+    """A function that shares its globals with all the job's functions of the same module."""
+    scope = by_value_classes.current_scope()
     assert scope is not None
     return make(code, scope.globals.setdefault(key, base), *rest)
 
@@ -205,7 +206,8 @@ def _make_function(
 def _set_function(
     function: FunctionType, state: tuple[Callable[[Any, Any], Any], dict[str, Any], dict[str, Any]]
 ) -> None:
-    """What came with the task stays as it, or its initializer, has changed it since."""
+    """Set what cloudpickle has for a function, but no global that is there already: the task or
+    its initializer may have changed it."""
     set_state, attributes, slots = state
     there = function.__globals__
     slots["__globals__"] = {k: v for k, v in slots["__globals__"].items() if k not in there}
@@ -213,21 +215,21 @@ def _set_function(
 
 
 def _make_class(name: str, make: Callable[..., type], args: tuple[Any, ...]) -> type:
-    if classes.is_own(name):
-        return classes.class_named(name)
-    scope = classes.current()
+    if by_value_classes.is_own(name):
+        return by_value_classes.class_named(name)
+    scope = by_value_classes.current_scope()
     assert scope is not None
     kind = scope.classes.get(name)
     if kind is None:
         kind = make(*args)
-        classes.receive(name, kind)
+        by_value_classes.receive(name, kind)
     return kind
 
 
 def _set_class(kind: type, state: tuple[Callable[[type, Any], Any], Any]) -> None:
-    scope = classes.current()
+    scope = by_value_classes.current_scope()
     assert scope is not None
-    if classes.is_own(classes.name_of(kind)) or kind in scope.complete:
+    if by_value_classes.is_own(by_value_classes.name_of(kind)) or kind in scope.complete:
         return
     scope.complete.add(kind)
     set_state, attributes = state
@@ -235,8 +237,8 @@ def _set_class(kind: type, state: tuple[Callable[[type, Any], Any], Any]) -> Non
 
 
 def publish(items: Iterable[object]) -> None:
-    """Have what functions refer to found in this process's `__main__`, as it was in the caller's: a
-    task that gives such a function to a `multiprocessing.Pool` pickles it by its name."""
+    """Put functions of the caller's `__main__`, and what they refer to there, into this process's
+    `__main__`: a task that gives one to a `multiprocessing.Pool` pickles it by its name."""
     main = sys.modules["__main__"]
     for item in items:
         function = _function_of(item)
@@ -247,83 +249,6 @@ def publish(items: Iterable[object]) -> None:
                 setattr(main, name, value)
 
 
-# Values of classes by value
-
-
-def reduce_reference(item: object, found: dict[str, type]) -> Any:
-    """How to pickle, among values, what workers could not import: a class by its name.
-
-    Args:
-        item: a class, function or module.
-        found: takes the classes, whose definitions have to go along.
-    """
-    if not importable.is_class(item):
-        return load_one, (dump(item),)
-    kind = cast("type", item)
-    name = classes.name_of(kind)
-    found[name] = kind
-    return classes.class_named, (name,)
-
-
-def definitions_of(kinds: Iterable[type]) -> bytes:
-    """What `load` knows these classes by; nothing for those that came from there.
-
-    Raises:
-        BadTask: one refers to something that cannot be pickled; it is named.
-    """
-    own = [kind for kind in kinds if not classes.has_come(kind)]
-    return dump_task(own[0].__qualname__, *own) if own else b""
-
-
-# What cannot be pickled
-
-
-def dump_task(label: str, *functions: object) -> bytes:
-    """Pickle a task, or a task and its initializer, by value.
-
-    Args:
-        label: what to call it in the error.
-        functions: what it is made of.
-
-    Raises:
-        BadTask: something that they refer to cannot be pickled; it is named.
-    """
-    try:
-        return dump(*functions)
-    except Exception as error:
-        for function in functions:
-            found = _culprit(function, set())
-            if found is not None:
-                raise BadTask(f"{label} cannot be sent to workers: {found}") from None
-        raise BadTask(f"{label} cannot be sent to workers: {_words(error)}") from None
-
-
-def _culprit(item: object, seen: set[int]) -> str | None:
-    """What a function refers to that cannot be pickled, and which function it is; the innermost."""
-    if id(item) in seen or importable.can_import(item):
-        return None
-    seen.add(id(item))
-    label = getattr(item, "__qualname__", None) or type(item).__qualname__
-    for what, value in _referred(item):
-        error = _failure(value)
-        if error is None:
-            continue
-        kind = type(value)
-        return _culprit(value, seen) or (
-            f"{what} of {label} is a {_public_name(kind)}, which cannot be"
-            f" pickled ({_words(error)}); make it in the task or in an initializer"
-        )
-    return None
-
-
-def _public_name(kind: type) -> str:
-    """What people call a class: those of dq are its own, wherever in it they are defined."""
-    if kind.__module__ == "builtins":
-        return kind.__qualname__
-    home = "dq" if kind.__module__.startswith("dq.") else kind.__module__
-    return f"{home}.{kind.__qualname__}"
-
-
 def _function_of(item: object) -> FunctionType | None:
     if isinstance(item, MethodType):
         item = item.__func__
@@ -332,47 +257,17 @@ def _function_of(item: object) -> FunctionType | None:
     return item if isinstance(item, FunctionType) else None
 
 
-def _referred(item: object) -> Iterator[tuple[str, object]]:
-    """What an item consists of, and what to call each of it."""
-    if isinstance(item, FunctionType):
-        yield from _referred_by(item)
-    elif isinstance(item, MethodType):
-        yield "the function", item.__func__
-        yield "the object", item.__self__
-    elif isinstance(item, partial):
-        yield "the function", item.func
-        yield from ((f"the argument {value!r:.40}", value) for value in item.args)
-        yield from ((f"the argument {name!r}", value) for name, value in item.keywords.items())
-    elif isinstance(item, type | ModuleType):
-        own = {name: value for name, value in vars(item).items() if name != "__dict__"}
-        yield from ((repr(name), value) for name, value in own.items())
-    elif isinstance(getattr(item, "__dict__", None), dict) and not importable.can_import(
-        type(item)
-    ):
-        yield "the class", type(item)
-        yield from ((f"the attribute {name!r}", value) for name, value in vars(item).items())
+def reduce_reference(item: object, found: dict[str, type]) -> Any:
+    """How to pickle something among values that workers cannot import: a class by its name, all
+    else by value.
 
-
-def _referred_by(function: FunctionType) -> Iterator[tuple[str, object]]:
-    for name in importable.globals_of(function.__code__):
-        if name in function.__globals__:
-            yield f"the global {name!r}", function.__globals__[name]
-    for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
-        try:
-            yield f"the variable {name!r}", cell.cell_contents
-        except ValueError:  # it has no value yet
-            continue
-    for value in function.__defaults__ or ():
-        yield "a default value", value
-
-
-def _failure(value: object) -> Exception | None:
-    try:
-        dump(value)
-    except Exception as error:
-        return error
-    return None
-
-
-def _words(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    Args:
+        item: a class, function or module.
+        found: takes the classes, whose definitions the other end needs.
+    """
+    if not importable.is_class(item):
+        return load_one, (dump(item),)
+    kind = cast("type", item)
+    name = by_value_classes.name_of(kind)
+    found[name] = kind
+    return by_value_classes.class_named, (name,)

@@ -1,4 +1,4 @@
-"""What a fresh interpreter can import, and is pickled as its import path.
+"""Whether a fresh interpreter could import something, so that it is pickled as its import path.
 
 Anything else is sent by value (`dq.functions.by_value`).
 """
@@ -16,10 +16,10 @@ TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the n
 if TYPE_CHECKING:
     from typing import Any
 
-NOWHERE = ("__main__", "__mp_main__")  # modules that are another one in each process
+MAIN_MODULES = ("__main__", "__mp_main__")  # another module in each process
 HEAP_TYPE = 1 << 9  # Py_TPFLAGS_HEAPTYPE: made by a `class` statement, rather than in C
 
-_modules: dict[str, tuple[ModuleType | None, bool]] = {}  # what has been found out of them
+_modules: dict[str, tuple[ModuleType | None, bool]] = {}  # answers of `can_import_module`
 
 
 def can_import(item: object) -> bool:
@@ -41,7 +41,7 @@ def _is_found(module: str, name: str, item: object) -> bool:
     found: object = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    # A method is another object each time it is looked up.
+    # Each look-up of a method makes another object.
     return found is item or (isinstance(item, MethodType | BuiltinFunctionType) and found == item)
 
 
@@ -50,12 +50,12 @@ def can_import_module(name: str) -> bool:
     module = sys.modules.get(name)
     known, answer = _modules.get(name, (None, False))
     if module is None or known is not module:
-        answer = module is not None and name not in NOWHERE and _is_there(name, module)
+        answer = module is not None and name not in MAIN_MODULES and _finders_find(name, module)
         _modules[name] = module, answer
     return answer
 
 
-def _is_there(name: str, module: ModuleType) -> bool:
+def _finders_find(name: str, module: ModuleType) -> bool:
     file = getattr(module, "__file__", None)
     package, _, _ = name.rpartition(".")
     if package and not can_import_module(package):
@@ -64,12 +64,12 @@ def _is_there(name: str, module: ModuleType) -> bool:
     found, origin = _origin(name, path)
     if found and (file is None or origin is None or _is_same_file(origin, file)):
         return True
-    return bool(package) and _is_made_up(name, module, found=found)
+    return bool(package) and _is_synthetic(name, module, found=found)
 
 
-def _is_made_up(name: str, module: ModuleType, *, found: bool) -> bool:
-    """Whether it is a package that makes up a module, and so does there too: out of nothing, or of
-    another one, as `collections` does with `collections.abc`."""
+def _is_synthetic(name: str, module: ModuleType, *, found: bool) -> bool:
+    """Whether a package itself puts the module into `sys.modules`, and so will do so elsewhere too:
+    a new one, or another one's alias, as `collections` does with `collections.abc`."""
     other = getattr(getattr(module, "__spec__", None), "name", name)
     if other != name and sys.modules.get(other) is module:
         return can_import_module(other)
@@ -85,7 +85,7 @@ def _origin(name: str, path: Any) -> tuple[bool, str | None]:
     for finder in sys.meta_path:
         try:
             spec = finder.find_spec(name, path, None)
-        except Exception:  # a finder of the program's own, which may want more
+        except Exception:  # a finder of the program's own, which may expect more arguments
             continue
         if spec is not None:
             return True, spec.origin if spec.has_location else None
@@ -97,7 +97,7 @@ def _is_same_file(one: str, other: str) -> bool:
 
 
 def hold_while_forking(lock: threading.Lock | threading.RLock) -> None:
-    """Have a lock free in the child of a fork, whatever thread might have held it."""
+    """Have a lock free in the child of a fork, whichever thread holds it."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(
             before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
@@ -110,7 +110,7 @@ def is_class(item: object) -> bool:
 
 
 def is_by_reference(item: object) -> bool:
-    """Whether pickle can have its own way with an item: with all but what workers cannot import."""
+    """Whether plain pickle will do for an item: workers can import it, or need not."""
     kind = type(item)
     if issubclass(kind, type):
         return not item.__flags__ & HEAP_TYPE or can_import(item)  # type: ignore[attr-defined]
@@ -120,8 +120,8 @@ def is_by_reference(item: object) -> bool:
 
 
 def place_of(item: object) -> tuple[str, str] | None:
-    """Module and name of an object that each process has one of: `os.environ`, or the methods of
-    the generator behind `random.random`. A copy of it would be something else.
+    """Module and name of an object that exists once in each process, of which a copy would not do:
+    `os.environ`, or the methods of the generator behind `random.random`.
 
     >>> import random
     >>> place_of(random.randint), place_of(os.environ), place_of([1])

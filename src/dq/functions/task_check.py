@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 
 from dq.errors import UsageError
-from dq.functions import tasks, versions
-from dq.functions.import_check import checks
-from dq.functions.tasks import Function, TaskRef
+from dq.functions import loading, module_versions, reference, signatures
+from dq.functions.forked_checks import checks
+from dq.functions.reference import Function, TaskRef
 
 
 def checked(task: str | Function, *, unpack: bool = False) -> TaskRef:
@@ -17,7 +17,7 @@ def checked(task: str | Function, *, unpack: bool = False) -> TaskRef:
         BadTask: it cannot be loaded, called or sent.
     """
     check(task, unpack=unpack)
-    return tasks.refer(task)
+    return reference.refer(task)
 
 
 def check(task: str | Function, *, unpack: bool = False) -> None:
@@ -27,16 +27,17 @@ def check(task: str | Function, *, unpack: bool = False) -> None:
         BadTask: it cannot be loaded, or called.
     """
     if isinstance(task, str):
-        versions.note(tasks.parse(task), str(checks(task, _check_path, task, unpack)))
+        file = str(checks(task, _check_path, task, unpack))
+        module_versions.remember_file(reference.parse(task), file)
         refuse_gevent()
     else:
-        tasks.check_call(task, tasks.label_of(task), unpack=unpack)
+        signatures.check_call(task, reference.label_of(task), unpack=unpack)
 
 
 def _check_path(task: str, unpack: bool) -> str:
-    ref = tasks.parse(task)
-    tasks.check_call(tasks.load(ref), str(ref), unpack=unpack)
-    return versions.file_of(ref)
+    ref = reference.parse(task)
+    signatures.check_call(loading.load(ref), str(ref), unpack=unpack)
+    return module_versions.file_of(ref)
 
 
 def check_initializer(initializer: str | Function) -> None:
@@ -45,15 +46,15 @@ def check_initializer(initializer: str | Function) -> None:
     Raises:
         BadTask: that is so.
     """
-    ref = tasks.refer(initializer)
+    ref = reference.refer(initializer)
     if isinstance(initializer, str):
         checks(str(ref), _check_initializer_path, ref)
     else:
-        tasks.check_init(initializer, ref)
+        signatures.check_init(initializer, ref)
 
 
 def _check_initializer_path(ref: TaskRef) -> None:
-    tasks.check_init(tasks.load(ref), ref)
+    signatures.check_init(loading.load(ref), ref)
 
 
 def refuse_gevent() -> None:

@@ -1,4 +1,4 @@
-"""What can be asked of a job's tasks."""
+"""The options of a job's tasks."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ from dq._support.fields import narrowed
 from dq._support.frozen import frozen
 from dq.core.board import Rules
 from dq.errors import UsageError
-from dq.functions.tasks import Function
+from dq.functions.reference import Function
 
 
 @frozen
 class TaskOptions:
-    """How the tasks of each job are called, and what follows where one fails.
+    """How tasks are called, and what follows when one fails.
 
     Args:
         retries: further attempts after an exception or time-out.
         retry_delay: seconds before each of them.
-        timeout: seconds that a task may run; None for ever.
+        timeout: seconds that a task may run; None for any time.
         max_deaths: worker processes that may die in a task before it fails.
         max_failures: failed tasks after which a job stops; None never.
         batch: tasks that a worker is sent at a time; None to adapt.
         unpack: call ``f(*list)`` or ``f(**mapping)``.
         initializer: called once in each worker process first.
-        strict_code: have a process do nothing whose file of the task's module is another one.
+        strict_code: a process whose file of the task's module differs runs nothing.
 
     Raises:
         UsageError: a value cannot be used.

@@ -11,7 +11,7 @@ import pickle
 from dq._support.frozen import cast, frozen
 from dq.core.records import Done, Loads, Outcome
 from dq.errors import ConnectError, PlainMaster, ProtocolError, Unreadable
-from dq.functions.tasks import JobSpec
+from dq.functions.spec import JobSpec
 from dq.security.tls import PLAIN, Tls
 from dq.transport import transport
 from dq.transport.transport import KEEPALIVE, LEASES, PROTOCOL, Address, Channel

@@ -12,7 +12,7 @@ from dq._support.naming import setting
 from dq.core.records import Loads
 from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import UsageError
-from dq.functions.tasks import JobSpec
+from dq.functions.spec import JobSpec
 from dq.security.safe_pickle import safe_loads
 from dq.transport.transport import KEEPALIVE, MAX_MESSAGE
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, TypeVar, overload
 
 from dq._support.screen import forwarder_beside_bar
 from dq.errors import MissingModule, UsageError
-from dq.functions import tasks
+from dq.functions import loading
+from dq.functions.reference import Function
 from dq.functions.task_check import check
-from dq.functions.tasks import Function
 from dq.master.master import Master
 from dq.master.options import Options, StrPath
 from dq.master.progress import Report
@@ -61,7 +61,7 @@ def run(
     >>> run("math:factorial", [3, 4, 5], workers=1)
     [6, 24, 120]
     """
-    tasks.refuse_while_importing()
+    loading.refuse_while_importing()
     _find(task, options.get("unpack", False))
     master = Master(workers=process_count(workers=workers), **options)
     with _beside_bar(master, progress), master:
@@ -146,7 +146,7 @@ def run_master(
         TaskError: a task failed.
         ConnectError: the port cannot be had.
     """
-    tasks.refuse_while_importing()
+    loading.refuse_while_importing()
     if inputs is not None and task is None:
         raise UsageError("inputs without a task: give the function to call with them")
     if inputs is None and journal is not None:

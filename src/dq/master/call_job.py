@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from dq.core.records import Recorded
 from dq.errors import TaskError, UsageError
-from dq.functions.tasks import TaskRef
+from dq.functions.reference import TaskRef
 from dq.master.runtime import Runtime
 from dq.master.values import values_or_errors
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from dq._support import quantities
-from dq.functions import tasks
+from dq.functions import loading
 from dq.master.call_job import Call, CallJob, Future, Refs
 from dq.master.master import Master
 from dq.master.options import Options
@@ -55,7 +55,7 @@ class Executor(concurrent.futures.Executor):
         self._owns = master is None
         self._shut = False
         self._reset(master or Master(workers=self._workers, **options))
-        if not tasks.is_importing():
+        if not loading.is_importing():
             self._start()
         _executors.add(self)
 

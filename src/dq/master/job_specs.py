@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 
 from dq.core.records import Reading
 from dq.errors import MissingModule
-from dq.functions import tasks
+from dq.functions import reference
+from dq.functions.module_versions import version_of
+from dq.functions.reference import Function, TaskRef
+from dq.functions.spec import JobSpec
 from dq.functions.task_check import check, check_initializer
 from dq.functions.task_options import TaskOptions
-from dq.functions.tasks import Function, JobSpec, TaskRef
-from dq.functions.versions import version_of
 
 VALUES = Reading()
 
@@ -60,7 +61,7 @@ class JobSpecs:
 
     def refer(self, task: str | Function) -> tuple[TaskRef, TaskRef | None]:
         """Where workers find a task, and the initializer, as they are now."""
-        return tasks.refer_both(task, self.options.initializer)
+        return reference.refer_both(task, self.options.initializer)
 
     def spec(
         self,
@@ -105,11 +106,11 @@ class JobSpecs:
         init_goes = init_ref is not None and init_ref.kind == "value"
         if ref.kind != "value" and not init_goes:
             return ""
-        from dq.functions.digests import digest_of_function  # here, since few runs need it
+        from dq.functions.code_digests import digest_of_function  # here, since few runs need it
 
         parts = [function] if ref.kind == "value" else []
         return digest_of_function(str(ref), *parts, *([init] if init_goes else []))
 
     def _refer_initializer(self) -> TaskRef | None:
         initializer = self.options.initializer
-        return tasks.refer(initializer) if initializer is not None else None
+        return reference.refer(initializer) if initializer is not None else None

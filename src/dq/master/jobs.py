@@ -15,8 +15,8 @@ from dq.data import inputs
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import UsageError
-from dq.functions.tasks import Function, TaskRef
-from dq.functions.versions import version_of
+from dq.functions.module_versions import version_of
+from dq.functions.reference import Function, TaskRef
 from dq.master.job_reader import JobReader
 from dq.master.job_specs import VALUES, JobSpecs
 from dq.master.lifetime import Lifetime

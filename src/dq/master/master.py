@@ -27,8 +27,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar, cast
 
 from dq.core.records import Result
+from dq.functions.reference import Function
 from dq.functions.task_options import TaskOptions
-from dq.functions.tasks import Function
 from dq.manager.server_options import ServerOptions
 from dq.master.options import StrPath
 from dq.master.progress import Report

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable
 from typing import TypedDict
 
-from dq.functions.tasks import Function
+from dq.functions.reference import Function
 
 StrPath = str | os.PathLike[str]
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 
 from dq._support import platform
 from dq.errors import Stopped
-from dq.functions import tasks as functions
+from dq.functions import loading
+from dq.functions.reference import Function
 from dq.functions.task_check import refuse_gevent
 from dq.functions.task_options import TaskOptions
-from dq.functions.tasks import Function
 from dq.manager.server_options import ServerOptions
 from dq.master.announcer import Announcer, beside_bar
 from dq.master.job_specs import JobSpecs
@@ -97,7 +97,7 @@ class Runtime:
         Raises:
             ConnectError: the port cannot be had.
         """
-        functions.refuse_while_importing()
+        loading.refuse_while_importing()
         refuse_gevent()
         self.lifetime.check_process()
         platform.raise_descriptor_limit()

@@ -8,8 +8,8 @@ from fnmatch import fnmatchcase
 
 from dq._support.naming import setting
 from dq.errors import BadTask
-from dq.functions import tasks
-from dq.functions.tasks import Function, TaskRef
+from dq.functions import loading
+from dq.functions.reference import Function, TaskRef
 
 
 def check(pattern: str) -> str:
@@ -49,7 +49,7 @@ def load(ref: TaskRef, patterns: tuple[str, ...]) -> Function:
         BadTask: none has, or it cannot be loaded.
     """
     found = find(ref, patterns)
-    function = tasks.load(ref)
+    function = loading.load(ref)
     if not any(_is_exact(pattern) for pattern in found) and not _is_at_home(function, ref):
         raise BadTask(
             f"{ref} was imported there from elsewhere; {setting('allow')} has to name it in full"
@@ -61,7 +61,7 @@ def _matches(ref: TaskRef, pattern: str) -> bool:
     where, _, name = pattern.rpartition(":")
     if ref.kind == "value":
         return False  # code, whatever it says of itself
-    home = ref.where if ref.kind == "module" else tasks.file_path(ref)
+    home = ref.where if ref.kind == "module" else loading.file_path(ref)
     parts, wanted = ref.name.split("."), name.split(".")
     return (
         fnmatchcase(home, where)
@@ -79,4 +79,4 @@ def _is_at_home(function: Function, ref: TaskRef) -> bool:
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     if ref.kind == "module":
         return module is sys.modules.get(ref.where)
-    return getattr(module, "__file__", None) == tasks.file_path(ref)
+    return getattr(module, "__file__", None) == loading.file_path(ref)

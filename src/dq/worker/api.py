@@ -7,9 +7,9 @@ import os
 from collections.abc import Callable, Iterable
 
 from dq._support import quantities
-from dq.functions import tasks
+from dq.functions import loading
+from dq.functions.reference import Function
 from dq.functions.task_check import checked
-from dq.functions.tasks import Function
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.transport.server_address import server_address
@@ -69,7 +69,7 @@ def run_worker(
         TlsError: the connection cannot be encrypted as it has to be.
         MasterLost: the master was lost and did not come back.
     """
-    tasks.refuse_while_importing()
+    loading.refuse_while_importing()
     quantities.text(server=server)
     quantities.whole(1, 65535, **quantities.given(port=port))
     quantities.seconds(reconnect=reconnect)

@@ -12,10 +12,11 @@ from dq._support.frozen import TYPE_CHECKING, cast
 from dq._support.naming import setting
 from dq.data import inputs, outputs
 from dq.errors import BadTask
-from dq.functions import classes, tasks
-from dq.functions.classes import Scope
-from dq.functions.tasks import JobSpec, TaskRef
-from dq.functions.versions import NONE, Version, version_of
+from dq.functions import by_value_classes, loading, signatures
+from dq.functions.by_value_classes import Scope
+from dq.functions.module_versions import NO_VERSION, Version, version_of
+from dq.functions.reference import TaskRef
+from dq.functions.spec import JobSpec
 from dq.worker.cells import DEADLINE, SlotCells
 from dq.worker.config import Config, loads_for
 from dq.worker.event_loop import EventLoop, is_awaitable
@@ -37,7 +38,7 @@ class Program:
         self._definitions = process.definitions.setdefault(spec.id, [])
         self._defined = 0  # how many of them
         self._defining = threading.Lock()  # guards that, and the scope meanwhile
-        classes.enter(self._scope)
+        by_value_classes.enter_scope(self._scope)
         function = _load(spec, process)
         self._loads = loads_for(config.allow)
         self._check_version(spec, config)
@@ -45,7 +46,7 @@ class Program:
         self.call = {"": function, "items": _unpacking(function, spec), "call": _calling(function)}[
             spec.unpack
         ]
-        if tasks.is_async(function):
+        if signatures.is_async(function):
             self.call = awaiting(self.call, loop)
         else:
             self.call = self._trying(self.call, loop)
@@ -58,7 +59,7 @@ class Program:
         Raises:
             BadTask: they cannot be had here.
         """
-        classes.enter(self._scope)
+        by_value_classes.enter_scope(self._scope)
         if self._defined == len(self._definitions):
             return
         with self._defining:
@@ -89,7 +90,7 @@ class Program:
         Raises:
             BadTask: it is not, and has to be.
         """
-        version = version_of(spec.ref) if spec.digest else NONE
+        version = version_of(spec.ref) if spec.digest else NO_VERSION
         if not version.digest or version.digest == spec.digest:
             return
         text = f"{version.file} is not what it was when this run began"
@@ -138,7 +139,7 @@ def _load(spec: JobSpec, process: Process) -> Callable[..., object]:
     if spec.init is not None and spec.init.kind == "value" and not spec.init.data:
         assert spec.ref is not None
         config.check(spec.ref)
-        function, initializer = tasks.load_values(spec.ref)  # together, so that they share globals
+        function, initializer = loading.load_values(spec.ref)  # together: they share globals
         _initialize(initializer, spec.init, spec, loop)
         return function
     if spec.init is not None and spec.init not in process.initialized:
@@ -148,7 +149,7 @@ def _load(spec: JobSpec, process: Process) -> Callable[..., object]:
     if spec.ref is not None:
         return config.load(spec.ref)
     assert config.task is not None
-    return tasks.load(config.task)
+    return loading.load(config.task)
 
 
 def _initialize(

@@ -7,8 +7,8 @@ from collections.abc import Callable
 
 from dq._support.frozen import TYPE_CHECKING, frozen
 from dq.core.records import Loads
-from dq.functions import tasks
-from dq.functions.tasks import TaskRef
+from dq.functions import loading
+from dq.functions.reference import TaskRef
 from dq.security.tls import PLAIN, Tls
 from dq.transport.transport import Address
 from dq.worker.child import GRACE
@@ -81,7 +81,7 @@ class Config:
             BadTask: it cannot be loaded, or not from here.
         """
         if not self.allow:
-            return tasks.load(ref)
+            return loading.load(ref)
         from dq.worker import allow  # which few workers need
 
         return allow.load(ref, self.allow)

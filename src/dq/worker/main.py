@@ -15,7 +15,7 @@ import time
 
 from dq._support import naming, platform
 from dq._support.frozen import TYPE_CHECKING
-from dq.functions import classes
+from dq.functions import by_value_classes
 from dq.worker import child
 from dq.worker.config import Config
 from dq.worker.process import Process
@@ -47,7 +47,7 @@ def main() -> NoReturn:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # no TextIO
     sys.path[:] = config.path
     _become(config)
-    classes.name_apart()
+    by_value_classes.use_unique_names()
     process = Process(config, cells)
     signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the supervisor's to understand
     if hasattr(os, "register_at_fork"):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dq._support.frozen import TYPE_CHECKING
 from dq.core.records import LONGEST_TEXT, Failure, as_error
 from dq.errors import ConnectError, ProtocolError, Unreadable
-from dq.functions.tasks import TaskRef
+from dq.functions.reference import TaskRef
 from dq.manager.client import PlainClient
 from dq.worker.calling import awaiting
 from dq.worker.cells import CONNECTED, DRAINED, RECYCLE

@@ -14,8 +14,9 @@ from dq._support import platform
 from dq._support.frozen import TYPE_CHECKING
 from dq.core.records import LONGEST_TEXT
 from dq.errors import BadTask, PlainMaster
-from dq.functions import tasks
-from dq.functions.tasks import JobSpec, TaskRef
+from dq.functions import loading
+from dq.functions.reference import TaskRef
+from dq.functions.spec import JobSpec
 from dq.manager.client import Client
 from dq.transport.transport import MAX_MESSAGE
 from dq.worker import child
@@ -207,7 +208,7 @@ class Process:
         """A function that this process works with whatever the master says."""
         with self._loading:
             self.note(LOADING)
-            return tasks.load(ref)
+            return loading.load(ref)
 
     def check_descriptors(self) -> None:
         """Leave after the next report, where a task has closed what is not its own."""

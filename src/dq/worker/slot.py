@@ -13,7 +13,7 @@ import time
 
 from dq._support.frozen import TYPE_CHECKING
 from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError
-from dq.functions.tasks import JobSpec
+from dq.functions.spec import JobSpec
 from dq.manager.client import Client, LeaseMessage, ReportMessage, backoff
 from dq.worker.batch import RunningBatch, chunks, given_back
 from dq.worker.cells import (

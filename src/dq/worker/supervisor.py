@@ -44,7 +44,7 @@ from dq.errors import (
     TlsError,
     UnknownHost,
 )
-from dq.functions.tasks import TaskRef
+from dq.functions.reference import TaskRef
 from dq.manager.client import Client, backoff
 from dq.security.tls import PLAIN, Tls
 from dq.transport.transport import Address, show

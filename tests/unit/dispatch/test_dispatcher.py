@@ -17,7 +17,8 @@ from dq.data import inputs
 from dq.dispatch.dispatcher import PLAIN, Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import ProtocolError
-from dq.functions.tasks import JobSpec, TaskRef
+from dq.functions.reference import TaskRef
+from dq.functions.spec import JobSpec
 from dq.manager.client import ReportMessage
 from dq.manager.endpoints import ResultQueue, TaskQueue, WorkerEndpoint
 from dq.transport.transport import PROTOCOL, Channel

@@ -15,7 +15,8 @@ from dq.data import inputs
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import BadInput, OutputError
-from dq.functions.tasks import JobSpec, TaskRef
+from dq.functions.reference import TaskRef
+from dq.functions.spec import JobSpec
 from dq.journal.facts import facts
 from dq.journal.replay import Replay
 from dq.journal.writer import Entry, Journal

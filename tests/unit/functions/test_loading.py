@@ -1,4 +1,4 @@
-"""From what a user names to a function, and the one line where that fails."""
+"""From a reference to a function, and the one line where that fails."""
 
 from __future__ import annotations
 
@@ -9,14 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dq.core.records import Reading
 from dq.errors import BadTask
-from dq.functions import tasks
-from dq.functions.tasks import JobSpec, TaskRef
-
-
-def top_level(x: object) -> object:
-    return x
+from dq.functions import loading, reference
 
 
 @pytest.fixture
@@ -33,7 +27,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def load(text: str) -> object:
-    return tasks.load(tasks.parse(text))
+    return loading.load(reference.parse(text))
 
 
 def refusal(text: str) -> str:
@@ -41,14 +35,6 @@ def refusal(text: str) -> str:
         load(text)
     assert "\n" not in str(caught.value)
     return str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "text", ["", "app", ":f", "app:", "app:1f", "app:f.", "a b:f", "app:f-g", "dir/app:f", "./x:f"]
-)
-def test_what_is_no_task_is_refused(text: str) -> None:
-    with pytest.raises(BadTask, match="TASK"):
-        tasks.parse(text)
 
 
 @pytest.mark.parametrize("text", ["os.path:join", "collections:OrderedDict.fromkeys", "math:sqrt"])
@@ -118,71 +104,6 @@ def test_a_missing_file_is_refused(folder: Path) -> None:
     assert refusal("gone.py:f") == f"no file gone.py (looked in {folder})"
 
 
-@pytest.mark.parametrize(("name", "fits"), [("f", True), ("g", False), ("h", False)])
-def test_a_function_that_does_not_take_one_input_is_refused(name: str, fits: bool) -> None:
-    functions = {"f": lambda x, y=2: x, "g": lambda: 0, "h": lambda x, y: x}
-    if fits:
-        tasks.check_call(functions[name], "work:f", unpack=False)
-        return
-    with pytest.raises(
-        BadTask, match=r"cannot be called with one input.*use unpack to spread each input"
-    ):
-        tasks.check_call(functions[name], "work:f", unpack=False)
-    tasks.check_call(functions[name], "work:f", unpack=True)
-
-
-@pytest.mark.parametrize("function", [int, max, print, str.upper, dict])
-def test_builtins_are_taken_as_they_are(function: tasks.Function) -> None:
-    tasks.check_call(function, "builtins:x", unpack=False)
-
-
-def test_a_function_of_a_module_is_referred_to_by_its_path() -> None:
-    assert str(tasks.refer(top_level)) == f"{__name__}:top_level"
-    assert tasks.load(tasks.refer(top_level)) is top_level
-
-
-def test_a_lambda_is_sent_by_value() -> None:
-    ref = tasks.refer(lambda x: x + 1)
-    assert ref.kind == "value"
-    assert tasks.load(ref)(1) == 2
-
-
-def test_a_function_that_shadows_another_is_sent_by_value() -> None:
-    """Its import path would lead to the other."""
-
-    def top_level(x: object) -> object:
-        return "local"
-
-    top_level.__qualname__ = "top_level"
-    assert tasks.load(tasks.refer(top_level))(0) == "local"
-
-
-@pytest.mark.parametrize("task", [12, None, ["math:sqrt"]])
-def test_what_is_not_callable_is_refused(task: object) -> None:
-    with pytest.raises(BadTask, match="a task must be callable or an import path, not"):
-        tasks.refer(task)  # type: ignore[arg-type]
-
-
-def test_async_functions_and_objects_are_known() -> None:
-    async def f(x: object) -> None: ...
-
-    class Called:
-        async def __call__(self, x: object) -> None: ...
-
-    assert tasks.is_async(f)
-    assert tasks.is_async(Called())
-    assert not tasks.is_async(top_level)
-
-
-def test_a_job_spec_survives_the_wire() -> None:
-    ref = TaskRef("file", "a.py", "f", "/x/a.py")
-    spec = JobSpec(
-        "id", ref, Reading("csv", ("a", "b"), True, "a", ";"), "items", "jsonl", 1.5, ref
-    )
-    assert JobSpec.from_wire(spec.to_wire()) == spec
-    assert JobSpec.from_wire(JobSpec("plain", None).to_wire()) == JobSpec("plain", None)
-
-
 def test_an_import_in_one_thread_does_not_refuse_a_run_in_another(folder: Path) -> None:
     """A master checks a TASK while another thread may be starting its own run."""
     (folder / "slow_module.py").write_text(
@@ -196,6 +117,6 @@ def test_an_import_in_one_thread_does_not_refuse_a_run_in_another(folder: Path) 
     thread = threading.Thread(target=load, args=("slow_module:f",))
     thread.start()
     assert tests_gate.inside.wait(10)
-    tasks.refuse_while_importing()
+    loading.refuse_while_importing()
     tests_gate.leave.set()
     thread.join()

@@ -1,8 +1,8 @@
-"""A digest of what a function does, by which a journal knows one that has no import path.
+"""A digest of a function's code, by which a journal recognizes one that has no import path.
 
-It covers code, constants, default values, what the function closes over and the globals that it
-refers to, down to the last: what can be imported by its name, data by its value, an object as the
-pieces that it would be pickled as. Line numbers and the file's name are left out.
+It covers code, constants, default values, closures and the globals that the function refers to,
+recursively. What can be imported is digested by its name, data by its value, and an object by what
+it would be pickled as. Line numbers and the file's name are left out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SCALARS = (int, float, complex, str, bytes, bool, type(None), type(...), bytearr
 
 
 class NoDigest(Exception):
-    """Raised where something would be another one in the next process."""
+    """Raised when a value would have another digest in the next process."""
 
 
 def digest_of_function(label: str, *functions: object) -> str:
@@ -60,11 +60,11 @@ def digest_of(*values: object) -> str:
 
 
 class _Digester:
-    """Digests of values, each of which is worked out once."""
+    """Digests values, each of them once."""
 
     def __init__(self) -> None:
-        self._open: dict[int, int] = {}  # those that are being worked out, by identity: the depth
-        self._done: dict[int, tuple[object, bytes]] = {}  # with the object, so that it stays
+        self._open: dict[int, int] = {}  # depth of those in progress, by identity
+        self._done: dict[int, tuple[object, bytes]] = {}  # with the object, whose id stays taken
 
     def of(self, value: object) -> bytes:
         """The digest of a value.
@@ -78,7 +78,7 @@ class _Digester:
         if id(value) in self._done:
             return self._done[id(value)][1]
         depth = self._open.get(id(value))
-        if depth is not None:  # it is in itself, say a function that calls itself
+        if depth is not None:  # it contains itself: a function that calls itself, say
             return self.joined("above", [str(depth).encode()])
         self._open[id(value)] = len(self._open)
         try:
@@ -224,7 +224,7 @@ class _Digester:
 
 
 def _registered(kind: type) -> list[type]:
-    """What an abstract class takes for its subclasses without their being so."""
+    """The virtual subclasses of an abstract class."""
     if not isinstance(kind, abc.ABCMeta):
         return []
     registry, *_ = abc._get_dump(kind)  # type: ignore[attr-defined]  # there for debugging
@@ -259,7 +259,7 @@ def _shown(value: object) -> str:
     return f"an object of type {home}{kind.__qualname__}"
 
 
-# Attributes of a class that say nothing of what it does, or that differ without its doing.
+# Attributes of a class that do not affect what it does, or that Python sets by itself.
 _MADE_BY_PYTHON = {
     "__dict__",
     "__weakref__",

@@ -1,8 +1,8 @@
-"""Checks that run a user's code, in a fork of the command that wants them.
+"""Checks that import a user's code, run in a fork of the command.
 
-To import a module may run anything: gevent's `monkey.patch_all()` would take away the threads that
-a master lives on, and one that never comes to its end could not be ended from within. So a command
-forks before it has threads, and the fork imports; one for all checks, so that each module is
+An import may run anything: gevent's `monkey.patch_all()` would replace the threads that a master
+needs, and an import that never ends could not be stopped within the same process. So a command
+forks before it has threads, and the fork imports. One fork runs all checks, so that each module is
 imported once.
 """
 
@@ -25,16 +25,17 @@ from dq.errors import BadTask, DqError, RemoteTraceback
 if TYPE_CHECKING:
     from typing import NoReturn
 
-EXTRA = 10.0  # seconds that an import may take besides a task's own time limit
+IMPORT_EXTRA_S = 10.0  # that an import may take besides a task's own time limit
 
 Answer = tuple[object, DqError | None, str]  # a check's result, or its error and traceback
 
 
 class Fork:
-    """A fork of this process that does what it is asked for.
+    """A fork of this process that calls functions and sends back what they return.
 
     Args:
-        limit: seconds that one check may take; None for any time.
+        limit: a task's time limit in seconds, which a check may exceed by `IMPORT_EXTRA_S`; None
+            for any time.
     """
 
     def __init__(self, limit: float | None) -> None:
@@ -51,19 +52,20 @@ class Fork:
         os.close(answer)
 
     def run(self, what: str, function: Callable[..., object], *args: object) -> object:
-        """What a function returns there, that imports `what`.
+        """Call a function that imports `what` in the fork.
 
         Raises:
-            DqError: what it raises; or its process has ended, or taken too long.
+            DqError: it raised this, ended the process, or took too long.
         """
         os.write(self._ask, _framed((function, args)))
-        deadline = None if self._limit is None else time.monotonic() + self._limit + EXTRA
+        deadline = None if self._limit is None else time.monotonic() + self._limit + IMPORT_EXTRA_S
         try:
             answer = _loaded(lambda size: self._read(size, deadline))
         except EOFError:
             raise BadTask(f"cannot import {what}: that ends the process") from None
         except TimeoutError:
-            spent = f"{(self._limit or 0.0) + EXTRA:g} s, {EXTRA:g} s over {setting('timeout')}"
+            whole = (self._limit or 0.0) + IMPORT_EXTRA_S
+            spent = f"{whole:g} s, {IMPORT_EXTRA_S:g} s over {setting('timeout')}"
             raise BadTask(f"cannot import {what}: that has not ended after {spent}") from None
         result, error, trace = cast("Answer", answer)
         if error is not None:
@@ -77,7 +79,7 @@ class Fork:
         return os.read(self._answers, size)
 
     def close(self) -> None:
-        """End it, whatever it is doing."""
+        """End the fork, whatever it is doing."""
         os.close(self._ask)
         os.close(self._answers)
         os.kill(self._pid, signal.SIGKILL)
@@ -85,12 +87,12 @@ class Fork:
 
 
 def _serve(asked: int, answer: int, parent: int) -> NoReturn:
-    """The fork's life."""
+    """What the fork does until its end."""
     try:
         platform.die_with_parent(parent)
         for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
             signal.signal(number, signal.SIG_DFL)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the command's to understand
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the command
         while True:
             function, args = cast("tuple[Callable[..., object], tuple[object, ...]]", _next(asked))
             os.write(answer, _framed(_answer(function, args)))
@@ -109,7 +111,7 @@ def _answer(function: Callable[..., object], args: tuple[object, ...]) -> Answer
         return function(*args), None, ""
     except DqError as error:
         return None, error, "".join(traceback.format_exception(error))
-    except KeyboardInterrupt as error:  # the module's own: Ctrl-C does nothing here
+    except KeyboardInterrupt as error:  # raised by the module: Ctrl-C does nothing here
         return None, BadTask(_interrupted(error)), traceback.format_exc()
     finally:
         for stream in (sys.stdout, sys.stderr):
@@ -117,7 +119,8 @@ def _answer(function: Callable[..., object], args: tuple[object, ...]) -> Answer
 
 
 def _interrupted(error: KeyboardInterrupt) -> str:
-    """That a module raised it, in the words of `dq.functions.tasks`, which takes it for Ctrl-C."""
+    """The message for a module that raises it. It has the words of `dq.functions.loading`, which
+    takes a KeyboardInterrupt for Ctrl-C and lets it pass."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     file = os.path.basename(place.filename)
     return (
@@ -147,20 +150,20 @@ def _exactly(size: int, read: Callable[[int], bytes]) -> bytes:
 
 
 class Checks:
-    """Where this process runs checks: in itself, unless a command has said otherwise."""
+    """Runs checks in this process or, once a command has asked for it, in a fork."""
 
     def __init__(self) -> None:
-        self._apart = False
+        self._forks = False
         self._limit: float | None = None
         self._fork: Fork | None = None
 
     def __call__(self, what: str, function: Callable[..., object], *args: object) -> object:
-        """What a function of dq's returns, that imports a user's `what`.
+        """Call a function of dq that imports a user's `what`.
 
         Raises:
             DqError: what it raises.
         """
-        if not self._apart:
+        if not self._forks:
             return function(*args)
         if self._fork is None:
             self._fork = Fork(self._limit)
@@ -171,12 +174,12 @@ class Checks:
             raise
 
     def begin(self, limit: float | None) -> None:
-        """Run them apart from now on, where that can be: only Linux's own libraries are sure to
-        take a fork well."""
-        self._apart, self._limit = sys.platform == "linux", limit
+        """Run checks in a fork from now on, on Linux: elsewhere libraries of the system may fail
+        in one."""
+        self._forks, self._limit = sys.platform == "linux", limit
 
     def close(self) -> None:
-        """End the fork; the next check has another one."""
+        """End the fork; the next check starts another one."""
         if self._fork is not None:
             fork, self._fork = self._fork, None
             fork.close()

@@ -1,0 +1,124 @@
+"""Classes sent by value: their names on the wire, and the classes that each job has in a worker.
+
+A class is looked up by its name at either end. So what a task returns is of the caller's own class,
+and what the caller sends is of the class that the job's function uses in the worker. Nothing here
+imports cloudpickle.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import weakref
+from collections import deque
+
+from dq.functions.importable import hold_while_forking
+
+RECENT_CLASSES = 10_000  # that stay known though the program has dropped them
+
+
+class Scope:
+    """What one job has by value in this process, kept apart from later versions of the same
+    classes and globals that another job of the same caller may bring.
+
+    Attributes:
+        classes: by their names.
+        complete: those whose attributes are set.
+        globals: of the functions, by the caller's names of their modules.
+    """
+
+    def __init__(self) -> None:
+        self.classes: dict[str, type] = {}
+        self.complete: set[type] = set()
+        self.globals: dict[str, dict[str, object]] = {}
+
+
+_thread = threading.local()  # .scope: of the job that this thread works on
+
+
+def current_scope() -> Scope | None:
+    """The scope of the job that this thread works on, in a task process."""
+    return getattr(_thread, "scope", None)
+
+
+def enter_scope(scope: Scope | None) -> None:
+    """Have this thread work on the job with this scope."""
+    _thread.scope = scope
+
+
+_lock = threading.Lock()  # guards the making of names
+hold_while_forking(_lock)
+_classes: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
+_names: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
+_received: weakref.WeakSet[type] = weakref.WeakSet()  # those defined by another process
+_recent: deque[type] = deque(maxlen=RECENT_CLASSES)  # objects of them may be in transit
+_salt = ""
+
+
+def use_unique_names() -> None:
+    """Name the classes that this process defines as no other process does."""
+    global _salt
+    _salt = os.urandom(6).hex()
+
+
+def name_of(kind: type) -> str:
+    """The name of a class on the wire. It has a digest of the class, so that the same class has the
+    same name in the next process and a journal recognizes its values."""
+    name = _names.get(kind)
+    if name is not None:
+        return name
+    content = _salt or _digest(kind)
+    with _lock:
+        base = name = f"{kind.__module__}.{kind.__qualname__}@{content}"
+        number = 2
+        while name in _classes:  # another class with the same code
+            name, number = f"{base}#{number}", number + 1
+        name = _names.setdefault(kind, name)
+        _classes[name] = kind
+        _recent.append(kind)
+    return name
+
+
+def _digest(kind: type) -> str:
+    from dq.functions import code_digests  # here, since few values need it
+
+    try:
+        return code_digests.digest_of(kind)
+    except code_digests.NoDigest:
+        return os.urandom(6).hex()  # no journal will recognize its values
+
+
+def class_named(name: str) -> type:
+    """The class of that name. Pickles of its values call this.
+
+    Raises:
+        pickle.UnpicklingError: it is not known here.
+    """
+    scope = current_scope()
+    kind = (scope.classes.get(name) if scope is not None else None) or _classes.get(name)
+    if kind is None:
+        raise pickle.UnpicklingError(f"the class {name.partition('@')[0]} is not known here")
+    return kind
+
+
+def is_received(kind: type) -> bool:
+    """Whether a class was defined by another process, which needs no definition of it."""
+    return kind in _received
+
+
+def is_own(name: str) -> bool:
+    """Whether this process has defined the class of that name, which no pickle may change then."""
+    kind = _classes.get(name)
+    return kind is not None and kind not in _received
+
+
+def receive(name: str, kind: type) -> None:
+    """Register a class that another process has defined."""
+    scope = current_scope()
+    if scope is not None:
+        scope.classes[name] = kind
+    with _lock:
+        _classes[name] = kind
+        _names[kind] = name
+        _received.add(kind)

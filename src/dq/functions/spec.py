@@ -1,0 +1,89 @@
+"""What a worker has to know of a job."""
+
+from __future__ import annotations
+
+from dq._support.frozen import cast, frozen
+from dq.core.records import Reading
+from dq.functions.reference import TaskRef
+
+
+@frozen
+class JobSpec:
+    """What a worker has to know of a job.
+
+    Args:
+        id: random, so that no other run's job has the same.
+        ref: the function; None for the worker's own default.
+        reading: how to make a value of an input.
+        unpack: "" calls ``f(input)``, "items" ``f(*list)`` or ``f(**mapping)``, "call" with the
+            positional and keyword arguments that the input is a pair of.
+        output: "values", "results" (with seconds), "text" or "jsonl".
+        timeout: seconds a task may run.
+        init: called once in each process, before its first task.
+        digest: of the file that the function's module is in; "" for none.
+        strict: whether a worker whose file has another digest is to run nothing.
+    """
+
+    id: str
+    ref: TaskRef | None
+    reading: Reading = Reading()
+    unpack: str = ""
+    output: str = "values"
+    timeout: float | None = None
+    init: TaskRef | None = None
+    digest: str = ""
+    strict: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """How many bytes of it are functions by value."""
+        return sum(len(ref.data) for ref in (self.ref, self.init) if ref is not None)
+
+    def to_wire(self) -> tuple[object, ...]:
+        """As built-in types, for any Python and any dq of the same protocol."""
+        ref = self.ref.to_wire() if self.ref else None
+        init = self.init.to_wire() if self.init else None
+        return (
+            self.id,
+            ref,
+            self.reading.to_wire(),
+            self.unpack,
+            self.output,
+            self.timeout,
+            init,
+            self.digest,
+            self.strict,
+        )
+
+    @classmethod
+    def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:
+        """The inverse of `to_wire`."""
+        id, ref, reading, unpack, output, timeout, init, digest, strict = cast("_WireSpec", wire)
+        kind, fields, raw, field, delimiter = reading
+        return cls(
+            id=id,
+            ref=_ref(ref),
+            reading=Reading(
+                kind=kind, fields=tuple(fields), raw=raw, field=field, delimiter=delimiter
+            ),
+            unpack=unpack,
+            output=output,
+            timeout=timeout,
+            init=_ref(init),
+            digest=digest,
+            strict=strict,
+        )
+
+
+_WireRef = tuple[str, str, str, str, bytes]
+_WireReading = tuple[str, tuple[str, ...], bool, str, str]
+_WireSpec = tuple[
+    str, _WireRef | None, _WireReading, str, str, float | None, _WireRef | None, str, bool
+]
+
+
+def _ref(wire: _WireRef | None) -> TaskRef | None:
+    if wire is None:
+        return None
+    kind, where, name, path, data = wire
+    return TaskRef(kind=kind, where=where, name=name, path=path, data=data)
