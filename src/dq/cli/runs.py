@@ -28,7 +28,7 @@ from dq.master.runtime import Runtime
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.worker.child import Child, dismiss
-from dq.worker.options import ProcessOptions
+from dq.worker.process_options import ProcessOptions
 
 if TYPE_CHECKING:
     from dq.journal.writer import Journal  # SQLite, which few runs need

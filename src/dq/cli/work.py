@@ -21,7 +21,7 @@ from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.transport.server_address import server_address
 from dq.worker import allow
-from dq.worker.options import ProcessOptions
+from dq.worker.process_options import ProcessOptions
 from dq.worker.supervisor import Plan, Supervisor
 
 

@@ -17,7 +17,7 @@ from dq.master.options import Options, StrPath
 from dq.master.progress import Report
 from dq.master.values import values_of, values_or_errors
 from dq.transport.server_address import DEFAULT_PORT
-from dq.worker.options import process_count
+from dq.worker.process_options import process_count
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -11,7 +11,7 @@ from dq.dispatch.served_job import ServedJob
 from dq.errors import BadTask
 from dq.master.serving import Serving
 from dq.worker.child import Child
-from dq.worker.options import ProcessOptions
+from dq.worker.process_options import ProcessOptions
 from dq.worker.supervisor import Plan, Supervisor
 
 SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished

@@ -37,7 +37,7 @@ from dq.master.values import Batches, chained, results, values_of
 from dq.security.tls_options import TlsOptions
 from dq.transport.transport import KEEPALIVE, MAX_MESSAGE, Address
 from dq.worker.child import GRACE
-from dq.worker.options import ProcessOptions
+from dq.worker.process_options import ProcessOptions
 
 T = TypeVar("T")
 

@@ -23,7 +23,7 @@ from dq.master.local_workers import LocalWorkers
 from dq.master.serving import Serving
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
-from dq.worker.options import ProcessOptions
+from dq.worker.process_options import ProcessOptions
 
 MAINTENANCE_INTERVAL_S = 0.05  # between two looks at slow sources and old leases
 SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished

@@ -15,7 +15,7 @@ from dq.security.tls_options import TlsOptions
 from dq.transport.server_address import server_address
 from dq.worker import allow as patterns
 from dq.worker.child import GRACE
-from dq.worker.options import ProcessOptions, process_count
+from dq.worker.process_options import ProcessOptions, process_count
 from dq.worker.supervisor import Plan, Supervisor
 
 log = logging.getLogger("dq")

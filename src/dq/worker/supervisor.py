@@ -62,7 +62,7 @@ from dq.worker.cells import (
 )
 from dq.worker.child import Child, dismiss, refuse_within_one, slot_views, start_child
 from dq.worker.config import Config, Parents, loads_for
-from dq.worker.options import ProcessOptions
+from dq.worker.process_options import ProcessOptions
 
 TICK = 0.05  # seconds between two looks at deadlines and memory
 AT_ONCE = 5  # processes that may end before they ever work, one after the other, before it stops

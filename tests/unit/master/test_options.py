@@ -17,7 +17,7 @@ from dq.master.master import Master
 from dq.master.options import Options
 from dq.security.tls_options import TlsOptions
 from dq.worker.api import run_worker
-from dq.worker.options import ProcessOptions
+from dq.worker.process_options import ProcessOptions
 
 RECORDS = [TaskOptions, ProcessOptions, ServerOptions, TlsOptions]
 #: What only some calls take, and each spells out.

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dq.errors import UsageError
-from dq.worker.options import ProcessOptions
+from dq.worker.process_options import ProcessOptions
 
 
 @pytest.mark.parametrize(
