@@ -20,6 +20,8 @@ from support.procfs import HAS_PROC, table
 
 #: How long what a test started may take to end after it, in seconds.
 GRACE = 20.0
+#: Tests that take longest. They come first, so that none of them is waited for at the end.
+LONGEST = ("test_a_page_does_what_it_says", "test_recipe_worker")
 PR_SET_CHILD_SUBREAPER = 36
 
 # However busy the machine is: how long an example takes says nothing of dq.
@@ -40,6 +42,11 @@ def pytest_configure() -> None:
     for number in (signal.SIGINT, getattr(signal, "SIGHUP", signal.SIGINT)):
         if signal.getsignal(number) is signal.SIG_IGN:
             signal.signal(number, lambda *_: None)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: not item.name.startswith(LONGEST))
 
 
 @pytest.fixture(autouse=True)
