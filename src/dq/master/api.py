@@ -12,6 +12,7 @@ from dq.errors import MissingModule, UsageError
 from dq.functions import loading
 from dq.functions.reference import Function
 from dq.functions.task_check import check
+from dq.master.job_reader import JobReader
 from dq.master.master import Master
 from dq.master.options import Options, StrPath
 from dq.master.progress import Report
@@ -65,7 +66,16 @@ def run(
     _find(task, options.get("unpack", False))
     master = Master(workers=process_count(workers=workers), **options)
     with _beside_bar(master, progress), master:
-        return _collect(master, task, inputs, return_exceptions, journal, retry_failed, progress)
+        job = master.runtime.jobs.open_call(
+            task,
+            inputs,
+            output="values",
+            journal=journal,
+            retry_failed=retry_failed,
+            reader_feeds=True,
+            progress=progress,
+        )
+        return _collect(job, return_exceptions)
 
 
 @overload
@@ -169,7 +179,16 @@ def run_master(
         if inputs is None or task is None:
             master.wait()
             return None
-        return _collect(master, task, inputs, return_exceptions, journal, retry_failed, progress)
+        job = master.runtime.jobs.open_call(
+            task,
+            inputs,
+            output="values",
+            journal=journal,
+            retry_failed=retry_failed,
+            reader_feeds=True,
+            progress=progress,
+        )
+        return _collect(job, return_exceptions)
 
 
 def _find(task: str | Function, unpack: bool) -> None:
@@ -194,18 +213,7 @@ def _beside_bar(master: Master, progress: bool | Report) -> Iterator[None]:
         forwarder.close()
 
 
-def _collect(
-    master: Master,
-    task: str | Callable[..., T],
-    inputs: Iterable[object],
-    return_exceptions: bool,
-    journal: StrPath | None,
-    retry_failed: bool,
-    progress: bool | Report,
-) -> list[T]:
-    job = master.runtime.jobs.open_call(
-        task, inputs, "values", journal, retry_failed, reader_feeds=True, progress=progress
-    )
+def _collect(job: JobReader, return_exceptions: bool) -> list[T]:
     values: list[object] = []
     with job.progress_shown():
         if not return_exceptions:

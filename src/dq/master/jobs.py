@@ -66,10 +66,10 @@ class Jobs:
         self,
         task: str | Function,
         source: Iterable[object],
-        output: str,
-        journal: StrPath | None,
-        retry_failed: bool,
         *,
+        output: str,
+        journal: StrPath | None = None,
+        retry_failed: bool = False,
         reader_feeds: bool = False,
         progress: bool | Report = False,
     ) -> JobReader:

@@ -232,7 +232,12 @@ class Master:
             OutputError: the journal cannot be written.
         """
         job = self.runtime.jobs.open_call(
-            task, inputs, "values", journal, retry_failed, progress=progress
+            task,
+            inputs,
+            output="values",
+            journal=journal,
+            retry_failed=retry_failed,
+            progress=progress,
         )
         return chained(job, cast("Batches[T]", lambda: values_of(job, ordered)))
 
@@ -250,6 +255,11 @@ class Master:
         raised.
         (A record takes the master half a microsecond, a value by `map` a tenth.)"""
         job = self.runtime.jobs.open_call(
-            task, inputs, "results", journal, retry_failed, progress=progress
+            task,
+            inputs,
+            output="results",
+            journal=journal,
+            retry_failed=retry_failed,
+            progress=progress,
         )
         return chained(job, cast("Batches[Result[T]]", lambda: results(job)))

@@ -20,7 +20,7 @@ with dq.Master(host="127.0.0.1", port=0, authkey={KEY!r}, batch=batch) as master
     print(master.address[1], flush=True)
     sys.stdin.readline()
     started = time.process_time()
-    job = master.runtime.jobs.open_call("math:sqrt", range(count), "values", None, False)
+    job = master.runtime.jobs.open_call("math:sqrt", range(count), output="values")
     done = sum(record.batch.count for record in job.ordered())
     print(time.process_time() - started, flush=True)
     assert done == count
