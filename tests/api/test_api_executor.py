@@ -150,7 +150,7 @@ def test_a_call_handed_to_a_worker_that_has_just_gone_is_another_ones() -> None:
         for count, hand in enumerate([honest, gone], 1):  # the newest is given the first
             hand.thread.start()
             wait_until(lambda count=count: len(master.runtime.dispatcher._waiting) == count)
-        gone.client.channel.hang_up()
+        gone.client.channel.shutdown()
         assert pool.submit(abs, 5).result(PATIENCE) == -5
         assert (honest.took, gone.took) == ([0], [])
         assert pool.submit(abs, 6).result(PATIENCE) == -6

@@ -21,7 +21,7 @@ from dq.core.records import Done
 from dq.data import inputs
 from dq.errors import ConnectError
 from dq.manager.client import Client, ReportMessage
-from dq.transport.transport import LEASES
+from dq.manager.protocol import LEASES
 
 KEY = b"a key for measurements only"
 

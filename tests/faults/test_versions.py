@@ -18,7 +18,7 @@ import click
 import pytest
 
 import dq as api
-from dq.transport.transport import PROTOCOL
+from dq.manager.protocol import PROTOCOL
 from faults.history import lines
 from faults.scene import KEY, Hazards
 from interop.plain import EVERY_PYTHON, pythons
@@ -55,7 +55,7 @@ def foreign(tmp_path: Path) -> dict[str, str]:
     """A dq that speaks another protocol."""
     return altered(
         tmp_path / "foreign",
-        "transport/transport.py",
+        "manager/protocol.py",
         f"PROTOCOL = {OURS} ",
         f"PROTOCOL = {OTHER} ",
     )

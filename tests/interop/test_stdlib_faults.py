@@ -22,7 +22,7 @@ from pathlib import Path
 import pytest
 
 import dq
-from dq.transport import transport
+from dq.transport import dialing, limits
 from interop.plain import (
     ENV,
     EVERY_PYTHON,
@@ -183,7 +183,7 @@ linux_only = pytest.mark.skipif(sys.platform != "linux", reason="looks into /pro
 @linux_only
 def test_both_ends_of_a_connection_send_at_once() -> None:
     with master_here() as port:
-        channel = transport.connect(("127.0.0.1", port), KEY.encode())
+        channel = dialing.connect(("127.0.0.1", port), KEY.encode())
         assert nodelay(port) == [True, True]
         channel.close()
 
@@ -199,7 +199,7 @@ def test_client_sends_at_once_before_it_has_authenticated() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         port = mute.getsockname()[1]
         with ThreadPoolExecutor(1) as pool:
-            dialled = pool.submit(transport.dial, ("127.0.0.1", port), b"key", 1.0)
+            dialled = pool.submit(dialing.dial, ("127.0.0.1", port), b"key", 1.0)
             wait_until(lambda: nodelay(port) == [True] or dialled.done(), 10)
             assert not dialled.done()
         assert isinstance(dialled.exception(), TimeoutError)
@@ -237,7 +237,7 @@ def test_a_plain_masters_answers_of_16_to_64_kib_are_not_late_either() -> None:
 # "no deadline anywhere in accept and auth: 300 silent peers, 300 threads"
 
 #: A master that ends nobody for being slow to authenticate: it ends them for their number.
-NO_DEADLINE = dq_with("dq.transport.transport.HANDSHAKE", 3600)
+NO_DEADLINE = dq_with("dq.transport.limits.HANDSHAKE_TIMEOUT_S", 3600)
 
 
 def silent_peers(port: int, count: int) -> list[socket.socket]:
@@ -297,7 +297,9 @@ def test_a_peer_that_authenticates_and_says_no_more_is_let_go() -> None:
 @pytest.mark.slow
 def test_a_client_that_works_has_no_deadline() -> None:
     with master_here() as port:
-        code = f"say('here'); say(tasks.get(timeout=60)); time.sleep({transport.HANDSHAKE} + 1)"
+        code = (
+            f"say('here'); say(tasks.get(timeout=60)); time.sleep({limits.HANDSHAKE_TIMEOUT_S} + 1)"
+        )
         with plain_running(port, code + "; say(tasks.qsize())") as client:
             client.wait_for("here", stream="stdout")
             plain(port, "tasks.put('late')")

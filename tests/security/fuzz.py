@@ -45,11 +45,12 @@ import dq
 from dq.core.records import Done
 from dq.functions.task_check import checked
 from dq.manager.client import Client, ReportMessage
+from dq.manager.protocol import PROTOCOL
 from dq.manager.queue_manager import Server
 from dq.master.master import Master
 from dq.security import pickle_rules, safe_pickle
-from dq.transport import transport
-from dq.transport.transport import Channel
+from dq.transport import dialing
+from dq.transport.channel import Channel
 from security import flood, pickles
 from security.mutations import CORPUS, Mutator
 from support import rss, serving
@@ -392,7 +393,7 @@ class After:
     def _connect(self) -> None:
         if self._connection is not None:
             self._connection.close()
-        self._connection = transport.connect(self._master.address, KEY)
+        self._connection = dialing.connect(self._master.address, KEY)
         self._connection.set_deadline(30)
         self._connection.loads = _lenient
         self._left = self._chance.randrange(1, EACH)
@@ -444,7 +445,7 @@ class After:
             "put": [{"a": 1}, True, 0.0],
             "exchange": [report, 0, 0.0],
             "charge": [run, "died", lease, start, count, "x"],
-            "hello": [transport.PROTOCOL, info],
+            "hello": [PROTOCOL, info],
             "ping": [b"x", 10],
             "create": ["get_task_queue"],
         }.get(method, [])

@@ -13,8 +13,9 @@ from dq.core.records import Done, Recorded
 from dq.data import inputs
 from dq.functions.task_check import checked
 from dq.manager.client import Client, LeaseMessage, ReportMessage
+from dq.manager.protocol import PROTOCOL
 from dq.master.job_reader import JobReader
-from dq.transport import transport
+from dq.transport import dialing
 from interop.plain import KEY
 from security import pickles
 from support import wait_until
@@ -26,7 +27,7 @@ class Liar:
     """One connection to a master, with no client's manners."""
 
     def __init__(self, port: int) -> None:
-        self.channel = transport.connect(("127.0.0.1", port), KEY.encode())
+        self.channel = dialing.connect(("127.0.0.1", port), KEY.encode())
         assert self.ask(None, "accept_connection", "liar") == ("#RETURN", None)
 
     def __enter__(self) -> Liar:
@@ -38,7 +39,7 @@ class Liar:
     def hello(self) -> str:
         """Say who it is, in truth; the run's id."""
         info = {"role": "slot", "group": "liars", "name": "liar:1", "default": True}
-        kind, answer = self.ask("dq", "hello", transport.PROTOCOL, info)
+        kind, answer = self.ask("dq", "hello", PROTOCOL, info)
         assert kind == "#RETURN", answer
         run: str = answer["run"]
         return run
@@ -69,11 +70,11 @@ class Liar:
     @property
     def ended(self) -> bool:
         """Whether the master has ended the connection."""
-        return self.channel.poll(0) and self.channel.gone()
+        return self.channel.poll(0) and self.channel.peer_closed()
 
     def ends(self) -> bool:
         """Whether it does so now."""
-        return self.channel.poll(PATIENCE) and self.channel.gone()
+        return self.channel.poll(PATIENCE) and self.channel.peer_closed()
 
 
 @dataclass

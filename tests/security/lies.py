@@ -12,7 +12,7 @@ from typing import Any
 
 from dq.data import inputs
 from dq.manager.client import LeaseMessage
-from dq.transport.transport import PROTOCOL
+from dq.manager.protocol import PROTOCOL
 from security import pickles
 
 Lie = Callable[[str, LeaseMessage, LeaseMessage], tuple[Any, ...]]

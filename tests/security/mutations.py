@@ -31,7 +31,7 @@ _HOSTILE = (
     " collections:defaultdict collections:namedtuple collections:ChainMap queue:Queue"
     " queue:threading.Thread pickle:loads copyreg:_reconstructor copyreg:__newobj__"
     " _codecs:encode sys:exit ctypes:CDLL types:FunctionType types:CodeType types:MethodType"
-    " importlib:import_module logging.config:_import dq:run dq.transport.transport:dial"
+    " importlib:import_module logging.config:_import dq:run dq.transport.dialing:dial"
     " dq.master.master:Master multiprocessing.managers:Token uuid:uuid1 uuid:getnode"
     " datetime:sys.exit decimal:Context decimal:getcontext fractions:operator.add"
     " ipaddress:functools.partial __main__:anything no.such.module:x"

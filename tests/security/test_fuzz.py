@@ -78,7 +78,11 @@ WOULD_SEE = """if True:
         ("pickles", "pickle_survey._check_memo = lambda index, at: None"),
         ("pickles", "pickle_survey._SIZES[0x93] = 1"),
         ("before", "fuzz.Server._authenticates = lambda server, conn: True"),
-        ("before", "fuzz.transport.deliver_challenge = lambda conn, key: conn.recv()"),
+        (
+            "before",
+            "from dq.transport import handshake;"
+            " handshake.deliver_challenge = lambda conn, key: conn.recv()",
+        ),
         ("before", "fuzz.Server._admit = lambda server, conn: conn.send_bytes(b'hello')"),
         ("after", "fuzz.Server._loads = lambda s, m: __import__('pickle').loads(m)"),
         (

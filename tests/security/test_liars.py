@@ -19,8 +19,9 @@ from typing import Any
 import pytest
 
 from dq.data import inputs
-from dq.transport import transport
-from dq.transport.transport import MARGIN, MAX_MESSAGE
+from dq.manager.protocol import PROTOCOL
+from dq.transport import limits
+from dq.transport.limits import ENVELOPE_BYTES, MAX_MESSAGE_BYTES
 from interop.plain import ENV, KEY, Wire, master_here
 from security import lies, pickles
 from security.liar import PATIENCE, Liar, scene
@@ -309,9 +310,11 @@ def test_a_traceback_says_nothing_of_the_server() -> None:
 def test_a_message_over_the_limit_is_refused_by_the_limits_name(ident: str, tmp_path: Path) -> None:
     with attacked(tmp_path) as (master, port), Peaks(master.pid) as peaks:
         with Liar(port) as liar:
-            kind, said = liar.ask(ident, "put", bytes(MAX_MESSAGE + MARGIN))
+            kind, said = liar.ask(ident, "put", bytes(MAX_MESSAGE_BYTES + ENVELOPE_BYTES))
             assert kind == "#TRACEBACK"
-            assert re.search(rf"a message of \d+ bytes; the limit is {MAX_MESSAGE} \(--max-", said)
+            assert re.search(
+                rf"a message of \d+ bytes; the limit is {MAX_MESSAGE_BYTES} \(--max-", said
+            )
             assert liar.ask("dq", "ping", b"", 1) == (OK, b"\0")  # nor is it ended for that
         master.wait_for(r"refused a message of \d+ bytes .*; the limit is \d+ \(--max-message\)")
         assert peaks.most[2] < peaks.before[2] + 16 * MB  # none of it was taken
@@ -322,7 +325,7 @@ def test_a_message_that_is_only_announced_takes_no_memory(tmp_path: Path) -> Non
         before = threads(master.pid)
         for _ in range(15):
             liar = stack.enter_context(Liar(port))
-            liar.channel._sock.sendall(struct.pack("!i", MAX_MESSAGE) + b"x" * 500)
+            liar.channel.wire.sock.sendall(struct.pack("!i", MAX_MESSAGE_BYTES) + b"x" * 500)
         watch = stack.enter_context(Liar(port))
         for _ in range(100):  # all have been read by then
             assert watch.ask("dq", "ping", b"", 1) == (OK, b"\0")
@@ -334,7 +337,7 @@ def test_answers_that_nobody_reads_take_no_memory(tmp_path: Path) -> None:
     with attacked(tmp_path) as (master, port), Peaks(master.pid) as peaks, ExitStack() as stack:
         for _ in range(15):
             liar = stack.enter_context(Liar(port))
-            liar.channel.send(("dq", "ping", (b"", MAX_MESSAGE), {}))
+            liar.channel.send(("dq", "ping", (b"", MAX_MESSAGE_BYTES), {}))
             assert liar.channel.poll(PATIENCE)  # it has begun to answer
         with Liar(port) as reader:
             kind, data = reader.ask("dq", "ping", b"", 3 * MB)
@@ -349,7 +352,7 @@ def test_the_reasons_of_refusals_do_not_add_up() -> None:
         for n in range(3):
             with Liar(run.port) as liar:
                 info = {"role": "slot", "group": f"g{n}", "name": "x", "default": True}
-                assert liar.ask("dq", "hello", transport.PROTOCOL, info)[0] == OK
+                assert liar.ask("dq", "hello", PROTOCOL, info)[0] == OK
                 own = liar.take()
                 report = (run.honest.run, own.lease, own.start, [], 0, 0.0, "r" * MB)
                 assert liar.ask("dq", "exchange", report, 0, 0.0)[0] == OK
@@ -362,10 +365,10 @@ def test_the_reasons_of_refusals_do_not_add_up() -> None:
 def test_who_stops_within_a_message_is_ended_and_the_master_says_so(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(transport, "SILENCE", 0.2)
+    monkeypatch.setattr(limits, "STALL_TIMEOUT_S", 0.2)
     lines: list[str] = []
     with master_here(report=lines.append) as port, Liar(port) as liar:
-        liar.channel._sock.sendall(struct.pack("!i", MAX_MESSAGE) + b"x" * 500)
+        liar.channel.wire.sock.sendall(struct.pack("!i", MAX_MESSAGE_BYTES) + b"x" * 500)
         assert liar.ends()
         assert lines == [
             "closed a connection from 127.0.0.1: nothing more of a message came for 0.2 s"

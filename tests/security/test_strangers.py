@@ -33,8 +33,8 @@ from dq.errors import ConnectError
 from dq.manager import queue_manager, server_options
 from dq.manager.client import Client, ReportMessage, ServerConnection
 from dq.security.tls import can_psk, settings
-from dq.transport import transport
-from dq.transport.transport import Channel
+from dq.transport import handshake
+from dq.transport.channel import Channel
 from interop.plain import ENV, KEY, Wire, master_here
 from security import flood
 from support import ROOT, Running, fds, rss, serving, threads, wait_until
@@ -67,8 +67,8 @@ class Recorder(Channel):
 def recorded(port: int) -> bytes:
     """What a client with the key has sent to put a task."""
     with Recorder(socket.create_connection(("127.0.0.1", port))) as channel:
-        transport.answer_challenge(channel, KEY.encode())
-        transport.deliver_challenge(channel, KEY.encode())
+        handshake.answer_challenge(channel, KEY.encode())
+        handshake.deliver_challenge(channel, KEY.encode())
         for request in ((None, "accept_connection", ("x",), {}), ("tasks", "put", (0,), {})):
             channel.send(request)
             assert channel.recv() == ("#RETURN", None)
@@ -286,7 +286,7 @@ def test_a_digest_is_compared_in_constant_time(key: bytes, monkeypatch: pytest.M
         answer = threading.Thread(target=_answer, args=(client, key))
         answer.start()
         try:
-            transport.deliver_challenge(server, KEY.encode())
+            handshake.deliver_challenge(server, KEY.encode())
             assert key == KEY.encode()
         except AuthenticationError:
             assert key != KEY.encode()

@@ -22,7 +22,7 @@ import dq as package
 from dq.manager.client import ServerConnection
 from dq.security import certs
 from dq.security.tls import PLAIN, Tls, can_psk, settings
-from dq.transport import transport
+from dq.transport import dialing, limits
 from security.relay import Relay
 from support import DQ, FaultProxy, Running, dq, other_pythons, python, run, serving, wait_until
 from support.proxy import Direction
@@ -354,7 +354,7 @@ def test_an_impostor_that_ignores_the_key_is_refused(ours: Path) -> None:
         thread = threading.Thread(target=serve, args=(listener,))
         thread.start()
         with pytest.raises(package.TlsError, match="not that it has the key"):
-            transport.connect(listener.getsockname(), KEY.encode(), tls=settings("auto"))
+            dialing.connect(listener.getsockname(), KEY.encode(), tls=settings("auto"))
         thread.join(10)
     assert heard == [b""]  # the handshake was done, and the client said nothing
 
@@ -413,8 +413,8 @@ def test_a_worker_that_says_hello_late_is_still_encrypted() -> None:
             target=lambda: (wait_until(lambda: proxy.passed["down"]), proxy.heal())
         )
         healer.start()
-        with transport.connect(proxy.address, KEY.encode(), tls=settings()) as channel:
-            assert isinstance(channel._sock, ssl.SSLSocket)
+        with dialing.connect(proxy.address, KEY.encode(), tls=settings()) as channel:
+            assert isinstance(channel.wire.sock, ssl.SSLSocket)
         healer.join(10)
 
 
@@ -467,9 +467,9 @@ def keep_calling(address: tuple[str, int], tls: Tls) -> None:
 def test_require_stops_who_makes_both_ends_speak_plain() -> None:
     # With auto somebody in between can answer in plain, and the client comes back in plain.
     with serving_here() as address, plain_answers(address) as via:
-        transport.connect(via, KEY.encode(), tls=settings("auto")).close()
+        dialing.connect(via, KEY.encode(), tls=settings("auto")).close()
         with pytest.raises(package.TlsError, match="does not use TLS"):
-            transport.connect(via, KEY.encode(), tls=settings("require"))
+            dialing.connect(via, KEY.encode(), tls=settings("require"))
 
 
 @contextmanager
@@ -520,7 +520,7 @@ def plain_answers(target: tuple[str, int]) -> Iterator[tuple[str, int]]:
 def test_a_stranger_who_stops_half_way_is_ended(ours: Path, how: str) -> None:
     master = serving_here(**master_options(how, ours))
     with master as address, socket.create_connection(address) as stranger:
-        stranger.settimeout(transport.HANDSHAKE + 10)
+        stranger.settimeout(limits.HANDSHAKE_TIMEOUT_S + 10)
         stranger.sendall(b"\x16\x03\x01\x02\x00\x01\x00")  # a hello, but not the whole
         assert stranger.recv(100) == b""
 
@@ -529,14 +529,14 @@ def test_a_stranger_who_stops_half_way_is_ended(ours: Path, how: str) -> None:
 def test_who_stops_within_a_message_is_ended(
     ours: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transport, "SILENCE", 0.2)
+    monkeypatch.setattr(limits, "STALL_TIMEOUT_S", 0.2)
     with (
         serving_here(**master_options(how, ours)) as address,
-        transport.connect(address, KEY.encode(), tls=worker_tls(how, ours)) as channel,
+        dialing.connect(address, KEY.encode(), tls=worker_tls(how, ours)) as channel,
     ):
         channel.send((None, "accept_connection", ("x",), {}))
         channel.recv()
-        channel._sock.sendall(struct.pack("!i", 2**26) + b"x" * 500)
+        channel.wire.sock.sendall(struct.pack("!i", 2**26) + b"x" * 500)
         assert channel.poll(10)
         with pytest.raises((EOFError, OSError)):
             channel.recv()

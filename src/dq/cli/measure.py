@@ -12,8 +12,8 @@ from dq.manager.client import Client, PlainClient
 from dq.master.executor import Executor
 from dq.master.master import Master
 from dq.security.tls import PLAIN, Tls
-from dq.transport import transport
-from dq.transport.transport import Address
+from dq.transport import dialing, limits
+from dq.transport.addresses import Address
 
 ENOUGH = 0.4  # seconds that a rate is measured for
 CALLS = 300  # single calls, or as many as are made in ...
@@ -169,7 +169,7 @@ class Server:
 
     def _connects(self) -> list[float]:
         def connect() -> None:
-            transport.open_socket(self._address, transport.HANDSHAKE).close()
+            dialing.open_socket(self._address, limits.HANDSHAKE_TIMEOUT_S).close()
 
         return _times(connect, CONNECTS)
 

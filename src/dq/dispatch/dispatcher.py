@@ -28,7 +28,8 @@ from dq.dispatch.served_job import PLAIN, ServedJob
 from dq.errors import BadInput, DqError
 from dq.functions.spec import JobSpec
 from dq.security.safe_pickle import safe_loads
-from dq.transport.transport import KEEPALIVE, MAX_MESSAGE, Channel
+from dq.transport.channel import Channel
+from dq.transport.limits import KEEPALIVE_S, MAX_MESSAGE_BYTES
 
 if TYPE_CHECKING:
     from dq.journal.replay import Replay  # SQLite, which few runs need
@@ -127,8 +128,8 @@ class Dispatcher:
         default: JobSpec | None = None,
         maxsize: int = 0,
         redeliver: bool = True,
-        max_message: int = MAX_MESSAGE,
-        keepalive: int = KEEPALIVE,
+        max_message: int = MAX_MESSAGE_BYTES,
+        keepalive: int = KEEPALIVE_S,
         hash_seed: int = 0,
         loads: Loads = safe_loads,
         clock: Callable[[], float] = time.monotonic,
@@ -535,7 +536,7 @@ class Dispatcher:
         while True:
             with self._turn:
                 with self.lock:
-                    if looks and connection.channel.gone():
+                    if looks and connection.channel.peer_closed():
                         self._wake_one()  # the call that woke this thread is for another one
                         raise EOFError
                     cut, news = self._try(connection, most), self._news

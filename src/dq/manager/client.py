@@ -12,9 +12,12 @@ from dq._support.frozen import cast, frozen
 from dq.core.records import Done, Loads, Outcome
 from dq.errors import ConnectError, PlainMaster, ProtocolError, Unreadable
 from dq.functions.spec import JobSpec
+from dq.manager.protocol import LEASES, PROTOCOL
 from dq.security.tls import PLAIN, Tls
-from dq.transport import transport
-from dq.transport.transport import KEEPALIVE, LEASES, PROTOCOL, Address, Channel
+from dq.transport import dialing
+from dq.transport.addresses import Address, show
+from dq.transport.channel import Channel
+from dq.transport.limits import KEEPALIVE_S
 
 _Answer = tuple[str, object]  # kind and result, as the manager protocol has it
 _Granted = tuple[int, str, int, int, int, bytes, int]  # the fields of a Grant
@@ -98,7 +101,7 @@ class ServerConnection:
         tls: Tls = PLAIN,
         loads: Loads = pickle.loads,
     ) -> None:
-        self.channel: Channel = transport.connect(address, authkey, tls=tls)
+        self.channel: Channel = dialing.connect(address, authkey, tls=tls)
         # Whole messages have been read by then: what cannot be unpickled leaves no mess.
         self.channel.loads = lambda message: _loaded(message, loads)
         self.sent = False  # whether a call has been, and its answer has not come
@@ -185,17 +188,17 @@ class Client(ServerConnection):
         except ProtocolError as error:
             self.close()
             if "KeyError" in str(error):
-                raise PlainMaster(f"{transport.show(address)} is a plain BaseManager") from None
+                raise PlainMaster(f"{show(address)} is a plain BaseManager") from None
             raise
         except ValueError as error:
             self.close()
             raise ProtocolError(str(error)) from None
         assert isinstance(answer, dict)
-        self.channel.peer_delays = False
+        self.channel.peer_sends_at_once()
         self.run: str = answer["run"]
         self.max_message: int = answer["max_message"]
         self.hash_seed: int = answer["hash_seed"]  # of the processes that work for it
-        self.channel.keep_alive(answer.get("keepalive", KEEPALIVE))
+        self.channel.keep_alive(answer.get("keepalive", KEEPALIVE_S))
         self.ended: list[str] = []  # jobs that had ended when the last news came
         self.definitions: list[tuple[tuple[str, ...], bytes]] = []  # that came with it
         self.slots: int = answer.get("slots", 0)  # of others, when this one came
@@ -302,12 +305,12 @@ class PlainClient:
 
 
 def _create(address: Address, authkey: bytes, typeid: str, tls: Tls, loads: Loads) -> str:
-    with transport.connect(address, authkey, tls=tls) as channel:
+    with dialing.connect(address, authkey, tls=tls) as channel:
         channel.loads = loads
         channel.send((None, "create", (typeid,), {}))
         kind, result = cast("_Answer", channel.recv())
     if kind != "#RETURN":
-        raise ProtocolError(f"{transport.show(address)} serves no {typeid}")
+        raise ProtocolError(f"{show(address)} serves no {typeid}")
     ident, _ = cast("tuple[str, tuple[str, ...]]", result)
     return ident
 

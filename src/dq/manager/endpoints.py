@@ -16,7 +16,7 @@ from dq.data.inputs import Bad
 from dq.dispatch.dispatcher import PROMPT, SLICE, Answered, Connection, Dispatcher, Unfinished
 from dq.dispatch.served_job import PLAIN, ServedJob, encode_value
 from dq.errors import ProtocolError
-from dq.transport.transport import PROTOCOL
+from dq.manager.protocol import PROTOCOL
 
 Wire = tuple[object, ...]
 MOST_SAID = 1000  # other versions of files that are said
@@ -190,7 +190,7 @@ def _wait(q: Dispatcher, condition: threading.Condition, deadline: float | None)
     if left <= 0:
         return False
     condition.wait(left)
-    if q.stopping or q.connection.channel.gone():
+    if q.stopping or q.connection.channel.peer_closed():
         condition.notify()
         raise EOFError
     return True
@@ -262,7 +262,7 @@ class WorkerEndpoint:
                 info["role"] == "slot",
             )
             connection.has_default = bool(info["default"])
-            connection.channel.peer_delays = False
+            connection.channel.peer_sends_at_once()
             q.join(connection)
             q.presence.meet(connection.holder)
             if info["role"] == "supervisor":
@@ -320,7 +320,7 @@ class WorkerEndpoint:
                 self._take_in(connection, report)
                 q.run_sinks()
             except ProtocolError:
-                connection.channel.hang_up()  # who lies once is not listened to
+                connection.channel.shutdown()  # who lies once is not listened to
                 raise
         if not most:
             return ("idle", None, None)

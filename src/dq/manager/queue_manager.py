@@ -25,13 +25,19 @@ from dq.core.records import Loads
 from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import BadKey, TlsError
 from dq.manager.endpoints import ANSWERED, ResultQueue, TaskQueue, WorkerEndpoint
+from dq.manager.protocol import LEASES
 from dq.manager.server_options import ServerOptions
 from dq.security import tls
 from dq.security.pickle_rules import Refused
 from dq.security.safe_pickle import safe_loads
 from dq.security.tls import PLAIN, Tls
-from dq.transport import transport
-from dq.transport.transport import LEASES, Address, Channel
+from dq.transport import dialing, handshake, limits
+from dq.transport.addresses import Address
+from dq.transport.channel import Channel
+from dq.transport.dialing import SERIALIZER
+from dq.transport.handshake import TLS_HELLO_BYTE
+from dq.transport.listener import Listener
+from dq.transport.reading import MessageTooLarge
 
 if TYPE_CHECKING:
     import ssl  # which plain connections do without
@@ -52,9 +58,9 @@ TASK_QUEUE, RESULT_QUEUE = "get_task_queue", "get_result_queue"
 log = logging.getLogger("dq")
 
 # The standard library has no other way to bring a listener of one's own.
-mpm.listener_client[transport.SERIALIZER] = (  # type: ignore[attr-defined]  # undocumented
-    transport.Listener,
-    transport.dial,
+mpm.listener_client[SERIALIZER] = (  # type: ignore[attr-defined]  # undocumented
+    Listener,
+    dialing.dial,
 )
 
 _Request = tuple[str, str, tuple[object, ...], dict[str, object]]  # ident, method, arguments
@@ -129,7 +135,7 @@ class UnauthenticatedConnections:
                 self._patience = PATIENT
             if not self._left.wait_for(self._has_room, self._wait()):
                 self._end_oldest()
-            self._here[channel] = time.monotonic() - channel.idle()
+            self._here[channel] = time.monotonic() - channel.idle_seconds()
 
     def _has_room(self) -> bool:
         return len(self._here) < MOST_STRANGERS
@@ -141,7 +147,7 @@ class UnauthenticatedConnections:
     def _end_oldest(self) -> None:
         oldest = next(iter(self._here))
         del self._here[oldest]
-        oldest.hang_up()
+        oldest.shutdown()
         self._patience /= 2
         self._ended_at = time.monotonic()
 
@@ -214,7 +220,7 @@ class Server(mpm.Server):
             self._context = how.server_context(self.authkey)  # type: ignore[attr-defined]
         if self._context is not None and not how.required:
             # A plain client spends the first half of it waiting for the challenge.
-            self._strangers.grace = 2 * transport.PATIENCE
+            self._strangers.grace = 2 * limits.TLS_WAIT_S
 
     def _pin(self, typeid: str, ident: str, face: object, exposed: tuple[str, ...]) -> None:
         self._pinned[typeid] = (ident, exposed)
@@ -249,7 +255,7 @@ class Server(mpm.Server):
         self._strangers.join(channel)
         channel.max_message = self.dispatcher.max_message
         channel.keep_alive(self.dispatcher.keepalive)
-        channel.set_deadline(transport.HANDSHAKE)
+        channel.set_deadline(limits.HANDSHAKE_TIMEOUT_S)
         with self._guard:
             self._clients.add(channel)
             self._share()
@@ -281,8 +287,8 @@ class Server(mpm.Server):
         host = conn.peer()
         try:
             self._secure(conn)
-            transport.deliver_challenge(conn, self.authkey)  # type: ignore[attr-defined]
-            transport.answer_challenge(conn, self.authkey)  # type: ignore[attr-defined]
+            handshake.deliver_challenge(conn, self.authkey)  # type: ignore[attr-defined]
+            handshake.answer_challenge(conn, self.authkey)  # type: ignore[attr-defined]
         except (AuthenticationError, AssertionError, ValueError, OSError, EOFError, TlsError) as e:
             self._refuse(conn, host, e)
             return False
@@ -297,11 +303,11 @@ class Server(mpm.Server):
             return
         required = self._tls.required
         # In a flood, all of that has gone by while the connection waited to be taken.
-        patience = max(0.0, transport.PATIENCE - conn.idle())
-        first = conn.first_byte(FIRST_WORD if required else patience)
-        if first == transport.HELLO:
+        patience = max(0.0, limits.TLS_WAIT_S - conn.idle_seconds())
+        first = conn.peek(FIRST_WORD if required else patience)
+        if first == TLS_HELLO_BYTE:
             self._tls.check_peer(conn.accept_tls(self._context))
-        elif required and not conn.gone():
+        elif required and not conn.peer_closed():
             conn.send_bytes(tls.ONLY[self._tls.mode])
             name = setting("tls")
             raise TlsError(f"it does not use TLS, and this master accepts nothing else ({name})")
@@ -325,9 +331,9 @@ class Server(mpm.Server):
         self._log(line)
 
     def _reason(self, conn: Channel, error: BaseException) -> str | None:
-        if isinstance(error, transport.MessageTooLarge):
+        if isinstance(error, MessageTooLarge):
             # The first bytes of a TLS client, read as a length.
-            strict = error.size >> 16 == 0x1603 and tls.LENIENT.encode() not in conn.rest()
+            strict = error.size >> 16 == 0x1603 and tls.LENIENT.encode() not in conn.buffered()
             return "it wants TLS, which this master does not speak" if strict else None
         if isinstance(error, OSError) and tls.is_tls(error):
             return tls.explain_client(error, self._tls)
@@ -337,9 +343,9 @@ class Server(mpm.Server):
         """The one request by which a connection says what it is for."""
         conn.loads = self._loads
         conn.on_too_large = lambda error: self._say_large(conn.peer(), error)
-        conn.on_silent = lambda: self._say(
+        conn.on_stalled = lambda: self._say(
             f"closed a connection from {conn.peer()}: nothing more of a message came for"
-            f" {transport.SILENCE:g} s"
+            f" {limits.STALL_TIMEOUT_S:g} s"
         )
         try:
             _, name, args, kwds = cast("_Request", conn.recv())
@@ -354,7 +360,7 @@ class Server(mpm.Server):
         else:
             conn.send(("#RETURN", result))
 
-    def _say_large(self, host: str, error: transport.MessageTooLarge) -> None:
+    def _say_large(self, host: str, error: MessageTooLarge) -> None:
         # Not by its size, of which a client can make up any number, and each would be kept.
         about = f"large messages of {host}"
         limit, name = self.dispatcher.max_message, setting("max_message")
@@ -466,7 +472,7 @@ class Server(mpm.Server):
     def let_go(self) -> None:
         """In a process that was forked from the one that serves: keep none of its sockets open,
         whose other ends would else not see that one end."""
-        self.listener.let_go()  # type: ignore[attr-defined]
+        self.listener.close_after_fork()  # type: ignore[attr-defined]
         for channel in self._clients:
             channel.close()
 
@@ -485,7 +491,7 @@ class Server(mpm.Server):
         while any(channel.asked for channel in clients) and time.monotonic() < until:
             time.sleep(0.002)  # who put the last result is told so
         for channel in clients:
-            channel.hang_up()
+            channel.shutdown()
         self.listener.close()  # type: ignore[attr-defined]
 
 
@@ -582,7 +588,7 @@ class QueueManager(BaseManager):
             authkey = bytes(multiprocessing.process.current_process().authkey)
         if not authkey:
             raise BadKey("the authkey is empty; an empty key lets everybody in")
-        options["serializer"] = transport.SERIALIZER
+        options["serializer"] = SERIALIZER
         super().__init__(address or ("127.0.0.1", 0), authkey, **options)
         # Shadows the class's: `start` sends it to the server's process, and the options with it.
         registry = Registry(type(self)._registry)

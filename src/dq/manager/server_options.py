@@ -14,7 +14,7 @@ from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import UsageError
 from dq.functions.spec import JobSpec
 from dq.security.safe_pickle import safe_loads
-from dq.transport.transport import KEEPALIVE, MAX_MESSAGE
+from dq.transport.limits import KEEPALIVE_S, MAX_MESSAGE_BYTES
 
 LOADS: dict[str, Loads] = {"safe": safe_loads, "any": pickle.loads}
 
@@ -38,8 +38,8 @@ class ServerOptions:
 
     host: str = ""
     port: int | None = None
-    max_message: int = MAX_MESSAGE
-    keepalive: int = KEEPALIVE
+    max_message: int = MAX_MESSAGE_BYTES
+    keepalive: int = KEEPALIVE_S
     maxsize: int = 0
     redeliver: bool = True
     pickle: str = "safe"

@@ -35,7 +35,8 @@ from dq.master.progress import Report
 from dq.master.runtime import Runtime
 from dq.master.values import Batches, chained, results, values_of
 from dq.security.tls_options import TlsOptions
-from dq.transport.transport import KEEPALIVE, MAX_MESSAGE, Address
+from dq.transport.addresses import Address
+from dq.transport.limits import KEEPALIVE_S, MAX_MESSAGE_BYTES
 from dq.worker.child import GRACE
 from dq.worker.process_options import ProcessOptions
 
@@ -121,8 +122,8 @@ class Master:
         maxsize: int = 0,
         redeliver: bool = True,
         pickle: str = "safe",
-        max_message: int = MAX_MESSAGE,
-        keepalive: int = KEEPALIVE,
+        max_message: int = MAX_MESSAGE_BYTES,
+        keepalive: int = KEEPALIVE_S,
         tls: str = "auto",
         tls_cert: str | os.PathLike[str] | None = None,
         tls_key: str | os.PathLike[str] | None = None,

@@ -14,8 +14,9 @@ from dq.manager.server_options import ServerOptions
 from dq.security import keys
 from dq.security.tls import PLAIN
 from dq.security.tls_options import TlsOptions
-from dq.transport import transport
-from dq.transport.transport import Address
+from dq.transport.addresses import Address, outside, reachable, show
+from dq.transport.dialing import SERIALIZER
+from dq.transport.listener import explain_bind
 
 MAX_SOCKET_PATH = 100  # characters; sun_path has 108 bytes, 104 on macOS
 
@@ -96,13 +97,13 @@ class Serving:
         """Where processes on this machine find it."""
         if isinstance(self.address, str):
             return self.address
-        return transport.reachable(*self.address)
+        return reachable(*self.address)
 
     def join_command(self, *, needs_task: bool) -> str:
         """The command that starts a worker elsewhere, but for the key."""
         address = self.address
         assert not isinstance(address, str)
-        command = f"dq worker --server {transport.show(transport.outside(*address))}"
+        command = f"dq worker --server {show(outside(*address))}"
         if needs_task:
             command += " --task TASK"
         if self.tls.mode == "certs":
@@ -122,9 +123,9 @@ class Serving:
 
     def _bind(self, address: Address) -> Server:
         try:
-            return Server(Registry(), address, self.authkey, transport.SERIALIZER)
+            return Server(Registry(), address, self.authkey, SERIALIZER)
         except (OSError, UnicodeError) as error:  # the latter for a host that is no name
-            raise ConnectError(transport.explain_bind(address, error)) from None
+            raise ConnectError(explain_bind(address, error)) from None
 
 
 def _find_key(authkey: bytes | str | None, has_port: bool) -> bytes:

@@ -10,7 +10,7 @@ from dq.core.records import Loads
 from dq.functions import loading
 from dq.functions.reference import TaskRef
 from dq.security.tls import PLAIN, Tls
-from dq.transport.transport import Address
+from dq.transport.addresses import Address
 from dq.worker.child import GRACE
 
 if TYPE_CHECKING:

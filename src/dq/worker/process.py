@@ -18,7 +18,7 @@ from dq.functions import loading
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.manager.client import Client
-from dq.transport.transport import MAX_MESSAGE
+from dq.transport.limits import MAX_MESSAGE_BYTES
 from dq.worker import child
 from dq.worker.calling import Program
 from dq.worker.cells import LEAVING, LOADED, LOADING, REFUSED, STATE
@@ -51,7 +51,7 @@ class Process:
         self.master = ""  # its random id
         self.forked = False  # whether this is a copy that a task has made
         self.draining = threading.Event()
-        self.max_result = MAX_MESSAGE
+        self.max_result = MAX_MESSAGE_BYTES
         self._programs: dict[str, Program] = {}
         self._loading = threading.Lock()  # guards programs
         self.loop = EventLoop()

@@ -278,4 +278,4 @@ class Slot:
         off, its tasks would be run again."""
         client = self.client
         if self.waiting and client is not None and client.sent:
-            client.channel.hang_up()
+            client.channel.shutdown()

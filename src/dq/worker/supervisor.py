@@ -47,7 +47,7 @@ from dq.errors import (
 from dq.functions.reference import TaskRef
 from dq.manager.client import Client, backoff
 from dq.security.tls import PLAIN, Tls
-from dq.transport.transport import Address, show
+from dq.transport.addresses import Address, show
 from dq.worker import cells, logs
 from dq.worker.cells import (
     CODED_BY,
@@ -519,7 +519,7 @@ class Supervisor:
             self._end_left_groups(time.monotonic())
             time.sleep(0.001 if self._groups else 0)
         if self._client is not None:
-            self._client.channel.hang_up()  # another thread may be waiting for an answer
+            self._client.channel.shutdown()  # another thread may be waiting for an answer
             self._client.close()
 
     # The master
@@ -529,7 +529,7 @@ class Supervisor:
         self._say_lack(client.lacks_task)
         beat_at = time.monotonic() + BEAT * random.uniform(0.5, 1.0)
         with contextlib.suppress(OSError, ValueError, DqError):
-            while not client.channel.closed and not client.channel.gone():
+            while not client.channel.closed and not client.channel.peer_closed():
                 client.channel.poll(1.0)
                 if time.monotonic() >= beat_at:
                     self._beat(client)

@@ -21,7 +21,8 @@ from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.manager.client import ReportMessage
 from dq.manager.endpoints import ResultQueue, TaskQueue, WorkerEndpoint
-from dq.transport.transport import PROTOCOL, Channel
+from dq.manager.protocol import PROTOCOL
+from dq.transport.channel import Channel
 from support import wait_until
 
 T = TypeVar("T")
@@ -37,11 +38,14 @@ class Wire:
         self.on_received: Callable[[], None] = lambda: None
         self.on_sent: Callable[[], None] = lambda: None
 
-    def gone(self) -> bool:
+    def peer_closed(self) -> bool:
         return self.ended.is_set()
 
-    def hang_up(self) -> None:
+    def shutdown(self) -> None:
         self.ended.set()
+
+    def peer_sends_at_once(self) -> None:
+        pass
 
     def peer(self) -> str:
         return "here"

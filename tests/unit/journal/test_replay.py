@@ -22,7 +22,8 @@ from dq.journal.replay import Replay
 from dq.journal.writer import Entry, Journal
 from dq.manager.client import ReportMessage
 from dq.manager.endpoints import WorkerEndpoint
-from dq.transport.transport import PROTOCOL, Channel
+from dq.manager.protocol import PROTOCOL
+from dq.transport.channel import Channel
 
 ABOUT = facts("app:square", reading=Reading("values"), output="values", unpack=False)
 SPEC = JobSpec("j", TaskRef("module", "app", "square"))
@@ -78,8 +79,11 @@ class Run:
 
 
 class Wire:
-    def gone(self) -> bool:
+    def peer_closed(self) -> bool:
         return False
+
+    def peer_sends_at_once(self) -> None:
+        pass
 
 
 @contextmanager

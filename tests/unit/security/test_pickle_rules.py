@@ -171,7 +171,7 @@ DOTTED = [
     ("os", "system"),
     ("posix", "system"),
     ("nt", "system"),
-    ("dq.transport.transport", "dial"),
+    ("dq.transport.dialing", "dial"),
     ("__main__", "anything"),
     ("a.module.that.does.not.exist", "x"),
 ]

@@ -18,8 +18,8 @@ import pytest
 from dq.errors import ConnectError, TlsError, UsageError
 from dq.security import certs, tls
 from dq.security.tls import PLAIN, Tls, settings
-from dq.transport import transport
-from dq.transport.transport import Channel
+from dq.transport.channel import Channel
+from dq.transport.limits import RECV_CHUNK
 
 KEY = b"0123456789abcdef0123456789abcdef"
 
@@ -191,11 +191,11 @@ def test_messages_pass_whole_in_both_directions(ends: Ends, size: int) -> None:
 
 def test_what_tls_has_taken_off_the_socket_counts_as_there(ends: Ends) -> None:
     here, there = ends
-    sizes = [transport.PAGE - 4, 100, 200]  # in one record; the first is taken as a page
-    there._sock.sendall(b"".join(struct.pack("!i", size) + bytes(size) for size in sizes))
+    sizes = [RECV_CHUNK - 4, 100, 200]  # in one record; the first is taken as a page
+    there.wire.sock.sendall(b"".join(struct.pack("!i", size) + bytes(size) for size in sizes))
     for size in sizes:
         assert here.poll(10)
-        assert not here.gone()
+        assert not here.peer_closed()
         assert here.recv_bytes() == bytes(size)
     assert not here.poll(0)
 
@@ -207,10 +207,10 @@ def test_nothing_lies_unread_after_the_handshake(ends: Ends) -> None:
 
 def test_a_peer_that_closes_is_gone(ends: Ends) -> None:
     here, there = ends
-    assert not here.gone()
+    assert not here.peer_closed()
     there.close()
     assert here.poll(10)
-    assert here.gone()
+    assert here.peer_closed()
     with pytest.raises(EOFError):
         here.recv_bytes()
 
@@ -219,7 +219,7 @@ def test_a_peer_that_has_sent_is_not_gone(ends: Ends) -> None:
     here, there = ends
     there.send_bytes(b"x")
     assert here.poll(10)
-    assert not here.gone()
+    assert not here.peer_closed()
 
 
 def test_who_is_blocked_is_woken_and_reads_nothing_in_plain(ends: Ends) -> None:
@@ -233,7 +233,7 @@ def test_who_is_blocked_is_woken_and_reads_nothing_in_plain(ends: Ends) -> None:
             raised.append(error)
 
     reader = meanwhile(read)
-    here.hang_up()
+    here.shutdown()
     reader.join(10)
     assert len(raised) == 1
 
@@ -264,7 +264,7 @@ def test_a_plain_answer_is_told_from_a_broken_handshake(folder: Path) -> None:
 def test_a_connection_ended_while_it_is_wrapped_does_not_go_on(folder: Path) -> None:
     ours, theirs = socket.socketpair()
     with Channel(ours) as channel, theirs:
-        channel.hang_up()
+        channel.shutdown()
         with pytest.raises(OSError):  # which one depends on the system
             channel.begin_tls(of(folder, "worker").client_context(KEY), "localhost")
 

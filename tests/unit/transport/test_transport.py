@@ -23,8 +23,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dq import errors
-from dq.transport import transport
-from dq.transport.transport import JOINED, MARGIN, ROOM, Channel, Listener, MessageTooLarge
+from dq.transport import dialing, handshake, limits
+from dq.transport.addresses import Address
+from dq.transport.channel import Channel
+from dq.transport.limits import COALESCE_LIMIT, ENVELOPE_BYTES, GROW_STEP, RECV_CHUNK
+from dq.transport.listener import Listener, explain_bind
+from dq.transport.reading import MessageTooLarge
 
 KEY = b"0123456789abcdef"
 Pair = tuple[Channel, "mpc.Connection[object, object]"]
@@ -104,8 +108,8 @@ def test_objects_pass_in_both_directions(stdlib: Pair) -> None:
 
 
 @given(
-    st.lists(st.integers(0, 2 * transport.PAGE), min_size=1, max_size=6),
-    st.lists(st.integers(1, 3 * transport.PAGE), min_size=1, max_size=6),
+    st.lists(st.integers(0, 2 * RECV_CHUNK), min_size=1, max_size=6),
+    st.lists(st.integers(1, 3 * RECV_CHUNK), min_size=1, max_size=6),
     st.booleans(),
 )
 def test_messages_come_whole_and_one_by_one_however_they_are_cut(
@@ -129,7 +133,7 @@ def test_messages_come_whole_and_one_by_one_however_they_are_cut(
         sender = in_thread(send)
         for message in messages:
             assert channel.poll(10)
-            assert not channel.gone()
+            assert not channel.peer_closed()
             assert channel.recv_bytes() == message
         with pytest.raises(EOFError):
             channel.recv_bytes()
@@ -165,9 +169,9 @@ def test_a_message_beyond_2_gib_has_the_standard_librarys_long_header() -> None:
 
     ours, theirs = socket.socketpair()
     with theirs, Channel(ours) as channel:
-        channel._sock, wire = Wire(), channel._sock  # type: ignore[assignment]  # 2 GiB need not flow
+        channel.wire.sock, wire = Wire(), channel.wire.sock  # type: ignore[assignment]  # 2 GiB need not flow
         channel.send_bytes(Huge())
-        channel._sock = wire
+        channel.wire.sock = wire
     assert Wire.sent[0] == struct.pack("!iQ", -1, 0x80000000)
 
 
@@ -182,7 +186,7 @@ def test_a_negative_length_is_refused(ends: tuple[Channel, socket.socket], size:
 def test_a_message_at_the_limit_is_taken_and_one_byte_more_is_not() -> None:
     ours, theirs = socket.socketpair()
     with Channel(theirs) as peer, Channel(ours, loads=bytes, max_message=100) as channel:
-        most = 100 + MARGIN
+        most = 100 + ENVELOPE_BYTES
         sender = in_thread(lambda: [peer.send_bytes(b"x" * size) for size in (most, most + 1, 3)])
         assert channel.recv() == b"x" * most
         with pytest.raises(MessageTooLarge, match=f"{most + 1} bytes; the limit is 100 "):
@@ -196,7 +200,7 @@ def test_a_message_at_the_limit_is_taken_and_one_byte_more_is_not() -> None:
 def test_who_does_not_send_the_rest_of_what_is_too_large_is_ended(
     monkeypatch: pytest.MonkeyPatch, sent: int, then: str
 ) -> None:
-    monkeypatch.setattr(transport, "HANDSHAKE", 0.1)
+    monkeypatch.setattr(limits, "HANDSHAKE_TIMEOUT_S", 0.1)
     ours, theirs = socket.socketpair()
     with theirs, Channel(ours, loads=bytes, max_message=100) as channel:
         theirs.sendall(struct.pack("!iQ", -1, 2**60) + b"x" * sent)
@@ -257,7 +261,7 @@ def test_who_stops_within_a_long_message_is_ended(
     ends: tuple[Channel, socket.socket], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel, theirs = ends
-    monkeypatch.setattr(transport, "SILENCE", 0.2)
+    monkeypatch.setattr(limits, "STALL_TIMEOUT_S", 0.2)
     theirs.sendall(struct.pack("!i", 2**26) + b"x" * 500)
     with pytest.raises(TimeoutError, match=r"nothing more of a message came for 0\.2 s"):
         channel.recv()
@@ -274,14 +278,16 @@ def test_a_deadline_counts_within_a_long_message_as_ever(
         channel.recv()
 
 
-@pytest.mark.parametrize("size", [JOINED + 1, ROOM, ROOM + 1, 4 * ROOM, 9 * ROOM + 5])
+@pytest.mark.parametrize(
+    "size", [COALESCE_LIMIT + 1, GROW_STEP, GROW_STEP + 1, 4 * GROW_STEP, 9 * GROW_STEP + 5]
+)
 def test_a_long_message_comes_whole_and_the_next_is_waited_for(stdlib: Pair, size: int) -> None:
     channel, connection = stdlib
     data = random.Random(1).randbytes(size)
     sender = in_thread(lambda: connection.send_bytes(data))
     assert channel.recv_bytes() == data
     sender.join()
-    assert channel._sock.gettimeout() is None
+    assert channel.wire.sock.gettimeout() is None
 
 
 def test_without_a_deadline_a_channel_waits(ends: tuple[Channel, socket.socket]) -> None:
@@ -294,18 +300,18 @@ def test_without_a_deadline_a_channel_waits(ends: tuple[Channel, socket.socket])
 
 def test_gone_says_whether_the_peer_has_closed(ends: tuple[Channel, socket.socket]) -> None:
     channel, peer = ends
-    assert not channel.gone()
+    assert not channel.peer_closed()
     peer.sendall(b"x")
-    assert not channel.gone()
-    assert channel._sock.recv(1) == b"x"
+    assert not channel.peer_closed()
+    assert channel.wire.sock.recv(1) == b"x"
     peer.close()
-    assert channel.gone()
+    assert channel.peer_closed()
 
 
 def test_gone_takes_nothing_from_what_is_to_be_read(ends: tuple[Channel, socket.socket]) -> None:
     channel, peer = ends
     peer.sendall(struct.pack("!i", 2) + b"ok")
-    assert not channel.gone()
+    assert not channel.peer_closed()
     assert channel.recv_bytes() == b"ok"
 
 
@@ -313,7 +319,7 @@ def test_a_closed_channel_is_gone(ends: tuple[Channel, socket.socket]) -> None:
     channel, _ = ends
     channel.close()
     assert channel.closed
-    assert channel.gone()
+    assert channel.peer_closed()
 
 
 def test_hanging_up_wakes_who_is_blocked_in_recv(ends: tuple[Channel, socket.socket]) -> None:
@@ -327,7 +333,7 @@ def test_hanging_up_wakes_who_is_blocked_in_recv(ends: tuple[Channel, socket.soc
 
     in_thread(wait)
     while not ended.wait(0.02):
-        channel.hang_up()
+        channel.shutdown()
     assert ended.is_set()
 
 
@@ -351,8 +357,8 @@ def test_a_channel_that_is_dropped_closes_as_the_standard_librarys_does() -> Non
 # --- listening and connecting ---
 
 
-def addresses(folder: Path) -> list[transport.Address]:
-    found: list[transport.Address] = [("127.0.0.1", 0), ("", 0), ("localhost", 0)]
+def addresses(folder: Path) -> list[Address]:
+    found: list[Address] = [("127.0.0.1", 0), ("", 0), ("localhost", 0)]
     if socket.has_ipv6 and _has_loopback6():
         found += [("::1", 0), ("::", 0)]
     return [*found, str(folder / "socket")]
@@ -363,7 +369,7 @@ def _has_loopback6() -> bool:
         return sock.connect_ex(("::1", 1)) not in (errno.EADDRNOTAVAIL, errno.ENETUNREACH)
 
 
-def reach(address: transport.Address) -> transport.Address:
+def reach(address: Address) -> Address:
     """An address to connect to, for one to listen on."""
     if isinstance(address, str):
         return address
@@ -378,7 +384,7 @@ def test_a_listener_serves_every_family(tmp_path: Path, which: int) -> None:
         pytest.skip("no IPv6 here")
     listener = Listener(found[which])
     try:
-        with transport.dial(reach(listener.address)) as ours, listener.accept() as theirs:
+        with dialing.dial(reach(listener.address)) as ours, listener.accept() as theirs:
             ours.send("hello")
             assert theirs.recv() == "hello"
     finally:
@@ -392,14 +398,14 @@ def test_a_listener_on_all_ipv6_addresses_serves_ipv4_too() -> None:
     try:
         port = listener.address[1]
         assert isinstance(port, int)
-        transport.dial(("127.0.0.1", port)).close()
+        dialing.dial(("127.0.0.1", port)).close()
     finally:
         listener.close()
 
 
 def can_connect(host: str, port: object) -> bool:
     try:
-        transport.dial((host, int(str(port)))).close()
+        dialing.dial((host, int(str(port)))).close()
     except OSError:
         return False
     return True
@@ -527,7 +533,7 @@ def test_a_port_that_one_family_has_in_use_is_in_use() -> None:
 def test_an_ipv4_peer_is_called_by_its_ipv4_address() -> None:
     listener = Listener(("", 0))
     try:
-        with transport.dial(("", int(listener.address[1]))), listener.accept() as theirs:
+        with dialing.dial(("", int(listener.address[1]))), listener.accept() as theirs:
             assert theirs.peer() == "127.0.0.1"
     finally:
         listener.close()
@@ -548,7 +554,7 @@ def test_a_closed_listener_leaves_no_socket_file(tmp_path: Path) -> None:
     assert not path.exists()
 
 
-def handshake(ours: bytes, theirs: bytes) -> None:
+def shake_hands(ours: bytes, theirs: bytes) -> None:
     """Connect with one key to a listener with another."""
     listener = Listener(("127.0.0.1", 0))
 
@@ -556,32 +562,32 @@ def handshake(ours: bytes, theirs: bytes) -> None:
         with listener.accept() as channel:
             channel.set_deadline(10)
             try:
-                transport.deliver_challenge(channel, theirs)
-                transport.answer_challenge(channel, theirs)
+                handshake.deliver_challenge(channel, theirs)
+                handshake.answer_challenge(channel, theirs)
             except (AuthenticationError, EOFError, OSError):
                 pass
 
     server = in_thread(serve)
     try:
-        transport.connect(listener.address, ours).close()
+        dialing.connect(listener.address, ours).close()
     finally:
         server.join()
         listener.close()
 
 
 def test_the_same_key_on_both_ends_connects() -> None:
-    handshake(KEY, KEY)
+    shake_hands(KEY, KEY)
 
 
 def test_another_key_is_an_authentication_failure_for_people() -> None:
     with pytest.raises(errors.AuthenticationFailed, match="another authkey"):
-        handshake(KEY, b"else")
+        shake_hands(KEY, b"else")
 
 
 def test_a_server_that_is_silent_is_given_up_within_the_deadline() -> None:
     listener = Listener(("127.0.0.1", 0))
     with pytest.raises(errors.ConnectError, match="cannot connect"):
-        transport.connect(listener.address, KEY, timeout=0.2)
+        dialing.connect(listener.address, KEY, timeout=0.2)
     listener.close()
 
 
@@ -591,11 +597,11 @@ def test_a_server_of_another_kind_is_said_to_be_none(said: bytes) -> None:
 
     def serve() -> None:
         with listener.accept() as channel:
-            channel._sock.sendall(said)
+            channel.wire.sock.sendall(said)
 
     server = in_thread(serve)
     with pytest.raises(errors.ConnectError, match=r"127\.0\.0\.1:\d+"):
-        transport.connect(listener.address, KEY)
+        dialing.connect(listener.address, KEY)
     server.join()
     listener.close()
 
@@ -604,13 +610,13 @@ def test_nobody_listening_is_said_with_the_address() -> None:
     listener = Listener(("127.0.0.1", 0))
     listener.close()
     with pytest.raises(errors.ConnectError, match=r"nobody listens at 127\.0\.0\.1:"):
-        transport.connect(listener.address, KEY)
+        dialing.connect(listener.address, KEY)
 
 
 # --- why an address cannot be listened on ---
 
 
-def bind_error(address: transport.Address) -> OSError:
+def bind_error(address: Address) -> OSError:
     with pytest.raises(OSError) as caught:
         Listener(address).close()
     return caught.value
@@ -618,7 +624,7 @@ def bind_error(address: transport.Address) -> OSError:
 
 def test_a_port_in_use_is_said_with_a_way_out() -> None:
     listener = Listener(("127.0.0.1", 0))
-    text = transport.explain_bind(listener.address, bind_error(listener.address))
+    text = explain_bind(listener.address, bind_error(listener.address))
     listener.close()
     assert text.startswith(f"port {listener.address[1]} is in use, ")
     assert text.endswith("; port=0 takes a free one")
@@ -626,23 +632,23 @@ def test_a_port_in_use_is_said_with_a_way_out() -> None:
 
 def test_a_foreign_address_is_said_to_be_none_of_this_machine() -> None:
     address = ("192.0.2.1", 0)
-    text = transport.explain_bind(address, bind_error(address))
+    text = explain_bind(address, bind_error(address))
     assert text == "cannot listen on 192.0.2.1:0: this machine has no such address"
 
 
 def test_a_folder_that_is_missing_is_said_with_the_path(tmp_path: Path) -> None:
     address = str(tmp_path / "no" / "socket")
-    text = transport.explain_bind(address, bind_error(address))
+    text = explain_bind(address, bind_error(address))
     assert text == f"cannot listen on {address}: {os.strerror(errno.ENOENT)}"
 
 
 def test_a_privileged_port_is_said_to_be_one() -> None:
     error = PermissionError(errno.EACCES, "Permission denied")
-    text = transport.explain_bind(("127.0.0.1", 80), error)
+    text = explain_bind(("127.0.0.1", 80), error)
     assert text == "port 80 is privileged; take one from 1024 on"
 
 
 def test_a_host_that_has_no_address_is_said_to_have_none() -> None:
     error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-    text = transport.explain_bind(("nowhere.invalid", 5000), error)
+    text = explain_bind(("nowhere.invalid", 5000), error)
     assert text == "cannot resolve the host in nowhere.invalid:5000: Name or service not known"

@@ -1,0 +1,266 @@
+"""One connection, on which messages are framed as the standard library frames them."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing.connection as mpc
+import pickle
+import socket
+import struct
+from collections.abc import Callable
+
+from dq._support import platform
+from dq._support.frozen import TYPE_CHECKING
+from dq._support.naming import setting
+from dq.core.records import Loads
+from dq.security.tls import SpeaksPlain, answered_in_plain
+from dq.transport.limits import COALESCE_LIMIT, ENVELOPE_BYTES, GROW_STEP, KEEPALIVE_S
+from dq.transport.reading import MessageReader, MessageTooLarge, Stalled, Wire
+
+if TYPE_CHECKING:
+    import ssl  # which plain connections do without
+    from typing import Protocol
+
+    class _Buffer(Protocol):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)  # once: it is 1 µs of a call's 70
+
+
+class Channel:
+    """One connection, with the methods of `multiprocessing.connection.Connection` that managers
+    use, and what those lack: deadlines, a limit on messages, a look at whether the peer has gone.
+
+    Args:
+        sock: a connected socket, owned from now on.
+        loads: how a message becomes an object.
+        max_message: bytes of the largest object that `recv` takes; a message has `ENVELOPE_BYTES`
+            more.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        loads: Loads = pickle.loads,
+        max_message: int | None = None,
+    ) -> None:
+        self.wire = Wire(sock)
+        self.reader = MessageReader(self.wire)
+        self.keep_alive(KEEPALIVE_S)
+        sock.settimeout(None)
+        self._pending: Callable[[], int] = _none  # bytes that TLS has taken off the socket
+        self._is_shut = False
+        self.loads = loads
+        self.max_message = max_message
+        self.on_received: Callable[[], None] = _nothing
+        self.on_sent: Callable[[], None] = _nothing
+        self.on_too_large: Callable[[MessageTooLarge], None] = _nothing
+        self.on_stalled: Callable[[], None] = _nothing
+        self.asked = False  # whether a message has been received and nothing sent since
+
+    def __del__(self) -> None:
+        # As Connection's: the standard library's proxies leave closing to the collector.
+        self.wire.sock.close()
+
+    def __enter__(self) -> Channel:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def fileno(self) -> int:
+        return self.wire.sock.fileno()
+
+    @property
+    def closed(self) -> bool:
+        return self.wire.sock.fileno() < 0
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # a task may have closed the descriptor
+            self.wire.sock.close()
+
+    def shutdown(self) -> None:
+        """End the connection from another thread: who is blocked on it wakes up."""
+        self._is_shut = True
+        with contextlib.suppress(OSError):
+            # An SSLSocket's own would let who is blocked on it go on in plain.
+            socket.socket.shutdown(self.wire.sock, socket.SHUT_RDWR)
+
+    def set_deadline(self, seconds: float | None) -> None:
+        """Let everything from now on fail with TimeoutError after so many seconds in all: a peer
+        that sends a byte now and then gains nothing by it."""
+        self.wire.set_deadline(seconds)
+
+    def peer_sends_at_once(self) -> None:
+        """Take it that the other end keeps no message back, as dq's own do not."""
+        self.reader.peer_delays = False
+
+    def acknowledge(self) -> None:
+        """Have the system say at once what has been received: a peer that sends by Nagle's rule
+        keeps its next message until then, 40 ms where that is left to the system."""
+        platform.acknowledge(self.wire.sock)
+
+    def keep_alive(self, seconds: int) -> None:
+        """Count the peer as gone once its machine has said nothing for so long."""
+        interval = max(seconds // 5, 1)
+        platform.keepalive(self.wire.sock, seconds - 3 * interval, interval, 3)
+
+    def peer_closed(self) -> bool:
+        """Whether the peer has closed its end."""
+        if self.reader.buffered:
+            return False
+        try:
+            # Of what TLS has encrypted, which an SSLSocket's own refuses to look at.
+            return socket.socket.recv(self.wire.sock, 1, _PEEK) == b""
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
+    def peer(self) -> str:
+        """The host on the other end."""
+        try:
+            name = self.wire.sock.getpeername()
+        except OSError:
+            return "somebody who has left"
+        if not isinstance(name, tuple):
+            return "this machine"
+        host: str = name[0]
+        # How a socket of both families shows an IPv4 address.
+        return host.removeprefix("::ffff:") if "." in host else host
+
+    def security(self) -> str:
+        """How the connection is encrypted, for people."""
+        if self.wire.sock.family == getattr(socket, "AF_UNIX", None):
+            return "on this machine"
+        if self._pending is _none:
+            return "not encrypted"
+        by = "certificates" if self.wire.sock.getpeercert(True) else "the key"  # type: ignore[attr-defined]  # an SSLSocket
+        return f"encrypted (TLS from {by})"
+
+    def buffered(self) -> bytes:
+        """What else has come, up to a page of it."""
+        try:
+            ready = mpc.wait([self.wire.sock], 0)
+            return self.reader.buffered + (
+                self.wire.sock.recv(4096, socket.MSG_PEEK) if ready else b""
+            )
+        except OSError:
+            return self.reader.buffered
+
+    def idle_seconds(self) -> float:
+        """Seconds since the peer was last heard of: at first, since it connected."""
+        return platform.unheard(self.wire.sock)
+
+    def peek(self, timeout: float | None) -> int | None:
+        """What the peer begins with; None when there is nothing within `timeout` seconds."""
+        if not mpc.wait([self.wire.sock], timeout):
+            return None
+        return next(iter(self.wire.sock.recv(1, socket.MSG_PEEK)), None)
+
+    def poll(self, timeout: float | None = 0.0) -> bool:
+        """Whether there is something to read, or the end, within `timeout` seconds."""
+        return bool(self.reader.buffered or self._pending() or mpc.wait([self.wire.sock], timeout))
+
+    def accept_tls(self, context: ssl.SSLContext) -> ssl.SSLSocket:
+        """Encrypt the connection from here on, as the server; within the deadline."""
+        sock = self._wrap(context, None)
+        self.wire.tick()
+        sock.do_handshake()
+        return sock
+
+    def begin_tls(self, context: ssl.SSLContext, host: str) -> ssl.SSLSocket:
+        """Encrypt the connection from here on, as the client; within the deadline.
+
+        Raises:
+            SpeaksPlain: the peer answers in plain.
+        """
+        sock = self._wrap(context, host)
+        self.wire.tick()
+        try:
+            sock.do_handshake()
+        except OSError as error:
+            # No look at what has come would do: OpenSSL takes it as soon as it has said hello.
+            if answered_in_plain(error):
+                raise SpeaksPlain from None
+            raise
+        return sock
+
+    def _wrap(self, context: ssl.SSLContext, host: str | None) -> ssl.SSLSocket:
+        server_side = host is None
+        sock = context.wrap_socket(
+            self.wire.sock,
+            server_side=server_side,
+            do_handshake_on_connect=False,
+            server_hostname=host,
+        )
+        self.wire.sock = sock
+        self._pending = sock.pending
+        if self._is_shut:  # by another thread, when neither socket could be found
+            raise OSError("the connection was ended")
+        return sock
+
+    def send(self, obj: object) -> None:
+        self.send_bytes(pickle.dumps(obj))
+        self.asked = False
+        self.on_sent()
+
+    def recv(self) -> object:
+        limit = self.max_message
+        try:
+            message = self._read(None if limit is None else limit + ENVELOPE_BYTES)
+        except MessageTooLarge as error:
+            self.on_too_large(error)
+            try:
+                self.reader.skip(error.size)
+            except OSError:
+                self.shutdown()
+            raise MessageTooLarge(
+                f"a message of {error.size} bytes; the limit is {limit} ({setting('max_message')})"
+            ) from None
+        self.asked = True
+        self.on_received()
+        return self.loads(message)
+
+    def send_bytes(self, buf: bytes) -> None:
+        self.wire.tick()
+        size = len(buf)
+        header = struct.pack("!i", size) if size <= 0x7FFFFFFF else struct.pack("!iQ", -1, size)
+        if size <= COALESCE_LIMIT:
+            self.wire.sock.sendall(header + buf)
+        else:
+            self.wire.sock.sendall(header)
+            self.wire.sock.sendall(buf)
+
+    def send_zeros(self, size: int) -> None:
+        """Send what a call returns that returns so many zeros, of which few are ever in memory: who
+        asks for them need not read them."""
+        start = b"\x80\x03X\x07\0\0\0#RETURNB" + struct.pack("<I", size)
+        piece = bytes(min(size, GROW_STEP))
+        self.wire.tick()
+        self.wire.sock.sendall(struct.pack("!iQ", -1, len(start) + size + 2) + start)
+        for sent in range(0, size, GROW_STEP):
+            self.wire.sock.sendall(memoryview(piece)[: size - sent])
+        self.wire.sock.sendall(b"\x86.")
+        self.asked = False
+        self.on_sent()
+
+    def recv_bytes(self, maxlength: int | None = None) -> bytes:
+        return bytes(self._read(maxlength))
+
+    def _read(self, limit: int | None) -> bytes | bytearray:
+        try:
+            return self.reader.read(limit)
+        except Stalled:
+            self.on_stalled()
+            self.shutdown()
+            raise
+
+
+def _nothing(*what: object) -> None:
+    pass
+
+
+def _none() -> int:
+    return 0
