@@ -36,7 +36,7 @@ EXIT_CODES = {
 }
 
 # Public in the source, but for the modules of dq rather than for people.
-INTERNAL = {("Executor", "after_fork_in_child")}
+INTERNAL = {("Executor", "after_fork")}
 
 
 def pages() -> dict[str, str]:

@@ -469,7 +469,7 @@ class Server(mpm.Server):
         finally:
             self.close()
 
-    def let_go(self) -> None:
+    def after_fork(self) -> None:
         """In a process that was forked from the one that serves: keep none of its sockets open,
         whose other ends would else not see that one end."""
         self.listener.close_after_fork()  # type: ignore[attr-defined]

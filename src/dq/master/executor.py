@@ -79,7 +79,7 @@ class Executor(concurrent.futures.Executor):
         self._started = True
         return master
 
-    def after_fork_in_child(self) -> None:
+    def after_fork(self) -> None:
         """In a fork of this process: start workers of its own with the next call. A master that the
         Executor was given stays the parent's."""
         self._reset(None if self._owns else self._master)
@@ -151,11 +151,11 @@ class Executor(concurrent.futures.Executor):
                 job.close()
 
 
-def _after_fork_in_child() -> None:
+def _after_fork() -> None:
     for executor in list(_executors):
-        executor.after_fork_in_child()
+        executor.after_fork()
 
 
 _executors: weakref.WeakSet[Executor] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_after_fork)

@@ -110,7 +110,7 @@ class LocalWorkers:
             self._supervisor.quit()
             self._thread.join()
 
-    def after_fork_in_child(self) -> None:
+    def after_fork(self) -> None:
         """Close what this process has of them: only its parent can wait for them."""
         if self._supervisor is not None:
-            self._supervisor.let_go()
+            self._supervisor.after_fork()

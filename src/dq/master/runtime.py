@@ -138,18 +138,18 @@ class Runtime:
         self.dispatcher.close_journals()
         self.jobs.fail_calls(Stopped("the master was closed"))
 
-    def after_fork_in_child(self) -> None:
+    def after_fork(self) -> None:
         """Give up, in a fork of the master's process, what that still uses."""
-        self.serving.after_fork_in_child()
-        self.workers.after_fork_in_child()
+        self.serving.after_fork()
+        self.workers.after_fork()
 
 
-def _after_fork_in_child() -> None:
+def _after_fork() -> None:
     for runtime in list(_runtimes):
-        runtime.after_fork_in_child()
+        runtime.after_fork()
 
 
 # Those of this process and, in a fork of it, of its parents.
 _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork_in_child)
+    os.register_at_fork(after_in_child=_after_fork)

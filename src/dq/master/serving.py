@@ -69,12 +69,12 @@ class Serving:
         if self._folder is not None:
             self._folder.cleanup()
 
-    def after_fork_in_child(self) -> None:
+    def after_fork(self) -> None:
         """Close what this process has of the server, and leave the folder to its parent."""
         if self._folder is not None:
             self._folder._finalizer.detach()  # type: ignore[attr-defined]  # it would remove it
         if self._server is not None:
-            self._server.let_go()
+            self._server.after_fork()
 
     @property
     def address(self) -> Address:

@@ -96,7 +96,7 @@ class Child:
                 except OSError:
                     pass  # it has died
 
-    def let_go(self) -> None:
+    def after_fork(self) -> None:
         """In a fork of this process's parent, which alone can wait for it."""
         self.popen.returncode = 0
         self.close()

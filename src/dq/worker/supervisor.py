@@ -191,13 +191,13 @@ class Supervisor:
         """Leave now; the master gives the work to others."""
         self._events.put(Quit())
 
-    def let_go(self) -> None:
+    def after_fork(self) -> None:
         """In a process that was forked from the supervisor's: keep nothing of its connection and
         of its processes, which would else not see it end."""
         if self._client is not None:
             self._client.close()
         for child in [*self._children, *self._ahead]:
-            child.let_go()
+            child.after_fork()
 
     # The supervisor's own thread
 

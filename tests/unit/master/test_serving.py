@@ -55,7 +55,7 @@ def test_without_a_port_it_listens_in_a_folder_that_goes_with_it() -> None:
 def test_a_fork_leaves_the_folder_to_its_parent() -> None:
     with opened(ServerOptions()) as serving:
         path = serving.address
-        serving.after_fork_in_child()
+        serving.after_fork()
         assert not isinstance(path, str) or os.path.isdir(os.path.dirname(path))
 
 
