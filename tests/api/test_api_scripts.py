@@ -14,7 +14,7 @@ import pytest
 
 import dq as api
 from dq._support import platform
-from dq.worker import child, supervisor
+from dq.worker import lifeline, pool
 from support import Running, dq, python, run, script, wait_until
 
 POINTS = """
@@ -493,7 +493,7 @@ def test_a_frozen_program_without_either_starts_no_further_ones(tmp_path: Path) 
 def test_a_task_process_that_has_not_noticed_what_it_is_starts_none(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv(child.MARK, "1")
+    monkeypatch.setenv(lifeline.MARK, "1")
     with pytest.raises(api.DqError, match=r"this is a task process, in which .* has begun anew"):
         api.run(len, [""], workers=1)
 
@@ -526,6 +526,6 @@ def test_without_any_room_for_shared_memory_one_line_says_so(
 ) -> None:
     monkeypatch.setattr(tempfile, "TemporaryFile", no_room)
     monkeypatch.setattr(platform.os, "memfd_create", no_room)
-    monkeypatch.setattr(supervisor, "LONGEST", 0.1)
+    monkeypatch.setattr(pool, "LACK_TIMEOUT_S", 0.1)
     with pytest.raises(api.DqError, match="cannot start a task process: Read-only file system"):
         api.run(abs, [-1], workers=1)

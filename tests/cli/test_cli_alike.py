@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dq._support import quantities
-from dq.worker.child import OMP_THREADS, THREADS, dismiss, start_child
+from dq.worker.child import dismiss
+from dq.worker.spawn import OMP_THREADS, THREAD_COUNTS, start_child
 from support import DQ, Running, dq, serving, wait_until
 
 KEY = "k" * 16
@@ -84,16 +85,16 @@ def test_processes_are_numbered_from_0_and_those_that_replace_them_alike(alike: 
     assert {number for *_, number, _ in found} == {0, 1}
 
 
-@pytest.mark.parametrize("name", [OMP_THREADS, *THREADS])
+@pytest.mark.parametrize("name", [OMP_THREADS, *THREAD_COUNTS])
 def test_processes_share_the_cpus_for_the_threads_of_libraries(alike: Path, name: str) -> None:
-    unset = dict.fromkeys([OMP_THREADS, *THREADS])
+    unset = dict.fromkeys([OMP_THREADS, *THREAD_COUNTS])
     done = dq("run", "alike:environment", name, "-w", "2", cwd=alike, env=unset)
     assert done.stdout == f"{max(1, quantities.cpus() // 2)}\n", done.stderr
 
 
 def test_how_many_threads_libraries_start_may_be_set(alike: Path) -> None:
     names = [OMP_THREADS, "OPENBLAS_NUM_THREADS"]
-    unset = dict.fromkeys(THREADS)
+    unset = dict.fromkeys(THREAD_COUNTS)
     env = {**unset, OMP_THREADS: "5"}
     done = dq("run", "alike:environment", *names, "-w", "1", cwd=alike, env=env)
     assert done.stdout == "5\nNone\n", done.stderr
@@ -133,10 +134,10 @@ def test_a_long_import_path_reaches_workers(project: Path) -> None:
         assert run.wait() == 0
 
 
-def test_a_process_that_dies_before_it_was_told_all_holds_nobody_up() -> None:
+def test_a_process_that_dies_before_it_has_its_configuration_holds_nobody_up() -> None:
     child = start_child(1)
     child.popen.kill()
-    child.tell(bytes(1 << 20))
+    child.send_config(bytes(1 << 20))
     child.popen.wait()
     child.close()
 

@@ -16,7 +16,7 @@ from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, SECURITY, WORKERS, Command, option
 from dq.cli.signals import endings
 from dq.errors import Stopped
-from dq.worker.child import start_child
+from dq.worker.spawn import start_child
 
 
 @click.command(cls=Command)

@@ -21,8 +21,9 @@ from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.transport.server_address import server_address
 from dq.worker import allow
+from dq.worker.plan import Plan
 from dq.worker.process_options import ProcessOptions
-from dq.worker.supervisor import Plan, Supervisor
+from dq.worker.supervisor import Supervisor
 
 
 @click.command(cls=Command)
@@ -83,7 +84,7 @@ def worker(**given: Any) -> None:
     )
     supervisor = Supervisor(plan, say)
     with Stages() as stages:
-        stages.on_first = lambda: supervisor.drain(told=lambda: say(FINISHING))
+        stages.on_first = lambda: supervisor.drain(notify=lambda: say(FINISHING))
         stages.on_second = supervisor.quit
         _work(supervisor, stages, given)
         if stages.interrupted:

@@ -11,8 +11,9 @@ from dq.dispatch.served_job import ServedJob
 from dq.errors import BadTask
 from dq.master.serving import Serving
 from dq.worker.child import Child
+from dq.worker.plan import Plan
 from dq.worker.process_options import ProcessOptions
-from dq.worker.supervisor import Plan, Supervisor
+from dq.worker.supervisor import Supervisor
 
 SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished
 JOIN_INTERVAL_S = 0.05  # between two looks at whether they only have to end

@@ -37,8 +37,7 @@ from dq.master.values import Batches, chained, results, values_of
 from dq.security.tls_options import TlsOptions
 from dq.transport.addresses import Address
 from dq.transport.limits import KEEPALIVE_S, MAX_MESSAGE_BYTES
-from dq.worker.child import GRACE
-from dq.worker.process_options import ProcessOptions
+from dq.worker.process_options import GRACE_S, ProcessOptions
 
 T = TypeVar("T")
 
@@ -114,7 +113,7 @@ class Master:
         max_failures: int | None = None,
         max_tasks: int | None = None,
         max_memory: int | None = None,
-        grace: float = GRACE,
+        grace: float = GRACE_S,
         initializer: str | Function | None = None,
         unpack: bool = False,
         strict_code: bool = False,

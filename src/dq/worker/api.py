@@ -14,9 +14,9 @@ from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.transport.server_address import server_address
 from dq.worker import allow as patterns
-from dq.worker.child import GRACE
-from dq.worker.process_options import ProcessOptions, process_count
-from dq.worker.supervisor import Plan, Supervisor
+from dq.worker.plan import Plan
+from dq.worker.process_options import GRACE_S, ProcessOptions, process_count
+from dq.worker.supervisor import Supervisor
 
 log = logging.getLogger("dq")
 
@@ -33,7 +33,7 @@ def run_worker(
     reconnect: float = 60.0,
     max_tasks: int | None = None,
     max_memory: int | None = None,
-    grace: float = GRACE,
+    grace: float = GRACE_S,
     tls: str = "auto",
     tls_cert: str | os.PathLike[str] | None = None,
     tls_key: str | os.PathLike[str] | None = None,

@@ -86,7 +86,7 @@ class RunningBatch:
         call = program.caller(self, bad)
         brief = program.brief and len(self._items) > SPAN_OF_BRIEF
         run = self._run_brief if brief else self._run_each
-        self.cells.tell(self._lease.lease, self._base, 1)
+        self.cells.announce(self._lease.lease, self._base, 1)
         while True:
             try:
                 run(call, self._base + len(self._items))
@@ -103,7 +103,7 @@ class RunningBatch:
                 self._encode()
                 self._process.check_fork()
                 # To unpickle them may run anything.
-                self.cells.tell(self._lease.lease, self._done, self.missing)
+                self.cells.announce(self._lease.lease, self._done, self.missing)
                 self.cells.limit_coding(program.spec.timeout)
 
     def _run_each(self, call: Callable[[object], object], stop: int) -> None:

@@ -1,28 +1,50 @@
-"""What a task process and its supervisor tell each other through shared memory."""
+"""The cells of memory that a task process shares with its supervisor.
+
+The supervisor can read there which task a process is in that has died, or that holds the
+interpreter's lock for ever.
+"""
 
 from __future__ import annotations
 
 import time
 
-from dq.worker.child import CELLS, OWN
+from dq._support import platform
 
-# Cells that a slot shares with its supervisor: the lease it works on (0 between batches), the
-# index of the task it is in, and when that has to be over, in nanoseconds of the monotonic clock;
-# the last lease it had, which it may not have reported yet; how many tasks the index stands for;
-# and of the results that are being encoded, which may run a task's code too: the first one's index,
-# how many (0 when none is), and when that, or to unpickle inputs, has to be over.
-LEASE, INDEX, DEADLINE, LAST, SPAN, ENCODED, ENCODING, CODED_BY = range(CELLS)
-# The process's own: 0 at first, then one of these, then how it ends, so that a task's own os._exit
-# with the same number is not taken for that; and whether it is to leave, which a slot sees here at
-# once, while the thread that hears of it on the pipe waits for its turn.
-STATE, LEAVING = range(OWN)
+# A process's own cells: its state, and whether it is to leave, which a slot sees here at once,
+# while the thread that reads it from the pipe waits for its turn.
+STATE, LEAVING = range(2)
+PROCESS_CELLS = 2
+
+# What `STATE` holds: 0 at first, then one of these, then one of the exit codes. It says why a
+# process ends, because a task's own `os._exit` may have the same number.
 CONNECTED, LOADING, LOADED = 1, 2, 3
+EXIT_CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
 
-# How a task process ends, for its supervisor.
-CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
+# Each slot's cells. Times are in nanoseconds of the monotonic clock.
+# LEASE     the lease that the slot works on, 0 between batches
+# INDEX     index of the task that it is in
+# DEADLINE  when that task has to be over
+# LAST      the last lease that it had, which it may not have reported yet
+# SPAN      how many tasks `INDEX` stands for
+# ENCODED   of the results that are being encoded, which may run a task's code: the first index,
+# ENCODING  and how many they are, 0 when none is
+# CODED_BY  when that, or to unpickle inputs, has to be over
+LEASE, INDEX, DEADLINE, LAST, SPAN, ENCODED, ENCODING, CODED_BY = range(8)
+SLOT_CELLS = 8
 
-LOAD_EXTRA_S = 8.0  # that to load a function may take besides a task's time limit
-CODING_EXTRA_S = 5.0  # that a task with a time limit has besides: to unpickle, to encode results
+CODING_EXTRA_S = 5.0  # that a task with a time limit has besides to unpickle and to encode
+LOAD_EXTRA_S = 8.0  # that loading a function may take besides a task's time limit
+
+
+def count(threads: int) -> int:
+    """How many cells a process of so many slots has."""
+    return PROCESS_CELLS + SLOT_CELLS * threads
+
+
+def slot_views(cells: platform.Cells, threads: int) -> list[memoryview]:
+    """Each slot's own cells."""
+    starts = range(PROCESS_CELLS, count(threads), SLOT_CELLS)
+    return [cells.view[start : start + SLOT_CELLS] for start in starts]
 
 
 class SlotCells:
@@ -33,7 +55,7 @@ class SlotCells:
     def __init__(self, view: memoryview) -> None:
         self.view = view
 
-    def tell(self, lease: int, index: int, span: int) -> None:
+    def announce(self, lease: int, index: int, span: int) -> None:
         """Let the supervisor know which tasks this slot may be in."""
         view = self.view
         view[INDEX], view[SPAN] = index, span
@@ -64,6 +86,6 @@ class SlotCells:
         """No batch is being worked on."""
         self.view[LEASE] = 0
 
-    def detach(self) -> None:
-        """In a process that a task has forked: touch nothing that the supervisor sees."""
-        self.view = memoryview(bytearray(8 * CELLS)).cast("Q")
+    def after_fork(self) -> None:
+        """In a process that a task has forked: write nothing that the supervisor reads."""
+        self.view = memoryview(bytearray(8 * SLOT_CELLS)).cast("Q")

@@ -1,4 +1,4 @@
-"""What a task process is told, and what it has of the program that started it."""
+"""What a task process is given by its supervisor."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from dq.functions import loading
 from dq.functions.reference import TaskRef
 from dq.security.tls import PLAIN, Tls
 from dq.transport.addresses import Address
-from dq.worker.child import GRACE
 
 if TYPE_CHECKING:
     from dq.worker.logs import Setup
@@ -34,20 +33,20 @@ class Parents:
 
 @frozen
 class Config:
-    """All that a task process is told, over its standard input: no key is ever in `ps`.
+    """All that a task process is given, over its standard input, so that no key is ever in `ps`.
 
     Args:
         address: the master's.
         authkey: the shared key.
         group: random name of the supervisor.
-        number: which of its processes this is, from 0.
-        hash_seed: what its hashes have been seeded with.
-        threads: task slots.
         cells: descriptor of the shared cells.
         parent: pid of the supervisor.
         path: `sys.path` to use.
+        number: which of its supervisor's processes this is, from 0.
+        hash_seed: what its hashes have been seeded with.
+        threads: task slots.
         task: what to call with the items of plain clients and plain masters.
-        reconnect: seconds to look for a master that has gone.
+        reconnect: seconds to look for a master whose connection was lost.
         max_tasks: tasks after which the process is replaced.
         grace: seconds that it has to leave, once it has no more to do.
         tls: how connections are encrypted.
@@ -59,16 +58,16 @@ class Config:
     address: Address
     authkey: bytes
     group: str
-    number: int = 0
-    hash_seed: int = 0
-    threads: int = 1
-    cells: int = -1
-    parent: int = 0
-    path: tuple[str, ...] = ()
-    task: TaskRef | None = None
-    reconnect: float = 60.0
-    max_tasks: int | None = None
-    grace: float = GRACE
+    cells: int
+    parent: int
+    path: tuple[str, ...]
+    number: int
+    hash_seed: int
+    threads: int
+    task: TaskRef | None
+    reconnect: float
+    max_tasks: int | None
+    grace: float
     tls: Tls = PLAIN
     allow: tuple[str, ...] = ()
     by_options: bool = False

@@ -16,7 +16,8 @@ import time
 from dq._support import naming, platform
 from dq._support.frozen import TYPE_CHECKING
 from dq.functions import by_value_classes
-from dq.worker import child
+from dq.worker import lifeline
+from dq.worker.cells import count
 from dq.worker.config import Config
 from dq.worker.process import Process
 
@@ -28,15 +29,15 @@ def main() -> NoReturn:
     """What a supervisor starts, without the garbage collector until here."""
     gc.freeze()
     gc.enable()
-    os.environ.pop(child.MARK, None)  # a program that a task starts is no task process
+    os.environ.pop(lifeline.MARK, None)  # a program that a task starts is no task process
     with platform.HighDescriptors():
-        lifeline = os.dup(0)
+        pipe = os.dup(0)
         try:
-            config = _read_config(lifeline)
+            config: Config = pickle.loads(lifeline.receive(pipe))
         except EOFError:
             os._exit(1)  # there was nothing to do after all
         platform.die_with_parent(config.parent)
-        cells = platform.Cells.open(os.dup(config.cells), child.count(config.threads))
+        cells = platform.Cells.open(os.dup(config.cells), count(config.threads))
     os.close(config.cells)
     naming.use_options(config.by_options)
     with open(os.devnull, "rb") as devnull:
@@ -53,7 +54,7 @@ def main() -> NoReturn:
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=process.after_fork)
     _keep_originals()
-    process.serve(lifeline)
+    process.serve(pipe)
     process.leave(process.run())
 
 
@@ -66,28 +67,6 @@ def _keep_originals() -> None:
     for name in [name for name in sys.modules if name.startswith("dq.")]:
         names = sys.modules[name].__dict__
         names.update({key: kept[id(names[key])] for key in names if id(names[key]) in kept})
-
-
-def _read_config(pipe: int) -> Config:
-    """What a supervisor tells, and not a byte of what it may say later.
-
-    Raises:
-        EOFError: nothing.
-    """
-    size = int.from_bytes(_read(pipe, child.SIZE), "big")
-    config: Config = pickle.loads(_read(pipe, size))
-    return config
-
-
-def _read(pipe: int, size: int) -> bytes:
-    """So many bytes: a pipe has 64 KiB at a time."""
-    parts: list[bytes] = []
-    while size:
-        parts.append(os.read(pipe, size))
-        if not parts[-1]:
-            raise EOFError
-        size -= len(parts[-1])
-    return b"".join(parts)
 
 
 def _become(config: Config) -> None:

@@ -19,9 +19,8 @@ from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.manager.client import Client
 from dq.transport.limits import MAX_MESSAGE_BYTES
-from dq.worker import child
 from dq.worker.calling import Program
-from dq.worker.cells import LEAVING, LOADED, LOADING, REFUSED, STATE
+from dq.worker.cells import LEAVING, LOADED, LOADING, REFUSED, STATE, slot_views
 from dq.worker.config import Config, loads_for
 from dq.worker.ending import leave_within
 from dq.worker.event_loop import EventLoop
@@ -60,7 +59,7 @@ class Process:
         self._service: Service | None = None
         self._left = config.max_tasks
         self._depth = sys.getrecursionlimit()
-        self.slots = [Slot(self, view) for view in child.slot_views(cells, config.threads)]
+        self.slots = [Slot(self, view) for view in slot_views(cells, config.threads)]
 
     def connect(self) -> Client:
         config = self.config

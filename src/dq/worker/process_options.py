@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dq._support import quantities
 from dq._support.frozen import frozen
-from dq.worker.child import GRACE
+
+GRACE_S = 5.0  # that a process has to leave as an interpreter does
 
 
 @frozen
@@ -26,7 +27,7 @@ class ProcessOptions:
     threads: int = 1
     max_tasks: int | None = None
     max_memory: int | None = None
-    grace: float = GRACE
+    grace: float = GRACE_S
 
     def __post_init__(self) -> None:
         quantities.whole(0, quantities.MOST_PROCESSES, workers=self.count)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 from dq._support import platform
 from dq._support.frozen import TYPE_CHECKING, cast
-from dq.worker.child import DRAIN
+from dq.worker.lifeline import DRAIN
 
 if TYPE_CHECKING:
     from dq.worker.process import Process

@@ -156,7 +156,7 @@ class Slot:
         # To import the function or to unpickle an input may run anything: until it is known which
         # task is run, it may be any.
         cells, process = self.cells, self.process
-        cells.tell(lease.lease, lease.start, lease.count)
+        cells.announce(lease.lease, lease.start, lease.count)
         cells.limit_coding(process.specs[lease.job].timeout, LOAD_EXTRA_S)
         try:
             program = process.program(lease.job)
@@ -204,7 +204,7 @@ class Slot:
             self._batch = None
             self.cells.end_coding()
         # What is on its way now: whose results they are that take a process beyond its memory.
-        self.cells.tell(report.lease, report.first, sum(one.count for one in report.outcomes))
+        self.cells.announce(report.lease, report.first, sum(one.count for one in report.outcomes))
         self.cells.end_lease()
         return report
 
@@ -269,7 +269,7 @@ class Slot:
         supervisor sees."""
         if self._batch is not None:
             self._batch.abandon()
-        self.cells.detach()
+        self.cells.after_fork()
 
     # The listener's thread
 

@@ -1,0 +1,79 @@
+"""Which task a process was in that has died, or has to be killed: what the master charges."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+
+from dq._support.frozen import frozen
+from dq.worker.cells import CODED_BY, DEADLINE, ENCODED, ENCODING, INDEX, LAST, LEASE, SPAN
+from dq.worker.child import Child
+
+
+@frozen
+class Charge:
+    """Which task a process was in when it ended; the fields are those of `Client.charge`."""
+
+    what: str
+    lease: int
+    index: int
+    span: int
+    detail: str
+
+
+def of_dead(child: Child, threads: int, code: int) -> Iterator[Charge]:
+    """What a process that has ended with `code` had leases of."""
+    for view in child.slot_views(threads):
+        # A process that has grown too large may have done so over what it has yet to report.
+        lease = view[LAST] if child.kill_reason else view[LEASE]
+        if lease and not child.timed_out:
+            index, span = _under_way(view)
+            detail = child.kill_reason or how_ended(code)
+            yield Charge(what="died", lease=lease, index=index, span=span, detail=detail)
+        elif view[LAST]:
+            yield Charge(what="ended", lease=view[LAST], index=0, span=1, detail="")
+
+
+def of_overdue(child: Child, threads: int, now: float, detail: str) -> Iterator[Charge]:
+    """The tasks of a process that are over their time."""
+    for view in child.slot_views(threads):
+        lease = view[LEASE]
+        index, span = _under_way(view)
+        if lease and (_is_over(view, DEADLINE, now) or _is_over(view, CODED_BY, now)):
+            # Of several, it is not known which: each is tried by itself then.
+            what = "timeout" if span == 1 else "died"
+            yield Charge(what=what, lease=lease, index=index, span=span, detail=detail)
+
+
+def is_over_loading(child: Child, threads: int, now: float) -> bool:
+    """Whether a process has taken too long to load a function."""
+    return any(_is_over(view, CODED_BY, now) for view in child.slot_views(threads))
+
+
+def _under_way(view: memoryview) -> tuple[int, int]:
+    """Index of the first task that a slot may be in, and how many it may be: the one that runs,
+    and those whose results are being encoded."""
+    start, stop = view[INDEX], view[INDEX] + view[SPAN]
+    if view[ENCODING]:
+        start, stop = min(start, view[ENCODED]), max(stop, view[ENCODED] + view[ENCODING])
+    return start, stop - start
+
+
+def _is_over(view: memoryview, cell: int, now: float) -> bool:
+    """Whether a time that a cell gives has come, and is not that of what has ended meanwhile."""
+    by = view[cell]
+    return bool(by) and now * 1e9 > by == view[cell]
+
+
+def how_ended(code: int) -> str:
+    """How a process ended.
+
+    >>> how_ended(-9), how_ended(3)
+    ('was killed by SIGKILL', 'ended with exit code 3')
+    """
+    if code >= 0:
+        return f"ended with exit code {code}"
+    try:
+        return f"was killed by {signal.Signals(-code).name}"
+    except ValueError:
+        return f"was killed by signal {-code}"

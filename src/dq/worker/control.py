@@ -1,0 +1,221 @@
+"""A supervisor's connection to the master, and all that it says over it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterable
+
+from dq._support import platform
+from dq._support.hash_seed import hash_seed
+from dq._support.naming import setting
+from dq.dispatch.roster import BEAT
+from dq.errors import (
+    AuthenticationFailed,
+    ConnectError,
+    DqError,
+    PlainMaster,
+    ProtocolError,
+    TlsError,
+    UnknownHost,
+)
+from dq.manager.client import Client, backoff
+from dq.transport.addresses import show
+from dq.worker.charges import Charge
+from dq.worker.config import loads_for
+from dq.worker.plan import Plan
+
+POLL_INTERVAL_S = 1.0  # between two looks at whether a beat is due
+QUIET_ATTEMPTS = 3  # to find a lost master again, before its loss is logged
+
+
+class Control:
+    """The connection: opened, watched in a thread of its own, opened again.
+
+    Args:
+        plan: where the master is.
+        group: the supervisor's random name.
+        log: given, in one line each, what people should know.
+        pids: the task processes there are; called in the watching thread.
+        on_lost: called in that thread when the connection was lost.
+
+    Attributes:
+        hash_seed: what task processes are to seed their hashes with, for this master.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        group: str,
+        log: Callable[[str], None],
+        pids: Callable[[], Iterable[int]],
+        on_lost: Callable[[Client], None],
+    ) -> None:
+        self.hash_seed = hash_seed()  # until a master says which
+        self._plan = plan
+        self._group = group
+        self._log = log
+        self._pids = pids
+        self._on_lost = on_lost
+        self._client: Client | None = None
+        self._calling = threading.Lock()  # held while something is asked of the master
+        self._run = ""
+        self._charges: list[Charge] = []  # not yet sent
+        self._has_logged_lack = False
+        self._lost_at: float | None = None
+        self._retry_at = 0.0
+        self._attempt = 0
+        self._refusal = ""  # the last that was logged
+
+    def connect(self, patience: float, until: Callable[[], bool] = lambda: False) -> None:
+        """Open the connection, looking for the master for up to `patience` seconds.
+
+        Raises:
+            ConnectError: not found, or not with this key.
+        """
+        deadline, attempt = time.monotonic() + patience, 0
+        while True:
+            try:
+                self._open()
+                return
+            except (AuthenticationFailed, ProtocolError, TlsError, UnknownHost):
+                raise
+            except ConnectError as error:
+                left = deadline - time.monotonic()
+                if left <= 0 or until():
+                    raise
+                if not attempt:
+                    end = "" if str(error).endswith("?") else "."
+                    self._log(f"{error}{end} Trying for {patience:g} s.")
+                time.sleep(min(backoff(attempt, random.random()), left))
+                attempt += 1
+
+    def charge(self, charge: Charge) -> None:
+        """Charge a task, once `send_charges` reaches the master."""
+        self._charges.append(charge)
+
+    def send_charges(self) -> None:
+        """Charge tasks, as far as the master can be reached; the others keep."""
+        while self._charges and self._client is not None:
+            charge = self._charges[0]
+            try:
+                with self._calling:
+                    self._client.charge(
+                        self._run,
+                        charge.what,
+                        charge.lease,
+                        charge.index,
+                        charge.span,
+                        charge.detail,
+                    )
+            except ConnectError:
+                self._client = None
+                return
+            del self._charges[0]
+
+    def lose(self, client: Client) -> None:
+        """Begin to look for the master, as a connection to it was lost."""
+        if self._client is not None and self._client is not client:
+            return
+        self._client = None
+        client.close()
+        if self._lost_at is None:
+            self._lost_at = time.monotonic()
+            self._attempt = 0
+
+    def reconnect(self, now: float) -> None:
+        """Open the connection again if it was lost and it is time to try; task processes look for
+        the master themselves."""
+        if self._lost_at is None or now < self._retry_at:
+            return
+        try:
+            self._open()
+        except ConnectError as error:
+            self._log_refusal(error)
+            if self._attempt == QUIET_ATTEMPTS:
+                self._log(
+                    f"lost the master at {show(self._plan.address)}; looking for it for"
+                    f" {self._plan.reconnect:g} s"
+                )
+            self._retry_at = now + backoff(self._attempt, random.random())
+            self._attempt += 1
+            return
+        if self._attempt > QUIET_ATTEMPTS:
+            self._log("found the master again")
+        self._lost_at = None
+
+    def close(self) -> None:
+        """Send no more."""
+        if self._client is not None:
+            self._client.channel.shutdown()  # another thread may be waiting for an answer
+            self._client.close()
+
+    def after_fork(self) -> None:
+        """Close what a fork has of the connection, which would else not be seen to end."""
+        if self._client is not None:
+            self._client.close()
+
+    def _open(self) -> None:
+        plan = self._plan
+        try:
+            self._client = Client(
+                plan.address,
+                plan.authkey,
+                role="supervisor",
+                group=self._group,
+                name=f"{socket.gethostname()}:{os.getpid()}",
+                tls=plan.tls,
+                default=plan.task is not None,
+                slots=plan.processes.slots,
+                loads=loads_for(plan.allow),
+            )
+        except PlainMaster:
+            if plan.task is None:
+                raise ProtocolError(
+                    f"{show(plan.address)} is a plain BaseManager, which does not say what to do"
+                    f" with its tasks; give {setting('task')}"
+                ) from None
+            return
+        self._run = self._client.run
+        self.hash_seed = self._client.hash_seed
+        threading.Thread(target=self._watch, args=(self._client,), daemon=True).start()
+
+    def _watch(self, client: Client) -> None:
+        """Find out when the connection is lost, and let the master know that this worker is
+        there."""
+        self._log_lack(client.lacks_task)
+        beat_at = time.monotonic() + BEAT * random.uniform(0.5, 1.0)
+        with contextlib.suppress(OSError, ValueError, DqError):
+            while not client.channel.closed and not client.channel.peer_closed():
+                client.channel.poll(POLL_INTERVAL_S)
+                if time.monotonic() >= beat_at:
+                    self._beat(client)
+                    beat_at = time.monotonic() + BEAT
+        self._on_lost(client)
+
+    def _beat(self, client: Client) -> None:
+        host = socket.gethostname()
+        stopped = [f"{host}:{pid}" for pid in self._pids() if platform.is_stopped(pid)]
+        with self._calling:
+            lacks_task = client.beat(stopped)
+        self._log_lack(lacks_task)
+
+    def _log_lack(self, lacks_task: bool) -> None:
+        """Log, once, that there is nothing to call with what clients put on the master's queue."""
+        if lacks_task and not self._has_logged_lack and not self._plan.inherit:
+            self._has_logged_lack = True
+            self._log(
+                f"nothing to call: the master has no TASK, and this worker no {setting('task')};"
+                " start either of them with one"
+            )
+
+    def _log_refusal(self, error: ConnectError) -> None:
+        """Log, once, why a master that is there again cannot be worked for."""
+        known = isinstance(error, AuthenticationFailed | ProtocolError | TlsError)
+        if known and str(error) != self._refusal:
+            self._refusal = str(error)
+            self._log(self._refusal)

@@ -1,0 +1,91 @@
+"""The limits of task processes: a task's time, their memory, their time to end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable
+
+from dq._support.naming import setting
+from dq.errors import BadTask
+from dq.worker import charges, groups
+from dq.worker.cells import EXIT_CODES, LOAD_EXTRA_S, LOADING
+from dq.worker.child import Child
+from dq.worker.control import Control
+from dq.worker.process_options import ProcessOptions
+
+OVERDUE_S = 1.0  # beyond its grace, after which a process is killed
+
+
+class Limits:
+    """Kills processes that are over a limit.
+
+    Args:
+        options: the limits.
+        control: charges tasks.
+        log: given, in one line each, what people should know.
+    """
+
+    def __init__(
+        self, options: ProcessOptions, control: Control, log: Callable[[str], None]
+    ) -> None:
+        self._options = options
+        self._control = control
+        self._log = log
+
+    def enforce(self, children: Iterable[Child], now: float) -> None:
+        """Kill processes whose task is over its time, or that are over their memory.
+
+        Raises:
+            BadTask: a function takes for ever to load; it would in the next process, too.
+        """
+        overdue = 0
+        for child in children:
+            state = child.state
+            if child.kill_reason:
+                continue
+            if state in EXIT_CODES:
+                self._await_exit(child, now)
+            elif state == LOADING and self._is_over_loading(child, now):
+                overdue = child.pid
+            else:
+                self._check(child, now)
+        if overdue:
+            raise BadTask(
+                f"task process {overdue} has not loaded its function in the time limit of"
+                f" a task and {LOAD_EXTRA_S:g} s more: what a module does when imported has"
+                f" to end ({setting('timeout')})"
+            )
+
+    def _is_over_loading(self, child: Child, now: float) -> bool:
+        return charges.is_over_loading(child, self._options.threads, now)
+
+    def _check(self, child: Child, now: float) -> None:
+        reason = "ran a task for too long"
+        for charge in charges.of_overdue(child, self._options.threads, now, reason):
+            child.kill_reason, child.timed_out = reason, True
+            self._control.charge(charge)
+        limit = self._options.max_memory
+        if limit is not None and _resident(child.pid) > limit:
+            child.kill_reason = f"grew past {limit} bytes of memory"
+        if child.kill_reason:
+            self._control.send_charges()  # before others are given the task
+            groups.kill(child.pid)
+
+    def _await_exit(self, child: Child, now: float) -> None:
+        """Kill one that had no more to do, and has not managed to end itself in time."""
+        grace = self._options.grace
+        if not child.exiting_since:
+            child.exiting_since = now
+        elif now - child.exiting_since > grace + OVERDUE_S:
+            child.kill_reason = "has not left"
+            self._log(f"task process {child.pid} did not exit within {grace:g} s, and is ended")
+            groups.kill(child.pid)
+
+
+def _resident(pid: int) -> int:
+    """Bytes of resident memory; 0 where the system does not say."""
+    try:
+        with open(f"/proc/{pid}/statm", "rb") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0

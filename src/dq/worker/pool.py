@@ -1,0 +1,176 @@
+"""The task processes that a supervisor keeps: started, and replaced when they have ended."""
+
+from __future__ import annotations
+
+import bisect
+import multiprocessing
+import os
+import pickle
+import sys
+import threading
+import time
+from collections.abc import Callable
+from itertools import count
+
+from dq._support import naming
+from dq.errors import DqError
+from dq.worker import logs
+from dq.worker.child import Child, dismiss
+from dq.worker.config import Config, Parents
+from dq.worker.plan import Plan
+from dq.worker.spawn import start_child
+
+MAX_FAILED_STARTS = 5  # processes in a row that may end before they work
+MAX_DELAY_S = 5.0  # that a process which keeps ending at once waits to be replaced
+RETRY_S = 1.0  # until a process is tried again that the system had no room for
+LACK_TIMEOUT_S = 30.0  # without any process, for lack of room, after which an error is raised
+START_INTERVAL_S = 0.05  # for which processes are started in one go
+
+
+class Pool:
+    """As many task processes as `plan` has, each with a thread that waits for its end.
+
+    Args:
+        plan: what they are to do.
+        group: the supervisor's random name.
+        log: given, in one line each, what people should know.
+        on_end: called with a process that has ended, in the thread that waits for it.
+        prestarted: processes that were started before anything was known but their number of
+            threads; taken out as they are used.
+
+    Attributes:
+        children: those that run.
+        failed_starts: processes in a row that have ended before they worked.
+    """
+
+    def __init__(
+        self,
+        plan: Plan,
+        group: str,
+        log: Callable[[str], None],
+        on_end: Callable[[Child], None],
+        prestarted: list[Child],
+    ) -> None:
+        self.children: set[Child] = set()
+        self.failed_starts = 0
+        self._plan = plan
+        self._group = group
+        self._log = log
+        self._on_end = on_end
+        self._prestarted = prestarted
+        self._start_at = [0.0] * plan.processes.count  # times of those that are to be started
+        self._no_room_since: float | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether none runs, and none is to be started."""
+        return not self.children and not self._start_at
+
+    def has_due(self, now: float) -> bool:
+        """Whether one is to be started now."""
+        return min(self._start_at, default=now) < now
+
+    def start_due(self, now: float, seed: int) -> None:
+        """Start those whose time has come: for so long that a signal, or the end, can wait for it,
+        and none after one that there is no room for."""
+        self._start_at.sort()
+        due = bisect.bisect(self._start_at, now)
+        while due and time.monotonic() < now + START_INTERVAL_S:
+            try:
+                self._start(seed)
+            except DqError as error:
+                self._on_no_room(error)
+                self._start_at[:due] = [now + RETRY_S] * due
+                return
+            self._no_room_since = None
+            del self._start_at[0]
+            due -= 1
+
+    def replace(self, *, worked: bool) -> None:
+        """Start another process in the place of one that has ended.
+
+        Raises:
+            DqError: they all end before they have `worked`.
+        """
+        self.failed_starts = 0 if worked else self.failed_starts + 1
+        if self.failed_starts >= MAX_FAILED_STARTS:
+            raise DqError(
+                f"task processes end as soon as they start ({self.failed_starts} in a row);"
+                " what they printed above says why"
+            )
+        delay = 0.0 if worked else min(0.1 * 2.0**self.failed_starts, MAX_DELAY_S)
+        self._start_at.append(time.monotonic() + delay)
+
+    def drain(self) -> None:
+        """Start no more, and have those that run leave."""
+        self._start_at.clear()
+        for child in self.children:
+            child.drain()
+
+    def after_fork(self) -> None:
+        """Close what a fork has of the processes."""
+        for child in [*self.children, *self._prestarted]:
+            child.after_fork()
+
+    def _start(self, seed: int) -> None:
+        child = self._prestarted.pop() if self._prestarted else self._spawn(seed)
+        try:
+            config = pickle.dumps(self._config(child, seed))
+            threading.Thread(target=self._wait, args=(child, config), daemon=True).start()
+        except RuntimeError as error:  # there is no memory for its stack
+            dismiss([child])
+            raise DqError(f"cannot start a task process: {error}") from None
+        self.children.add(child)
+
+    def _spawn(self, seed: int) -> Child:
+        plan = self._plan
+        taken = {child.number for child in self.children}
+        return start_child(
+            plan.processes.threads,
+            number=next(number for number in count() if number not in taken),
+            sharing=plan.sharing or plan.processes.count,
+            seed=seed,
+            stderr=plan.stderr,
+        )
+
+    def _config(self, child: Child, seed: int) -> Config:
+        plan = self._plan
+        return Config(
+            address=plan.address,
+            authkey=plan.authkey,
+            group=self._group,
+            cells=child.cells.fd,
+            parent=os.getpid(),
+            path=tuple(sys.path),
+            number=child.number,
+            hash_seed=seed,
+            threads=plan.processes.threads,
+            task=plan.task,
+            reconnect=plan.reconnect,
+            max_tasks=plan.processes.max_tasks,
+            grace=plan.processes.grace,
+            tls=plan.tls,
+            allow=plan.allow,
+            by_options=naming.uses_options(),
+            parents=_of_this_program() if plan.inherit else None,
+        )
+
+    def _wait(self, child: Child, config: bytes) -> None:
+        child.send_config(config)
+        child.popen.wait()
+        self._on_end(child)
+
+    def _on_no_room(self, error: DqError) -> None:
+        """Go on with those there are, and try again: descriptors, memory, processes come free."""
+        now = time.monotonic()
+        if self._no_room_since is None:
+            self._no_room_since = now
+            running = f"{len(self.children)} of {self._plan.processes.count}"
+            self._log(f"{error}; going on with {running}, and trying again")
+        elif not self.children and now - self._no_room_since > LACK_TIMEOUT_S:
+            raise error
+
+
+def _of_this_program() -> Parents:
+    authkey = multiprocessing.current_process().authkey
+    return Parents(argv=tuple(sys.argv), authkey=bytes(authkey), logs=logs.setup())
