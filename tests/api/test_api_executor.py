@@ -13,7 +13,7 @@ import pytest
 
 import dq
 from dq.core.records import Done
-from dq.data import inputs
+from dq.data import batches
 from dq.manager.client import Client, ReportMessage
 from support import python, script, wait_until
 
@@ -126,8 +126,8 @@ class Hand:
                 report = None
                 if grant is not None:
                     self.took.append(grant.start)
-                    ((args, _kwds),) = inputs.load(grant.blob)  # type: ignore[misc]  # one call
-                    done = (Done(1, inputs.dump([-args[0]]), 0.0),)
+                    ((args, _kwds),) = batches.load(grant.blob)  # type: ignore[misc]  # one call
+                    done = (Done(1, batches.dump([-args[0]]), 0.0),)
                     report = ReportMessage(self.client.run, grant.lease, grant.start, done, 0, 0.0)
         except dq.ConnectError:
             return

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from benchmarks.measure import piped
 from dq.core.records import Done
-from dq.data import inputs
+from dq.data import batches
 from dq.errors import ConnectError
 from dq.manager.client import Client, ReportMessage
 from dq.manager.protocol import LEASES
@@ -64,7 +64,7 @@ def work_for(master: str, *given: object, slots: int, seconds: float = 0.0) -> W
 @functools.cache
 def blob(count: int) -> bytes:
     """The values that so many tasks return: nothing much, and made only once."""
-    return inputs.dump([None] * count)
+    return batches.dump([None] * count)
 
 
 @dataclass(eq=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import dq
 from dq.core.records import Done, Recorded
-from dq.data import inputs
+from dq.data import batches
 from dq.functions.task_check import checked
 from dq.manager.client import Client, LeaseMessage, ReportMessage
 from dq.manager.protocol import PROTOCOL
@@ -118,8 +118,8 @@ class Scene:
         self.honest.close()
 
     def _work(self, grant: LeaseMessage) -> ReportMessage:
-        values = inputs.load(grant.blob)[grant.skip : grant.skip + grant.count]
-        blob = inputs.dump([-value for value in values])  # type: ignore[operator]  # a number
+        values = batches.load(grant.blob)[grant.skip : grant.skip + grant.count]
+        blob = batches.dump([-value for value in values])  # type: ignore[operator]  # a number
         return ReportMessage(
             self.honest.run, grant.lease, grant.start, (Done(grant.count, blob, 0.0),), 0, 0.0
         )
@@ -132,7 +132,7 @@ class Scene:
             batch, outcome = record.batch, record.outcome
             assert isinstance(outcome, Done), record
             assert record.worker == "honest:1", record
-            for place, value in enumerate(inputs.load(outcome.blob)):
+            for place, value in enumerate(batches.load(outcome.blob)):
                 assert batch.start + place not in found, f"recorded twice: {record}"
                 found[batch.start + place] = value
         assert found == {number: -number for number in range(self.count)}

@@ -10,14 +10,14 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
-from dq.data import inputs
+from dq.data import batches
 from dq.manager.client import LeaseMessage
 from dq.manager.protocol import PROTOCOL
 from security import pickles
 
 Lie = Callable[[str, LeaseMessage, LeaseMessage], tuple[Any, ...]]
 
-BLOB = inputs.dump([666])
+BLOB = batches.dump([666])
 ONE = [(1, BLOB, 0.0)]
 NAN, ENDLESS = float("nan"), float("inf")
 DEEP = pickles.Ready(pickles.deep(50_000))

@@ -18,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from dq.data import inputs
+from dq.data import batches
 from dq.manager.protocol import PROTOCOL
 from dq.transport import limits
 from dq.transport.limits import ENVELOPE_BYTES, MAX_MESSAGE_BYTES
@@ -144,14 +144,14 @@ def test_results_that_are_none_are_a_failed_task(blob: bytes) -> None:
 def test_what_is_no_list_of_values_is_not_gone_through() -> None:
     for whole in (True, False):
         with pytest.raises(TypeError, match="not a batch"):
-            inputs.load(pickle.dumps((whole, range(3))))
+            batches.load(pickle.dumps((whole, range(3))))
 
 
 @pytest.mark.parametrize("size", [False, 500])
 def test_one_pickle_many_times_over_is_not_unpickled(size: int) -> None:
     piece = pickle.dumps((True, [[[]] * 1000]))
     with pytest.raises(TypeError, match="more pickles"):
-        inputs.load(pickle.dumps((size, [piece] * 10**6)))
+        batches.load(pickle.dumps((size, [piece] * 10**6)))
 
 
 @pytest.mark.parametrize("form", ["text", "jsonl"])

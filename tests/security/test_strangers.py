@@ -28,7 +28,7 @@ from typing import Any
 import pytest
 
 from dq.core.records import Done
-from dq.data import inputs
+from dq.data import batches
 from dq.errors import ConnectError
 from dq.manager import queue_manager, server_options
 from dq.manager.client import Client, ReportMessage, ServerConnection
@@ -102,7 +102,7 @@ def work(port: int, tls: str) -> None:
     worker = Client(("127.0.0.1", port), KEY.encode(), **name, tls=settings(tls))
     _, grant, _ = worker.exchange(None, 1, 5.0)
     assert grant is not None
-    done = Done(1, inputs.dump([-7]), 0.0)
+    done = Done(1, batches.dump([-7]), 0.0)
     worker.exchange(ReportMessage(worker.run, grant.lease, grant.start, (done,)), 0, 0.0)
     worker.close()
 

@@ -10,7 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from dq.core.records import Batch, Done, Failed, Failure, Outcome, Reading, Recorded
-from dq.data import inputs
+from dq.data import batches
 from dq.journal.facts import Facts, facts
 from dq.journal.replay import Replay
 from dq.journal.rows import row_of
@@ -27,7 +27,7 @@ def lines(start: int, count: int) -> list[object]:
 
 def record(start: int, items: list[object], outcome: Outcome | None = None) -> Recorded:
     blob = b"".join(b"result %d\n" % place for place in range(start, start + len(items)))
-    batch = Batch("j", start, len(items), inputs.dump(items))
+    batch = Batch("j", start, len(items), batches.dump(items))
     return Recorded(batch, outcome or Done(len(items), blob, 0.5), 2, "here:1")
 
 

@@ -22,7 +22,8 @@ from dq.cli.layout import (
     Option,
     option,
 )
-from dq.data.files import FORMATS
+from dq.data.formats import FORMATS
+from dq.data.outputs import CHOICES
 from dq.security.tls import MODES
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -330,7 +331,7 @@ outputs = stacked(
         more="FILE may be -, which is standard output.",
     ),
     option(
-        "-f", "--format", type=click.Choice(["text", "jsonl"]), metavar="FORMAT", group=OUTPUT,
+        "-f", "--format", type=click.Choice(CHOICES), metavar="FORMAT", group=OUTPUT,
         help="text, as print() shows it; jsonl, with all details.",
         more="By default text, or jsonl where the name given with -o ends in .jsonl or .ndjson."
         " Text has nothing for a failed task: its lines match the inputs only with --fill, and"

@@ -11,9 +11,9 @@ from dq._support.spans import Spans
 from dq.cli.failures import SHOWN, Groups, advice_on, failed_line, named
 from dq.cli.signals import FINISHING, Stages
 from dq.core.records import Done, Failed, Failure, Recorded, Result, printable
-from dq.data import inputs
+from dq.data.batches import BadValue
 from dq.data.output_file import Writer
-from dq.data.outputs import NUL_ENDED, TEXTS, jsonl, text
+from dq.data.outputs import NUL_ENDED, is_text, jsonl, text
 from dq.dispatch.served_job import results_of
 from dq.errors import BadInput, DqError, InputChanged, Interrupted, OutputError, Stopped
 from dq.master.progress import Progress
@@ -194,7 +194,7 @@ class Printer:
         """Why an input cannot be read, where that is so: a worker may say it of any, and it ends
         the run."""
         [value] = self._job.served.values(record.batch)
-        return value.failure if isinstance(value, inputs.Bad) else None
+        return value.failure if isinstance(value, BadValue) else None
 
     def _fill(self, record: Recorded) -> None:
         """Write what stands for the result of a task that has none, if anything does."""
@@ -206,7 +206,7 @@ class Printer:
         if not self._given["skip_bad"]:
             raise Unreadable(f"{why}; --skip-bad goes on without such lines")
         self._skipped += 1
-        if self._form in TEXTS:
+        if is_text(self._form):
             self._fill(record)
         if self._skipped <= SHOWN:
             say(f"skipped {why}")
@@ -214,7 +214,7 @@ class Printer:
     def _take_failure(self, record: Recorded, failed: Failed) -> None:
         self.failed += 1
         [result] = results_of(self._job.served, record)
-        if self._form in TEXTS:
+        if is_text(self._form):
             self._fill(record)
         else:
             self._write(record, jsonl(result).encode())

@@ -14,7 +14,7 @@ from dq.errors import UsageError
 def output_format(given: dict[str, Any]) -> str:
     """The form that results are to have."""
     form: str = given["format"] or outputs.format_of(given["output"])
-    if suffix := outputs.packing_of(given["output"]):
+    if suffix := outputs.compressed_suffix_of(given["output"]):
         raise UsageError(f"-o writes no {suffix} files: leave it out, and pipe results to a packer")
     if given["fill"] is not None:
         _check_fill(given["fill"], form, given)

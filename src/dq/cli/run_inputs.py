@@ -10,7 +10,8 @@ from dq._support.frozen import frozen
 from dq.cli.counting import Counter
 from dq.cli.options import is_typed
 from dq.core.records import Reading
-from dq.data.files import Files, format_of
+from dq.data.formats import format_of
+from dq.data.input_files import InputFiles
 from dq.errors import UsageError
 
 
@@ -26,7 +27,7 @@ class RunInputs:
 
     items: Iterable[bytes]
     reading: Reading
-    text: Files | None = None
+    text: InputFiles | None = None
     counter: Counter | None = None
 
     def place(self, index: int) -> str:
@@ -70,8 +71,8 @@ def run_inputs(given: dict[str, Any]) -> RunInputs:
     if arguments:
         raise UsageError("INPUTs and --input together: give the one or the other")
 
-    def opened() -> Files:
-        return Files(
+    def opened() -> InputFiles:
+        return InputFiles(
             given["input"], _input_format(given), delimiter=given["delimiter"], raw=given["raw"],
             field=given["field"] or "",
         )  # fmt: skip

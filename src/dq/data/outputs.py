@@ -1,7 +1,7 @@
-"""Results: from a worker's values to blobs.
+"""The formats of results: what tasks return, as the blobs that workers send.
 
-For the command line a worker's blob is finished text, which the master only copies; for the
-Python interface it is pickled values.
+For a command a worker's blob is finished text, which the master only copies; for the Python
+interface it is pickled values.
 """
 
 from __future__ import annotations
@@ -9,56 +9,138 @@ from __future__ import annotations
 import json
 import marshal
 import os
+import pickle
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from dq.core.records import Failure, Result
-from dq.data import inputs
+from dq._support.frozen import TYPE_CHECKING, cast, frozen
+from dq.core.records import Failure, Loads, Result
+from dq.data import batches
+from dq.data.batches import BadValue
+
+if TYPE_CHECKING:
+    from typing import Any
+
+    # Index of the first task, inputs, results, attempt, name of the worker.
+    Encode = Callable[[int, Sequence[object], Sequence[Any], int, str], bytes]
+    # Blob, count, what unpickles.
+    Decode = Callable[[bytes, int, Loads], list[dict[str, object]]]
 
 NUL_ENDED = "null-ended text"
-TEXTS = {"text": "\n", NUL_ENDED: "\0"}  # forms that are a value's `str`, and what ends it there
-PACKED = (".gz", ".bz2", ".xz", ".zst")  # what files are called that nobody writes here
-TIMED = ("jsonl", "results")  # forms of results that have their seconds with them
-NAMED = {".jsonl": "jsonl", ".ndjson": "jsonl"}  # what a file's name says that it is to hold
+COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")  # of files that dq does not write
 
-_LONE = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates that stand for no byte
+_LONE_SURROGATES = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # those that stand for no byte
 
 
-def format_of(path: str | None) -> str:
-    """The format that a file's name asks for.
+@frozen
+class OutputFormat:
+    """How the results of consecutive tasks become one blob.
 
-    >>> format_of("squares.jsonl"), format_of("squares.txt"), format_of(None)
-    ('jsonl', 'text', 'text')
+    Args:
+        encode: makes the blob.
+        decode: gives the fields of each result's record, for `dq journal`; None where the blob
+            has lines of such records already.
+        is_timed: whether a result is a pair of value and seconds, rather than the value.
+        is_command: whether it is text, for a command.
+        end: what ends each value, where a value is written as its `str`.
+        suffixes: of the names of files that are to hold it.
     """
-    return NAMED.get(os.path.splitext(path or "")[1].lower(), "text")
+
+    encode: Encode
+    decode: Decode | None = None
+    is_timed: bool = False
+    is_command: bool = False
+    end: str = ""
+    suffixes: tuple[str, ...] = ()
 
 
-def packing_of(path: str | None) -> str:
-    """The suffix of a name that only a packed file should have; "" where it has none."""
-    suffix = os.path.splitext(path or "")[1]
-    return suffix if suffix.lower() in PACKED else ""
+# Pickled, for the Python interface
 
 
-def encode(
-    form: str,
+def _encode_values(
+    start: int, items: Sequence[object], values: Sequence[object], attempt: int, worker: str
+) -> bytes:
+    return batches.dump(values, check_sharing=False)
+
+
+def _decode_values(blob: bytes, count: int, loads: Loads) -> list[dict[str, object]]:
+    return [_field_of(value) for value in batches.load(blob, loads)]
+
+
+def _field_of(value: object) -> dict[str, object]:
+    return {} if isinstance(value, BadValue) else {"result": value}
+
+
+def _encode_timed(
     start: int,
     items: Sequence[object],
     results: Sequence[tuple[object, float]],
     attempt: int,
     worker: str,
 ) -> bytes:
-    """The blob of consecutive tasks that returned, for a command.
+    values = batches.dump([value for value, _ in results], check_sharing=False)
+    return pickle.dumps((values, [seconds for _, seconds in results]))
 
-    Args:
-        form: one of `TEXTS`, or "jsonl".
-        start: index of the first task.
-        items: their inputs.
-        results: their values and seconds.
-        attempt: which attempt it was.
-        worker: who ran them.
+
+def _decode_timed(blob: bytes, count: int, loads: Loads) -> list[dict[str, object]]:
+    values, seconds, _ = load_timed(blob, loads)
+    pairs = zip(values, seconds, strict=True)
+    return [{**_field_of(value), "seconds": round(took, 6)} for value, took in pairs]
+
+
+def load_timed(blob: bytes, loads: Loads = pickle.loads) -> tuple[list[object], list[float], bool]:
+    """The values and seconds of a blob of "results", and whether one value is a `BadValue`."""
+    pickled, seconds = cast("tuple[bytes, list[float]]", loads(blob))
+    values, has_bad = batches.load_checked(pickled, loads)
+    return values, seconds, has_bad
+
+
+# Text, for a command
+
+
+def text(form: str, values: Iterable[object]) -> bytes:
+    """Values as `print` shows them. A file's name that is not UTF-8 keeps its bytes.
+
+    >>> text("text", [1, "caf\\udce9"])
+    b'1\\ncaf\\xe9\\n'
     """
-    if form in TEXTS:
-        return text(form, [value for value, _ in results])
+    end = OUTPUT_FORMATS[form].end
+    joined = "".join([f"{value!s}{end}" for value in values])
+    try:
+        return joined.encode()
+    except UnicodeEncodeError:
+        joined = _LONE_SURROGATES.sub(lambda match: f"\\u{ord(match[0]):x}", joined)
+        return joined.encode(errors="surrogateescape")
+
+
+def read_text(form: str, blob: bytes, count: int) -> list[str] | None:
+    """The inverse of `text`; None where values have the end of one in them."""
+    end = OUTPUT_FORMATS[form].end
+    values = blob.decode(errors="surrogateescape").removesuffix(end)
+    parts = values.split(end) if count > 1 else [values]
+    return parts if len(parts) == count else None
+
+
+def _text_format(form: str, end: str) -> OutputFormat:
+    def encode(
+        start: int, items: Sequence[object], values: Sequence[object], attempt: int, worker: str
+    ) -> bytes:
+        return text(form, values)
+
+    def decode(blob: bytes, count: int, loads: Loads) -> list[dict[str, object]]:
+        texts = read_text(form, blob, count)
+        return [{}] * count if texts is None else [{"result": text} for text in texts]
+
+    return OutputFormat(encode=encode, decode=decode, is_command=True, end=end)
+
+
+def _encode_jsonl(
+    start: int,
+    items: Sequence[object],
+    results: Sequence[tuple[object, float]],
+    attempt: int,
+    worker: str,
+) -> bytes:
     is_plain = are_plain([value for value, _ in results])
     lines = [
         jsonl(Result(start + place, item, value, None, attempt, seconds, worker), is_plain=is_plain)
@@ -67,37 +149,86 @@ def encode(
     return "".join(lines).encode()
 
 
-def is_command(form: str) -> bool:
-    """Whether a job with this output is a command's, which alone asks for text."""
-    return form in TEXTS or form == "jsonl"
+#: By the names that `JobSpec.output` has for them.
+OUTPUT_FORMATS = {
+    "values": OutputFormat(encode=_encode_values, decode=_decode_values),
+    "results": OutputFormat(encode=_encode_timed, decode=_decode_timed, is_timed=True),
+    "text": _text_format("text", end="\n"),
+    NUL_ENDED: _text_format(NUL_ENDED, end="\0"),
+    "jsonl": OutputFormat(
+        encode=_encode_jsonl, is_timed=True, is_command=True, suffixes=(".jsonl", ".ndjson")
+    ),
+}
+#: Those that `--format` offers.
+CHOICES = [name for name, each in OUTPUT_FORMATS.items() if each.is_command and name != NUL_ENDED]
 
 
-def text(form: str, values: Iterable[object]) -> bytes:
-    """Values as `print` shows them. A name that is not UTF-8 goes out as the bytes it came as.
+def encode(
+    form: str,
+    start: int,
+    items: Sequence[object],
+    results: Sequence[object],
+    attempt: int,
+    worker: str,
+) -> bytes:
+    """The blob of consecutive tasks that returned.
 
-    >>> text("text", [1, "caf\\udce9"])
-    b'1\\ncaf\\xe9\\n'
+    Args:
+        form: one of `OUTPUT_FORMATS`.
+        start: index of the first task.
+        items: their inputs; needed for records alone.
+        results: their values, or pairs of value and seconds where the format is timed.
+        attempt: which attempt it was.
+        worker: who ran them.
     """
-    end = TEXTS[form]
-    joined = "".join([f"{value!s}{end}" for value in values])
-    try:
-        return joined.encode()
-    except UnicodeEncodeError:
-        joined = _LONE.sub(lambda match: f"\\u{ord(match[0]):x}", joined)
-        return joined.encode(errors="surrogateescape")
+    return OUTPUT_FORMATS[form].encode(start, items, results, attempt, worker)
 
 
-def read_text(form: str, blob: bytes, count: int) -> list[str] | None:
-    """The inverse of `text`; None where there is no telling which part is whose."""
-    end = TEXTS[form]
-    values = blob.decode(errors="surrogateescape").removesuffix(end)
-    parts = values.split(end) if count > 1 else [values]
-    return parts if len(parts) == count else None
+def decode(form: str, blob: bytes, count: int, loads: Loads) -> list[dict[str, object]] | None:
+    """The fields that each result of a blob gives to a record; None where the blob has lines of
+    such records already."""
+    decode = OUTPUT_FORMATS.get(form, OUTPUT_FORMATS["values"]).decode
+    return None if decode is None else decode(blob, count, loads)
+
+
+def is_timed(form: str) -> bool:
+    """Whether results in this format come with their seconds."""
+    return OUTPUT_FORMATS[form].is_timed
+
+
+def is_command(form: str) -> bool:
+    """Whether a job with this output is a command's."""
+    return OUTPUT_FORMATS[form].is_command
+
+
+def is_text(form: str) -> bool:
+    """Whether each value is written as its `str`, without a record."""
+    return OUTPUT_FORMATS[form].end != ""
+
+
+def format_of(path: str | None) -> str:
+    """The format that a file's name stands for.
+
+    >>> format_of("squares.jsonl"), format_of("squares.txt"), format_of(None)
+    ('jsonl', 'text', 'text')
+    """
+    suffix = os.path.splitext(path or "")[1].lower()
+    return next((name for name, each in OUTPUT_FORMATS.items() if suffix in each.suffixes), "text")
+
+
+def compressed_suffix_of(path: str | None) -> str:
+    """The suffix of a name that stands for a compressed file; "" where there is none."""
+    suffix = os.path.splitext(path or "")[1]
+    return suffix if suffix.lower() in COMPRESSED_SUFFIXES else ""
+
+
+# Records
 
 
 def are_plain(values: Sequence[object]) -> bool:
-    """Whether `json.dumps` may see values as they are. It takes a named tuple for a list and says
-    nothing, where `marshal` refuses what is of no built-in type, at a twentieth of the time."""
+    """Whether all types in these are built in, so that `json.dumps` may have them as they are: it
+    would take a named tuple for a list. `marshal` refuses any other type, in a twentieth of the
+    time."""
     try:
         marshal.dumps(values, 2)  # type: ignore[arg-type]  # that it may refuse
     except ValueError:
@@ -110,8 +241,7 @@ def jsonl(result: Result[object], *, is_plain: bool = False) -> str:
 
     Args:
         result: the record.
-        is_plain: whether it is known that there are no values of other types than JSON's, see
-            `are_plain`.
+        is_plain: whether `are_plain` is known of it.
 
     Raises:
         TypeError: a value in it has no form in JSON.
@@ -152,6 +282,8 @@ def dumps(record: dict[str, object], *, is_plain: bool = False) -> str:
 def failed(
     index: int, item: object, error: Failure, attempts: int, seconds: float, worker: str
 ) -> Result[object]:
-    """The record of a task that failed; an input that could not be read stands as None."""
-    given = None if isinstance(item, inputs.Bad) else item
-    return Result(index, given, None, error, attempts, seconds, worker)
+    """The record of a task that failed, with None for an input that could not be read."""
+    given = None if isinstance(item, BadValue) else item
+    return Result(
+        id=index, input=given, error=error, attempts=attempts, seconds=seconds, worker=worker
+    )

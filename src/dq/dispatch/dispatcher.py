@@ -22,7 +22,11 @@ from typing import TYPE_CHECKING
 from dq._support.naming import setting
 from dq.core.board import Board, Job, Lease, LeaseHolder, Rules
 from dq.core.records import Batch, Done, Failed, Failure, Loads, Recorded, as_error
-from dq.data import inputs
+from dq.data import batches, sources
+from dq.data.batches import BadValue
+from dq.data.decoding import Decoder
+from dq.data.encoding import encode
+from dq.data.sources import Source
 from dq.dispatch.presence import Presence
 from dq.dispatch.served_job import PLAIN, ServedJob
 from dq.errors import BadInput, DqError
@@ -179,7 +183,7 @@ class Dispatcher:
         self,
         spec: JobSpec,
         rules: Rules,
-        source: inputs.Source,
+        source: Source,
         replay: Replay | None = None,
         *,
         reader_feeds: bool = False,
@@ -188,7 +192,7 @@ class Dispatcher:
         `reader_feeds` whoever reads its records also reads its inputs, and waits for both."""
         with self.lock:
             job = self.board.open_job(spec.id, rules)
-            decoder = inputs.Decoder(spec.reading)
+            decoder = Decoder(spec.reading)
             news = threading.Condition(self.lock)
             refill = news if reader_feeds else threading.Condition(self.lock)
             served = ServedJob(spec, job, source, decoder, news, refill)
@@ -262,7 +266,7 @@ class Dispatcher:
         with self.lock:
             place = index - served.job.next
             if 0 <= place < len(served.source.buffer):
-                served.source.buffer[place] = inputs.REVOKED
+                served.source.buffer[place] = sources.CANCELLED
 
     def run_sinks(self) -> None:
         """Hand records to those that take them one by one: a user's code, so not under the lock.
@@ -672,9 +676,9 @@ class Dispatcher:
         parts: list[tuple[Batch, Failure | None]] = []
         served = self.served_jobs.get(batch.job)
         define = None if served is None else served.define
-        for count, blob in inputs.encode(items, self.max_message, define=define):
+        for count, blob in encode(items, self.max_message, define=define):
             failure = blob if isinstance(blob, Failure) else None
-            data = inputs.dump([None]) if isinstance(blob, Failure) else blob
+            data = batches.dump([None]) if isinstance(blob, Failure) else blob
             parts.append((Batch(batch.job, start, count, data), failure))
             start += count
         with self.lock:
@@ -693,7 +697,7 @@ class Dispatcher:
         for batch, failure in reversed(parts):
             if failure is not None:
                 # What was cancelled has not failed: it does not count towards `max_failures`.
-                cancelled = failure is inputs.CANCELLED
+                cancelled = failure is sources.CANCELLED.failure
                 outcome = Done(1, batch.blob) if cancelled else Failed(failure, retry=False)
                 self.deliver(self.board.record(batch, outcome, ""), ran=False)
             else:
@@ -760,12 +764,12 @@ class Dispatcher:
             values: list[object] = [as_error(outcome.failure)]
         else:
             try:
-                values = inputs.load(outcome.blob, self._loads)
+                values = batches.load(outcome.blob, self._loads)
                 if len(values) != outcome.count:
                     raise ValueError("there is not one result for each task")
             except Exception as error:
                 values = [as_error(Failure(type(error).__name__, str(error)))] * outcome.count
-        bad = inputs.Bad
+        bad = BadValue
         self.put_results([as_error(v.failure) if isinstance(v, bad) else v for v in values])
         self.board.consumed(PLAIN, 1, record.nbytes)
         self.unfinished_tasks.done(record.batch.count)
@@ -781,7 +785,7 @@ class Dispatcher:
 
     def _open_plain(self, default: JobSpec | None) -> None:
         spec = default or JobSpec(PLAIN, None)
-        self.open(spec, Rules(window=2**62), inputs.Source(iter(())))
+        self.open(spec, Rules(window=2**62), Source(iter(())))
 
     def _supply(self, served: ServedJob) -> None:
         new = len(served.source.buffer) - served.job.unbatched

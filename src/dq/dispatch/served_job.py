@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING
 
 from dq.core.board import Job, Lease
 from dq.core.records import Batch, Done, Failed, Failure, Outcome, Recorded, Result
-from dq.data import inputs, outputs
+from dq.data import outputs
+from dq.data.batches import BadValue
+from dq.data.decoding import Decoder
+from dq.data.sources import Source
 from dq.functions.spec import JobSpec
 from dq.security.safe_pickle import safe_loads
 
@@ -32,8 +35,8 @@ class ServedJob:
 
     spec: JobSpec
     job: Job
-    source: inputs.Source
-    decoder: inputs.Decoder
+    source: Source
+    decoder: Decoder
     news: threading.Condition
     refill: threading.Condition
     records: deque[Recorded] = field(default_factory=deque)
@@ -89,7 +92,7 @@ class ServedJob:
         return self.decoder.decode(batch.blob, batch.skip, batch.count)
 
     def input_of(self, batch: Batch, failure: Failure) -> object:
-        """The input of one task that failed; a `Bad` where unpickling it is what may have ended a
+        """The input of one task that failed; a `BadValue` where unpickling it may have ended a
         worker's process, and could end this one too."""
         if failure.type in UNOPENED and not failure.traceback:
             return self.plain_input(batch)
@@ -97,10 +100,10 @@ class ServedJob:
         return value
 
     def plain_input(self, batch: Batch) -> object:
-        """The input of one task, for the journal: a `Bad` where it is of more than standard data
-        types."""
+        """The input of one task, for the journal: a `BadValue` where it has types that are not
+        standard data types."""
         spec = self.spec
-        decoder = inputs.Decoder(spec.reading, safe_loads)
+        decoder = Decoder(spec.reading, safe_loads)
         [value] = decoder.decode(batch.blob, batch.skip, batch.count)
         return value
 
@@ -111,16 +114,14 @@ def encode_value(
     """One value as a worker would have sent it; of `most` characters, where it becomes text."""
     form = served.spec.output
     try:
-        if form == "values":
-            return Done(1, inputs.dump([value]), seconds)
-        if form == "results":
-            return Done(1, pickle.dumps((inputs.dump([value]), [seconds])), seconds)
-        if _length(value) > most:
+        is_command = outputs.is_command(form)
+        if is_command and _length(value) > most:
             raise ValueError(f"this result is longer than {most} characters")
-        item = served.values(lease.batch)
-        pair = [(value, seconds)]
+        items = served.values(lease.batch) if is_command else ()
+        result = (value, seconds) if outputs.is_timed(form) else value
         name = lease.holder.name
-        return Done(1, outputs.encode(form, lease.next, item, pair, lease.attempt, name), seconds)
+        blob = outputs.encode(form, lease.next, items, [result], lease.attempt, name)
+        return Done(1, blob, seconds)
     except Exception as error:
         return Failed(Failure(type(error).__name__, str(error)), seconds, retry=False)
 
@@ -169,12 +170,11 @@ def results_of(served: ServedJob, record: Recorded) -> Iterator[Result[object]]:
         args = outcome.failure, record.attempts, outcome.seconds, record.worker
         return iter([outputs.failed(batch.start, item, *args)])
     items = served.values(batch)
-    blob, seconds = pickle.loads(outcome.blob)
-    values, bad = inputs.load_checked(blob)
+    values, seconds, bad = outputs.load_timed(outcome.blob)
     errors: Iterable[Failure | None] = repeat(None, batch.count)
     if bad:
-        errors = [value.failure if isinstance(value, inputs.Bad) else None for value in values]
-        values = [None if isinstance(value, inputs.Bad) else value for value in values]
+        errors = [value.failure if isinstance(value, BadValue) else None for value in values]
+        values = [None if isinstance(value, BadValue) else value for value in values]
     attempts, workers = repeat(record.attempts, batch.count), repeat(record.worker, batch.count)
     # No loop in Python: it takes as long as all else that the master does for a short task.
     ids = range(batch.start, batch.stop)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from dq._support.naming import setting
 from dq.core.records import Reading
+from dq.data.decoding import INPUT_KINDS
 from dq.errors import BadJournal
 
 Facts = Mapping[str, str]
@@ -35,7 +36,7 @@ def facts(
     about = {"task": str(task), "inputs": reading.kind, "output": output, "unpack": str(unpack)}
     if code:
         about["code"] = code
-    if reading.kind == "csv":
+    if INPUT_KINDS[reading.kind].has_columns:
         about |= {"columns": ", ".join(map(repr, reading.fields)), "raw": str(reading.raw)}
     if reading.delimiter != ",":
         about["delimiter"] = reading.delimiter

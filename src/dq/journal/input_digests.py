@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from typing import cast
 
 from dq.core.records import Batch
-from dq.data import inputs
-from dq.data.inputs import SCALARS
+from dq.data import batches
+from dq.data.pickling import SCALARS, dump_one
 from dq.security.safe_pickle import safe_loads
 
 
@@ -23,7 +23,7 @@ def part_of(item: object, lines: bool) -> bytes:
     try:
         if type(item) in SCALARS:
             return _text_of(item)
-        return inputs.dump_one(item)
+        return dump_one(item)
     except Exception:
         return b""  # it cannot be pickled, so no worker ever had it
 
@@ -39,7 +39,7 @@ def part_again(value: object) -> bytes:
     """The same for a value that is first pickled and unpickled, as the one that a worker had may
     have been: equal strings of one character are then one object, which changes the pickle."""
     try:
-        value = pickle.loads(inputs.dump_one(value))
+        value = pickle.loads(dump_one(value))
     except Exception:
         return b""
     return part_of(value, False)
@@ -49,8 +49,8 @@ def parts_in(batch: Batch, lines: bool) -> list[bytes]:
     """The same for the inputs of a batch, from its own pickles: a value that is unpickled and
     pickled again may give other bytes."""
     parts: list[bytes] = []
-    for kind, items in inputs.pieces(batch.blob, skip=batch.skip, count=batch.count):
-        if kind is inputs.EACH:
+    for kind, items in batches.pieces(batch.blob, skip=batch.skip, count=batch.count):
+        if kind is batches.EACH_PICKLED:
             parts += map(_part_of_pickle, items)
         else:
             parts += [part_of(item, lines) for item in items]

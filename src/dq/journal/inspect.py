@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 
 from dq._support.frozen import frozen
 from dq._support.spans import Span
-from dq.core.records import Done, Failed
-from dq.data import inputs, outputs
+from dq.core.records import Failed
+from dq.data import outputs
 from dq.errors import BadJournal
 from dq.journal.database import (
     UNREADABLE,
@@ -218,11 +218,14 @@ def _lines_of(row: Row, output: str, given: str | None) -> Iterator[str]:
     common = {"attempts": row.attempts, "worker": row.worker}
     if isinstance(outcome, Failed):
         yield FailedTask.of(row, outcome, given).to_json()
-    elif output == "jsonl":
+        return
+    # Only standard data types are unpickled, since a journal may come from somebody else.
+    results = outputs.decode(output, outcome.blob, outcome.count, safe_loads)
+    if results is None:
         yield outcome.blob.decode()
-    else:
-        for place, result in enumerate(_results(outcome, output)):
-            yield _line({"id": row.start + place, **result, **common})
+        return
+    for place, result in enumerate(results):
+        yield _line({"id": row.start + place, **result, **common})
 
 
 def _line(record: dict[str, object]) -> str:
@@ -232,19 +235,3 @@ def _line(record: dict[str, object]) -> str:
     except TypeError:
         rest = {key: value for key, value in record.items() if key != "result"}
         return outputs.dumps(rest) + "\n"
-
-
-def _results(done: Done, output: str) -> list[dict[str, object]]:
-    """The fields that each task's result gives. Only standard data types are unpickled, since a
-    journal may come from somebody else."""
-    if output in outputs.TEXTS:
-        texts = outputs.read_text(output, done.blob, done.count)
-        return [{}] * done.count if texts is None else [{"result": text} for text in texts]
-    blob, seconds = done.blob, [None] * done.count
-    if output == "results":
-        blob, seconds = safe_loads(blob)  # type: ignore[misc]  # what a worker made of it
-    results: list[dict[str, object]] = []
-    for value, took in zip(inputs.load(blob, safe_loads), seconds, strict=True):
-        result = {} if isinstance(value, inputs.Bad) else {"result": value}
-        results.append(result | ({} if took is None else {"seconds": round(took, 6)}))
-    return results

@@ -8,7 +8,7 @@ from collections import deque
 
 from dq._support.naming import setting
 from dq.core.records import Batch, Recorded
-from dq.data import inputs
+from dq.data import batches
 from dq.errors import InputChanged
 from dq.journal.input_digests import part_again, part_of
 from dq.journal.rows import Row, changed
@@ -87,7 +87,7 @@ class Replay:
             job=job,
             start=row.start,
             count=row.count,
-            blob=inputs.dump(self._items, define=_define_nothing),
+            blob=batches.dump(self._items, define=_define_nothing),
         )
         self._nbytes = len(batch.blob) // row.count
         self._rows.popleft()

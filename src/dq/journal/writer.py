@@ -23,6 +23,7 @@ from typing import cast
 
 from dq._support.frozen import frozen
 from dq.core.records import Batch, Failed, Recorded
+from dq.data.decoding import INPUT_KINDS
 from dq.errors import BadJournal, DqError, OutputError
 from dq.journal import write_ahead_log
 from dq.journal.database import (
@@ -79,7 +80,7 @@ class Journal:
         log: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.path = path
-        self.lines = about["inputs"] != "values"
+        self.lines = INPUT_KINDS[about["inputs"]].has_lines
         self.error: DqError | None = None
         self.full = False  # whether the disk is, just now
         self.version = about.get("version", "")  # of the file of its function, when it was begun

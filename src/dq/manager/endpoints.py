@@ -12,7 +12,7 @@ from dq._support.naming import setting
 from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
 from dq.core.board import Lease, LeaseHolder, Report
 from dq.core.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome, printable
-from dq.data.inputs import Bad
+from dq.data.batches import BadValue
 from dq.dispatch.dispatcher import PROMPT, SLICE, Answered, Connection, Dispatcher, Unfinished
 from dq.dispatch.served_job import PLAIN, ServedJob, encode_value
 from dq.errors import ProtocolError
@@ -73,7 +73,7 @@ class TaskQueue:
             if served is None:
                 continue  # its job was closed meanwhile
             [value] = served.values(lease.batch)
-            if not isinstance(value, Bad):
+            if not isinstance(value, BadValue):
                 break
             _record(q, lease, Failed(value.failure, retry=False))  # a line that is no JSON, say
         if lease.batch.job != PLAIN:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from dq._support.naming import setting
 from dq.core.records import Reading, Recorded
-from dq.data import inputs
+from dq.data.sources import Source
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import UsageError
@@ -156,7 +156,7 @@ class Jobs:
         """
         self._check_started()
         spec = self._specs.spec(ref, init, output=output, reading=reading)
-        reader = inputs.Source(source)
+        reader = Source(source)
         replay = None if journal is None else _replay(journal)
         reader_feeds = reader_feeds and reader.length is None
         served = self._dispatcher.open(
@@ -202,7 +202,7 @@ class Jobs:
         """
         spec = replace(self._specs.spec(*refs), unpack="call")
         rules = self._specs.options.rules
-        served = self._dispatcher.open(spec, rules, inputs.Source(iter(())))
+        served = self._dispatcher.open(spec, rules, Source(iter(())))
         served.sink = sink
         self._calls[spec.id] = served, fail
         return served

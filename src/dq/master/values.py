@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from dq.core.records import Failed, Recorded, Result
-from dq.data import inputs
+from dq.data import batches
+from dq.data.batches import BadValue
 from dq.dispatch.served_job import ServedJob, results_of
 from dq.errors import TaskError
 from dq.master.job_reader import JobReader
@@ -61,19 +62,19 @@ def _values_or_errors(served: ServedJob, record: Recorded) -> tuple[list[object]
     """The same, and whether one of them failed."""
     if isinstance(record.outcome, Failed):
         return [TaskError(result) for result in results_of(served, record)], True
-    values, bad = inputs.load_checked(record.outcome.blob)
+    values, bad = batches.load_checked(record.outcome.blob)
     if not bad:
         return values, False
     items = served.values(record.batch)
     return [
         TaskError(_bad_result(record, place, items[place], value))
-        if type(value) is inputs.Bad
+        if type(value) is BadValue
         else value
         for place, value in enumerate(values)
     ], True
 
 
-def _bad_result(record: Recorded, place: int, item: object, bad: inputs.Bad) -> Result[object]:
+def _bad_result(record: Recorded, place: int, item: object, bad: BadValue) -> Result[object]:
     """The record of a task whose value cannot be unpickled here."""
     return Result(
         id=record.batch.start + place,

@@ -16,7 +16,8 @@ from operator import length_hint
 
 from dq._support.frozen import TYPE_CHECKING
 from dq.core.records import Failed, Failure, Outcome
-from dq.data import inputs
+from dq.data.batches import BadValue
+from dq.data.decoding import Decoder
 from dq.manager.client import Client, LeaseMessage, ReportMessage
 from dq.worker.cells import INDEX, SPAN, SlotCells
 from dq.worker.failure import BadItem, describe
@@ -202,7 +203,7 @@ class RunningBatch:
         self.missing = 0
 
 
-def chunks(decoder: inputs.Decoder, lease: LeaseMessage) -> Iterator[tuple[list[object], bool]]:
+def chunks(decoder: Decoder, lease: LeaseMessage) -> Iterator[tuple[list[object], bool]]:
     """The inputs of a batch, some at a time, and whether one of these could not be had."""
     missing = lease.count
     failure = Failure("UnpicklingError", "this input is missing")
@@ -213,7 +214,7 @@ def chunks(decoder: inputs.Decoder, lease: LeaseMessage) -> Iterator[tuple[list[
     except Exception as error:
         failure = describe(error)
     if missing:
-        yield [inputs.Bad(failure)] * missing, True
+        yield [BadValue(failure)] * missing, True
 
 
 def given_back(client: Client, lease: LeaseMessage) -> ReportMessage:

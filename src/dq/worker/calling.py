@@ -10,7 +10,9 @@ from collections.abc import Callable
 
 from dq._support.frozen import TYPE_CHECKING, cast
 from dq._support.naming import setting
-from dq.data import inputs, outputs
+from dq.data import outputs
+from dq.data.batches import BadValue
+from dq.data.decoding import Decoder
 from dq.errors import BadTask
 from dq.functions import by_value_classes, loading, signatures
 from dq.functions.by_value_classes import Scope
@@ -42,7 +44,7 @@ class Program:
         function = _load(spec, process)
         self._loads = loads_for(config.allow)
         self._check_version(spec, config)
-        self.decoder = inputs.Decoder(spec.reading, self._loads)
+        self.decoder = Decoder(spec.reading, self._loads)
         self.call = {"": function, "items": _unpacking(function, spec), "call": _calling(function)}[
             spec.unpack
         ]
@@ -50,7 +52,7 @@ class Program:
             self.call = awaiting(self.call, loop)
         else:
             self.call = self._trying(self.call, loop)
-        self.timed = spec.output in outputs.TIMED
+        self.timed = outputs.is_timed(spec.output)
         self.brief = False  # whether its tasks have turned out to be very short
 
     def enter(self) -> None:
@@ -232,7 +234,7 @@ def _timing(
 
 def _checking(call: Callable[[object], object]) -> Callable[[object], object]:
     def checked(item: object) -> object:
-        if isinstance(item, inputs.Bad):
+        if isinstance(item, BadValue):
             raise BadItem(item.failure)
         return call(item)
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 
 from dq._support.frozen import TYPE_CHECKING, cast
 from dq._support.naming import setting
 from dq.core.records import Done, Failed, Failure, Outcome
-from dq.data import inputs, outputs
+from dq.data import outputs
 from dq.manager.client import ReportMessage
 from dq.worker.event_loop import is_awaitable
 from dq.worker.failure import describe
@@ -66,10 +65,10 @@ def encode(
     results that come here are, is finished by `finish`."""
     count = len(results)
     try:
-        blob, seconds = _blob(form, start, items, results, attempt, worker)
+        blob = outputs.encode(form, start, items, results, attempt, worker)
         _check_finished(form, blob, results)
         if len(blob) <= limit:
-            return [Done(count, blob, seconds)]
+            return [Done(count, blob, _seconds(form, results))]
         if count == 1:
             name = setting("max_message", by_option=outputs.is_command(form))
             text = f"this result has {len(blob)} bytes, over the limit of {limit} ({name})"
@@ -104,13 +103,20 @@ def _encode_one(
         value = finish(value)
     except BaseException as raised:  # the task's
         return [Failed(describe(raised))]
-    again: object = (value, seconds) if form in outputs.TIMED else value
+    again: object = (value, seconds) if outputs.is_timed(form) else value
     return encode(form, start, items, [again], attempt, worker, limit, finish)
 
 
 def _value(form: str, result: object) -> tuple[object, float]:
     """A result without its seconds, and those."""
-    return cast("tuple[object, float]", result) if form in outputs.TIMED else (result, 0.0)
+    return cast("tuple[object, float]", result) if outputs.is_timed(form) else (result, 0.0)
+
+
+def _seconds(form: str, results: list[object]) -> float:
+    """The seconds of results that have them."""
+    if not outputs.is_timed(form):
+        return 0.0
+    return sum([seconds for _, seconds in cast("list[tuple[object, float]]", results)])
 
 
 def _check_finished(form: str, blob: bytes, results: list[object]) -> None:
@@ -141,9 +147,9 @@ def is_suspicious(form: str, blob: bytes) -> bool:
 
 def complaint_of(value: object) -> str | None:
     """Why a value cannot be a result; None where it can."""
-    from dq.data import lazy  # which few results give a reason to import
+    from dq.worker import lazy_results  # which few results give a reason to import
 
-    return lazy.complaint(value)
+    return lazy_results.complaint(value)
 
 
 def _unsendable(value: object, error: BaseException) -> Failure:
@@ -152,18 +158,3 @@ def _unsendable(value: object, error: BaseException) -> Failure:
         return Failure("TypeError", complaint)
     found = describe(error)
     return Failure(found.type, f"this result cannot be sent: {found.message}")
-
-
-def _blob(
-    form: str, start: int, items: list[object], results: list[object], attempt: int, worker: str
-) -> tuple[bytes, float]:
-    if form == "values":
-        return inputs.dump(results, apart=False), 0.0
-    if form in outputs.TEXTS:
-        return outputs.text(form, results), 0.0
-    pairs = cast("list[tuple[object, float]]", results)  # as timed slots have them
-    seconds = [took for _, took in pairs]
-    if form == "jsonl":
-        return outputs.encode(form, start, items, pairs, attempt, worker), sum(seconds)
-    values = inputs.dump([value for value, _ in pairs], apart=False)
-    return pickle.dumps((values, seconds)), sum(seconds)

@@ -1,4 +1,4 @@
-"""Files of inputs: where a record ends, what it is called, and what a worker makes of it."""
+"""InputFiles of inputs: where a record ends, what it is called, and what a worker makes of it."""
 
 from __future__ import annotations
 
@@ -19,24 +19,29 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from dq.core.records import Reading
-from dq.data import files, inputs
-from dq.data.files import Files, JsonArray, Text
-from dq.data.inputs import Bad, Decoder
+from dq.data import batches, csv_records, decoding
+from dq.data.batches import BadValue
+from dq.data.decoding import Decoder
+from dq.data.formats import FORMATS
+from dq.data.input_files import InputFiles
+from dq.data.json_array import JsonArray
+from dq.data.parsing import value_of
+from dq.data.text_file import TextFile
 from dq.errors import BadInput, UsageError
 
 
 def decoded(reading: Reading | str, *items: object) -> list[object]:
     decoder = Decoder(Reading(reading) if isinstance(reading, str) else reading)
-    values = decoder.decode(inputs.dump(items), 0, len(items))
-    return [value.failure.message if isinstance(value, Bad) else value for value in values]
+    values = decoder.decode(batches.dump(items), 0, len(items))
+    return [value.failure.message if isinstance(value, BadValue) else value for value in values]
 
 
-def text(data: bytes, kind: str = "lines") -> Text:
-    return Text(io.BytesIO(data), kind, "a file")
+def text(data: bytes, kind: str = "lines") -> TextFile:
+    return TextFile(io.BytesIO(data), FORMATS[kind], "a file")
 
 
 def rows(data: bytes, *, raw: bool = False, delimiter: str = ",") -> list[object]:
-    source = Text(io.BytesIO(data), "csv", "a file", delimiter)
+    source = TextFile(io.BytesIO(data), FORMATS["csv"], "a file", delimiter)
     return decoded(Reading("csv", tuple(source.fields), raw, "", delimiter), *source)
 
 
@@ -101,11 +106,11 @@ def test_lines_of_json_are_parsed_at_once_and_others_one_by_one(
 ) -> None:
     parsed: list[str] = []
 
-    def watched(text: str, parse: Callable[[str], object] = inputs.value_of) -> object:
+    def watched(text: str, parse: Callable[[str], object] = value_of) -> object:
         parsed.append(text)
         return parse(text)
 
-    monkeypatch.setattr(inputs, "value_of", watched)
+    monkeypatch.setattr(decoding, "value_of", watched)
     one_by_one = "no json" in decoded("lines", *lines)
     assert len(parsed) == (len(lines) if one_by_one else 0)
 
@@ -198,11 +203,11 @@ def test_a_quote_that_is_never_closed_is_refused() -> None:
 def test_a_quote_that_is_never_closed_does_not_swallow_a_whole_file(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(files, "LONGEST_RECORD", 1 << 20)
+    monkeypatch.setattr(csv_records, "MAX_RECORD_BYTES", 1 << 20)
     line = b"x" * 1000 + b"\n"
     endless = itertools.chain([b"a\n", b'"open\n'], itertools.repeat(line))
-    source = Text(_Lines(endless), "csv", "a file")  # type: ignore[arg-type]
-    assert len(next(iter(source))) < 2 * files.LONGEST_RECORD
+    source = TextFile(_Lines(endless), FORMATS["csv"], "a file")  # type: ignore[arg-type]
+    assert len(next(iter(source))) < 2 * csv_records.MAX_RECORD_BYTES
 
 
 class _Lines:
@@ -275,7 +280,7 @@ def test_whatever_the_csv_module_writes_is_read_back(table: list[list[str]]) -> 
 def test_a_files_name_says_what_it_holds(tmp_path: Path, name: str, kind: str) -> None:
     path = tmp_path / name
     path.write_bytes(b"a\n")
-    source = Files([str(path)])
+    source = InputFiles([str(path)])
     assert source.reading.kind == kind
     assert list(source) == ([] if kind == "csv" else [b"a\n"])
 
@@ -287,14 +292,14 @@ def test_a_files_name_says_what_it_holds(tmp_path: Path, name: str, kind: str) -
 def test_raw_holds_whatever_the_format(tmp_path: Path, name: str, kind: str | None) -> None:
     path = tmp_path / name
     path.write_bytes(b"1\n")
-    source = Files([str(path)], kind, raw=True)
+    source = InputFiles([str(path)], kind, raw=True)
     assert decoded(source.reading, *source) == ["1"]
 
 
 @pytest.mark.parametrize("name", ["missing.txt", "."])
 def test_a_file_that_cannot_be_read_is_refused(name: str) -> None:
     with pytest.raises(BadInput, match="cannot read"):
-        Files([name])
+        InputFiles([name])
 
 
 # -- several files, packed files
@@ -306,7 +311,7 @@ def test_several_files_are_one_after_the_other_and_each_input_has_its_place(
     one = written(tmp_path, "1.txt", b"a\nb\n")
     none = written(tmp_path, "2.txt", b"")
     two = written(tmp_path, "3.txt", b"c\nd")
-    source = Files([one, none, two])
+    source = InputFiles([one, none, two])
     assert list(source) == [b"a\n", b"b\n", b"c\n", b"d"]
     places = [f"{one} line 1", f"{one} line 2", f"{two} line 1", f"{two} line 2"]
     assert [source.place(index) for index in range(4)] == places
@@ -315,25 +320,25 @@ def test_several_files_are_one_after_the_other_and_each_input_has_its_place(
 def test_files_of_two_formats_are_refused(tmp_path: Path) -> None:
     names = [written(tmp_path, name, b"1\n") for name in ("a.jsonl", "b.txt")]
     with pytest.raises(UsageError, match=r"a\.jsonl is read as jsonl and .*b\.txt as lines"):
-        Files(names)
-    assert list(Files(names, "lines")) == [b"1\n", b"1\n"]
+        InputFiles(names)
+    assert list(InputFiles(names, "lines")) == [b"1\n", b"1\n"]
 
 
 def test_rows_of_several_files_have_the_same_columns(tmp_path: Path) -> None:
     one = written(tmp_path, "1.csv", b"a,b\n1,2\n")
     two = written(tmp_path, "2.csv", b"a,b\n3,4\n")
-    source = Files([one, two])
+    source = InputFiles([one, two])
     assert decoded(source.reading, *source) == [{"a": 1, "b": 2}, {"a": 3, "b": 4}]
     assert source.place(1) == f"{two} line 2"
     other = written(tmp_path, "3.csv", b"a,c\n3,4\n")
     with pytest.raises(BadInput, match=r"3\.csv has other columns than .*1\.csv"):
-        list(Files([one, other]))
+        list(InputFiles([one, other]))
 
 
 def test_a_file_that_is_missing_is_refused_before_the_first_is_read(tmp_path: Path) -> None:
     one = written(tmp_path, "1.txt", b"a\n")
     with pytest.raises(BadInput, match=r"cannot read .*2\.txt: No such file"):
-        Files([one, str(tmp_path / "2.txt")])
+        InputFiles([one, str(tmp_path / "2.txt")])
 
 
 PACKERS: dict[str, Callable[[bytes], bytes]] = {
@@ -356,7 +361,7 @@ PACKERS: dict[str, Callable[[bytes], bytes]] = {
 def test_a_packed_file_is_what_its_name_says_before_that(
     tmp_path: Path, suffix: str, name: str, data: bytes, values: list[object]
 ) -> None:
-    source = Files([written(tmp_path, name + suffix, PACKERS[suffix](data))])
+    source = InputFiles([written(tmp_path, name + suffix, PACKERS[suffix](data))])
     assert decoded(source.reading, *source) == values
 
 
@@ -369,7 +374,7 @@ def test_a_damaged_packed_file_is_named(
     data = PACKERS[suffix](b"[" + b",\n".join(b"%d" % n for n in range(20_000)) + b"]")
     path = written(tmp_path, name + suffix, spoil(data))
     with pytest.raises(BadInput, match=f"cannot read .*{name}{suffix} as "):
-        list(Files([path]))
+        list(InputFiles([path]))
 
 
 # -- records that end with NUL
@@ -390,7 +395,7 @@ def test_whatever_ends_with_nul_is_read_back(names: list[str]) -> None:
 def test_a_record_of_a_slow_pipe_is_there_once_it_is_whole() -> None:
     read, write = os.pipe()
     with open(write, "wb", buffering=0) as pipe:
-        records = iter(Text(open(read, "rb"), "null", "a pipe"))  # noqa: SIM115  # closed at its end
+        records = iter(TextFile(open(read, "rb"), FORMATS["null"], "a pipe"))  # noqa: SIM115  # closed at its end
         pipe.write(b"one\0tw")
         first: list[bytes] = []
         thread = threading.Thread(target=lambda: first.append(next(records)))
@@ -419,7 +424,7 @@ def test_another_delimiter(delimiter: str) -> None:
 
 
 def test_tsv_has_tabs_and_a_row_of_empty_cells_is_a_row(tmp_path: Path) -> None:
-    source = Files([written(tmp_path, "a.tsv", b"a\tb\n1\t\n\t\n\n2\t3\n")])
+    source = InputFiles([written(tmp_path, "a.tsv", b"a\tb\n1\t\n\t\n\n2\t3\n")])
     cells = [{"a": 1, "b": ""}, {"a": "", "b": ""}, {"a": 2, "b": 3}]
     assert decoded(source.reading, *source) == cells
     assert source.place(2) == f"{tmp_path}/a.tsv line 5"
@@ -427,10 +432,10 @@ def test_tsv_has_tabs_and_a_row_of_empty_cells_is_a_row(tmp_path: Path) -> None:
 
 def test_a_delimiter_says_that_a_file_is_csv(tmp_path: Path) -> None:
     path = written(tmp_path, "a.txt", b"a;b\n1;2\n")
-    source = Files([path], delimiter=";")
+    source = InputFiles([path], delimiter=";")
     assert decoded(source.reading, *source) == [{"a": 1, "b": 2}]
     with pytest.raises(UsageError, match="delimiter goes with CSV, not with jsonl"):
-        Files([path], "jsonl", delimiter=";")
+        InputFiles([path], "jsonl", delimiter=";")
 
 
 # -- JSON arrays
@@ -493,7 +498,7 @@ def test_what_is_no_array_is_refused(data: bytes, message: str) -> None:
 
 
 def test_an_item_is_called_by_its_number(tmp_path: Path) -> None:
-    source = Files([written(tmp_path, "a.json", b"[1,\n\n2]")])
+    source = InputFiles([written(tmp_path, "a.json", b"[1,\n\n2]")])
     assert list(source) == [b"1", b"2"]
     assert source.place(1) == f"{tmp_path}/a.json item 2"
 
@@ -526,4 +531,4 @@ def test_a_file_that_nobody_can_unpack_here_is_not_taken_for_lines(
     tmp_path: Path, name: str
 ) -> None:
     with pytest.raises(BadInput, match="unpack it into a pipe"):
-        Files([written(tmp_path, name, b"x\n")])
+        InputFiles([written(tmp_path, name, b"x\n")])

@@ -21,8 +21,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dq.core.records import Reading
-from dq.data import inputs
-from dq.data.inputs import Bad, Decoder, Source
+from dq.data import batches
+from dq.data.batches import BadValue
+from dq.data.decoding import Decoder
+from dq.data.encoding import encode
+from dq.data.sources import Source
 from dq.security.safe_pickle import safe_loads
 
 VALUES = Reading()
@@ -48,7 +51,7 @@ class LeaseHolder:
 
 
 def as_tasks_get_them(values: list[object]) -> list[object]:
-    chunks = Decoder(VALUES).chunks(inputs.dump(values), 0, len(values))
+    chunks = Decoder(VALUES).chunks(batches.dump(values), 0, len(values))
     return [value for some, _ in chunks for value in some]
 
 
@@ -64,7 +67,7 @@ class Fragile:
 
 @given(st.lists(st.one_of(st.integers(), st.text(), st.binary(), st.tuples(st.floats(0, 1)))))
 def test_a_batch_comes_back_as_it_was(values: list[object]) -> None:
-    assert inputs.load(inputs.dump(values)) == values
+    assert batches.load(batches.dump(values)) == values
 
 
 scalars = st.one_of(
@@ -95,8 +98,8 @@ containers = st.lists(
 
 @given(containers)
 def test_a_batch_of_containers_comes_back_as_it_was(values: list[object]) -> None:
-    assert inputs.load(inputs.dump(values)) == values
-    assert inputs.load(inputs.dump(values), safe_loads) == values
+    assert batches.load(batches.dump(values)) == values
+    assert batches.load(batches.dump(values), safe_loads) == values
     assert as_tasks_get_them(values) == values
 
 
@@ -122,13 +125,13 @@ def test_a_batch_of_containers_comes_back_as_it_was(values: list[object]) -> Non
 )
 def test_a_batch_is_one_pickle_only_where_that_is_the_same(values: list[object]) -> None:
     try:
-        alone = [inputs.load(inputs.dump([value]))[0] for value in values]
+        alone = [batches.load(batches.dump([value]))[0] for value in values]
     except Exception as error:
         with pytest.raises(type(error)):
-            inputs.dump(values)
+            batches.dump(values)
         return
-    for one, other in zip(inputs.load(inputs.dump(values)), alone, strict=True):
-        assert isinstance(one, Bad) if isinstance(other, Bad) else one == other
+    for one, other in zip(batches.load(batches.dump(values)), alone, strict=True):
+        assert isinstance(one, BadValue) if isinstance(other, BadValue) else one == other
 
 
 @pytest.mark.parametrize(
@@ -186,50 +189,50 @@ def test_tuples_that_are_large_only_when_unfolded_are_not() -> None:
     value: tuple[object, ...] = (1,)
     for _ in range(7):
         value = (value,) * 900
-    assert len(inputs.dump([(value,), (2, value)])) < 30_000
+    assert len(batches.dump([(value,), (2, value)])) < 30_000
     assert len(as_tasks_get_them([(value,), (2, value)])) == 2
 
 
 def test_a_dict_that_is_refused_spoils_no_other() -> None:
     rng = random.Random(1)
     huge = {rng.getrandbits(50): None for _ in range(21_000)}
-    bad, good = inputs.load(inputs.dump([huge, {"a": 1}]), safe_loads)
-    assert isinstance(bad, Bad)
+    bad, good = batches.load(batches.dump([huge, {"a": 1}]), safe_loads)
+    assert isinstance(bad, BadValue)
     assert good == {"a": 1}
     many = [{rng.getrandbits(50): None} for _ in range(30_000)]
-    assert inputs.load(inputs.dump(many), safe_loads) == many
+    assert batches.load(batches.dump(many), safe_loads) == many
 
 
 @pytest.mark.parametrize("kind", [int, str, lambda n: Fragile(), lambda n: [n, {"n": str(n)}]])
 @pytest.mark.parametrize("apart", [True, False])
 def test_any_part_of_a_large_batch_can_be_had(kind: Callable[[int], object], apart: bool) -> None:
     values = [kind(n) if n % 700 else n for n in range(3_300)]
-    blob = inputs.dump(values, apart=apart)
+    blob = batches.dump(values, check_sharing=apart)
     decoder = Decoder(VALUES)
     for skip, count in [(0, 3_300), (0, 1), (499, 2), (500, 500), (777, 2_000), (3_299, 1)]:
         got = decoder.decode(blob, skip, count)
         assert len(got) == count
         for value, wanted in zip(got, values[skip : skip + count], strict=True):
-            assert isinstance(value, Bad) if isinstance(wanted, Fragile) else value == wanted
+            assert isinstance(value, BadValue) if isinstance(wanted, Fragile) else value == wanted
 
 
 def test_no_part_of_a_batch_is_more_than_was_asked_for() -> None:
     """Whatever somebody has made up."""
-    blob = pickle.dumps((1, [inputs.dump(list(range(500)))]))
+    blob = pickle.dumps((1, [batches.dump(list(range(500)))]))
     assert Decoder(VALUES).decode(blob, 0, 100) == [0]
     with pytest.raises(TypeError, match="not a batch"):
-        inputs.load(pickle.dumps((-1, [])))
+        batches.load(pickle.dumps((-1, [])))
 
 
 def test_a_large_batch_is_loaded_some_at_a_time() -> None:
-    chunks = [len(values) for values, _ in inputs.load_chunks(inputs.dump([None] * 100_000))]
+    chunks = [len(values) for values, _ in batches.load_chunks(batches.dump([None] * 100_000))]
     assert sum(chunks) == 100_000
     assert max(chunks) <= 25_000
 
 
 def test_results_are_apart_only_where_that_is_asked_for() -> None:
     rows: list[object] = [[1]] * 3
-    one, two, three = inputs.load(inputs.dump(rows, apart=False))
+    one, two, three = batches.load(batches.dump(rows, check_sharing=False))
     assert one is two is three
     one, two, three = as_tasks_get_them(rows)
     assert one == two == three == [1]
@@ -289,15 +292,15 @@ def test_an_object_that_cannot_be_unpickled_spoils_only_itself(
 ) -> None:
     values = [kind(n == 3) for n in range(6)]
     for apart in (True, False):
-        got = inputs.load(inputs.dump(values, apart=apart))
-        assert [isinstance(value, Bad) for value in got] == [n == 3 for n in range(6)]
+        got = batches.load(batches.dump(values, check_sharing=apart))
+        assert [isinstance(value, BadValue) for value in got] == [n == 3 for n in range(6)]
 
 
 def test_an_object_whose_hash_raises_elsewhere_spoils_only_what_has_it_as_a_key() -> None:
     values: list[object] = [{Hashes(0): n} for n in range(6)]
     next(iter(values[3])).held = 1  # type: ignore[call-overload]
-    got = inputs.load(inputs.dump(values))
-    assert [isinstance(value, Bad) for value in got] == [n == 3 for n in range(6)]
+    got = batches.load(batches.dump(values))
+    assert [isinstance(value, BadValue) for value in got] == [n == 3 for n in range(6)]
 
 
 def test_a_class_that_is_missing_spoils_only_its_own_objects(
@@ -305,11 +308,11 @@ def test_a_class_that_is_missing_spoils_only_its_own_objects(
 ) -> None:
     plain: list[object] = [Plain(n) for n in range(600)]
     values = [*plain, *([1] * 500), *plain[:300], Words("text")]
-    blob = inputs.dump(values, apart=False)
+    blob = batches.dump(values, check_sharing=False)
     lost = [type(value) is Plain for value in values]
     monkeypatch.delattr(sys.modules[__name__], "Plain")
-    got = inputs.load(blob)
-    assert [type(value) is Bad for value in got] == lost
+    got = batches.load(blob)
+    assert [type(value) is BadValue for value in got] == lost
     assert "Plain" in got[0].failure.message  # type: ignore[attr-defined]
 
 
@@ -330,8 +333,10 @@ def test_a_class_that_is_missing_spoils_nothing_that_is_without_it(values: list[
                 raise AttributeError(name)
             return super().find_class(module, name)
 
-    got = inputs.load(inputs.dump(values), lambda data: WithoutPlain(io.BytesIO(data)).load())
-    assert [type(value) is Bad for value in got] == ["Plain" in repr(value) for value in values]
+    got = batches.load(batches.dump(values), lambda data: WithoutPlain(io.BytesIO(data)).load())
+    assert [type(value) is BadValue for value in got] == [
+        "Plain" in repr(value) for value in values
+    ]
 
 
 class Sum:
@@ -377,8 +382,8 @@ def test_an_object_that_is_a_key_of_itself_spoils_only_itself() -> None:
     one, other = Frozen("a"), Frozen("b")
     one.others.add(other)
     other.others.add(one)
-    got = inputs.load(inputs.dump([0, Frozen("z"), one, 4, 5]))
-    assert [isinstance(value, Bad) for value in got] == [False, False, True, False, False]
+    got = batches.load(batches.dump([0, Frozen("z"), one, 4, 5]))
+    assert [isinstance(value, BadValue) for value in got] == [False, False, True, False, False]
 
 
 def test_no_object_that_says_goodbye_is_copied() -> None:
@@ -392,23 +397,23 @@ def test_no_object_that_says_goodbye_is_copied() -> None:
 def test_copies_are_made_some_at_a_time() -> None:
     """A table that all inputs have is sent once for many of them, but each task gets its own."""
     table = list(range(500))
-    blob = inputs.dump([(n, table) for n in range(20_000)])
+    blob = batches.dump([(n, table) for n in range(20_000)])
     sizes = [len(some) for some, _ in Decoder(VALUES).chunks(blob, 0, 20_000)]
     assert sum(sizes) == 20_000
-    assert max(sizes) <= inputs.PIECE
+    assert max(sizes) <= batches.MAX_PIECE_VALUES
 
 
 def test_what_is_larger_when_unfolded_is_not_sent_folded() -> None:
     """Else a batch could have a thousand times as much in it as its bytes tell."""
     table = list(range(20_000))
-    blob = inputs.dump([(n, table) for n in range(20)])
+    blob = batches.dump([(n, table) for n in range(20)])
     assert len(blob) > 20 * 2 * len(table)
 
 
 def test_a_large_set_that_is_refused_spoils_no_other() -> None:
     values = [1, set(range(0, 65_536, 3)), 2, [1]]
-    got = inputs.load(inputs.dump(values), safe_loads)
-    assert [isinstance(value, Bad) for value in got] == [False, True, False, False]
+    got = batches.load(batches.dump(values), safe_loads)
+    assert [isinstance(value, BadValue) for value in got] == [False, True, False, False]
 
 
 def test_values_deeper_than_any_row_are_told_apart_without_copies() -> None:
@@ -416,7 +421,7 @@ def test_values_deeper_than_any_row_are_told_apart_without_copies() -> None:
         return Plain(chain(n - 1)) if n else [n]
 
     deep = [chain(40) for _ in range(600)]
-    [(values, _)] = Decoder(VALUES).chunks(inputs.dump(deep), 0, 600)  # else some at a time
+    [(values, _)] = Decoder(VALUES).chunks(batches.dump(deep), 0, 600)  # else some at a time
     assert values == deep
 
 
@@ -453,10 +458,10 @@ def test_a_class_among_its_objects_is_a_value_too(values: list[object]) -> None:
 
 def test_objects_of_two_modules_are_not_in_one_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
     values: list[object] = [Plain(1), Namespace(a=2)]
-    blob = inputs.dump(values)
+    blob = batches.dump(values)
     monkeypatch.delattr(sys.modules[__name__], "Plain")
-    bad, good = inputs.load(blob)
-    assert isinstance(bad, Bad)
+    bad, good = batches.load(blob)
+    assert isinstance(bad, BadValue)
     assert good == Namespace(a=2)
 
 
@@ -475,39 +480,39 @@ def test_plain_objects_and_standard_values_are_one_pickle() -> None:
         1j,
     ]
     for values in ([Plain(n) for n in range(9)], [Plain({n, day}) for n in range(9)], leaves):
-        size, pickles = pickle.loads(inputs.dump(values))
+        size, pickles = pickle.loads(batches.dump(values))
         assert (size, len(pickles)) == (-len(values), 1)
-        assert inputs.load(inputs.dump(values)) == values
+        assert batches.load(batches.dump(values)) == values
         assert as_tasks_get_them(list(values)) == values
-    assert inputs.load(inputs.dump(leaves), safe_loads) == leaves
-    refused = inputs.load(inputs.dump([Plain(1), Plain(2)]), safe_loads)
-    assert [type(value) for value in refused] == [Bad, Bad]
+    assert batches.load(batches.dump(leaves), safe_loads) == leaves
+    refused = batches.load(batches.dump([Plain(1), Plain(2)]), safe_loads)
+    assert [type(value) for value in refused] == [BadValue, BadValue]
 
 
 @pytest.mark.parametrize("width", [1, 30, 300, 3_000])
 def test_pieces_are_smaller_where_values_are_large(width: int) -> None:
     rows = [[float(n)] * width + ["end"] for n in range(1_000)]
-    blob = inputs.dump(rows)
+    blob = batches.dump(rows)
     _, pieces = pickle.loads(blob)
     assert all(len(piece) < 100_000 for piece in pieces) or width == 3_000
-    assert inputs.load(blob) == rows
+    assert batches.load(blob) == rows
     assert Decoder(VALUES).decode(blob, 333, 40) == rows[333:373]
 
 
 def test_a_made_up_batch_is_no_more_than_its_bytes() -> None:
     for size, items in [(-9, [b"x"]), (-1, [b"x", b"x"]), (-(10**9), [b"x" * 100]), (-1, [3])]:
         with pytest.raises(TypeError):
-            inputs.load(pickle.dumps((size, items)))
+            batches.load(pickle.dumps((size, items)))
     for inner in ((True, [1, 2]), (3, [b"x"] * 3), (True, 5)):
-        got = inputs.load(pickle.dumps((-3, [pickle.dumps(inner)])))
+        got = batches.load(pickle.dumps((-3, [pickle.dumps(inner)])))
         assert len(got) == 3
 
 
 def test_results_are_not_copied_for_what_they_share() -> None:
     """A made-up one might have one large thing very many times over."""
     large = tuple(range(10_000))
-    made_up = pickle.dumps((inputs.LOOK, [[large] for _ in range(1_000)]))
-    got = inputs.load(made_up, safe_loads)
+    made_up = pickle.dumps((batches.CHECK_SHARING, [[large] for _ in range(1_000)]))
+    got = batches.load(made_up, safe_loads)
     assert len({id(row[0]) for row in got}) == 1  # type: ignore[index]
 
 
@@ -516,42 +521,42 @@ def test_a_result_that_cannot_be_unpickled_spoils_only_itself() -> None:
     huge = {"k": {rng.getrandbits(50): None for _ in range(21_000)}}
     values = [(1,), Fragile(), [bytearray(b"x"), {2}], (3, Fragile())]
     for loads in (pickle.loads, safe_loads):
-        got = inputs.load(inputs.dump(values, apart=False), loads)
-        assert [isinstance(value, Bad) for value in got] == [False, True, False, True]
-    bad, good = inputs.load(inputs.dump([huge, {"a": 1}], apart=False), safe_loads)
-    assert isinstance(bad, Bad)
+        got = batches.load(batches.dump(values, check_sharing=False), loads)
+        assert [isinstance(value, BadValue) for value in got] == [False, True, False, True]
+    bad, good = batches.load(batches.dump([huge, {"a": 1}], check_sharing=False), safe_loads)
+    assert isinstance(bad, BadValue)
     assert good == {"a": 1}
 
 
 def test_a_value_that_cannot_be_unpickled_spoils_only_itself() -> None:
-    first, bad, last = inputs.load(inputs.dump([(1,), Fragile(), (3,)]))
+    first, bad, last = batches.load(batches.dump([(1,), Fragile(), (3,)]))
     assert (first, last) == ((1,), (3,))
-    assert isinstance(bad, Bad)
+    assert isinstance(bad, BadValue)
     assert "ValueError" in bad.failure.message
 
 
 def test_an_item_that_cannot_be_pickled_is_a_part_by_itself() -> None:
-    parts = list(inputs.encode([1, threading.Lock(), 3, 4], 1000))
+    parts = list(encode([1, threading.Lock(), 3, 4], 1000))
     assert [count for count, _ in parts] == [1, 1, 2]
     assert "cannot be pickled" in parts[1][1].message  # type: ignore[union-attr]
-    assert inputs.load(parts[2][1]) == [3, 4]  # type: ignore[arg-type]
+    assert batches.load(parts[2][1]) == [3, 4]  # type: ignore[arg-type]
 
 
 def test_a_batch_over_the_limit_goes_in_parts_under_it() -> None:
-    parts = list(inputs.encode([b"x" * 100] * 10, 500))
+    parts = list(encode([b"x" * 100] * 10, 500))
     assert all(len(blob) <= 500 for _, blob in parts)  # type: ignore[arg-type]
     assert sum(count for count, _ in parts) == 10
 
 
 def test_an_item_over_the_limit_by_itself_is_a_failure_that_says_so() -> None:
-    [(count, failure)] = inputs.encode([b"x" * 1000], 500)
+    [(count, failure)] = encode([b"x" * 1000], 500)
     assert count == 1
     assert "over the limit of 500" in failure.message  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(("skip", "count"), [(0, 5), (2, 2), (4, 1), (5, 0)])
 def test_a_part_of_a_batch_decodes_only_its_own_items(skip: int, count: int) -> None:
-    blob = inputs.dump([b"%d\n" % n for n in range(5)])
+    blob = batches.dump([b"%d\n" % n for n in range(5)])
     assert (
         Decoder(Reading("lines")).decode(blob, skip, count) == list(range(5))[skip : skip + count]
     )

@@ -70,7 +70,7 @@ def test_a_record_is_one_line_of_strict_json(value: object) -> None:
 
 
 def test_text_is_what_print_would_show() -> None:
-    values = [(1, 0.0), ("two", 0.0), (None, 0.0), ([3], 0.0), ("\ud800", 0.0)]
+    values = [1, "two", None, [3], "\ud800"]
     blob = outputs.encode("text", 0, [0] * 5, values, 1, "w")
     assert blob == b"1\ntwo\nNone\n[3]\n\\ud800\n"
 

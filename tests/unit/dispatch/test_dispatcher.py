@@ -13,7 +13,8 @@ import pytest
 
 from dq.core.board import Rules
 from dq.core.records import Done, Failed, Failure
-from dq.data import inputs
+from dq.data import batches
+from dq.data.sources import Source
 from dq.dispatch.dispatcher import PLAIN, Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import ProtocolError
@@ -142,7 +143,7 @@ def place() -> Iterator[Place]:
 
 def own(dispatcher: Dispatcher, values: list[object], rules: Rules | None = None) -> ServedJob:
     """Let a master have inputs of its own."""
-    source = inputs.Source(values)
+    source = Source(values)
     return dispatcher.open(OWN, rules or Rules(), source)
 
 
@@ -157,7 +158,7 @@ def outcome_of(
 ) -> ReportMessage:
     lease, _, start, *_ = grant_of(answer)
     return ReportMessage(
-        dispatcher.run, lease, start, (Done(len(values), inputs.dump(values)),), busy=0.01
+        dispatcher.run, lease, start, (Done(len(values), batches.dump(values)),), busy=0.01
     )
 
 
@@ -290,7 +291,7 @@ def test_each_value_answers_the_oldest_of_the_masters_inputs_that_is_held(place:
     me.answer(16)
     records = dispatcher.read(line, 5) or []
     found = {record.batch.start: record.outcome for record in records}
-    assert {i: inputs.load(cast(Done, o).blob) for i, o in found.items()} == {0: [9], 1: [16]}
+    assert {i: batches.load(cast(Done, o).blob) for i, o in found.items()} == {0: [9], 1: [16]}
     assert dispatcher.read(line, 5) is None
 
 
@@ -332,7 +333,7 @@ def test_a_batch_comes_with_its_jobs_spec_once(place: Place) -> None:
     worker.hello()
     first = worker.exchange()
     assert first[2] == (OWN.to_wire(), [], [])
-    assert inputs.load(grant_of(first)[5]) == [3]
+    assert batches.load(grant_of(first)[5]) == [3]
     second = worker.exchange(outcome_of(dispatcher, first, [9]))
     assert second[2] is None
 
@@ -344,7 +345,7 @@ def test_a_new_job_comes_with_word_of_those_that_have_ended(place: Place) -> Non
     worker.hello()
     worker.exchange(outcome_of(dispatcher, worker.exchange(), [9]), wait=0.0)
     dispatcher.close(ended)
-    dispatcher.open(replace(OWN, id="next"), Rules(), inputs.Source([4]))
+    dispatcher.open(replace(OWN, id="next"), Rules(), Source([4]))
     assert worker.exchange()[2] == (replace(OWN, id="next").to_wire(), [OWN.id], [])
 
 
@@ -355,7 +356,7 @@ def test_outcomes_come_to_be_read(place: Place) -> None:
     worker.hello()
     worker.exchange(outcome_of(dispatcher, worker.exchange(), [9]), wait=0.0)
     [record] = dispatcher.read(line, 5) or []
-    assert inputs.load(cast(Done, record.outcome).blob) == [9]
+    assert batches.load(cast(Done, record.outcome).blob) == [9]
     assert record.worker == "h:1"
 
 
@@ -398,7 +399,7 @@ def test_without_a_function_plain_items_go_to_workers_that_have_one(place: Place
     without.hello("a")
     having.hello("b", default=True)
     assert without.exchange(wait=0.0)[0] == "idle"
-    assert inputs.load(grant_of(having.exchange())[5]) == [3]
+    assert batches.load(grant_of(having.exchange())[5]) == [3]
 
 
 def test_what_a_worker_had_goes_to_another_when_it_ends(place: Place) -> None:
@@ -409,7 +410,7 @@ def test_what_a_worker_had_goes_to_another_when_it_ends(place: Place) -> None:
     second.hello("b")
     first.exchange()
     first.leave()
-    assert inputs.load(grant_of(second.exchange())[5]) == [3]
+    assert batches.load(grant_of(second.exchange())[5]) == [3]
 
 
 def test_a_refused_job_goes_elsewhere_and_is_said(place: Place) -> None:
@@ -432,7 +433,7 @@ def test_outcomes_of_another_run_are_dropped(place: Place) -> None:
     worker = place.join(dispatcher)
     worker.hello()
     lease, _, start, *_ = grant_of(worker.exchange())
-    stale = ReportMessage("another run", lease, start, (Done(1, inputs.dump([9])),))
+    stale = ReportMessage("another run", lease, start, (Done(1, batches.dump([9])),))
     worker.exchange(stale, wait=0.0)
     assert dispatcher.read(line, 0.0) == []
 
@@ -514,7 +515,7 @@ def test_an_input_that_cannot_be_pickled_fails_by_itself(place: Place) -> None:
     line = own(dispatcher, [threading.Lock(), 4])
     worker = place.join(dispatcher)
     worker.hello()
-    assert inputs.load(grant_of(worker.exchange())[5]) == [4]
+    assert batches.load(grant_of(worker.exchange())[5]) == [4]
     [record] = dispatcher.read(line, 5) or []
     assert isinstance(record.outcome, Failed)
     assert "cannot be pickled" in record.outcome.failure.message
@@ -570,7 +571,7 @@ def test_a_silent_worker_is_told_with_what_it_keeps(
     clock = Clock()
     dispatcher = place.dispatcher(clock=clock)
     spec = JobSpec("j", TaskRef("module", "app", "f"), timeout=timeout)
-    dispatcher.open(spec, Rules(batch=2), inputs.Source([7, 8, 9]))
+    dispatcher.open(spec, Rules(batch=2), Source([7, 8, 9]))
     supervisor, first, second = (place.join(dispatcher) for _ in range(3))
     supervisor.hello(role="supervisor")
     first.hello()

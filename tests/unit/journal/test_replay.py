@@ -11,7 +11,8 @@ import pytest
 
 from dq.core.board import Rules
 from dq.core.records import Batch, Done, Reading, Recorded
-from dq.data import inputs
+from dq.data import batches
+from dq.data.sources import Source
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import BadInput, OutputError
@@ -34,7 +35,7 @@ def write(path: Path, indices: list[int], size: int = 10) -> None:
     with closing(Journal(str(path), ABOUT)) as journal:
         journal.start(lambda entries: None)
         for index in indices:
-            batch = Batch("j", index, 1, inputs.dump([index]))
+            batch = Batch("j", index, 1, batches.dump([index]))
             journal.add(Entry(None, Recorded(batch, Done(1, b"x" * size), 1, "here:1")))
 
 
@@ -44,7 +45,7 @@ class Run:
     def __init__(self, path: Path, count: int, rules: Rules | None = None) -> None:
         self.journal = Journal(str(path), ABOUT)
         self.dispatcher = Dispatcher()
-        source = inputs.Source(list(range(count)))
+        source = Source(list(range(count)))
         self.line: ServedJob = self.dispatcher.open(
             SPEC, rules or Rules(), source, Replay(self.journal)
         )

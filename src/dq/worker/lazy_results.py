@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, MappingView
 from io import IOBase
 from types import FunctionType
 
-_MOST = 100_000  # parts of a result that are looked at
+_MAX_PARTS = 100_000  # of a result that are looked at
 
 
 def complaint(value: object) -> str | None:
@@ -40,9 +40,9 @@ def complaint(value: object) -> str | None:
 
 
 def _find(value: object) -> object:
-    """The first of the kind in a value and the containers in it; None where there is none."""
+    """The first lazy part of a value and of the containers in it; None where there is none."""
     waiting, seen = [value], set[int]()
-    while waiting and len(seen) < _MOST:
+    while waiting and len(seen) < _MAX_PARTS:
         found = waiting.pop()
         if id(found) in seen:
             continue
@@ -59,7 +59,7 @@ def _find(value: object) -> object:
 def _is_lazy(value: object) -> bool:
     if not isinstance(value, Iterator | AsyncIterator | Awaitable | MappingView):
         return False
-    # A class of the user's that has words for itself may be meant as it is.
+    # An object of the user's own class with a `str` of its own may be meant as the result.
     kind = type(value)
     own = isinstance(getattr(kind, "__next__", None), FunctionType)
     return not own or (kind.__str__, kind.__repr__) == (object.__str__, object.__repr__)
