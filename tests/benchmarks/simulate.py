@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 
 from benchmarks import stats
 from benchmarks.report import Goal, Table
-from dq.core.board import Board, Job, Lease, LeaseHolder, Report, Rules
+from dq.core.board import Board
+from dq.core.jobs import Job, Rules
+from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.records import Batch, Done
 from dq.worker.service import TICK_S
 from dq.worker.slot import LATE_S, PATIENCE_LOOKS, PAUSE_FACTOR
@@ -189,7 +191,7 @@ class _Simulation:
         if wanted is None:
             return False
         if isinstance(wanted, str):
-            start, count = self._board.cut(JOB)
+            start, count = self._board.take_batch(JOB)
             wanted = Batch(JOB, start, count, bytes(count * self._world.nbytes))
             self._job.sizer.sent(count, len(wanted.blob))
             self._read()

@@ -124,7 +124,8 @@ class Batch:
         count: how many tasks.
         blob: the encoded inputs.
         skip: how many items of the blob come before the first task.
-        loose: whether another copy of a task may be out: the batch was lost by a connection once.
+        redelivered: whether another copy of a task may be running: a connection that had the
+            batch has ended.
     """
 
     job: str
@@ -132,20 +133,20 @@ class Batch:
     count: int
     blob: bytes
     skip: int = 0
-    loose: bool = False
+    redelivered: bool = False
 
     @property
     def stop(self) -> int:
         """Index after the last task."""
         return self.start + self.count
 
-    def part(self, start: int, stop: int, *, loose: bool | None = None) -> Batch:
+    def part(self, start: int, stop: int, *, redelivered: bool | None = None) -> Batch:
         """The tasks from index `start` to before `stop`, of the same blob.
 
         >>> Batch("j", 10, 5, b"...").part(12, 14)
-        Batch(job='j', start=12, count=2, blob=b'...', skip=2, loose=False)
+        Batch(job='j', start=12, count=2, blob=b'...', skip=2, redelivered=False)
         """
-        if start == self.start and stop == self.stop and loose in (None, self.loose):
+        if start == self.start and stop == self.stop and redelivered in (None, self.redelivered):
             return self
         if not self.start <= start <= stop <= self.stop:
             raise ValueError(f"{start}..{stop} is not within {self.start}..{self.stop}")
@@ -155,7 +156,7 @@ class Batch:
             stop - start,
             self.blob,
             self.skip + start - self.start,
-            self.loose if loose is None else loose,
+            self.redelivered if redelivered is None else redelivered,
         )
 
 

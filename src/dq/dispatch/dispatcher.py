@@ -20,7 +20,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from dq._support.naming import setting
-from dq.core.board import Board, Job, Lease, LeaseHolder, Rules
+from dq.core.board import Board
+from dq.core.jobs import Job, Rules
+from dq.core.leases import Lease, LeaseHolder
 from dq.core.records import Batch, Done, Failed, Failure, Loads, Recorded, as_error
 from dq.data import batches, sources
 from dq.data.batches import BadValue
@@ -319,7 +321,7 @@ class Dispatcher:
         if replay.journal.error is not None:
             raise replay.journal.error
         while self._is_replaying(served) and (missing := replay.missing(job.next)):
-            _, count = self.board.take(job.id, missing)
+            _, count = job.take(missing)
             try:
                 record = replay.take(job.id, served.source.take(count))
             except DqError:
@@ -344,7 +346,7 @@ class Dispatcher:
         job = served.job
         if not job.unbatched or job.stopped is not None or len(served.records) >= AT_ONCE:
             return False
-        return self.board.has_room(job)
+        return job.has_room(self.board.slots)
 
     def _on_disk(self, entries: list[Entry]) -> None:
         """Pass on what the journal has written; nothing, where it has failed."""
@@ -453,7 +455,7 @@ class Dispatcher:
     def serving(self, channel: Channel) -> Iterator[None]:
         """Everything that is asked within comes from this connection; at its end what it held
         goes back."""
-        connection = Connection(channel, LeaseHolder(next(self._holder_ids), counts=False))
+        connection = Connection(channel, LeaseHolder(next(self._holder_ids), is_slot=False))
         self._here.connection = connection
         channel.on_received = lambda: self._settle(connection)
         channel.on_sent = connection.result_held.clear
@@ -478,7 +480,7 @@ class Dispatcher:
             if (
                 self.has_refusals and connection.holder.group != self.own
             ):  # of which the master has yet to hear
-                self.board.forgive(connection.holder.group)
+                self.board.readmit(connection.holder.group)
             self.changed.notify_all()
             self.announce()
 
@@ -490,19 +492,19 @@ class Dispatcher:
         def heard() -> bool:
             return held <= self.told or self.stopping or not self._is_watched(holder.group)
 
-        if holder.counts:
+        if holder.is_slot:
             self.changed.wait_for(heard, WORD)
             self.told -= held
 
     def _is_watched(self, group: str) -> bool:
-        return any(h.group == group and not h.counts for h in self.board.holders.values())
+        return any(h.group == group and not h.is_slot for h in self.board.holders.values())
 
     def _settle(self, connection: Connection) -> None:
         """A plain client that asks for anything else has what it got before."""
         if connection.items_held:
             with self.lock:
                 for lease in connection.items_held:
-                    self.board.settle(lease.id)
+                    self.board.ack(lease.id)
                 connection.items_held.clear()
 
     # For the faces
@@ -634,7 +636,7 @@ class Dispatcher:
         served = self.served_jobs[wanted]
         if served.replay is not None:
             most = _least(most, served.replay.room(served.job.next))
-        start, count = self.board.cut(wanted, most)
+        start, count = self.board.take_batch(wanted, most)
         items = served.source.take(count)
         if served.runs_low(self.board.slots):
             served.refill.notify()
@@ -703,7 +705,7 @@ class Dispatcher:
             else:
                 job.sizer.sent(batch.count, len(batch.blob))
                 self.board.put_back(batch)
-        next = job.pop(self.clock())
+        next = job.waiting.pop(self.clock())
         self.announce()
         return None if next is None else self.board.grant(connection.holder, next, self.clock())
 

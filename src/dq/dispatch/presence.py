@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dq._support.frozen import TYPE_CHECKING
 from dq._support.naming import setting
-from dq.core.board import Lease, LeaseHolder
+from dq.core.leases import Lease, LeaseHolder
 from dq.core.records import printable
 from dq.dispatch.roster import LOOK, Note, Roster, Worker, ranges, tasks_of
 from dq.dispatch.served_job import PLAIN
@@ -85,7 +85,7 @@ class Presence:
             leases = self._leases(holder.group) if holder.group else connection.inputs_held
             unfinished = _count(leases) + self._lost_lately(holder.group, now)
             self._roster.leave(holder.id, unfinished, now)
-        elif holder.counts:
+        elif holder.is_slot:
             unfinished = _count(self._leases_of(holder)) + self._lost_lately(holder.group, now)
             self._lost[holder.group] = now, unfinished
         group = self._groups.get(holder.group, {})

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from itertools import repeat, starmap
 from typing import TYPE_CHECKING
 
-from dq.core.board import Job, Lease
+from dq.core.jobs import Job
+from dq.core.leases import Lease
 from dq.core.records import Batch, Done, Failed, Failure, Outcome, Recorded, Result
 from dq.data import outputs
 from dq.data.batches import BadValue

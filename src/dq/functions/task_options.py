@@ -5,7 +5,7 @@ from __future__ import annotations
 from dq._support import quantities
 from dq._support.fields import narrowed
 from dq._support.frozen import frozen
-from dq.core.board import Rules
+from dq.core.jobs import Rules
 from dq.errors import UsageError
 from dq.functions.reference import Function
 

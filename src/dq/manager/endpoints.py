@@ -10,7 +10,7 @@ import threading
 
 from dq._support.naming import setting
 from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
-from dq.core.board import Lease, LeaseHolder, Report
+from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome, printable
 from dq.data.batches import BadValue
 from dq.dispatch.dispatcher import PROMPT, SLICE, Answered, Connection, Dispatcher, Unfinished
@@ -82,7 +82,7 @@ class TaskQueue:
             connection.items_held.append(lease)
         else:
             with q.lock:
-                q.board.settle(lease.id)
+                q.board.ack(lease.id)
         return value
 
     def get_nowait(self) -> object:
@@ -91,10 +91,7 @@ class TaskQueue:
     def qsize(self) -> int:
         """How many items wait, those that came back included."""
         with self._q.lock:
-            return sum(
-                job.unbatched + sum(batch.count for batch in job.waiting) + len(job.delayed)
-                for job in self._q.board.jobs.values()
-            )
+            return sum(job.unbatched + job.waiting.count for job in self._q.board.jobs.values())
 
     def empty(self) -> bool:
         return not self.qsize()

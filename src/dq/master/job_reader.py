@@ -105,7 +105,7 @@ class JobReader:
         if job.stopped is None:
             return
         # All outcomes may have arrived after the job was told to stop.
-        has_more = job.unbatched or job.out or self.served.unwritten or self._input_error
+        has_more = job.unbatched or job.outstanding or self.served.unwritten or self._input_error
         if job.ended and not has_more:
             return
         if self._halted:

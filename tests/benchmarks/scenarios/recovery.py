@@ -175,7 +175,7 @@ def _all_there(master: dq.Master) -> bool:
     """Whether there are as many slots as there should be, the last one to die not among them."""
     with master.runtime.dispatcher.lock:
         holders = list(master.runtime.dispatcher.board.holders.values())
-    pids = [int(holder.name.rpartition(":")[2]) for holder in holders if holder.counts]
+    pids = [int(holder.name.rpartition(":")[2]) for holder in holders if holder.is_slot]
     return len(pids) == WORKERS and all(map(alive, pids))
 
 

@@ -13,8 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dq.core.board import GRACE, PIECES, Board, Job, Lease, LeaseHolder, Report, Rules
+from dq.core.board import EXPIRY_GRACE_S, Board
+from dq.core.jobs import Job, Rules
+from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.records import RECORD_BYTES, Batch, Done, Failed, Failure, Outcome, Recorded
+from dq.core.waiting import PIECES
 from dq.errors import ProtocolError
 
 FAILED = Failed(Failure("ValueError", "no"))
@@ -37,7 +40,7 @@ class Task:
 
     fails: int = 0
     deaths: int = 0
-    loose: bool = False
+    redelivered: bool = False
     over: bool = False  # recorded, or settled without a record
 
 
@@ -198,7 +201,7 @@ class AnyOrder(RuleBasedStateMachine):
         taken.lost = True
         for index in range(taken.next, taken.stop):
             task = known.tasks[index]
-            task.loose = not task.over
+            task.redelivered = not task.over
 
     # Giving out
 
@@ -223,7 +226,7 @@ class AnyOrder(RuleBasedStateMachine):
     def cut(self, id: str, most: int | None) -> Batch | None:
         """Cut a fresh batch, whose first task cannot be encoded now and then."""
         known = self.known[id]
-        start, count = self.board.cut(id, most)
+        start, count = self.board.take_batch(id, most)
         assert start == len(known.tasks)
         assert count >= 1
         known.tasks += [Task() for _ in range(count)]
@@ -237,7 +240,7 @@ class AnyOrder(RuleBasedStateMachine):
                 self.board.put_back(batch.part(start + 1, batch.stop))
             if known.stopped:
                 return None
-            return known.job.pop(self.now)
+            return known.job.waiting.pop(self.now)
         return batch
 
     def grant(self, holder: LeaseHolder, batch: Batch) -> Taken | None:
@@ -300,7 +303,7 @@ class AnyOrder(RuleBasedStateMachine):
         self, known: Known, batch: Batch, outcome: Outcome, late: bool
     ) -> list[Recorded]:
         tasks = known.tasks[batch.start : batch.stop]
-        if (late or batch.loose) and not all(task.loose for task in tasks):
+        if (late or batch.redelivered) and not all(task.redelivered for task in tasks):
             return []
         rules = known.job.rules
         assert not any(task.over for task in tasks)
@@ -314,7 +317,7 @@ class AnyOrder(RuleBasedStateMachine):
     def foresee_record(self, known: Known, batch: Batch, outcome: Outcome) -> Recorded:
         tasks = known.tasks[batch.start : batch.stop]
         for task in tasks:
-            task.over, task.loose = True, False
+            task.over, task.redelivered = True, False
         if isinstance(outcome, Failed):
             known.failed += 1
             most = known.job.rules.max_failures
@@ -374,7 +377,7 @@ class AnyOrder(RuleBasedStateMachine):
             self.lose(taken)
         known = self.known[taken.lease.batch.job]
         task = known.tasks[index]
-        if taken.charged or not task.loose:
+        if taken.charged or not task.redelivered:
             return []
         taken.charged = True
         batch = taken.lease.batch.part(index, index + 1)
@@ -392,9 +395,9 @@ class AnyOrder(RuleBasedStateMachine):
         for taken in self.live():
             timeout = self.known[taken.lease.batch.job].job.rules.timeout
             count = taken.stop - taken.next
-            if timeout is None or not taken.lease.holder.counts:
+            if timeout is None or not taken.lease.holder.is_slot:
                 continue
-            if self.now - taken.lease.granted > timeout * count + GRACE:
+            if self.now - taken.lease.granted > timeout * count + EXPIRY_GRACE_S:
                 if count > 1:
                     self.lose(taken)
                 else:
@@ -410,10 +413,10 @@ class AnyOrder(RuleBasedStateMachine):
 
     def settle(self) -> None:
         taken = self.pick(self.live())
-        self.board.settle(taken.lease.id)
+        self.board.ack(taken.lease.id)
         taken.forgotten = True
         for task in self.known[taken.lease.batch.job].tasks[taken.next : taken.stop]:
-            task.over, task.loose = True, False
+            task.over, task.redelivered = True, False
 
     def drain(self) -> None:
         drain = self.pick([False, False, True])
@@ -422,23 +425,23 @@ class AnyOrder(RuleBasedStateMachine):
     # What is always so
 
     @invariant()
-    def every_task_is_somewhere_and_twice_only_if_loose(self) -> None:
+    def every_task_is_somewhere_and_twice_only_if_redelivered(self) -> None:
         for known in self.known.values():
             places: Counter[int] = Counter()
             for batch in self.batches(known.job):
                 indices = range(batch.start, batch.stop)
                 places.update(indices)
                 tasks = known.tasks[batch.start : batch.stop]
-                assert batch.loose or not any(task.over or task.loose for task in tasks)
+                assert batch.redelivered or not any(task.over or task.redelivered for task in tasks)
             for index, task in enumerate(known.tasks):
                 assert known.stopped or task.over or places[index] >= 1
-                assert task.over or task.loose or places[index] <= 1
+                assert task.over or task.redelivered or places[index] <= 1
 
     def batches(self, job: Job) -> list[Batch]:
         """Everything that waits or is out."""
         leases = [lease for lease in self.board.leases.values() if lease.batch.job == job.id]
-        aside = [batch for _, _, batch in job.delayed]
-        return [*job.waiting, *aside, *(lease.rest() for lease in leases)]
+        aside = [batch for _, _, batch in job.waiting.delayed]
+        return [*job.waiting.batches, *aside, *(lease.rest() for lease in leases)]
 
     @invariant()
     def every_task_has_at_most_one_record(self) -> None:
@@ -462,12 +465,14 @@ class AnyOrder(RuleBasedStateMachine):
             job, unread = known.job, known.records[known.read :]
             leases = [lease for lease in self.board.leases.values() if lease.batch.job == job.id]
             assert job.leases == len(leases)
-            assert job.out == sum(not task.over for task in known.tasks)
+            assert job.outstanding == sum(not task.over for task in known.tasks)
             assert job.unread == len(unread)
             assert all(lease.weight >= len(lease.batch.blob) + RECORD_BYTES for lease in leases)
             out = sum(lease.weight for lease in leases)
-            assert job.held == out + sum(record.nbytes for record in unread)
-            assert job.loose == {i for i, task in enumerate(known.tasks) if task.loose}
+            assert job.held_bytes == out + sum(record.nbytes for record in unread)
+            assert job.waiting.redelivered == {
+                i for i, task in enumerate(known.tasks) if task.redelivered
+            }
 
     @invariant()
     def a_job_is_finished_when_nothing_can_happen(self) -> None:
@@ -482,7 +487,7 @@ class AnyOrder(RuleBasedStateMachine):
         live = {taken.lease.id for taken in self.live()}
         assert set(self.board.leases) == live
         assert set().union(*self.board.held.values()) == live
-        assert self.board.slots == sum(holder.counts for holder in self.holders)
+        assert self.board.slots == sum(holder.is_slot for holder in self.holders)
 
     def teardown(self) -> None:
         """Whatever has happened, one worker that goes on ends every job."""
@@ -504,14 +509,14 @@ class AnyOrder(RuleBasedStateMachine):
         for known in self.known.values():
             job = known.job
             assert job.finished
-            assert job.leases == job.held == job.unread == 0
-            assert known.stopped or job.out == 0
-            assert known.stopped or not job.loose
+            assert job.leases == job.held_bytes == job.unread == 0
+            assert known.stopped or job.outstanding == 0
+            assert known.stopped or not job.waiting.redelivered
             assert known.stopped or not self.board.due()
 
     def do(self, last: LeaseHolder, wanted: Batch | str) -> None:
         if isinstance(wanted, str):
-            start, count = self.board.cut(wanted)
+            start, count = self.board.take_batch(wanted)
             self.known[wanted].tasks += [Task() for _ in range(count)]
             wanted = Batch(wanted, start, count, b"x" * count)
         taken = self.grant(last, wanted)
@@ -544,7 +549,7 @@ def lease(board: Board, holder: LeaseHolder = ME, now: float = 0.0) -> Lease:
     """What a holder gets next."""
     wanted = board.wanted(holder, now)
     if isinstance(wanted, str):
-        start, count = board.cut(wanted)
+        start, count = board.take_batch(wanted)
         wanted = Batch(wanted, start, count, b"in")
     assert wanted is not None
     granted = board.grant(holder, wanted, now)
@@ -575,7 +580,7 @@ def test_a_partial_report_leaves_the_rest_leased() -> None:
     mine = lease(board)
     board.report(ME, Report(mine.id, 0, (Done(2, b""),)), 0.0)
     assert (mine.next, mine.stop) == (2, 3)
-    assert job.out == 1
+    assert job.outstanding == 1
 
 
 def test_what_was_reported_on_the_way_does_not_count_as_handing_over() -> None:
@@ -593,14 +598,14 @@ def test_a_tail_that_was_handed_back_goes_to_another() -> None:
     board.report(ME, Report(mine.id, 0, (), handed_back=3), 0.0)
     theirs = lease(board, OTHER)
     assert (theirs.batch.start, theirs.batch.count, theirs.batch.skip) == (1, 3, 1)
-    assert not theirs.batch.loose
+    assert not theirs.batch.redelivered
 
 
 def test_what_a_holder_has_waits_at_once_when_it_leaves() -> None:
     board, job = board_of(64)
     lease(board)
     board.leave(ME)
-    assert sum(batch.count for batch in job.waiting) == 64
+    assert sum(batch.count for batch in job.waiting.batches) == 64
     assert lease(board, OTHER).batch.start == 0
 
 
@@ -608,13 +613,13 @@ def test_a_lost_batch_comes_back_in_small_pieces() -> None:
     board, job = board_of(64)
     lease(board)
     board.leave(ME)
-    assert [batch.count for batch in job.waiting] == [64 // PIECES] * PIECES
+    assert [batch.count for batch in job.waiting.batches] == [64 // PIECES] * PIECES
 
 
 def test_the_task_that_a_process_died_in_comes_back_alone() -> None:
     board, job = board_of(64)
     board.died(lease(board).id, 30, "signal 9", 0.0)
-    assert (30, 1) in [(batch.start, batch.count) for batch in job.waiting]
+    assert (30, 1) in [(batch.start, batch.count) for batch in job.waiting.batches]
     assert job.deaths == {30: 1}
 
 
@@ -623,7 +628,7 @@ def test_a_death_that_is_told_of_late_still_isolates_its_task() -> None:
     mine = lease(board)
     board.leave(ME)
     board.died(mine.id, 30, "signal 9", 0.0)
-    assert (30, 1) in [(batch.start, batch.count) for batch in job.waiting]
+    assert (30, 1) in [(batch.start, batch.count) for batch in job.waiting.batches]
 
 
 def test_a_task_fails_as_worker_died_when_it_has_taken_three_processes() -> None:
@@ -696,7 +701,7 @@ def test_a_blob_of_which_one_task_is_recorded_is_dropped_and_the_others_wait_aga
     assert done(board, theirs) == []
     again = lease(board, OTHER)
     assert (again.batch.start, again.batch.count) == (1, 1)
-    assert job.out == 2 * PIECES - 1
+    assert job.outstanding == 2 * PIECES - 1
 
 
 def test_a_report_after_the_job_was_closed_is_dropped() -> None:
@@ -713,8 +718,8 @@ def test_settling_an_item_that_was_recorded_meanwhile_counts_it_once() -> None:
     board.leave(ME)
     theirs = lease(board, OTHER)
     board.report(ME, Report(mine.id, 0, (Done(1, b"late"),)), 0.0)
-    board.settle(theirs.id)
-    assert job.out == 0
+    board.ack(theirs.id)
+    assert job.outstanding == 0
 
 
 @pytest.mark.parametrize(
@@ -731,7 +736,7 @@ def test_a_report_that_does_not_fit_its_lease_changes_nothing(report: Report) ->
     mine = lease(board)
     with pytest.raises(ProtocolError, match="does not fit"):
         board.report(ME, report, 0.0)
-    assert (mine.next, mine.stop, job.out, job.unread) == (0, 3, 3, 0)
+    assert (mine.next, mine.stop, job.outstanding, job.unread) == (0, 3, 3, 0)
 
 
 def test_a_report_on_somebody_elses_lease_is_refused() -> None:
@@ -768,14 +773,16 @@ def test_a_timed_out_task_is_charged_and_the_rest_of_its_batch_is_not() -> None:
     [record] = board.timed_out(lease(board).id, 1, 3.0)
     assert isinstance(record.outcome, Failed)
     assert str(record.outcome.failure) == "TimeoutError: ran longer than 3 s"
-    assert [batch.start for batch in job.waiting if batch.start in job.loose] == [0, 2, 3]
+    assert [
+        batch.start for batch in job.waiting.batches if batch.start in job.waiting.redelivered
+    ] == [0, 2, 3]
 
 
 def test_a_lease_is_taken_back_a_grace_after_its_time_out() -> None:
     board, job = board_of(1, Rules(timeout=5))
     lease(board)
-    assert board.expire(5 + GRACE) == []
-    [record] = board.expire(5 + GRACE + 0.1)
+    assert board.expire(5 + EXPIRY_GRACE_S) == []
+    [record] = board.expire(5 + EXPIRY_GRACE_S + 0.1)
     assert record.batch.start == 0
     assert job.finished
 
@@ -783,13 +790,13 @@ def test_a_lease_is_taken_back_a_grace_after_its_time_out() -> None:
 def test_a_whole_batch_that_expires_is_not_charged() -> None:
     board, job = board_of(3, Rules(batch=3, timeout=5))
     lease(board)
-    assert board.expire(15 + GRACE + 0.1) == []
+    assert board.expire(15 + EXPIRY_GRACE_S + 0.1) == []
     assert not job.fails
-    assert sum(batch.count for batch in job.waiting) == 3
+    assert sum(batch.count for batch in job.waiting.batches) == 3
 
 
 def test_a_plain_client_never_runs_out_of_time() -> None:
-    plain = LeaseHolder(3, counts=False)
+    plain = LeaseHolder(3, is_slot=False)
     board, _ = board_of(1, Rules(timeout=5), plain)
     lease(board, plain)
     assert board.expire(1e9) == []
@@ -816,14 +823,14 @@ def test_no_worker_has_been_busier_than_it_has_had_its_tasks() -> None:
 
 
 def test_a_refusal_is_forgotten_with_the_last_connection_of_its_machine() -> None:
-    supervisor = LeaseHolder(3, ME.group, counts=False)
+    supervisor = LeaseHolder(3, ME.group, is_slot=False)
     board, job = board_of(2, None, ME, supervisor)
     board.refuse(ME, lease(board).id, "no module named app")
     board.leave(ME)
-    board.forgive(ME.group)
+    board.readmit(ME.group)
     assert job.refused  # its processes may come back
     board.leave(supervisor)
-    board.forgive(ME.group)
+    board.readmit(ME.group)
     assert not job.refused
 
 
@@ -847,7 +854,7 @@ def test_a_stopped_job_is_finished_when_what_is_out_is_in() -> None:
 
 def test_a_job_that_stops_while_a_batch_is_encoded_does_not_lease_it() -> None:
     board, job = board_of(1)
-    start, count = board.cut("j")
+    start, count = board.take_batch("j")
     board.stop("j", "enough")
     assert board.grant(ME, Batch("j", start, count, b""), 0.0) is None
     assert job.finished
@@ -870,7 +877,7 @@ def test_a_task_of_a_stopped_job_with_attempts_left_is_neither_recorded_nor_wait
     board.stop("j", "interrupted")
     assert fail(board, mine) == []
     assert job.finished
-    assert not job.waiting
+    assert not job.waiting.batches
     assert board.due() is None  # else whoever waits would look every millisecond
 
 
@@ -879,7 +886,7 @@ def test_nothing_new_goes_out_while_the_window_is_full_of_unread_results() -> No
     records = [done(board, lease(board))[0] for _ in range(2)]
     assert board.wanted(ME, 0.0) is None
     board.consumed("j", 2, sum(record.nbytes for record in records))
-    assert (job.unread, job.held) == (0, 0)
+    assert (job.unread, job.held_bytes) == (0, 0)
     assert board.wanted(ME, 0.0) == "j"
 
 
@@ -896,10 +903,10 @@ def test_however_many_slots_a_slow_link_has_the_window_holds(
     job.sizer.sent(1000, 1000 * given)
     job.sizer.observe(1000, busy=1e-4, elapsed=0.5, nbytes=1000 * taken)
     for holder in holders:
-        start, count = board.cut("j")
+        start, count = board.take_batch("j")
         board.grant(holder, Batch("j", start, count, b"x" * (count * given)), 0.0)
     least = slots * (max(given, taken) + RECORD_BYTES)
-    assert 2**20 < job.held <= 2 * job.rules.window + least
+    assert 2**20 < job.held_bytes <= 2 * job.rules.window + least
 
 
 def test_what_came_back_goes_out_whatever_the_window() -> None:
@@ -930,7 +937,7 @@ def test_lost_leases_that_nobody_can_need_are_forgotten() -> None:
 def test_a_death_with_several_suspects_charges_the_one_that_turns_out_to_be_deadly() -> None:
     board, job = board_of(200)
     assert board.died(lease(board).id, 64, "signal 9", 0.0, span=64) == []
-    alone = [batch.count for batch in job.waiting if 64 <= batch.start < 128]
+    alone = [batch.count for batch in job.waiting.batches if 64 <= batch.start < 128]
     assert alone == [1] * 64
     assert not job.deaths
     recorded: list[Recorded] = []
@@ -949,4 +956,4 @@ def test_several_suspects_are_charged_for_one_death_once() -> None:
     mine = lease(board)
     for _ in range(2):
         board.died(mine.id, 64, "signal 9", 0.0, span=64)
-    assert set(job.maybes.values()) == {1}
+    assert set(job.suspected.values()) == {1}

@@ -65,10 +65,10 @@ def test_a_part_must_lie_within_its_batch(start: int, stop: int) -> None:
 
 
 def test_a_part_is_as_loose_as_its_batch_unless_told() -> None:
-    loose = BATCH.part(10, 15, loose=True)
-    assert loose.part(11, 12).loose
-    assert not loose.part(11, 12, loose=False).loose
-    assert not BATCH.part(11, 12).loose
+    loose = BATCH.part(10, 15, redelivered=True)
+    assert loose.part(11, 12).redelivered
+    assert not loose.part(11, 12, redelivered=False).redelivered
+    assert not BATCH.part(11, 12).redelivered
 
 
 def test_a_failure_reads_as_the_last_line_of_a_traceback() -> None:

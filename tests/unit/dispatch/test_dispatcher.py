@@ -11,7 +11,7 @@ from typing import TypeVar, cast
 
 import pytest
 
-from dq.core.board import Rules
+from dq.core.jobs import Rules
 from dq.core.records import Done, Failed, Failure
 from dq.data import batches
 from dq.data.sources import Source
@@ -479,7 +479,7 @@ def test_a_report_that_is_none_is_refused_and_changes_nothing(
     with pytest.raises(ProtocolError):
         worker.ask(WorkerEndpoint(dispatcher).exchange, report, -1, 0.0)
     assert dispatcher.read(line, 0.0) == []
-    assert line.job.out == 1
+    assert line.job.outstanding == 1
 
 
 def test_a_supervisors_word_charges_the_task_that_its_process_died_in(place: Place) -> None:

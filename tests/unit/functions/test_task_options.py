@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dq._support.fields import names_of
-from dq.core.board import Rules
+from dq.core.jobs import Rules
 from dq.errors import UsageError
 from dq.functions.task_options import TaskOptions
 

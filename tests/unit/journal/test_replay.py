@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from dq.core.board import Rules
+from dq.core.jobs import Rules
 from dq.core.records import Batch, Done, Reading, Recorded
 from dq.data import batches
 from dq.data.sources import Source

@@ -1,0 +1,85 @@
+"""Which task is charged when a worker process dies or runs out of time."""
+
+from __future__ import annotations
+
+from dq.core.jobs import Job
+from dq.core.lease_table import LeaseTable
+from dq.core.recording import Recording
+from dq.core.records import Batch, Failed, Failure, Recorded
+
+SUSPECTS = 64  # tasks of which each is tried by itself at once, after a death in one of them
+
+
+class Charging:
+    """Charges tasks with what a supervisor says of a lease: each lease is charged once.
+
+    Args:
+        jobs: the board's.
+        leases: the board's.
+        recording: records the tasks that have used up their attempts.
+    """
+
+    def __init__(self, jobs: dict[str, Job], leases: LeaseTable, recording: Recording) -> None:
+        self._jobs = jobs
+        self._leases = leases
+        self._recording = recording
+
+    def died(self, lease_id: int, index: int, detail: str, span: int = 1) -> list[Recorded]:
+        """Charge the task that a worker process was in when it died; where it is one of `span`
+        suspects from `index` on, none yet, and let each of them wait by itself."""
+        if span > 1:
+            self._suspect(lease_id, index, index + span)
+            return []
+        found = self._charge(lease_id, index)
+        if found is None:
+            return []
+        job, batch, name = found
+        deaths = job.charge_death(index)
+        if deaths < job.rules.max_deaths:
+            return []
+        failure = Failure("WorkerDied", f"its worker process died {_times(deaths)}: {detail}")
+        job.deaths[index] -= 1  # `attempts` counts the one being recorded
+        return self._recording.record(job, batch, Failed(failure), name)
+
+    def timed_out(self, lease_id: int, index: int, now: float) -> list[Recorded]:
+        """Charge a task that ran out of time; the rest of its batch waits again."""
+        found = self._charge(lease_id, index)
+        if found is None:
+            return []
+        job, batch, name = found
+        limit = job.rules.timeout or 0.0
+        failed = Failed(Failure("TimeoutError", f"ran longer than {limit:g} s"), seconds=limit)
+        return self._recording.take(job, batch, failed, name, now, waiting=True)
+
+    def _charge(self, lease_id: int, index: int) -> tuple[Job, Batch, str] | None:
+        """The task that a supervisor names, if it is still open and not charged for this lease."""
+        lease = self._leases.find(lease_id)
+        if lease is None or not lease.next <= index < lease.stop:
+            return None
+        job = self._jobs[lease.batch.job]
+        if lease.id in self._leases.active:
+            lease.suspect = index
+            self._leases.lose(lease)
+        if lease.charged or index not in job.waiting.redelivered:
+            return None
+        lease.charged = True
+        job.waiting.isolate(index)
+        return job, lease.batch.part(index, index + 1, redelivered=True), lease.holder.name
+
+    def _suspect(self, lease_id: int, start: int, stop: int) -> None:
+        lease = self._leases.find(lease_id)
+        if lease is None or lease.charged:
+            return
+        if lease.id in self._leases.active:
+            self._leases.lose(lease)
+        lease.charged = True
+        if stop - start > SUSPECTS:
+            return  # the pieces that it comes back in will show in which one it is
+        job = self._jobs[lease.batch.job]
+        for index in range(max(start, lease.next), min(stop, lease.stop)):
+            if index in job.waiting.redelivered:
+                job.suspect(index)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"

@@ -1,0 +1,97 @@
+"""Which leases there are, whose they are, and which were lost."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from dq.core.jobs import Job
+from dq.core.leases import Lease, LeaseHolder
+from dq.core.records import RECORD_BYTES, Batch
+
+
+class LeaseTable:
+    """Leases by their number and by their holder.
+
+    Args:
+        ids: where fresh lease numbers come from.
+        jobs: the board's.
+
+    Attributes:
+        active: leases that their holders have.
+        lost: those whose holders have gone, and may come back to report.
+        held: the numbers of each holder's leases.
+    """
+
+    def __init__(self, ids: Iterator[int], jobs: dict[str, Job]) -> None:
+        self._ids = ids
+        self._jobs = jobs
+        self.active: dict[int, Lease] = {}
+        self.lost: dict[int, Lease] = {}
+        self.held: dict[int, set[int]] = {}
+
+    def add(self, holder: LeaseHolder, job: Job, batch: Batch, now: float) -> Lease:
+        """Lease a batch to a holder."""
+        lease = Lease(
+            id=next(self._ids),
+            holder=holder,
+            batch=batch,
+            granted=now,
+            attempt=job.attempts(batch),
+            next=batch.start,
+            stop=batch.stop,
+            given=now,
+            weight=RECORD_BYTES + max(len(batch.blob), int(batch.count * job.sizer.nbytes)),
+        )
+        self.active[lease.id] = lease
+        self.held[holder.id].add(lease.id)
+        job.leases += 1
+        job.held_bytes += lease.weight
+        return lease
+
+    def remove(self, lease: Lease) -> None:
+        """A lease has ended."""
+        del self.active[lease.id]
+        held = self.held.get(lease.holder.id)
+        if held is not None:
+            held.discard(lease.id)
+        job = self._jobs.get(lease.batch.job)
+        if job is not None:
+            job.leases -= 1
+            job.held_bytes -= lease.weight
+
+    def lose(self, lease: Lease) -> None:
+        """A lease's holder has gone: its tasks wait again, in pieces."""
+        self.remove(lease)
+        job = self._jobs[lease.batch.job]
+        if lease.next == lease.stop or job.stopped is not None:
+            return
+        job.waiting.requeue(lease.rest(), lease.suspect)
+        self._remember(lease)
+
+    def hand_back(self, lease: Lease, count: int) -> None:
+        """Tasks at a lease's end were not started: nobody else can have them."""
+        job = self._jobs[lease.batch.job]
+        batch = lease.batch.part(lease.stop - count, lease.stop)
+        lease.stop -= count
+        if count and job.stopped is None:
+            job.waiting.put_back(batch)
+
+    def find(self, id: int) -> Lease | None:
+        """A lease, if only among those that were lost."""
+        return self.active.get(id) or self.lost.get(id)
+
+    def close_job(self, id: str) -> None:
+        """Forget the leases of a job."""
+        for lease in [lease for lease in self.active.values() if lease.batch.job == id]:
+            self.remove(lease)
+        for lease in [lease for lease in self.lost.values() if lease.batch.job == id]:
+            del self.lost[lease.id]
+
+    def _remember(self, lease: Lease) -> None:
+        """Keep a lost lease for late reports, and forget those that nobody can need."""
+        self.lost[lease.id] = lease
+        if len(self.lost) % 256 == 0:
+            for old in list(self.lost.values()):
+                redelivered = self._jobs[old.batch.job].waiting.redelivered
+                if redelivered.isdisjoint(range(old.next, old.stop)):
+                    del self.lost[old.id]

@@ -1,0 +1,78 @@
+"""How outcomes come to be on record: each task has one, the first that is reported."""
+
+from __future__ import annotations
+
+from dq.core.jobs import Job
+from dq.core.records import Batch, Failed, Outcome, Recorded
+
+
+class Recording:
+    """Records outcomes, or lets their tasks wait for another attempt.
+
+    Attributes:
+        retries: whether failed tasks are tried again.
+    """
+
+    def __init__(self) -> None:
+        self.retries = True
+
+    def take(
+        self,
+        job: Job,
+        batch: Batch,
+        outcome: Outcome,
+        worker: str,
+        now: float,
+        waiting: bool = False,
+    ) -> list[Recorded]:
+        """Record an outcome, or let its task wait for another attempt. `waiting` says that a copy
+        of the task waits already."""
+        if batch.redelivered and not self._is_first(job, batch, waiting):
+            return []
+        if isinstance(outcome, Failed) and self._may_retry(job, batch.start, outcome):
+            job.fails[batch.start] = job.fails.get(batch.start, 0) + 1
+            if waiting and job.rules.retry_delay > 0:
+                job.waiting.remove(batch.start)
+                waiting = False
+            if not waiting and job.stopped is None:
+                job.waiting.push(batch, now, job.rules.retry_delay)
+            return []
+        return self.record(job, batch, outcome, worker)
+
+    def record(self, job: Job, batch: Batch, outcome: Outcome, worker: str) -> list[Recorded]:
+        """Record the outcome of tasks that have none."""
+        if batch.redelivered:
+            job.waiting.settle(batch)
+        recorded = Recorded(batch, outcome, job.attempts(batch), worker)
+        job.outstanding -= batch.count
+        job.unread += 1
+        job.held_bytes += recorded.nbytes
+        if isinstance(outcome, Failed):
+            if not outcome.is_unreadable:  # that ends the run, or is skipped
+                job.counts.failed += 1
+                self._check_failures(job)
+        else:
+            job.counts.done += batch.count
+        return [recorded]
+
+    def _is_first(self, job: Job, batch: Batch, waiting: bool) -> bool:
+        """Whether none of these tasks has an outcome. A blob cannot be taken in part: where only
+        some have one, the others wait again."""
+        runs = list(job.waiting.open_runs(batch))
+        if runs == [batch]:
+            return True
+        job.counts.dropped += batch.count
+        if not waiting and job.stopped is None:
+            job.waiting.put_back_all(runs)
+        return False
+
+    def _may_retry(self, job: Job, index: int, failed: Failed) -> bool:
+        # In a job that was stopped too: with attempts left it is not done, another run has them.
+        if not failed.retry or not self.retries:
+            return False
+        return job.fails.get(index, 0) < job.rules.retries
+
+    def _check_failures(self, job: Job) -> None:
+        most = job.rules.max_failures
+        if most is not None and job.counts.failed >= most:
+            job.stop(f"{job.counts.failed} task(s) failed")

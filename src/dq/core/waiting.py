@@ -1,0 +1,123 @@
+"""Batches of a job that came back, and wait to be leased again."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections import deque
+from collections.abc import Iterator
+
+from dq.core.records import Batch
+
+PIECES = 16  # a lost batch comes back in so many pieces, so that a poison task is soon alone
+
+
+class WaitingBatches:
+    """What came back of a job, in the order in which it is given out again.
+
+    A task that came back from a holder which has gone may still be running there. Until it has an
+    outcome it is in `redelivered`; of its copies the first to be reported is recorded.
+    """
+
+    __slots__ = ("batches", "delayed", "redelivered")
+
+    def __init__(self) -> None:
+        self.batches: deque[Batch] = deque()
+        self.delayed: list[tuple[float, int, Batch]] = []  # a heap: when due, first task, batch
+        self.redelivered: set[int] = set()
+
+    def __bool__(self) -> bool:
+        return bool(self.batches or self.delayed)
+
+    def put_back(self, batch: Batch) -> None:
+        """Let a batch wait in front."""
+        self.batches.appendleft(batch)
+
+    def put_back_all(self, batches: list[Batch]) -> None:
+        """Let these wait in front, in their order."""
+        self.batches.extendleft(reversed(batches))
+
+    def push(self, batch: Batch, now: float, delay: float) -> None:
+        """Let a batch wait in front, or aside for `delay` seconds."""
+        if delay > 0:
+            heapq.heappush(self.delayed, (now + delay, batch.start, batch))
+        else:
+            self.batches.appendleft(batch)
+
+    def requeue(self, batch: Batch, suspect: int | None) -> None:
+        """Let the tasks of a lost lease wait in front in pieces, a suspect by itself."""
+        if not batch.redelivered:
+            self.redelivered.update(range(batch.start, batch.stop))
+        size = -(-batch.count // PIECES)
+        cuts = set(range(batch.start, batch.stop, size)) | {batch.stop}
+        if suspect is not None:
+            cuts |= {suspect, suspect + 1}
+        edges = sorted(cut for cut in cuts if batch.start <= cut <= batch.stop)
+        self.put_back_all(
+            [batch.part(a, b, redelivered=True) for a, b in itertools.pairwise(edges)]
+        )
+
+    def pop(self, now: float) -> Batch | None:
+        """Take the first batch that still has tasks without outcome."""
+        while self.delayed and self.delayed[0][0] <= now:
+            self.batches.append(heapq.heappop(self.delayed)[2])
+        while self.batches:
+            batch = self.batches.popleft()
+            if not batch.redelivered:
+                return batch
+            runs = list(self.open_runs(batch))
+            self.put_back_all(runs[1:])
+            if runs:
+                return runs[0]
+        return None
+
+    def open_runs(self, batch: Batch) -> Iterator[Batch]:
+        """The runs of a redelivered batch's tasks that have no outcome yet."""
+        start = None
+        for index in range(batch.start, batch.stop):
+            if index in self.redelivered:
+                start = index if start is None else start
+            elif start is not None:
+                yield batch.part(start, index)
+                start = None
+        if start is not None:
+            yield batch.part(start, batch.stop)
+
+    def isolate(self, index: int) -> None:
+        """Make a waiting task wait by itself."""
+        for place, batch in enumerate(self.batches):
+            if batch.start <= index < batch.stop and batch.count > 1:
+                del self.batches[place]
+                edges = (batch.start, index, index + 1, batch.stop)
+                for a, b in itertools.pairwise(edges):
+                    if a < b:
+                        self.batches.insert(place, batch.part(a, b))
+                        place += 1
+                return
+
+    def remove(self, index: int) -> None:
+        """Let a task wait no longer."""
+        self.isolate(index)
+        for place, batch in enumerate(self.batches):
+            if batch.start == index and batch.count == 1:
+                del self.batches[place]
+                return
+
+    def settle(self, batch: Batch) -> None:
+        """The tasks of a batch have their outcomes, or need none."""
+        self.redelivered.difference_update(range(batch.start, batch.stop))
+
+    def clear(self) -> None:
+        """Give nothing out again."""
+        self.batches.clear()
+        self.delayed.clear()
+
+    @property
+    def due(self) -> float | None:
+        """When the next delayed batch is due."""
+        return self.delayed[0][0] if self.delayed else None
+
+    @property
+    def count(self) -> int:
+        """How many tasks wait."""
+        return sum(batch.count for batch in self.batches) + len(self.delayed)
