@@ -28,9 +28,11 @@ class Child:
         self.kill_reason = ""
         self.timed_out = False
         self.exiting_since = 0.0
-        self._lock = threading.Lock()  # guards the two below, and what is written after the config
+        self._lock = threading.Lock()  # guards those below, and what is written after the config
         self._has_config = False
         self._draining = False
+        self._sending = False
+        self._closed = False
 
     @property
     def state(self) -> int:
@@ -44,11 +46,13 @@ class Child:
     def send_config(self, config: bytes) -> None:
         """Send what it is to do, in a thread that may wait until the process has started."""
         assert self.popen.stdin is not None
-        try:
-            # One's own, since the other may be closed meanwhile, and its number be another file's.
-            pipe = os.dup(self.popen.stdin.fileno())
-        except (OSError, ValueError):  # it has ended, and been closed
-            return
+        with self._lock:
+            if self._closed:
+                return
+            # The pipe stays open meanwhile: its number might become another file's. A copy of it
+            # would need a descriptor, of which there may be none left.
+            self._sending = True
+        pipe = self.popen.stdin.fileno()
         try:
             lifeline.send(pipe, config)
             with self._lock:
@@ -58,7 +62,10 @@ class Child:
         except OSError:
             pass  # it has died: who waits for it will say so
         finally:
-            os.close(pipe)
+            with self._lock:
+                self._sending = False
+                if self._closed:
+                    self.popen.stdin.close()
 
     def drain(self) -> None:
         """Have it leave once it has its configuration; never waits."""
@@ -75,14 +82,19 @@ class Child:
     def after_fork(self) -> None:
         """Close what a fork of this process's parent has of it: the parent alone can wait for
         it."""
+        assert self.popen.stdin is not None
         self.popen.returncode = 0
-        self.close()
+        self.cells.close()
+        self.popen.stdin.close()  # without the lock, which a thread may have that is not here
 
     def close(self) -> None:
         """Give back what it had of this process; it has ended."""
+        assert self.popen.stdin is not None
         self.cells.close()
-        if self.popen.stdin is not None:
-            self.popen.stdin.close()
+        with self._lock:
+            self._closed = True
+            if not self._sending:
+                self.popen.stdin.close()
 
 
 def dismiss(children: list[Child]) -> None:
