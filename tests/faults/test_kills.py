@@ -21,7 +21,7 @@ PATIENT = ("--max-deaths", "1000")
 
 def kill_during(run: Running, roots: list[int], hazards: Hazards, seed: random.Random, most: int):
     killer = Killer(seed, hazards, roots)
-    killer.until(lambda: run.process.poll() is not None, most, 0.3, timeout=100)
+    killer.until(lambda: run.process.poll() is not None, most, 0.3, timeout=280)
     return killer.kills
 
 

@@ -19,7 +19,7 @@ PYTHON = DQ[0]
 
 
 def bench(*args: str | Path) -> str:
-    done = run(PYTHON, "-m", "benchmarks", *args, cwd=ROOT / "tests", timeout=110)
+    done = run(PYTHON, "-m", "benchmarks", *args, cwd=ROOT / "tests", timeout=280)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
