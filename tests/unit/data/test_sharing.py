@@ -1,15 +1,10 @@
-"""Text into inputs, inputs into batches, and batches back into values."""
+"""What inputs have in common, and tasks do not."""
 
 from __future__ import annotations
 
 import datetime
-import io
 import pickle
-import random
-import sys
-import threading
 import uuid
-from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -24,20 +19,12 @@ from dq.core.records import Reading
 from dq.data import batches
 from dq.data.batches import BadValue
 from dq.data.decoding import Decoder
-from dq.data.encoding import encode
-from dq.data.sources import Source
 from dq.security.safe_pickle import safe_loads
 
 VALUES = Reading()
 
 
-class Words(str):
-    """A key that is no plain string."""
-
-    __slots__ = ()
-
-
-class LeaseHolder:
+class Holder:
     """An object; the values of its `__dict__` are in itself, from Python 3.13 on."""
 
     all: ClassVar[list[object]] = []
@@ -60,14 +47,6 @@ class Fragile:
 
     def __reduce__(self) -> tuple[object, ...]:
         return int, ("not a number",)
-
-
-# -- batches
-
-
-@given(st.lists(st.one_of(st.integers(), st.text(), st.binary(), st.tuples(st.floats(0, 1)))))
-def test_a_batch_comes_back_as_it_was(values: list[object]) -> None:
-    assert batches.load(batches.dump(values)) == values
 
 
 scalars = st.one_of(
@@ -104,37 +83,6 @@ def test_a_batch_of_containers_comes_back_as_it_was(values: list[object]) -> Non
 
 
 @pytest.mark.parametrize(
-    "values",
-    [
-        [(1, threading.Lock())],
-        [(1, Fragile())],
-        [{"a": Fragile()}],
-        [[int]],
-        [bytearray(b"x")],
-        [(bytearray(b"x"),)],
-        [(1j, range(3))],
-        [{1}, {2}],
-        [[b"]\x94"], ["x"]],
-        [(0x945D, 0x947D)],
-        [((1, Fragile()),)],
-        [{"a": {"b": [bytearray(b"x")]}}],
-        [{Words("a"): 1}],
-        [1, (2,), [3], None],
-    ],
-    ids=range(14),
-)
-def test_a_batch_is_one_pickle_only_where_that_is_the_same(values: list[object]) -> None:
-    try:
-        alone = [batches.load(batches.dump([value]))[0] for value in values]
-    except Exception as error:
-        with pytest.raises(type(error)):
-            batches.dump(values)
-        return
-    for one, other in zip(batches.load(batches.dump(values)), alone, strict=True):
-        assert isinstance(one, BadValue) if isinstance(other, BadValue) else one == other
-
-
-@pytest.mark.parametrize(
     "shared", [[1], {"a": 1}, [[1]], {"a": [1]}, {1}, bytearray(b"1"), [], {}, (0, [])]
 )
 @pytest.mark.parametrize(
@@ -145,7 +93,7 @@ def test_a_batch_is_one_pickle_only_where_that_is_the_same(values: list[object])
         lambda x: [x],
         lambda x: {"k": x},
         lambda x: [(0, {"k": x})],
-        lambda x: LeaseHolder.of(x),
+        lambda x: Holder.of(x),
         lambda x: Plain(x),
         lambda x: [Frozen((0, Plain(x)))],
     ],
@@ -193,16 +141,6 @@ def test_tuples_that_are_large_only_when_unfolded_are_not() -> None:
     assert len(as_tasks_get_them([(value,), (2, value)])) == 2
 
 
-def test_a_dict_that_is_refused_spoils_no_other() -> None:
-    rng = random.Random(1)
-    huge = {rng.getrandbits(50): None for _ in range(21_000)}
-    bad, good = batches.load(batches.dump([huge, {"a": 1}]), safe_loads)
-    assert isinstance(bad, BadValue)
-    assert good == {"a": 1}
-    many = [{rng.getrandbits(50): None} for _ in range(30_000)]
-    assert batches.load(batches.dump(many), safe_loads) == many
-
-
 @pytest.mark.parametrize("kind", [int, str, lambda n: Fragile(), lambda n: [n, {"n": str(n)}]])
 @pytest.mark.parametrize("apart", [True, False])
 def test_any_part_of_a_large_batch_can_be_had(kind: Callable[[int], object], apart: bool) -> None:
@@ -222,12 +160,6 @@ def test_no_part_of_a_batch_is_more_than_was_asked_for() -> None:
     assert Decoder(VALUES).decode(blob, 0, 100) == [0]
     with pytest.raises(TypeError, match="not a batch"):
         batches.load(pickle.dumps((-1, [])))
-
-
-def test_a_large_batch_is_loaded_some_at_a_time() -> None:
-    chunks = [len(values) for values, _ in batches.load_chunks(batches.dump([None] * 100_000))]
-    assert sum(chunks) == 100_000
-    assert max(chunks) <= 25_000
 
 
 def test_results_are_apart_only_where_that_is_asked_for() -> None:
@@ -252,91 +184,6 @@ class Frozen:
 
     held: object
     others: set[object] = field(default_factory=set, compare=False)
-
-
-class Raises(Plain):
-    """What follows raises at the other end where it is asked to."""
-
-    def __setstate__(self, state: dict[str, object]) -> None:
-        if state["held"]:
-            raise ValueError("in __setstate__")
-        vars(self).update(state)
-
-
-class Hashes:
-    def __init__(self, held: object) -> None:
-        self.held = held
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Hashes) and self.held == other.held
-
-    def __hash__(self) -> int:
-        if vars(self).get("held", 0):
-            raise ValueError("in __hash__")
-        return 0
-
-
-class Reduces:
-    def __init__(self, held: object, fails: bool = False) -> None:
-        if fails:
-            raise ValueError("in __init__")
-        self.held = held
-
-    def __reduce__(self) -> tuple[object, ...]:
-        return Reduces, (self.held, bool(self.held))
-
-
-@pytest.mark.parametrize("kind", [Raises, Reduces])
-def test_an_object_that_cannot_be_unpickled_spoils_only_itself(
-    kind: Callable[[object], object],
-) -> None:
-    values = [kind(n == 3) for n in range(6)]
-    for apart in (True, False):
-        got = batches.load(batches.dump(values, check_sharing=apart))
-        assert [isinstance(value, BadValue) for value in got] == [n == 3 for n in range(6)]
-
-
-def test_an_object_whose_hash_raises_elsewhere_spoils_only_what_has_it_as_a_key() -> None:
-    values: list[object] = [{Hashes(0): n} for n in range(6)]
-    next(iter(values[3])).held = 1  # type: ignore[call-overload]
-    got = batches.load(batches.dump(values))
-    assert [isinstance(value, BadValue) for value in got] == [n == 3 for n in range(6)]
-
-
-def test_a_class_that_is_missing_spoils_only_its_own_objects(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    plain: list[object] = [Plain(n) for n in range(600)]
-    values = [*plain, *([1] * 500), *plain[:300], Words("text")]
-    blob = batches.dump(values, check_sharing=False)
-    lost = [type(value) is Plain for value in values]
-    monkeypatch.delattr(sys.modules[__name__], "Plain")
-    got = batches.load(blob)
-    assert [type(value) is BadValue for value in got] == lost
-    assert "Plain" in got[0].failure.message  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize(
-    "values",
-    [
-        [1, "two", (3,), Plain(4), {"a": 5}],
-        [(1, Plain(2)), (3, None)],
-        [Plain(Namespace(a=1)), Plain(2)],
-        [[Plain(1)], [Raises(0)]],
-    ],
-    ids=range(4),
-)
-def test_a_class_that_is_missing_spoils_nothing_that_is_without_it(values: list[object]) -> None:
-    class WithoutPlain(pickle.Unpickler):
-        def find_class(self, module: str, name: str) -> object:
-            if name == "Plain":
-                raise AttributeError(name)
-            return super().find_class(module, name)
-
-    got = batches.load(batches.dump(values), lambda data: WithoutPlain(io.BytesIO(data)).load())
-    assert [type(value) is BadValue for value in got] == [
-        "Plain" in repr(value) for value in values
-    ]
 
 
 class Sum:
@@ -378,14 +225,6 @@ def test_nothing_is_added_up_that_is_no_number() -> None:
     assert as_tasks_get_them(INFINITE) == INFINITE
 
 
-def test_an_object_that_is_a_key_of_itself_spoils_only_itself() -> None:
-    one, other = Frozen("a"), Frozen("b")
-    one.others.add(other)
-    other.others.add(one)
-    got = batches.load(batches.dump([0, Frozen("z"), one, 4, 5]))
-    assert [isinstance(value, BadValue) for value in got] == [False, False, True, False, False]
-
-
 def test_no_object_that_says_goodbye_is_copied() -> None:
     shared: list[int] = []
     values = as_tasks_get_them([*(Last(n) for n in range(9)), Last(shared), Last(shared)])
@@ -401,19 +240,6 @@ def test_copies_are_made_some_at_a_time() -> None:
     sizes = [len(some) for some, _ in Decoder(VALUES).chunks(blob, 0, 20_000)]
     assert sum(sizes) == 20_000
     assert max(sizes) <= batches.MAX_PIECE_VALUES
-
-
-def test_what_is_larger_when_unfolded_is_not_sent_folded() -> None:
-    """Else a batch could have a thousand times as much in it as its bytes tell."""
-    table = list(range(20_000))
-    blob = batches.dump([(n, table) for n in range(20)])
-    assert len(blob) > 20 * 2 * len(table)
-
-
-def test_a_large_set_that_is_refused_spoils_no_other() -> None:
-    values = [1, set(range(0, 65_536, 3)), 2, [1]]
-    got = batches.load(batches.dump(values), safe_loads)
-    assert [isinstance(value, BadValue) for value in got] == [False, True, False, False]
 
 
 def test_values_deeper_than_any_row_are_told_apart_without_copies() -> None:
@@ -456,15 +282,6 @@ def test_a_class_among_its_objects_is_a_value_too(values: list[object]) -> None:
     assert as_tasks_get_them([*values, {"k": values[0]}]) == [*values, {"k": values[0]}]
 
 
-def test_objects_of_two_modules_are_not_in_one_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    values: list[object] = [Plain(1), Namespace(a=2)]
-    blob = batches.dump(values)
-    monkeypatch.delattr(sys.modules[__name__], "Plain")
-    bad, good = batches.load(blob)
-    assert isinstance(bad, BadValue)
-    assert good == Namespace(a=2)
-
-
 def test_plain_objects_and_standard_values_are_one_pickle() -> None:
     """Which is what makes them as fast as in a pool."""
     day = datetime.datetime(2000, 1, 1, tzinfo=datetime.timezone.utc)
@@ -497,97 +314,3 @@ def test_pieces_are_smaller_where_values_are_large(width: int) -> None:
     assert all(len(piece) < 100_000 for piece in pieces) or width == 3_000
     assert batches.load(blob) == rows
     assert Decoder(VALUES).decode(blob, 333, 40) == rows[333:373]
-
-
-def test_a_made_up_batch_is_no_more_than_its_bytes() -> None:
-    for size, items in [(-9, [b"x"]), (-1, [b"x", b"x"]), (-(10**9), [b"x" * 100]), (-1, [3])]:
-        with pytest.raises(TypeError):
-            batches.load(pickle.dumps((size, items)))
-    for inner in ((True, [1, 2]), (3, [b"x"] * 3), (True, 5)):
-        got = batches.load(pickle.dumps((-3, [pickle.dumps(inner)])))
-        assert len(got) == 3
-
-
-def test_results_are_not_copied_for_what_they_share() -> None:
-    """A made-up one might have one large thing very many times over."""
-    large = tuple(range(10_000))
-    made_up = pickle.dumps((batches.CHECK_SHARING, [[large] for _ in range(1_000)]))
-    got = batches.load(made_up, safe_loads)
-    assert len({id(row[0]) for row in got}) == 1  # type: ignore[index]
-
-
-def test_a_result_that_cannot_be_unpickled_spoils_only_itself() -> None:
-    rng = random.Random(1)
-    huge = {"k": {rng.getrandbits(50): None for _ in range(21_000)}}
-    values = [(1,), Fragile(), [bytearray(b"x"), {2}], (3, Fragile())]
-    for loads in (pickle.loads, safe_loads):
-        got = batches.load(batches.dump(values, check_sharing=False), loads)
-        assert [isinstance(value, BadValue) for value in got] == [False, True, False, True]
-    bad, good = batches.load(batches.dump([huge, {"a": 1}], check_sharing=False), safe_loads)
-    assert isinstance(bad, BadValue)
-    assert good == {"a": 1}
-
-
-def test_a_value_that_cannot_be_unpickled_spoils_only_itself() -> None:
-    first, bad, last = batches.load(batches.dump([(1,), Fragile(), (3,)]))
-    assert (first, last) == ((1,), (3,))
-    assert isinstance(bad, BadValue)
-    assert "ValueError" in bad.failure.message
-
-
-def test_an_item_that_cannot_be_pickled_is_a_part_by_itself() -> None:
-    parts = list(encode([1, threading.Lock(), 3, 4], 1000))
-    assert [count for count, _ in parts] == [1, 1, 2]
-    assert "cannot be pickled" in parts[1][1].message  # type: ignore[union-attr]
-    assert batches.load(parts[2][1]) == [3, 4]  # type: ignore[arg-type]
-
-
-def test_a_batch_over_the_limit_goes_in_parts_under_it() -> None:
-    parts = list(encode([b"x" * 100] * 10, 500))
-    assert all(len(blob) <= 500 for _, blob in parts)  # type: ignore[arg-type]
-    assert sum(count for count, _ in parts) == 10
-
-
-def test_an_item_over_the_limit_by_itself_is_a_failure_that_says_so() -> None:
-    [(count, failure)] = encode([b"x" * 1000], 500)
-    assert count == 1
-    assert "over the limit of 500" in failure.message  # type: ignore[union-attr]
-
-
-@pytest.mark.parametrize(("skip", "count"), [(0, 5), (2, 2), (4, 1), (5, 0)])
-def test_a_part_of_a_batch_decodes_only_its_own_items(skip: int, count: int) -> None:
-    blob = batches.dump([b"%d\n" % n for n in range(5)])
-    assert (
-        Decoder(Reading("lines")).decode(blob, skip, count) == list(range(5))[skip : skip + count]
-    )
-
-
-# -- sources
-
-
-def test_a_sequence_is_at_hand_and_its_length_known() -> None:
-    source = Source(range(10))
-    assert source.length == 10
-    assert source.take(3) == [0, 1, 2]
-
-
-def test_an_iterator_is_read_no_further_than_asked() -> None:
-    taken: list[int] = []
-    source = Source(taken.append(n) or n for n in range(10))  # type: ignore[func-returns-value]
-    assert source.read(4)
-    assert taken == [0, 1, 2, 3]
-    assert source.take(4) == taken
-    assert source.read(100)
-    assert not source.read(1)
-
-
-def test_what_an_iterator_gave_before_it_raised_is_kept() -> None:
-    def two() -> object:
-        yield 1
-        yield 2
-        raise KeyError("third")
-
-    source = Source(two())  # type: ignore[arg-type]
-    with pytest.raises(KeyError):
-        source.read(5)
-    assert source.take(2) == [1, 2]
