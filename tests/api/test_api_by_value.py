@@ -453,7 +453,7 @@ def test_a_worker_keeps_nothing_of_the_functions_of_jobs_that_have_ended() -> No
         sizes = []
         for _ in range(8):
             sizes += master.map(resident, [1])
-            master.runtime.dispatcher.close_abandoned()
+            master.runtime.dispatcher.jobs.close_abandoned()
     assert sizes[-1] - sizes[0] < 3 * size, sizes
 
 

@@ -149,7 +149,7 @@ def test_a_call_handed_to_a_worker_that_has_just_gone_is_another_ones() -> None:
         honest, gone = Hand(port, "honest"), Hand(port, "gone")
         for count, hand in enumerate([honest, gone], 1):  # the newest is given the first
             hand.thread.start()
-            wait_until(lambda count=count: len(master.runtime.dispatcher._waiting) == count)
+            wait_until(lambda count=count: len(master.runtime.dispatcher.pending) == count)
         gone.client.channel.shutdown()
         assert pool.submit(abs, 5).result(PATIENCE) == -5
         assert (honest.took, gone.took) == ([0], [])
@@ -160,8 +160,8 @@ def test_calls_while_waiting_threads_look_at_their_callers_are_all_done(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Now and then, whoever waits stops for a moment to see whether its caller is there."""
-    monkeypatch.setattr("dq.dispatch.dispatcher.SLICE", 0.02)
-    monkeypatch.setattr("dq.manager.endpoints.SLICE", 0.02)
+    monkeypatch.setattr("dq.dispatch.leasing.LIVENESS_CHECK_S", 0.02)
+    monkeypatch.setattr("dq.manager.endpoints.LIVENESS_CHECK_S", 0.02)
     with by_hand() as (_, pool, port):
         hands = [Hand(port, f"hand{n}") for n in range(4)]
         for hand in hands:

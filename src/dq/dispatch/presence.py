@@ -15,7 +15,8 @@ from dq.dispatch.served_job import PLAIN
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from dq.dispatch.dispatcher import Connection, Dispatcher
+    from dq.dispatch.connections import Connection
+    from dq.dispatch.state import DispatchState
 
 TOGETHER = 2.0  # seconds within which the connections of a worker that is killed end
 
@@ -33,9 +34,9 @@ class Presence:
         only_plain: whether there will be no other tasks than those that plain clients put.
     """
 
-    def __init__(self, dispatcher: Dispatcher) -> None:
-        self._q = dispatcher
-        self._roster = Roster(dispatcher.clock())
+    def __init__(self, state: DispatchState) -> None:
+        self._state = state
+        self._roster = Roster(state.clock())
         self.local = ""
         self.only_plain = False
         self.on_news: Callable[[], None] = _nothing  # called without the lock
@@ -56,7 +57,7 @@ class Presence:
         security = connection.channel.security()
         name, has_task = printable(holder.name), connection.has_default
         worker = Worker(name, slots, security, holder.group, local, has_task)
-        self._roster.join(holder.id, worker, self._q.clock())
+        self._roster.join(holder.id, worker, self._state.clock())
         if self.lacks_task(connection) and not local:
             self._say_lack(
                 f"{worker} has nothing to call: it has no {setting('task')}, this master no TASK"
@@ -66,21 +67,21 @@ class Presence:
         """A plain client wants its first task."""
         connection.gets_tasks = True
         worker = Worker(connection.channel.peer(), 1, connection.channel.security())
-        with self._q.lock:
-            self._roster.join(connection.holder.id, worker, self._q.clock())
+        with self._state.lock:
+            self._roster.join(connection.holder.id, worker, self._state.clock())
         self.on_news()
 
     def hear(self, connection: Connection, stopped: list[str]) -> None:
         """A supervisor has sent word, and which of its processes are stopped."""
         self._roster.hear(
-            connection.holder.id, [printable(name) for name in stopped], self._q.clock()
+            connection.holder.id, [printable(name) for name in stopped], self._state.clock()
         )
 
     def leave(self, connection: Connection) -> None:
         """A connection has ended, whoever's; before its leases are taken back."""
-        if self._q.stopping:
+        if self._state.stopping:
             return  # which is why it has
-        holder, now = connection.holder, self._q.clock()
+        holder, now = connection.holder, self._state.clock()
         if holder.id in self._roster.workers:
             leases = self._leases(holder.group) if holder.group else connection.inputs_held
             unfinished = _count(leases) + self._lost_lately(holder.group, now)
@@ -107,14 +108,12 @@ class Presence:
 
     def needs_task(self) -> bool:
         """Whether workers have to know what to do with the tasks that there are."""
-        served = self._q.served_jobs.get(PLAIN)
-        if served is None or served.spec.ref is not None:
-            return False
-        return self.only_plain or served.job.has_more
+        served = self._state.plain_job_without_task()
+        return served is not None and (self.only_plain or served.job.has_more)
 
     def notes(self) -> list[Note]:
         """What people should be told now."""
-        now = self._q.clock()
+        now = self._state.clock()
         if now >= self._look_at:
             self._look_at = now + LOOK
             self._look_for_lack()
@@ -125,13 +124,13 @@ class Presence:
 
     def nobody(self) -> str | None:
         """In words, once, that there has been no worker for a while."""
-        return None if self._q.board.draining else self._roster.nobody(self._q.clock())
+        return None if self._state.board.draining else self._roster.nobody(self._state.clock())
 
     def _look_for_lack(self) -> None:
         """Say it of a plain client's tasks that nobody here can do."""
-        served, workers = self._q.served_jobs.get(PLAIN), self._roster.workers.values()
-        if served is None or served.spec.ref is not None or not served.job.has_more:
+        if not self._state.has_items_without_task():
             return
+        workers = self._roster.workers.values()
         if workers and not any(worker.has_task for worker in workers):
             self._say_lack("nothing says what to call with the tasks that clients have put")
 
@@ -147,7 +146,7 @@ class Presence:
         if not leases:
             return ""
         numbers = [index for lease in leases for index in range(lease.next, lease.stop)]
-        specs = [self._q.served_jobs[id].spec for id in {lease.batch.job for lease in leases}]
+        specs = [self._state.served_jobs[id].spec for id in {lease.batch.job for lease in leases}]
         held = tasks_of(len(numbers))
         if len(specs) == 1 and specs[0].id != PLAIN and specs[0].unpack != "call":
             held = f"task{'' if len(numbers) == 1 else 's'} {ranges(numbers)}"
@@ -166,7 +165,7 @@ class Presence:
         ]
 
     def _leases_of(self, holder: LeaseHolder) -> list[Lease]:
-        board = self._q.board
+        board = self._state.board
         return [board.leases[id] for id in board.held.get(holder.id, ())]
 
 

@@ -71,7 +71,7 @@ class ServedJob:
         ahead = 2 * sizer.size(None, slots) * max(slots, 1)
         return max(min(max(64, ahead), int(2**20 / sizer.nbytes)), 2)
 
-    def runs_low(self, slots: int) -> bool:
+    def needs_refill(self, slots: int) -> bool:
         """Whether more inputs should be read ahead, where somebody does that."""
         return self.reads_ahead and len(self.source.buffer) < self.read_ahead_limit(slots) // 2
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 import queue
 import threading
 
-from dq._support.naming import setting
 from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
 from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome, printable
 from dq.data.batches import BadValue
-from dq.dispatch.dispatcher import PROMPT, SLICE, Answered, Connection, Dispatcher, Unfinished
+from dq.dispatch.connections import Connection
+from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.leasing import LIVENESS_CHECK_S, SEND_AT_ONCE_BYTES, Answered
+from dq.dispatch.plain_queue import Unfinished
 from dq.dispatch.served_job import PLAIN, ServedJob, encode_value
 from dq.errors import ProtocolError
 from dq.manager.protocol import PROTOCOL
 
 Wire = tuple[object, ...]
-MOST_SAID = 1000  # other versions of files that are said
 LARGEST_PING = 1 << 30  # bytes
 MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
 ANSWERED: Wire = ("answered",)  # in place of an answer that has been sent already
@@ -48,25 +49,27 @@ class TaskQueue:
         served = q.served_jobs[PLAIN]
         deadline = _deadline(q, block, timeout)
         with q.lock:
-            while q.maxsize and len(served.source.buffer) >= q.maxsize:
-                if not _wait(q, q.room, deadline):
+            while q.plain.maxsize and len(served.source.buffer) >= q.plain.maxsize:
+                if not _wait(q, q.plain.room, deadline):
                     raise queue.Full
             served.source.buffer.append(item)
-            q.unfinished_tasks.add(1)
+            q.plain.unfinished_tasks.add(1)
             q.board.supply(PLAIN, 1)
-        q.hand_out()
+        q.leasing.hand_out()
 
     def put_nowait(self, item: object) -> None:
         self.put(item, block=False)
 
     def get(self, block: bool = True, timeout: float | None = None) -> object:
         q = self._q
-        connection = q.connection
+        connection = q.connections.current
         if not connection.gets_tasks:
             q.presence.enlist_plain(connection)
         deadline = _deadline(q, block, timeout)
         while True:
-            lease = q.lease(connection, None if deadline is None else deadline - q.clock(), most=1)
+            lease = q.leasing.lease(
+                connection, None if deadline is None else deadline - q.clock(), most=1
+            )
             if lease is None:
                 raise EOFError if q.stopping else queue.Empty
             served = q.served_jobs.get(lease.batch.job)
@@ -78,7 +81,7 @@ class TaskQueue:
             _record(q, lease, Failed(value.failure, retry=False))  # a line that is no JSON, say
         if lease.batch.job != PLAIN:
             connection.inputs_held.append(lease)
-        elif q.redeliver:
+        elif q.plain.redeliver:
             connection.items_held.append(lease)
         else:
             with q.lock:
@@ -99,21 +102,21 @@ class TaskQueue:
     def full(self) -> bool:
         with self._q.lock:
             waiting = len(self._q.served_jobs[PLAIN].source.buffer)
-            return 0 < self._q.maxsize <= waiting
+            return 0 < self._q.plain.maxsize <= waiting
 
     def task_done(self) -> None:
         """Settle what this connection got last without a result."""
         q = self._q
         with q.lock:
-            connection = q.connection
+            connection = q.connections.current
             if connection.inputs_held:
                 _answer(q, connection.inputs_held.popleft(), None)
                 return
-            _done(q.unfinished_tasks)
+            _done(q.plain.unfinished_tasks)
 
     def join(self) -> None:
         """Wait until all that was put is done: by a worker of dq's, or as `task_done()` says."""
-        _join(self._q, self._q.unfinished_tasks)
+        _join(self._q, self._q.plain.unfinished_tasks)
 
 
 class ResultQueue:
@@ -129,11 +132,11 @@ class ResultQueue:
         it holds none."""
         q = self._q
         with q.lock:
-            connection = q.connection
+            connection = q.connections.current
             if connection.inputs_held:
                 _answer(q, connection.inputs_held.popleft(), item)
                 return
-            q.put_results([item])
+            q.plain.put_results([item])
 
     def put_nowait(self, item: object) -> None:
         self.put(item)
@@ -142,11 +145,11 @@ class ResultQueue:
         q = self._q
         deadline = _deadline(q, block, timeout)
         with q.lock:
-            connection = q.connection
-            while not q.results:
-                if not _wait(q, q.arrived, deadline):
+            connection = q.connections.current
+            while not q.plain.results:
+                if not _wait(q, q.plain.arrived, deadline):
                     raise queue.Empty
-            item = q.results.popleft()
+            item = q.plain.results.popleft()
             connection.result_held.append(item)
         return item
 
@@ -154,10 +157,10 @@ class ResultQueue:
         return self.get(block=False)
 
     def qsize(self) -> int:
-        return len(self._q.results)
+        return len(self._q.plain.results)
 
     def empty(self) -> bool:
-        return not self._q.results
+        return not self._q.plain.results
 
     def full(self) -> bool:
         """Never: `maxsize` is the task queue's."""
@@ -166,11 +169,11 @@ class ResultQueue:
     def task_done(self) -> None:
         """Say that what somebody got from it has been dealt with."""
         with self._q.lock:
-            _done(self._q.unfinished_results)
+            _done(self._q.plain.unfinished_results)
 
     def join(self) -> None:
         """Wait until `task_done()` has been called for each result."""
-        _join(self._q, self._q.unfinished_results)
+        _join(self._q, self._q.plain.unfinished_results)
 
 
 def _deadline(q: Dispatcher, block: bool, timeout: float | None) -> float | None:
@@ -183,11 +186,11 @@ def _deadline(q: Dispatcher, block: bool, timeout: float | None) -> float | None
 
 def _wait(q: Dispatcher, condition: threading.Condition, deadline: float | None) -> bool:
     """Wait on a condition in slices, for a caller that is still there; False when time is up."""
-    left = SLICE if deadline is None else min(SLICE, deadline - q.clock())
+    left = LIVENESS_CHECK_S if deadline is None else min(LIVENESS_CHECK_S, deadline - q.clock())
     if left <= 0:
         return False
     condition.wait(left)
-    if q.stopping or q.connection.channel.peer_closed():
+    if q.stopping or q.connections.current.channel.peer_closed():
         condition.notify()
         raise EOFError
     return True
@@ -219,7 +222,7 @@ def _record(q: Dispatcher, lease: Lease, outcome: Outcome, seconds: float = 0.0)
     """Take the outcome of a lease of one task."""
     with q.lock:
         report = Report(lease.id, lease.next, (outcome,), busy=seconds)
-        q.deliver(q.board.report(lease.holder, report, q.clock()))
+        q.delivery.deliver(q.board.report(lease.holder, report, q.clock()))
 
 
 class WorkerEndpoint:
@@ -247,7 +250,7 @@ class WorkerEndpoint:
                 f"this master speaks dq protocol {PROTOCOL}, the worker {protocol};"
                 " install the same dq on both"
             )
-        connection = q.connection
+        connection = q.connections.current
         if connection.joined:
             raise ValueError("this connection has said hello before")
         slots = _int(info.get("slots", 0))
@@ -260,7 +263,7 @@ class WorkerEndpoint:
             )
             connection.has_default = bool(info["default"])
             connection.channel.peer_sends_at_once()
-            q.join(connection)
+            q.connections.join(connection)
             q.presence.meet(connection.holder)
             if info["role"] == "supervisor":
                 q.presence.enlist(connection, min(slots, MOST_SLOTS))
@@ -285,15 +288,15 @@ class WorkerEndpoint:
             raise ProtocolError("a beat that is none")
         names = [_str(name)[:LONGEST_NAME] for name in stopped]
         with q.lock:
-            q.presence.hear(q.connection, names)
-            return q.presence.lacks_task(q.connection)
+            q.presence.hear(q.connections.current, names)
+            return q.presence.lacks_task(q.connections.current)
 
     def ping(self, data: bytes, size: int) -> bytes | Wire:
         """Take bytes, give `size` of them back: what ``dq bench`` measures the way with."""
         size = min(_int(size), self._q.max_message, LARGEST_PING)
-        if size <= PROMPT:
+        if size <= SEND_AT_ONCE_BYTES:
             return bytes(size)
-        self._q.connection.channel.send_zeros(size)
+        self._q.connections.current.channel.send_zeros(size)
         return ANSWERED
 
     def exchange(self, report: Wire | None, most: int, wait: float) -> Wire:
@@ -309,20 +312,20 @@ class WorkerEndpoint:
             earlier jobs have ended meanwhile, or None.
         """
         q = self._q
-        connection = q.connection
+        connection = q.connections.current
         if type(most) is not int or type(wait) not in (int, float) or wait != wait:
             raise ProtocolError("an exchange that is none")  # half a task would be lost
         if report is not None:
             try:
                 self._take_in(connection, report)
-                q.run_sinks()
+                q.delivery.run_sinks()
             except ProtocolError:
                 connection.channel.shutdown()  # who lies once is not listened to
                 raise
         if not most:
             return ("idle", None, None)
         try:
-            lease = q.lease(
+            lease = q.leasing.lease(
                 connection,
                 wait,
                 None if most < 0 else most,
@@ -361,19 +364,12 @@ class WorkerEndpoint:
         q = self._q
         if run != q.run:
             return
-        holder = q.connection.holder
-        known = (holder.group, _str(file)[:LONGEST_NAME], _str(digest)[:LONGEST_NAME])
-        with q.lock:
-            if known in q.other_code or len(q.other_code) >= MOST_SAID:
-                return
-            q.other_code.add(known)
-        name = setting("strict_code")
-        q.log(
-            printable(
-                f"worker {holder.name} has loaded another version of {known[1]} than this run began"
-                f" with, and works with it; {name} refuses that"
-            )
+        holder = q.connections.current.holder
+        warning = q.other_versions.warning(
+            holder, _str(file)[:LONGEST_NAME], _str(digest)[:LONGEST_NAME]
         )
+        if warning is not None:
+            q.notify(warning)
 
     def _news(self, connection: Connection, served: ServedJob) -> Wire:
         """What a connection has not heard yet of a job, and of those that have ended."""
@@ -394,33 +390,21 @@ class WorkerEndpoint:
             return
         lease, index, span = _int(lease), _int(index), _int(span)
         detail = _str(detail)[:LONGEST_TEXT]
-        with q.lock:
-            board, now = q.board, q.clock()
-            if what == "timeout":
-                q.deliver(board.timed_out(lease, index, now))
-            elif what == "died":
-                q.deliver(board.died(lease, index, detail, now, span=span))
-            elif lease in board.leases:
-                q.told.add(lease)
-            q.changed.notify_all()
+        q.death_reports.take(what, lease, index, span, detail)
 
     def _take_in(self, connection: Connection, wire: Wire) -> None:
         q = self._q
         run, report, refusal = _read_report(wire)
         if run != q.run:
             return  # outcomes of another run, from before this master started
-        with q.lock:
-            if refusal:
-                if not connection.holder.group:
-                    raise ProtocolError("a refusal for all who have not said who they are")
-                q.has_refusals = True
-                news = q.board.refuse(connection.holder, report.lease, refusal)
-                if news and connection.holder.group != q.own:
-                    q.log(printable(refusal))
-                q.wake_readers()
-                q.announce()
-            else:
-                q.deliver(q.board.report(connection.holder, report, q.clock()))
+        holder = connection.holder
+        if not refusal:
+            with q.lock:
+                q.delivery.deliver(q.board.report(holder, report, q.clock()))
+        elif not holder.group:
+            raise ProtocolError("a refusal for all who have not said who they are")
+        elif q.rejections.reject(holder, report.lease, refusal):
+            q.notify(printable(refusal))
 
 
 def _read_report(wire: Wire) -> tuple[str, Report, str]:

@@ -68,11 +68,13 @@ class ServerOptions:
         """What unpickles what plain clients put."""
         return LOADS[self.pickle]
 
-    def dispatcher(self, log: Callable[[str], None], default: JobSpec | None = None) -> Dispatcher:
+    def dispatcher(
+        self, notify: Callable[[str], None], default: JobSpec | None = None
+    ) -> Dispatcher:
         """One that serves with these options.
 
         Args:
-            log: called with each line that people should see.
+            notify: called with each line that people should see.
             default: the function for what plain clients put.
         """
         return Dispatcher(
@@ -83,5 +85,5 @@ class ServerOptions:
             keepalive=self.keepalive,
             hash_seed=hash_seed(),
             loads=self.loads,
-            log=log,
+            notify=notify,
         )

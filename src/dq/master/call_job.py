@@ -66,7 +66,7 @@ class CallJob:
         future.job, future.index = self, self._next
         self._futures[self._next] = future
         self._next += 1
-        self._dispatcher.push(self._served, call)
+        self._dispatcher.feeding.push(self._served, call)
 
     @property
     def is_idle(self) -> bool:
@@ -74,7 +74,7 @@ class CallJob:
         return not self._futures
 
     def revoke(self, index: int) -> None:
-        self._dispatcher.revoke(self._served, index)
+        self._dispatcher.feeding.revoke(self._served, index)
 
     def cancel(self) -> None:
         for future in list(self._futures.values()):
@@ -105,7 +105,7 @@ class CallJob:
             future = self._futures.pop(index, None)
             if future is not None:
                 _complete_with(future, value)
-        self._dispatcher.consumed(self._served, [record])
+        self._dispatcher.delivery.consumed(self._served, [record])
 
 
 class _Unreadable:

@@ -59,12 +59,12 @@ class JobReader:
     def feed(self) -> None:
         """Read the inputs; what their iterator raises is raised again by `records`."""
         try:
-            self._dispatcher.feed(self.served)
+            self._dispatcher.feeding.feed(self.served)
         except InputChanged as error:
             self._fail(error)
         except BadInput as error:  # of a file that is damaged from there on: its first part is run
             self._input_error = error
-            self._dispatcher.end_inputs(self.served)
+            self._dispatcher.feeding.end_inputs(self.served)
         except BaseException as error:
             self._fail(error)
 
@@ -79,10 +79,10 @@ class JobReader:
             Stopped: there are too many failures, or the master is closed.
         """
         self._lifetime.check_process()
-        if self._reads_inputs and self._dispatcher.needs_refill(self.served):
-            self._dispatcher.read_ahead(self.served)
+        if self._reads_inputs and self._dispatcher.feeding.may_read_ahead(self.served):
+            self._dispatcher.feeding.read_ahead(self.served)
             timeout = 0.0
-        records = self._dispatcher.read(self.served, timeout)
+        records = self._dispatcher.delivery.read(self.served, timeout)
         if records and self.on_records is not None:
             self.on_records(records)
         if self._abort_error is not None:
@@ -114,27 +114,27 @@ class JobReader:
 
     def consumed(self, records: list[Recorded]) -> None:
         """Records have been passed on; as much more may come."""
-        self._dispatcher.consumed(self.served, records)
+        self._dispatcher.delivery.consumed(self.served, records)
 
     def abort(self, error: Exception) -> None:
         """Raise this in the thread that reads the records, at once; from another thread. (Raised by
         a signal's handler it could come in the middle of a condition's wait, which then breaks its
         lock.)"""
         self._abort_error = error
-        self._dispatcher.wake_readers()
+        self._dispatcher.delivery.wake_readers()
 
     def halt(self, reason: str) -> None:
         """Lease no more tasks; those that are running may finish."""
         self._halted = True
-        self._dispatcher.halt(self.served, reason)
+        self._dispatcher.jobs.halt(self.served, reason)
 
     def close(self) -> None:
         """Forget the job; what is running is not waited for."""
-        self._dispatcher.close(self.served)
+        self._dispatcher.jobs.close(self.served)
 
     def abandon(self) -> None:
         """Have the job forgotten soon, from wherever the garbage collector runs."""
-        self._dispatcher.abandon(self.served)
+        self._dispatcher.jobs.abandon(self.served)
         if self._progress is not None:
             self._progress.abandon()
 
@@ -194,7 +194,7 @@ class JobReader:
 
     def undelivered(self) -> list[Recorded]:
         """Records that arrived and were not passed on when a run ends early, in input order."""
-        unread = self._dispatcher.unread(self.served)
+        unread = self._dispatcher.delivery.unread(self.served)
         if unread and self.on_records is not None:
             self.on_records(unread)
         records = [*self._received, *self._out_of_order.values(), *unread]

@@ -112,7 +112,7 @@ class Jobs:
         from dq.journal.facts import facts
         from dq.journal.writer import Journal  # SQLite, which few runs need
 
-        self._dispatcher.close_abandoned()  # it may be that of an iterator that nobody keeps
+        self._dispatcher.jobs.close_abandoned()  # it may be that of an iterator that nobody keeps
         version = version_of(ref)
         about = facts(
             ref,
@@ -159,7 +159,7 @@ class Jobs:
         reader = Source(source)
         replay = None if journal is None else _replay(journal)
         reader_feeds = reader_feeds and reader.length is None
-        served = self._dispatcher.open(
+        served = self._dispatcher.jobs.open(
             spec, self._specs.options.rules, reader, replay, reader_feeds=reader_feeds
         )
         job = JobReader(
@@ -202,7 +202,7 @@ class Jobs:
         """
         spec = replace(self._specs.spec(*refs), unpack="call")
         rules = self._specs.options.rules
-        served = self._dispatcher.open(spec, rules, Source(iter(())))
+        served = self._dispatcher.jobs.open(spec, rules, Source(iter(())))
         served.sink = sink
         self._calls[spec.id] = served, fail
         return served
@@ -210,7 +210,7 @@ class Jobs:
     def close_calls(self, served: ServedJob) -> None:
         """End such a job."""
         self._calls.pop(served.spec.id, None)
-        self._dispatcher.close(served)
+        self._dispatcher.jobs.close(served)
 
     def check_calls(self) -> None:
         """Let such jobs fail that the local workers cannot do, where there are no others."""

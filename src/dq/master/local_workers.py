@@ -66,7 +66,7 @@ class LocalWorkers:
         self._dispatcher.presence.local = self._supervisor.group
         self._are_all = not serving.has_port
         if self._are_all:
-            self._dispatcher.own = self._supervisor.group
+            self._dispatcher.rejections.own_group = self._supervisor.group
         self._thread = threading.Thread(
             target=self._supervise, args=(self._supervisor,), name="dq-supervisor", daemon=True
         )
@@ -78,7 +78,7 @@ class LocalWorkers:
             supervisor.run()
         except BaseException as error:
             self._error = error
-            self._dispatcher.wake_readers()
+            self._dispatcher.delivery.wake_readers()
 
     def check(self, served: ServedJob | None = None) -> None:
         """Raise what keeps them from working, where nobody else could work in their place.

@@ -107,7 +107,7 @@ class Runtime:
 
     def _maintain(self) -> None:
         while not self.lifetime.wait(MAINTENANCE_INTERVAL_S):
-            self.dispatcher.sync()
+            self.dispatcher.run_maintenance()
             self.announcer.announce()
             self.jobs.check_calls()
 
@@ -133,9 +133,11 @@ class Runtime:
         if self.serving.has_port:
             # Also after an error: an idle worker learns of the end at once, instead of looking for
             # a master that does not come back.
-            self.dispatcher.wait_empty(HURRIED_SHUTDOWN_TIMEOUT_S if now else SHUTDOWN_TIMEOUT_S)
+            self.dispatcher.connections.wait_until_no_workers(
+                HURRIED_SHUTDOWN_TIMEOUT_S if now else SHUTDOWN_TIMEOUT_S
+            )
         self.serving.close()
-        self.dispatcher.close_journals()
+        self.dispatcher.jobs.close_journals()
         self.jobs.fail_calls(Stopped("the master was closed"))
 
     def after_fork(self) -> None:

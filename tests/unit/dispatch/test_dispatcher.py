@@ -15,8 +15,8 @@ from dq.core.jobs import Rules
 from dq.core.records import Done, Failed, Failure
 from dq.data import batches
 from dq.data.sources import Source
-from dq.dispatch.dispatcher import PLAIN, Dispatcher
-from dq.dispatch.served_job import ServedJob
+from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.served_job import PLAIN, ServedJob
 from dq.errors import ProtocolError
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
@@ -144,7 +144,7 @@ def place() -> Iterator[Place]:
 def own(dispatcher: Dispatcher, values: list[object], rules: Rules | None = None) -> ServedJob:
     """Let a master have inputs of its own."""
     source = Source(values)
-    return dispatcher.open(OWN, rules or Rules(), source)
+    return dispatcher.jobs.open(OWN, rules or Rules(), source)
 
 
 def grant_of(answer: tuple[object, ...]) -> tuple[int, str, int, int, int, bytes, int]:
@@ -289,10 +289,10 @@ def test_each_value_answers_the_oldest_of_the_masters_inputs_that_is_held(place:
     assert [me.get(), me.get()] == [3, 4]
     me.answer(9)
     me.answer(16)
-    records = dispatcher.read(line, 5) or []
+    records = dispatcher.delivery.read(line, 5) or []
     found = {record.batch.start: record.outcome for record in records}
     assert {i: batches.load(cast(Done, o).blob) for i, o in found.items()} == {0: [9], 1: [16]}
-    assert dispatcher.read(line, 5) is None
+    assert dispatcher.delivery.read(line, 5) is None
 
 
 def test_a_value_of_one_who_holds_nothing_is_a_plain_result(place: Place) -> None:
@@ -318,7 +318,7 @@ def test_an_input_whose_holder_ends_three_times_is_a_worker_that_died(place: Pla
         me = place.join(dispatcher)
         assert me.get() == 3
         me.leave()
-    [record] = dispatcher.read(line, 5) or []
+    [record] = dispatcher.delivery.read(line, 5) or []
     assert isinstance(record.outcome, Failed)
     assert record.outcome.failure.type == "WorkerDied"
 
@@ -344,8 +344,8 @@ def test_a_new_job_comes_with_word_of_those_that_have_ended(place: Place) -> Non
     worker = place.join(dispatcher)
     worker.hello()
     worker.exchange(outcome_of(dispatcher, worker.exchange(), [9]), wait=0.0)
-    dispatcher.close(ended)
-    dispatcher.open(replace(OWN, id="next"), Rules(), Source([4]))
+    dispatcher.jobs.close(ended)
+    dispatcher.jobs.open(replace(OWN, id="next"), Rules(), Source([4]))
     assert worker.exchange()[2] == (replace(OWN, id="next").to_wire(), [OWN.id], [])
 
 
@@ -355,7 +355,7 @@ def test_outcomes_come_to_be_read(place: Place) -> None:
     worker = place.join(dispatcher)
     worker.hello()
     worker.exchange(outcome_of(dispatcher, worker.exchange(), [9]), wait=0.0)
-    [record] = dispatcher.read(line, 5) or []
+    [record] = dispatcher.delivery.read(line, 5) or []
     assert batches.load(cast(Done, record.outcome).blob) == [9]
     assert record.worker == "h:1"
 
@@ -415,7 +415,7 @@ def test_what_a_worker_had_goes_to_another_when_it_ends(place: Place) -> None:
 
 def test_a_refused_job_goes_elsewhere_and_is_said(place: Place) -> None:
     said: list[str] = []
-    dispatcher = place.dispatcher(log=said.append)
+    dispatcher = place.dispatcher(notify=said.append)
     own(dispatcher, [3])
     first, second = place.join(dispatcher), place.join(dispatcher)
     first.hello("a")
@@ -435,7 +435,7 @@ def test_outcomes_of_another_run_are_dropped(place: Place) -> None:
     lease, _, start, *_ = grant_of(worker.exchange())
     stale = ReportMessage("another run", lease, start, (Done(1, batches.dump([9])),))
     worker.exchange(stale, wait=0.0)
-    assert dispatcher.read(line, 0.0) == []
+    assert dispatcher.delivery.read(line, 0.0) == []
 
 
 def test_a_report_on_anothers_lease_ends_the_connection(place: Place) -> None:
@@ -448,7 +448,7 @@ def test_a_report_on_anothers_lease_ends_the_connection(place: Place) -> None:
     with pytest.raises(ProtocolError):
         liar.exchange(forged, wait=0.0)
     assert liar.wire.ended.is_set()
-    assert dispatcher.read(line, 0.0) == []
+    assert dispatcher.delivery.read(line, 0.0) == []
 
 
 @pytest.mark.parametrize(
@@ -478,7 +478,7 @@ def test_a_report_that_is_none_is_refused_and_changes_nothing(
     report = (dispatcher.run, lease, start, outcomes, 0, 0.0, "")
     with pytest.raises(ProtocolError):
         worker.ask(WorkerEndpoint(dispatcher).exchange, report, -1, 0.0)
-    assert dispatcher.read(line, 0.0) == []
+    assert dispatcher.delivery.read(line, 0.0) == []
     assert line.job.outstanding == 1
 
 
@@ -492,7 +492,7 @@ def test_a_supervisors_word_charges_the_task_that_its_process_died_in(place: Pla
     supervisor.ask(
         WorkerEndpoint(dispatcher).charge, dispatcher.run, "died", lease, 0, 1, "signal 9"
     )
-    [record] = dispatcher.read(line, 5) or []
+    [record] = dispatcher.delivery.read(line, 5) or []
     assert isinstance(record.outcome, Failed)
     assert record.outcome.failure.type == "WorkerDied"
 
@@ -516,7 +516,7 @@ def test_an_input_that_cannot_be_pickled_fails_by_itself(place: Place) -> None:
     worker = place.join(dispatcher)
     worker.hello()
     assert batches.load(grant_of(worker.exchange())[5]) == [4]
-    [record] = dispatcher.read(line, 5) or []
+    [record] = dispatcher.delivery.read(line, 5) or []
     assert isinstance(record.outcome, Failed)
     assert "cannot be pickled" in record.outcome.failure.message
 
@@ -539,7 +539,7 @@ def test_nothing_is_left_when_everybody_has_gone(place: Place) -> None:
     worker.exchange()
     worker.leave()
     assert (dispatcher.busy, dispatcher.slots) == (0, 0)
-    assert dispatcher.wait_empty(0.0)
+    assert dispatcher.connections.wait_until_no_workers(0.0)
 
 
 # Who is there
@@ -571,7 +571,7 @@ def test_a_silent_worker_is_told_with_what_it_keeps(
     clock = Clock()
     dispatcher = place.dispatcher(clock=clock)
     spec = JobSpec("j", TaskRef("module", "app", "f"), timeout=timeout)
-    dispatcher.open(spec, Rules(batch=2), Source([7, 8, 9]))
+    dispatcher.jobs.open(spec, Rules(batch=2), Source([7, 8, 9]))
     supervisor, first, second = (place.join(dispatcher) for _ in range(3))
     supervisor.hello(role="supervisor")
     first.hello()

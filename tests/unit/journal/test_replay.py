@@ -46,7 +46,7 @@ class Run:
         self.journal = Journal(str(path), ABOUT)
         self.dispatcher = Dispatcher()
         source = Source(list(range(count)))
-        self.line: ServedJob = self.dispatcher.open(
+        self.line: ServedJob = self.dispatcher.jobs.open(
             SPEC, rules or Rules(), source, Replay(self.journal)
         )
 
@@ -69,7 +69,7 @@ class Run:
         )
 
     def read(self) -> list[int] | None:
-        records = self.dispatcher.read(self.line, 0.0)
+        records = self.dispatcher.delivery.read(self.line, 0.0)
         return None if records is None else [record.batch.start for record in records]
 
     def read_all(self) -> list[int]:
@@ -159,7 +159,7 @@ def test_a_journal_that_failed_is_told_to_who_reads_and_nothing_goes_out(tmp_pat
 def test_a_job_that_was_stopped_on_a_full_disk_does_not_wait_for_room(tmp_path: Path) -> None:
     with running(tmp_path / "j", 2) as run:
         run.line.unwritten = 1
-        run.dispatcher.halt(run.line, "interrupted")
+        run.dispatcher.jobs.halt(run.line, "interrupted")
         assert run.read() == []
         run.journal.full = True
         assert run.read() is None
@@ -168,7 +168,7 @@ def test_a_job_that_was_stopped_on_a_full_disk_does_not_wait_for_room(tmp_path: 
 def test_a_stopped_job_takes_no_more_of_its_journal(tmp_path: Path) -> None:
     write(tmp_path / "j", [0, 1, 2])
     with running(tmp_path / "j", 3) as run:
-        run.dispatcher.halt(run.line, "interrupted")
+        run.dispatcher.jobs.halt(run.line, "interrupted")
         assert run.read() is None
 
 

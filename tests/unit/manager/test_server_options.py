@@ -39,6 +39,6 @@ def test_its_address_is_without_the_brackets_of_ipv6(host: str, bare: str) -> No
 def test_a_dispatcher_has_the_options() -> None:
     options = ServerOptions(maxsize=3, redeliver=False, max_message=99, keepalive=7, pickle="any")
     dispatcher = options.dispatcher(lambda line: None)
-    assert (dispatcher.maxsize, dispatcher.redeliver) == (3, False)
+    assert (dispatcher.plain.maxsize, dispatcher.plain.redeliver) == (3, False)
     assert (dispatcher.max_message, dispatcher.keepalive) == (99, 7)
     assert options.loads is LOADS["any"]

@@ -1,0 +1,158 @@
+"""What a connection is given next, as a batch."""
+
+from __future__ import annotations
+
+from dq.core.jobs import Job
+from dq.core.leases import Lease
+from dq.core.records import Batch, Done, Failed, Failure
+from dq.data import batches, sources
+from dq.data.encoding import encode
+from dq.dispatch.connections import Connection
+from dq.dispatch.delivery import Delivery
+from dq.dispatch.pending_requests import PendingRequests
+from dq.dispatch.plain_queue import PlainQueue
+from dq.dispatch.served_job import PLAIN
+from dq.dispatch.state import DispatchState
+
+# A batch, and its items where it is a fresh one that is still to be encoded.
+Chosen = tuple[Batch, list[object] | None]
+
+
+class BatchMaker:
+    """Chooses what a connection should do next, and encodes it.
+
+    Two steps, since what is between them must not hold the lock: pickling inputs runs a user's
+    code. It keeps nothing of its own.
+
+    Args:
+        state: what the dispatcher's parts share.
+        pending: woken where there is more than the one takes.
+        plain: told of the room that is made in the task queue.
+        delivery: given what is on record for inputs that cannot be encoded.
+        max_message: bytes of the largest input.
+    """
+
+    def __init__(
+        self,
+        state: DispatchState,
+        pending: PendingRequests,
+        plain: PlainQueue,
+        delivery: Delivery,
+        *,
+        max_message: int,
+    ) -> None:
+        self._lock = state.lock
+        self._clock = state.clock
+        self._board = state.board
+        self._served_jobs = state.served_jobs
+        self._pending = pending
+        self._plain = plain
+        self._delivery = delivery
+        self._max_message = max_message
+
+    # The first step, under the lock
+
+    def choose(self, connection: Connection, most: int | None) -> Chosen | None:
+        """A batch that waits, or a fresh one with its items; None where there is neither."""
+        wanted = self._board.wanted(
+            connection.holder,
+            self._clock(),
+            lambda job: self._may_have(connection, job),
+            self._is_replayed_next,
+        )
+        if wanted is None:
+            return None
+        if isinstance(wanted, Batch):
+            batch = self._at_most(wanted, most)
+            self._pending.announce()  # there may be more, for the next who waits
+            return batch, None
+        served = self._served_jobs[wanted]
+        if served.replay is not None:
+            most = _least(most, served.replay.room(served.job.next))
+        start, count = self._board.take_batch(wanted, most)
+        items = served.source.take(count)
+        if served.needs_refill(self._board.slots):
+            served.refill.notify()
+        if wanted == PLAIN:
+            self._plain.room.notify(count)
+        self._pending.announce()
+        return Batch(wanted, start, count, b""), items
+
+    def _may_have(self, connection: Connection, job: Job) -> bool:
+        """Whether a connection can do a job: each can, except where it has no function; none can
+        while no outcome could be written to the job's journal."""
+        served = self._served_jobs[job.id]
+        if served.replay is not None and served.replay.stuck:
+            return False
+        if not connection.holder.group or served.spec.ref is not None:
+            return True
+        return connection.has_default
+
+    def _is_replayed_next(self, job: Job) -> bool:
+        """Whether a job's next inputs have outcomes in its journal."""
+        replay = self._served_jobs[job.id].replay
+        return replay is not None and replay.missing(job.next) > 0
+
+    def _at_most(self, batch: Batch, most: int | None) -> Batch:
+        if most is None or batch.count <= most:
+            return batch
+        self._board.put_back(batch.part(batch.start + most, batch.stop))
+        return batch.part(batch.start, batch.start + most)
+
+    # The second, without it
+
+    def lease(self, connection: Connection, chosen: Chosen) -> Lease | None:
+        """Encode a fresh batch, and lease it; None where its job has ended, or nothing of it could
+        be encoded."""
+        batch, items = chosen
+        if items is None:
+            with self._lock:
+                return self._board.grant(connection.holder, batch, self._clock())
+        parts = self._encode(batch, items)
+        with self._lock:
+            return self._lease_first(connection, parts)
+
+    def _encode(self, batch: Batch, items: list[object]) -> list[tuple[Batch, Failure | None]]:
+        """As batches that are short enough to be sent, and single tasks that cannot be."""
+        start = batch.start
+        parts: list[tuple[Batch, Failure | None]] = []
+        served = self._served_jobs.get(batch.job)
+        define = None if served is None else served.define
+        for count, blob in encode(items, self._max_message, define=define):
+            failure = blob if isinstance(blob, Failure) else None
+            data = batches.dump([None]) if isinstance(blob, Failure) else blob
+            parts.append((Batch(batch.job, start, count, data), failure))
+            start += count
+        return parts
+
+    def _lease_first(
+        self, connection: Connection, parts: list[tuple[Batch, Failure | None]]
+    ) -> Lease | None:
+        job = self._board.jobs.get(parts[0][0].job)
+        if job is None:
+            return None
+        (batch, failure), *others = parts
+        if failure is None and not others:  # nearly always: nothing has to wait
+            job.sizer.sent(batch.count, len(batch.blob))
+            return self._board.grant(connection.holder, batch, self._clock())
+        for batch, failure in reversed(parts):
+            if failure is not None:
+                self._fail(batch, failure)
+            else:
+                job.sizer.sent(batch.count, len(batch.blob))
+                self._board.put_back(batch)
+        next = job.waiting.pop(self._clock())
+        self._pending.announce()
+        if next is None:
+            return None
+        return self._board.grant(connection.holder, next, self._clock())
+
+    def _fail(self, batch: Batch, failure: Failure) -> None:
+        # What was cancelled has not failed: it does not count towards `max_failures`.
+        cancelled = failure is sources.CANCELLED.failure
+        outcome = Done(1, batch.blob) if cancelled else Failed(failure, retry=False)
+        self._delivery.deliver(self._board.record(batch, outcome, ""), ran=False)
+
+
+def _least(a: int | None, b: int | None) -> int | None:
+    return b if a is None else a if b is None else min(a, b)

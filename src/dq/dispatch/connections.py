@@ -1,0 +1,81 @@
+"""Who is connected, and what a plain client holds by its connection."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from dataclasses import dataclass, field
+
+from dq.core.leases import Lease, LeaseHolder
+from dq.dispatch.state import DispatchState
+from dq.transport.channel import Channel
+
+
+@dataclass(slots=True, eq=False)
+class Connection:
+    """One connection. Only the thread that serves it changes this, so no lock guards it.
+
+    Attributes:
+        specs: jobs whose spec it has been sent, and how many of their definitions.
+        has_default: whether it knows what to do with what plain clients put.
+        inputs_held: the master's own inputs that a plain client works on, the oldest first.
+        items_held: what a plain client got from the task queue with its last request.
+        result_held: what it got from the result queue, until that has been sent.
+        joined: whether the board knows of it.
+        gets_tasks: whether it is a plain client that has asked for one.
+    """
+
+    channel: Channel
+    holder: LeaseHolder
+    specs: dict[str, int] = field(default_factory=dict)
+    has_default: bool = False
+    inputs_held: deque[Lease] = field(default_factory=deque)
+    items_held: list[Lease] = field(default_factory=list)
+    result_held: list[object] = field(default_factory=list)
+    joined: bool = False
+    gets_tasks: bool = False
+
+
+class Connections:
+    """All connections from which something has been asked.
+
+    Args:
+        state: what the dispatcher's parts share.
+
+    Attributes:
+        changed: one came or left, or there is news of why; a condition of the dispatcher's lock.
+    """
+
+    def __init__(self, state: DispatchState) -> None:
+        self._state = state
+        self._board = state.board
+        self.changed = threading.Condition(state.lock)
+        self._holder_ids = iter(range(1, 2**63))  # `next` of it is atomic: no lock
+        self._here = threading.local()  # .connection: whose requests this thread serves
+
+    @property
+    def current(self) -> Connection:
+        """The one whose request this thread serves."""
+        connection: Connection = self._here.connection
+        return connection
+
+    def open(self, channel: Channel) -> Connection:
+        """Have this thread serve a new one."""
+        holder = LeaseHolder(next(self._holder_ids), is_slot=False)
+        self._here.connection = connection = Connection(channel=channel, holder=holder)
+        return connection
+
+    def join(self, connection: Connection) -> None:
+        """Let it have leases, from now on."""
+        if not connection.joined:
+            with self._state.lock:
+                self._board.join(connection.holder)
+                connection.joined = True
+                self.changed.notify_all()
+
+    def wait_until_no_workers(self, timeout: float) -> bool:
+        """Wait until none of dq's own workers is connected; False when time is up."""
+        with self._state.lock:
+            return self.changed.wait_for(
+                lambda: not any(h.group for h in self._board.holders.values()), timeout
+            )

@@ -1,0 +1,73 @@
+"""What supervisors say of the task processes that have died."""
+
+from __future__ import annotations
+
+from dq.core.leases import LeaseHolder
+from dq.dispatch.connections import Connections
+from dq.dispatch.delivery import Delivery
+from dq.dispatch.state import DispatchState
+
+DEATH_REPORT_TIMEOUT_S = 1.0  # that the tasks of a dead process wait for its supervisor's report
+
+
+class DeathReports:
+    """Which task a process was in when it died, as its supervisor reports it.
+
+    A process's connection ends when it dies, and its supervisor reports within milliseconds. In
+    these a poison task could kill whoever else waits for work, uncounted: so its tasks are requeued
+    once there is a report.
+
+    All of it is guarded by the dispatcher's lock.
+
+    Args:
+        state: what the dispatcher's parts share.
+        connections: whose leases these are.
+        delivery: given what is on record by a report.
+    """
+
+    def __init__(self, state: DispatchState, connections: Connections, delivery: Delivery) -> None:
+        self._state = state
+        self._board = state.board
+        self._changed = connections.changed
+        self._delivery = delivery
+        self._in_no_task: set[int] = set()  # leases of processes that died in none of their tasks
+
+    def take(self, what: str, lease: int, index: int, span: int, detail: str) -> None:
+        """Take in that a process "died" or had a "timeout" in a task, or "ended" in none.
+
+        Args:
+            what: of these.
+            lease: the process's.
+            index: the task, or the first that it may have been.
+            span: how many tasks it may have been.
+            detail: how the process ended.
+        """
+        with self._state.lock:
+            now = self._state.clock()
+            if what == "timeout":
+                self._delivery.deliver(self._board.timed_out(lease, index, now))
+            elif what == "died":
+                self._delivery.deliver(self._board.died(lease, index, detail, now, span=span))
+            elif lease in self._board.leases:
+                self._in_no_task.add(lease)
+            self._changed.notify_all()
+
+    def await_death_report(self, holder: LeaseHolder) -> None:
+        """Wait until a task slot's leases may be requeued; with the lock, which the wait lets go
+        of."""
+        if not holder.is_slot:
+            return
+        held = self._board.held.get(holder.id, set())  # a report that names a task empties it
+
+        def may_requeue() -> bool:
+            return (
+                held <= self._in_no_task
+                or self._state.stopping
+                or not self._has_supervisor(holder.group)
+            )
+
+        self._changed.wait_for(may_requeue, DEATH_REPORT_TIMEOUT_S)
+        self._in_no_task -= held
+
+    def _has_supervisor(self, group: str) -> bool:
+        return any(h.group == group and not h.is_slot for h in self._board.holders.values())

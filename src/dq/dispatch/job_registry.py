@@ -1,0 +1,121 @@
+"""The jobs that are served: how they are opened and closed."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from typing import TYPE_CHECKING
+
+from dq.core.jobs import Rules
+from dq.data.decoding import Decoder
+from dq.data.sources import Source
+from dq.dispatch.delivery import Delivery
+from dq.dispatch.pending_requests import PendingRequests
+from dq.dispatch.served_job import ServedJob
+from dq.dispatch.state import DispatchState
+from dq.functions.spec import JobSpec
+
+if TYPE_CHECKING:
+    from dq.journal.replay import Replay  # SQLite, which few runs need
+
+
+class JobRegistry:
+    """Opens, stops and closes jobs.
+
+    Args:
+        state: what the dispatcher's parts share.
+        pending: woken for a job whose inputs are there.
+        delivery: passes on what a job's journal has written.
+    """
+
+    def __init__(self, state: DispatchState, pending: PendingRequests, delivery: Delivery) -> None:
+        self._lock = state.lock
+        self._board = state.board
+        self._served_jobs = state.served_jobs
+        self._pending = pending
+        self._delivery = delivery
+        self._abandoned: deque[ServedJob] = deque()  # needs no lock; see `abandon`
+        self._closing = threading.Lock()  # held while what was abandoned is closed
+
+    def open(
+        self,
+        spec: JobSpec,
+        rules: Rules,
+        source: Source,
+        replay: Replay | None = None,
+        *,
+        reader_feeds: bool = False,
+    ) -> ServedJob:
+        """Add a job; its inputs go out from now on, but for those that the journal has. With
+        `reader_feeds` whoever reads its records also reads its inputs, and waits for both."""
+        with self._lock:
+            news = threading.Condition(self._lock)
+            served = ServedJob(
+                spec=spec,
+                job=self._board.open_job(spec.id, rules),
+                source=source,
+                decoder=Decoder(spec.reading),
+                news=news,
+                refill=news if reader_feeds else threading.Condition(self._lock),
+                reads_ahead=reader_feeds,
+                replay=replay,
+            )
+            if replay is not None:
+                replay.journal.start(self._delivery.take_written, served.plain_input)
+            self._served_jobs[spec.id] = served
+            if source.length is not None:
+                self._board.supply(spec.id, source.length)
+                self._board.end(spec.id)
+            self._pending.announce()
+        return served
+
+    def halt(self, served: ServedJob, reason: str) -> None:
+        """Give out no more of a job; what is running may finish."""
+        with self._lock:
+            if served.spec.id in self._board.jobs:
+                self._board.stop(served.spec.id, reason)
+            self._end_feeding(served)
+            served.news.notify_all()
+
+    def halt_all(self, reason: str) -> None:
+        """Give out no more of any job; inputs are read on, and what is running may finish."""
+        with self._lock:
+            for served in self._served_jobs.values():
+                self._board.stop(served.spec.id, reason)
+                served.news.notify_all()
+
+    def end_feeding(self) -> None:
+        """Have no more inputs of any job read."""
+        with self._lock:
+            for served in self._served_jobs.values():
+                self._end_feeding(served)
+
+    def _end_feeding(self, served: ServedJob) -> None:
+        served.closed = True
+        served.refill.notify_all()
+
+    def close(self, served: ServedJob) -> None:
+        """Take a job off the board; what workers still do for it is dropped."""
+        with self._lock:
+            self._end_feeding(served)
+            self._served_jobs.pop(served.spec.id, None)
+            self._board.close_job(served.spec.id)
+        if served.replay is not None:
+            served.replay.journal.close()  # not under the lock, which its writer needs
+
+    def close_journals(self) -> None:
+        """Write what is left to be written, of all jobs."""
+        for served in list(self._served_jobs.values()):
+            if served.replay is not None:
+                served.replay.journal.close()
+
+    def abandon(self, served: ServedJob) -> None:
+        """Have a job closed soon. Takes no lock: an iterator that nobody keeps is collected in
+        any thread, in the midst of anything, a transition of the board included."""
+        self._abandoned.append(served)
+
+    def close_abandoned(self) -> None:
+        """Close what was abandoned; once this returns, its journal can be opened again."""
+        with self._closing:
+            while self._abandoned:
+                self.close(self._abandoned.popleft())

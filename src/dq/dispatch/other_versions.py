@@ -1,0 +1,34 @@
+"""Workers that have loaded another version of a file than the run began with."""
+
+from __future__ import annotations
+
+from dq._support.naming import setting
+from dq.core.leases import LeaseHolder
+from dq.core.records import printable
+from dq.dispatch.state import DispatchState
+
+MOST_SAID = 1000  # versions that people are told of
+
+
+class OtherVersions:
+    """Says once of each worker and version that it works with another one.
+
+    Args:
+        state: what the dispatcher's parts share.
+    """
+
+    def __init__(self, state: DispatchState) -> None:
+        self._lock = state.lock
+        self._said: set[tuple[str, str, str]] = set()  # guarded by it: group, file, digest
+
+    def warning(self, holder: LeaseHolder, file: str, digest: str) -> str | None:
+        """What people should be told of a worker's version of a file; None where they have been."""
+        known = holder.group, file, digest
+        with self._lock:
+            if known in self._said or len(self._said) >= MOST_SAID:
+                return None
+            self._said.add(known)
+        return printable(
+            f"worker {holder.name} has loaded another version of {file} than this run began"
+            f" with, and works with it; {setting('strict_code')} refuses that"
+        )

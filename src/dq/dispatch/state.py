@@ -1,0 +1,45 @@
+"""What all parts of a dispatcher share."""
+
+from __future__ import annotations
+
+import os
+import struct
+import threading
+from collections.abc import Callable, Iterator
+
+from dq.core.board import Board
+from dq.dispatch.served_job import PLAIN, ServedJob
+
+
+class DispatchState:
+    """The board, the jobs that are served, and the one lock that guards them and the state of each
+    part of the dispatcher. (What another lock guards, or none, says so.)
+
+    Args:
+        clock: seconds of a steady clock.
+    """
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self.clock = clock
+        self.lock = threading.RLock()  # reentrant: parts call each other
+        self.board = Board(_lease_ids())
+        self.served_jobs: dict[str, ServedJob] = {}
+        self.stopping = False
+
+    def plain_job_without_task(self) -> ServedJob | None:
+        """The job of what plain clients put, where only workers with a --task can do it."""
+        served = self.served_jobs.get(PLAIN)
+        return served if served is not None and served.spec.ref is None else None
+
+    def has_items_without_task(self) -> bool:
+        """Whether plain clients have put what only workers with a --task can do."""
+        served = self.plain_job_without_task()
+        return served is not None and served.job.has_more
+
+
+def _lease_ids() -> Iterator[int]:
+    """Numbers of 63 bits, many at a time: each look at the system's randomness is a call."""
+    while True:
+        for number in struct.unpack("64Q", os.urandom(512)):
+            if number >> 1:
+                yield number >> 1
