@@ -46,7 +46,7 @@ from dq.core.records import Done
 from dq.functions.task_check import checked
 from dq.manager.client import Client, ReportMessage
 from dq.manager.protocol import PROTOCOL
-from dq.manager.queue_manager import Server
+from dq.manager.server import Server
 from dq.master.master import Master
 from dq.security import pickle_rules, safe_pickle
 from dq.transport import dialing

@@ -30,8 +30,10 @@ import pytest
 from dq.core.records import Done
 from dq.data import batches
 from dq.errors import ConnectError
-from dq.manager import queue_manager, server_options
+from dq.manager import server_options
+from dq.manager.admission import MOST_UNAUTHENTICATED
 from dq.manager.client import Client, ReportMessage, ServerConnection
+from dq.manager.rate_limited_log import SAY_AGAIN_S
 from dq.security.tls import can_psk, settings
 from dq.transport import handshake
 from dq.transport.channel import Channel
@@ -185,8 +187,8 @@ def test_a_thousand_strangers_keep_nobody_out_and_cost_and_learn_little(
         print(kind, found[0], "strangers", peaks.before, peaks.most)
         before, most = peaks.before, peaks.most
         # And as many again that have been ended, and are still leaving where the machine is busy.
-        assert most[0] <= before[0] + 2 * queue_manager.MOST_STRANGERS, (before, most)
-        assert most[1] <= before[1] + 2 * queue_manager.MOST_STRANGERS, (before, most)
+        assert most[0] <= before[0] + 2 * MOST_UNAUTHENTICATED, (before, most)
+        assert most[1] <= before[1] + 2 * MOST_UNAUTHENTICATED, (before, most)
         assert most[2] <= before[2] + 16e6, (before, most)
         wait_until(lambda: threads(master.pid) <= before[0] and fds(master.pid) <= before[1], 20)
         _check_told(found[1])
@@ -195,7 +197,7 @@ def test_a_thousand_strangers_keep_nobody_out_and_cost_and_learn_little(
         assert waiting.count(0) <= 1  # what was recorded, and not what was replayed
         assert not (tmp_path / flood.BOMBED).exists()
         # Nothing is said again within ten seconds, and there are four things to say.
-        lines = 4 * (1 + (time.monotonic() - started) // queue_manager.SAID_AGAIN)
+        lines = 4 * (1 + (time.monotonic() - started) // SAY_AGAIN_S)
         assert len(master.stderr_text.splitlines()) <= lines, master.stderr_text
 
 

@@ -18,10 +18,8 @@ from dq.core.jobs import Job, Rules
 from dq.core.lease_table import LeaseTable
 from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.recording import Recording
-from dq.core.records import Batch, Done, Outcome, Recorded
-from dq.errors import ProtocolError
-
-EXPIRY_GRACE_S = 10.0  # beyond a time-out, after which a silent supervisor is not waited for
+from dq.core.records import Batch, Outcome, Recorded
+from dq.core.reporting import Reporting
 
 
 class Board:
@@ -57,6 +55,7 @@ class Board:
         self.slots = 0
         self._draining = False
         self._recording = Recording()
+        self._reporting = Reporting(self.jobs, self._table, self._recording)
         self._charging = Charging(self.jobs, self._table, self._recording)
 
     # Jobs and their inputs
@@ -204,46 +203,7 @@ class Board:
         Raises:
             ProtocolError: the report does not fit the lease it names.
         """
-        lease = self.leases.get(report.lease)
-        if lease is None:
-            return self._report_late(report, now)
-        if lease.holder is not holder:
-            raise ProtocolError("a report on somebody else's lease")
-        count = report.count
-        if report.first != lease.next or count + report.handed_back > lease.stop - lease.next:
-            raise ProtocolError("a report that does not fit its lease")
-        job = self.jobs[lease.batch.job]
-        if report.handed_back:
-            self._table.hand_back(lease, report.handed_back)
-        recorded: list[Recorded] = []
-        for outcome in report.outcomes:
-            batch = lease.batch.part(lease.next, lease.next + outcome.count)
-            lease.next += outcome.count
-            recorded += self._recording.take(job, batch, outcome, holder.name, now)
-        if count:
-            _measure(job.sizer, lease, report, count, now)
-        if lease.next == lease.stop:
-            self._table.remove(lease)
-        return recorded
-
-    def _report_late(self, report: Report, now: float) -> list[Recorded]:
-        """Outcomes for a lease that was lost, from a holder that came back. It may say the same
-        again, if the answer was lost: what was taken in counts once."""
-        lease = self.lost.get(report.lease)
-        if lease is None:
-            return []
-        first, count = report.first, report.count
-        if not lease.batch.start <= first <= first + count <= lease.batch.stop:
-            raise ProtocolError("a report that does not fit its lease")
-        job, name = self.jobs[lease.batch.job], lease.holder.name
-        recorded: list[Recorded] = []
-        for outcome in report.outcomes:
-            batch = lease.batch.part(first, first + outcome.count, redelivered=True)
-            first = batch.stop
-            if first > lease.next:
-                lease.next = first
-                recorded += self._recording.take(job, batch, outcome, name, now, waiting=True)
-        return recorded
+        return self._reporting.report(holder, report, now)
 
     def refuse(self, holder: LeaseHolder, lease_id: int, reason: str) -> bool:
         """Take a lease back, uncharged, whose task this holder's machine cannot load; whether
@@ -285,28 +245,4 @@ class Board:
 
     def expire(self, now: float) -> list[Recorded]:
         """Take back leases whose supervisor should have ended them long ago."""
-        recorded: list[Recorded] = []
-        for lease in list(self.leases.values()):
-            timeout = self.jobs[lease.batch.job].rules.timeout
-            if timeout is None or not lease.holder.is_slot:
-                continue
-            count = lease.stop - lease.next
-            if now - lease.granted > timeout * count + EXPIRY_GRACE_S:
-                if count == 1:
-                    recorded += self.timed_out(lease.id, lease.next, now)
-                else:
-                    self._table.lose(lease)
-        return recorded
-
-
-def _measure(sizer: BatchSizer, lease: Lease, report: Report, count: int, now: float) -> None:
-    nbytes = sum(len(done.blob) for done in report.outcomes if isinstance(done, Done))
-    busy = min(report.busy, now - lease.given)  # it may say what it likes
-    if lease.next < lease.stop:
-        sizer.part(count, busy, nbytes)
-    else:
-        # What was reported on the way was handed over while the worker went on.
-        elapsed = now - lease.given - lease.busy
-        sizer.observe(count, busy, elapsed, nbytes)
-    lease.granted = now
-    lease.busy += busy
+        return self._charging.expire(now)

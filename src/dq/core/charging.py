@@ -7,6 +7,7 @@ from dq.core.lease_table import LeaseTable
 from dq.core.recording import Recording
 from dq.core.records import Batch, Failed, Failure, Recorded
 
+EXPIRY_GRACE_S = 10.0  # beyond a time-out, after which a silent supervisor is not waited for
 SUSPECTS = 64  # tasks of which each is tried by itself at once, after a death in one of them
 
 
@@ -50,6 +51,21 @@ class Charging:
         limit = job.rules.timeout or 0.0
         failed = Failed(Failure("TimeoutError", f"ran longer than {limit:g} s"), seconds=limit)
         return self._recording.take(job, batch, failed, name, now, waiting=True)
+
+    def expire(self, now: float) -> list[Recorded]:
+        """Take back leases whose supervisor should have ended them long ago."""
+        recorded: list[Recorded] = []
+        for lease in list(self._leases.active.values()):
+            timeout = self._jobs[lease.batch.job].rules.timeout
+            if timeout is None or not lease.holder.is_slot:
+                continue
+            count = lease.stop - lease.next
+            if now - lease.granted > timeout * count + EXPIRY_GRACE_S:
+                if count == 1:
+                    recorded += self.timed_out(lease.id, lease.next, now)
+                else:
+                    self._leases.lose(lease)
+        return recorded
 
     def _charge(self, lease_id: int, index: int) -> tuple[Job, Batch, str] | None:
         """The task that a supervisor names, if it is still open and not charged for this lease."""

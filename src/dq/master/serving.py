@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dq._support import platform
 from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import ConnectError, UsageError
-from dq.manager.queue_manager import Registry, Server
+from dq.manager.server import Registry, Server
 from dq.manager.server_options import ServerOptions
 from dq.security import keys
 from dq.security.tls import PLAIN

@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from dq.core.board import EXPIRY_GRACE_S, Board
+from dq.core.board import Board
+from dq.core.charging import EXPIRY_GRACE_S
 from dq.core.jobs import Job, Rules
 from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.records import RECORD_BYTES, Batch, Done, Failed, Failure, Outcome, Recorded
