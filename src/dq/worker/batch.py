@@ -22,11 +22,11 @@ from dq.manager.client import Client, LeaseMessage, ReportMessage
 from dq.worker.cells import INDEX, SPAN, SlotCells
 from dq.worker.failure import BadItem, describe
 from dq.worker.forked import end_fork
-from dq.worker.outcomes import encode
+from dq.worker.outcomes import Encoder
 
 if TYPE_CHECKING:
-    from dq.worker.calling import Program
     from dq.worker.process import Process
+    from dq.worker.program import Program
 
 BRIEF_S = 1e-6  # of tasks shorter than this only each SPAN_OF_BRIEF-th is announced
 SPAN_OF_BRIEF = 64
@@ -60,7 +60,14 @@ class RunningBatch:
         self._lock = lock
         self._program = program
         self._lease = lease
-        self._left: Iterator[object] = iter(())
+        self._encoder = Encoder(
+            form=program.spec.output,
+            attempt=lease.attempt,
+            worker=process.name,
+            limit=process.connector.max_result,
+            finish=process.loop.run,
+        )
+        self._unstarted: Iterator[object] = iter(())
         self._items: list[object] = []  # of the batch, as many as are in memory at a time
         self._base = lease.start  # index of the first of them
         self._results: list[object] = []
@@ -75,7 +82,7 @@ class RunningBatch:
         self.cells.end_coding()
         if not self.missing:
             return False
-        self._items, self._left = items, iter(items)
+        self._items, self._unstarted = items, iter(items)
         self._results = []
         self._base = self._done
         self.missing -= len(items)
@@ -95,10 +102,10 @@ class RunningBatch:
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's
                 if self._process.forked:
                     end_fork(error)
-                self._process.restore_depth()
+                self._process.restore_recursion_limit()
                 self._fail(error)
         self._process.check_fork()
-        self._process.restore_depth()
+        self._process.restore_recursion_limit()
         with self._lock:
             if self.missing:
                 self._encode()
@@ -109,13 +116,13 @@ class RunningBatch:
 
     def _run_each(self, call: Callable[[object], object], stop: int) -> None:
         """Call with each input, and tell the supervisor which it is, in 25 ns."""
-        view, left, append = self.cells.view, self._left, self._results.append
+        view, left, append = self.cells.view, self._unstarted, self._results.append
         for view[INDEX], item in enumerate(left, stop - length_hint(left)):
             append(call(item))
 
     def _run_brief(self, call: Callable[[object], object], stop: int) -> None:
         """The same for tasks of which those 25 ns would be a third: tell of many at a time."""
-        view, left, extend = self.cells.view, self._left, self._results.extend
+        view, left, extend = self.cells.view, self._unstarted, self._results.extend
         view[SPAN] = SPAN_OF_BRIEF
         while remaining := length_hint(left):
             view[INDEX] = stop - remaining
@@ -154,7 +161,7 @@ class RunningBatch:
 
     def take_unstarted(self) -> int:
         """Start no other task; how many are left. All at once: no other thread runs meanwhile."""
-        return len(list(self._left)) + self.missing
+        return len(list(self._unstarted)) + self.missing
 
     def hand_back(self, count: int) -> None:
         """So many tasks are not this batch's any more."""
@@ -180,26 +187,16 @@ class RunningBatch:
             items = self._items[place : place + count]
             results = self._results[:count]
             del self._results[:count]
-        process, spec = self._process, self._program.spec
-        self.cells.limit_coding(spec.timeout)
+        self.cells.limit_coding(self._program.spec.timeout)
         self.cells.begin_encoding(start, count)
-        self._outcomes += encode(
-            spec.output,
-            start,
-            items,
-            results,
-            self._lease.attempt,
-            process.name,
-            process.max_result,
-            process.loop.run,
-        )
+        self._outcomes += self._encoder.encode(start, items, results)
         self.cells.end_coding()
 
     # A task's
 
     def abandon(self) -> None:
         """In a process that a task has forked: do not go on."""
-        list(self._left)
+        list(self._unstarted)
         self.missing = 0
 
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable
 
 
-def split(outcomes: ReportMessage, limit: int) -> list[ReportMessage]:
+def split(report: ReportMessage, limit: int) -> list[ReportMessage]:
     """A report as several, each with up to about `limit` bytes of results."""
     parts: list[list[Outcome]] = [[]]
     size = 0
-    for outcome in outcomes.outcomes:
+    for outcome in report.outcomes:
         nbytes = _size(outcome)
         if parts[-1] and size + nbytes > limit:
             parts.append([])
@@ -28,17 +28,15 @@ def split(outcomes: ReportMessage, limit: int) -> list[ReportMessage]:
         parts[-1].append(outcome)
         size += nbytes
     if len(parts) == 1:
-        return [outcomes]
+        return [report]
     from dataclasses import replace  # here to keep start-up fast: few results are so large
 
-    reports, first = [], outcomes.first
+    reports, first = [], report.first
     for part in parts:
-        busy = outcomes.busy / len(parts)
-        reports.append(
-            replace(outcomes, first=first, outcomes=tuple(part), handed_back=0, busy=busy)
-        )
+        busy = report.busy / len(parts)
+        reports.append(replace(report, first=first, outcomes=tuple(part), handed_back=0, busy=busy))
         first += sum(outcome.count for outcome in part)
-    reports[0] = replace(reports[0], handed_back=outcomes.handed_back)
+    reports[0] = replace(reports[0], handed_back=report.handed_back)
     return reports
 
 
@@ -50,61 +48,71 @@ def _size(outcome: Outcome) -> int:
     return 100 + 4 * (len(failure.type) + len(failure.message) + len(failure.traceback))
 
 
-def encode(
-    form: str,
-    start: int,
-    items: list[object],
-    results: list[object],
-    attempt: int,
-    worker: str,
-    limit: int,
-    finish: Callable[[Awaitable[object]], object],
-) -> list[Outcome]:
-    """The outcomes of consecutive tasks that returned: one blob, or as many as it takes to keep a
-    result that cannot be encoded, or is over the limit, by itself. What is to be awaited, as few
-    results that come here are, is finished by `finish`."""
-    count = len(results)
-    try:
-        blob = outputs.encode(form, start, items, results, attempt, worker)
-        _check_finished(form, blob, results)
-        if len(blob) <= limit:
-            return [Done(count, blob, _seconds(form, results))]
-        if count == 1:
-            name = setting("max_message", by_option=outputs.is_command(form))
-            text = f"this result has {len(blob)} bytes, over the limit of {limit} ({name})"
-            return [Failed(Failure("ResultTooLarge", text), retry=False)]
-    except BaseException as error:  # SystemExit too: it is the result's
-        if count == 1:
-            return _encode_one(
-                form, start, items, results[0], error, attempt, worker, limit, finish
-            )
-    half = count // 2
-    rest = attempt, worker, limit, finish
-    first = encode(form, start, items[:half], results[:half], *rest)
-    return first + encode(form, start + half, items[half:], results[half:], *rest)
+class Encoder:
+    """Makes outcomes of what the tasks of a batch return.
 
+    Args:
+        form: of the results.
+        attempt: which attempt at the tasks this is.
+        worker: this process's name.
+        limit: bytes of the largest result.
+        finish: awaits the few results that are to be awaited only here.
+    """
 
-def _encode_one(
-    form: str,
-    start: int,
-    items: list[object],
-    result: object,
-    error: BaseException,
-    attempt: int,
-    worker: str,
-    limit: int,
-    finish: Callable[[Awaitable[object]], object],
-) -> list[Outcome]:
-    """The outcome of a task whose result cannot be encoded as it is."""
-    value, seconds = _value(form, result)
-    if not is_awaitable(value):
-        return [Failed(_unsendable(value, error), retry=False)]
-    try:
-        value = finish(value)
-    except BaseException as raised:  # the task's
-        return [Failed(describe(raised))]
-    again: object = (value, seconds) if outputs.is_timed(form) else value
-    return encode(form, start, items, [again], attempt, worker, limit, finish)
+    def __init__(
+        self,
+        *,
+        form: str,
+        attempt: int,
+        worker: str,
+        limit: int,
+        finish: Callable[[Awaitable[object]], object],
+    ) -> None:
+        self._form = form
+        self._attempt = attempt
+        self._worker = worker
+        self._limit = limit
+        self._finish = finish
+
+    def encode(self, start: int, items: list[object], results: list[object]) -> list[Outcome]:
+        """The outcomes of consecutive tasks that returned: one blob, or as many as it takes to
+        keep a result that cannot be encoded, or is over the limit, by itself.
+
+        Args:
+            start: index of the first task.
+            items: what they were given.
+            results: what they returned.
+        """
+        form, limit, count = self._form, self._limit, len(results)
+        try:
+            blob = outputs.encode(form, start, items, results, self._attempt, self._worker)
+            _check_finished(form, blob, results)
+            if len(blob) <= limit:
+                return [Done(count, blob, _seconds(form, results))]
+            if count == 1:
+                name = setting("max_message", by_option=outputs.is_command(form))
+                text = f"this result has {len(blob)} bytes, over the limit of {limit} ({name})"
+                return [Failed(Failure("ResultTooLarge", text), retry=False)]
+        except BaseException as error:  # SystemExit too: it is the result's
+            if count == 1:
+                return self._encode_one(start, items, results[0], error)
+        half = count // 2
+        first = self.encode(start, items[:half], results[:half])
+        return first + self.encode(start + half, items[half:], results[half:])
+
+    def _encode_one(
+        self, start: int, items: list[object], result: object, error: BaseException
+    ) -> list[Outcome]:
+        """The outcome of a task whose result cannot be encoded as it is."""
+        value, seconds = _value(self._form, result)
+        if not is_awaitable(value):
+            return [Failed(_unsendable(value, error), retry=False)]
+        try:
+            value = self._finish(value)
+        except BaseException as raised:  # the task's
+            return [Failed(describe(raised))]
+        again: object = (value, seconds) if outputs.is_timed(self._form) else value
+        return self.encode(start, items, [again])
 
 
 def _value(form: str, result: object) -> tuple[object, float]:

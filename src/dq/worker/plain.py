@@ -13,9 +13,9 @@ from dq.manager.client import PlainClient
 from dq.worker.calling import awaiting
 from dq.worker.cells import CONNECTED, DRAINED, RECYCLE
 from dq.worker.config import loads_for
+from dq.worker.connecting import Leave
 from dq.worker.failure import describe
 from dq.worker.outcomes import complaint_of
-from dq.worker.slot import Leave
 
 if TYPE_CHECKING:
     from dq.worker.process import Process
@@ -36,13 +36,13 @@ class PlainWorker:
     def run(self) -> int:
         """Work until there is a reason to leave; which."""
         process = self._process
-        call = awaiting(process.load_alone(self._task), process.loop)
+        call = awaiting(process.programs.load_default(self._task), process.loop)
         while True:
             try:
                 config = process.config
                 loads = loads_for(config.allow)
                 client = PlainClient(config.address, config.authkey, config.tls, loads)
-                process.note(CONNECTED)
+                process.set_state(CONNECTED)
                 self._serve(client, call)
             except (ConnectError, EOFError):
                 return RECYCLE  # the next process looks for the master, plain or not
@@ -51,7 +51,7 @@ class PlainWorker:
 
     def _serve(self, client: PlainClient, call: Callable[[object], object]) -> None:
         while not self._process.leaving:
-            if self._process.most() == 0:
+            if self._process.max_tasks() == 0:
                 raise Leave(RECYCLE)
             try:
                 item = client.get(1.0)
@@ -62,7 +62,7 @@ class PlainWorker:
             else:
                 value = _answer(call, item)
             _put(client, value)
-            self._process.finished(1)
+            self._process.count_tasks(1)
         raise Leave(DRAINED)
 
 

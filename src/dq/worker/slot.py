@@ -7,14 +7,13 @@ it hands back what is not started. Both report under `Slot.lock`.
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 
 from dq._support.frozen import TYPE_CHECKING
-from dq.errors import BadTask, ConnectError, DqError, PlainMaster, ProtocolError
+from dq.errors import BadTask, ConnectError, DqError, ProtocolError
 from dq.functions.spec import JobSpec
-from dq.manager.client import Client, LeaseMessage, ReportMessage, backoff
+from dq.manager.client import Client, LeaseMessage, ReportMessage
 from dq.worker.batch import RunningBatch, chunks, given_back
 from dq.worker.cells import (
     CONNECTED,
@@ -23,10 +22,10 @@ from dq.worker.cells import (
     INDEX,
     LEASE,
     LOAD_EXTRA_S,
-    LOST,
     RECYCLE,
     SlotCells,
 )
+from dq.worker.connecting import Leave
 from dq.worker.outcomes import split
 
 if TYPE_CHECKING:
@@ -37,15 +36,7 @@ if TYPE_CHECKING:
 PATIENCE_LOOKS = 2  # at the same task, after which what waits behind it is handed back
 LATE_S = 0.25  # of work, after which a look reports what is done, and lets the batch go on,
 PAUSE_FACTOR = 3  # or so many times what such a report takes, where the master is far or busy
-IDLE_S = 20.0  # that a slot waits for a batch before it asks again
-
-
-class Leave(Exception):
-    """Raised when a slot has no more to do; `code` says why."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(code)
-        self.code = code
+LEASE_WAIT_S = 20.0  # that a slot waits for a batch before it asks again
 
 
 class Slot:
@@ -70,101 +61,80 @@ class Slot:
         Raises:
             Leave: its code says which.
         """
-        outcomes: ReportMessage | None = None
+        report: ReportMessage | None = None
         while True:
-            client = self.connect()
+            client = self._connect()
             try:
                 while True:
-                    outcomes = self._work(client, self._next(client, outcomes))
+                    report = self._work(client, self._next(client, report))
             except ProtocolError:
-                outcomes = None  # drop: the master will not have it, now or later
+                report = None  # drop: the master will not have it, now or later
                 client.close()
             except ConnectError:
                 client.close()  # retry: reporting twice does no harm
                 self.process.check_descriptors()
 
-    def connect(self) -> Client:
-        """Connect, however often it takes within the patience for that."""
+    def _connect(self) -> Client:
         process = self.process
-        started, attempt = time.monotonic(), 0
         if process.is_patched:  # a fresh one, with sockets as they should be, does better
             raise Leave(RECYCLE)
-        while True:
-            try:
-                client = process.connect()
-                self._check_run(client)
-                with self.lock:
-                    self.client = client
-                process.note(CONNECTED)
-                return client
-            except PlainMaster:
-                raise
-            except ConnectError:
-                left = started + process.config.reconnect - time.monotonic()
-                if left <= 0:
-                    raise Leave(LOST) from None
-                if process.draining.wait(min(backoff(attempt, random.random()), left)):
-                    raise Leave(DRAINED) from None
-                attempt += 1
+        client = process.connector.connect()
+        with self.lock:
+            self.client = client
+        process.set_state(CONNECTED)
+        return client
 
-    def _check_run(self, client: Client) -> None:
-        """A master that was started again gets a fresh process: this one has the modules, and
-        the plain clients' function, of before. So does one that has another seed for hashes, from
-        a supervisor that has not seen it yet."""
-        started_for = self.process.config.hash_seed
-        if self.process.master not in ("", client.run) or client.hash_seed != started_for:
-            client.close()
-            raise Leave(RECYCLE)
-        self.process.master = client.run
-
-    def _next(self, client: Client, outcomes: ReportMessage | None) -> LeaseMessage:
+    def _next(self, client: Client, report: ReportMessage | None) -> LeaseMessage:
         """Report, and wait for the next batch. A call that is cut off, to drain, is made again on
         another connection, by a slot that then wants nothing more: reporting twice does no harm."""
         process = self.process
         while True:
-            most, answer = process.most(), None
+            most, answer = process.max_tasks(), None
             self.waiting = True  # before it looks: who tells it to leave looks at this afterwards
             try:
                 if most and not process.leaving:
-                    answer = self._send(client, outcomes, most)
+                    answer = self._send(client, report, most)
             finally:
                 self.waiting = False
             if answer is None:
-                self._send(client, outcomes, 0)
+                self._send(client, report, 0)
                 raise Leave(DRAINED if process.leaving else RECYCLE)
             state, lease, spec = answer
             if lease is not None and (spec is not None or client.definitions):
-                process.learn(lease.job, spec, client)
+                process.programs.update(lease.job, spec, client)
             if lease is not None and not process.leaving:
                 return lease
             if state == "stop":
                 raise Leave(FINISHED)
-            outcomes = None if lease is None else given_back(client, lease)
+            report = None if lease is None else given_back(client, lease)
 
     def _send(
-        self, client: Client, outcomes: ReportMessage | None, most: int
+        self, client: Client, report: ReportMessage | None, most: int
     ) -> tuple[str, LeaseMessage | None, JobSpec | None]:
         """Report, in as many messages as the master's limit takes, and ask for `most` tasks."""
-        if outcomes is None:
-            return client.exchange(None, most, IDLE_S)
-        *parts, last = split(outcomes, self.process.max_result)
+        if report is None:
+            return client.exchange(None, most, LEASE_WAIT_S)
+        *parts, last = split(report, self.process.connector.max_result)
         for part in parts:
             client.exchange(part, 0, 0.0)
-        return client.exchange(last, most, IDLE_S)
+        return client.exchange(last, most, LEASE_WAIT_S)
 
     def _work(self, client: Client, lease: LeaseMessage) -> ReportMessage:
         # To import the function or to unpickle an input may run anything: until it is known which
         # task is run, it may be any.
         cells, process = self.cells, self.process
         cells.announce(lease.lease, lease.start, lease.count)
-        cells.limit_coding(process.specs[lease.job].timeout, LOAD_EXTRA_S)
+        cells.limit_coding(process.programs.specs[lease.job].timeout, LOAD_EXTRA_S)
         try:
-            program = process.program(lease.job)
+            program = process.programs.load(lease.job)
             program.enter()
         except BadTask as error:
             self._end_lease()
             return ReportMessage(
-                client.run, lease.lease, lease.start, refusal=process.refusal(lease.job, error)
+                client.run,
+                lease.lease,
+                lease.start,
+                refusal=process.programs.refusal(lease.job, error),
             )
         if program.other is not None:
             client.differ(program.other.file, program.other.digest)
@@ -198,7 +168,7 @@ class Slot:
     def _finish(self, batch: RunningBatch, run: str) -> ReportMessage:
         count = batch.measure()
         with self.lock:
-            self.process.finished(count)
+            self.process.count_tasks(count)
             report = batch.report(run)
             self.process.check_fork()
             self._batch = None

@@ -1,0 +1,110 @@
+"""The functions that a task process has loaded."""
+
+from __future__ import annotations
+
+import gc
+import sys
+import threading
+from collections.abc import Callable
+
+from dq.core.records import LONGEST_TEXT
+from dq.errors import BadTask
+from dq.functions import loading
+from dq.functions.reference import TaskRef
+from dq.functions.spec import JobSpec
+from dq.manager.client import Client
+from dq.worker.cells import LOADED, LOADING
+from dq.worker.config import Config
+from dq.worker.event_loop import EventLoop
+from dq.worker.program import Definition, Program
+
+LARGE_BYTES = 1 << 20  # of a function by value that is not left to the garbage collector's turn
+
+
+class Programs:
+    """The functions of the jobs that are not over, each loaded once for all slots.
+
+    Args:
+        config: what the master may name.
+        name: of this process, for the master.
+        loop: awaits what functions return.
+        set_state: tells the supervisor that a function is being loaded, or has been.
+
+    Attributes:
+        specs: the jobs, by their ids.
+    """
+
+    def __init__(
+        self, config: Config, name: str, loop: EventLoop, set_state: Callable[[int], None]
+    ) -> None:
+        self.specs: dict[str, JobSpec] = {}
+        self._config = config
+        self._name = name
+        self._loop = loop
+        self._set_state = set_state
+        self._definitions: dict[str, list[Definition]] = {}  # of each job's classes
+        self._initialized: set[TaskRef] = set()  # initializers that have been called
+        self._programs: dict[str, Program] = {}
+        self._loading = threading.Lock()  # guards those
+
+    def load(self, job: str) -> Program:
+        """A job's function.
+
+        Raises:
+            BadTask: it cannot be loaded here.
+        """
+        with self._loading:
+            program = self._programs.get(job)
+            if program is None:
+                program = self._programs[job] = self._load(self.specs[job])
+            return program
+
+    def _load(self, spec: JobSpec) -> Program:
+        definitions = self._definitions.setdefault(spec.id, [])
+        self._set_state(LOADING)
+        try:
+            return Program(spec, self._config, self._loop, definitions, self._initialized)
+        except KeyboardInterrupt as error:  # the module's own: Ctrl-C does nothing here
+            raise BadTask(f"cannot import {spec.ref}: KeyboardInterrupt") from error
+        finally:
+            self._set_state(LOADED)
+
+    def load_default(self, ref: TaskRef) -> Callable[..., object]:
+        """The function for a master that names none."""
+        with self._loading:
+            self._set_state(LOADING)
+            return loading.load(ref)
+
+    def update(self, job: str, spec: JobSpec | None, client: Client) -> None:
+        """Keep what has come of a job, and nothing of those that have ended: a function may have a
+        large table with it, and each call of `map` is a job."""
+        large = False
+        for id in client.ended:
+            self._programs.pop(id, None)
+            self._definitions.pop(id, None)
+            old = self.specs.pop(id, None)
+            large = large or (old is not None and old.nbytes > LARGE_BYTES)
+        if spec is not None:
+            self.specs[job] = spec
+        self._definitions.setdefault(job, []).extend(client.definitions)
+        client.ended, client.definitions = [], []
+        if large:
+            gc.collect()  # a function and its globals refer to each other
+
+    def refusal(self, job: str, error: BadTask) -> str:
+        """The text for the master of a job that cannot be done here; it is printed here, too."""
+        ref = self.specs[job].ref
+        is_named = ref is None or ref.kind != "value"
+        if self._config.parents is None:  # else the master's terminal is this one's
+            is_absent = is_named and not self._config.allow
+            hint = "; this worker needs the same code as the master" if is_absent else ""
+            print(f"dq: cannot load this job: {error}{hint}", file=sys.stderr, flush=True)
+        text = f"worker {self._name} cannot load this job: {error}"
+        if is_named:
+            text += f"; its sys.path is {sys.path}"
+        return text[:LONGEST_TEXT]
+
+    def clear(self) -> None:
+        """Keep nothing of the tasks'."""
+        self._programs.clear()
+        self.specs.clear()
