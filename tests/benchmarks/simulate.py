@@ -24,13 +24,12 @@ from dq.core.board import Board
 from dq.core.jobs import Job, Rules
 from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.records import Batch, Done
-from dq.worker.service import TICK_S
-from dq.worker.slot import LATE_S, PATIENCE_LOOKS, PAUSE_FACTOR
+from dq.worker.service import CHECK_INTERVAL_S
+from dq.worker.slot import PARTIAL_REPORT_FACTOR, PARTIAL_REPORT_S, STUCK_CHECKS
 
 JOB = "simulated"
-WATCHED = (
-    TICK_S * PATIENCE_LOOKS
-)  # seconds that a task has to last, to be seen so often as the same
+# Seconds that a task has to last, to be seen so often as the same.
+WATCHED = CHECK_INTERVAL_S * STUCK_CHECKS
 SHORT = 0.1  # seconds below which a result is one that should not be held back
 
 
@@ -119,7 +118,7 @@ class _Slot:
     stop: int = 0  # after the last that is not handed back
     base: float = 0.0  # when a task 0 would have started for the present one to start when it does
     since: float = 0.0  # when what it will report next has started
-    late: float = LATE_S  # seconds after which it reports what is done
+    late: float = PARTIAL_REPORT_S  # seconds after which it reports what is done
 
 
 class _Simulation:
@@ -138,7 +137,7 @@ class _Simulation:
         self._found = Found()
         self._recorded = 0
         for number in range(world.slots):
-            slot = _Slot(LeaseHolder(number, name=str(number)), rng.random() * TICK_S)
+            slot = _Slot(LeaseHolder(number, name=str(number)), rng.random() * CHECK_INTERVAL_S)
             self._board.join(slot.holder)
             self._at(world.delay / 2, lambda now, slot=slot: self._ask(now, slot, None))
 
@@ -211,7 +210,7 @@ class _Simulation:
     def _go_on(self, now: float, slot: _Slot) -> None:
         """Plan what comes first: a look that finds a long task, or a late batch, or the end."""
         end = slot.base + self._ends[slot.stop]
-        late = self._next_look(slot, max(slot.since + slot.late, now + TICK_S / 2))
+        late = self._next_look(slot, max(slot.since + slot.late, now + CHECK_INTERVAL_S / 2))
         long, task = self._find_long(slot)
         if long <= late and long < end:
             self._at(long, lambda now: self._hand_back(now, slot, task))
@@ -221,7 +220,7 @@ class _Simulation:
             self._at(end, lambda now: self._finish(now, slot))
 
     def _next_look(self, slot: _Slot, earliest: float) -> float:
-        return slot.phase + math.ceil((earliest - slot.phase) / TICK_S) * TICK_S
+        return slot.phase + math.ceil((earliest - slot.phase) / CHECK_INTERVAL_S) * CHECK_INTERVAL_S
 
     def _find_long(self, slot: _Slot) -> tuple[float, int]:
         """When the monitor finds the first task of the batch that lasts too long, and which."""
@@ -229,7 +228,10 @@ class _Simulation:
             task = self._long[n]
             if task >= slot.stop or slot.stop - slot.first == 1:
                 break
-            when = self._next_look(slot, slot.base + self._ends[task]) + PATIENCE_LOOKS * TICK_S
+            when = (
+                self._next_look(slot, slot.base + self._ends[task])
+                + STUCK_CHECKS * CHECK_INTERVAL_S
+            )
             if when < slot.base + self._ends[task + 1]:
                 return when, task
         return math.inf, 0
@@ -260,7 +262,8 @@ class _Simulation:
         def arrive(arrived: float) -> None:
             done = self._serve(arrived)
             self._take_in(done, slot, report)
-            slot.late = max(LATE_S, PAUSE_FACTOR * (done + self._world.delay / 2 - now))
+            took = done + self._world.delay / 2 - now
+            slot.late = max(PARTIAL_REPORT_S, PARTIAL_REPORT_FACTOR * took)
 
         self._at(now + self._world.delay / 2, arrive)
 

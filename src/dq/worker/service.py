@@ -18,7 +18,7 @@ from dq.worker.lifeline import DRAIN
 if TYPE_CHECKING:
     from dq.worker.process import Process
 
-TICK_S = 0.1  # between two looks of the monitor
+CHECK_INTERVAL_S = 0.1  # between two checks by the monitor
 
 
 class Service:
@@ -34,28 +34,29 @@ class Service:
         self._process = process
         self._lifeline = lifeline
         with platform.HighDescriptors():
-            self._bell, self._ring = os.pipe()  # the second is closed when they are to end
+            # The second is closed when the threads are to end.
+            self._stop_reader, self._stop_writer = os.pipe()
         self._joins = [_start_unseen(self._listen), _start_unseen(self._monitor)]
 
     def close(self) -> None:
         """End the threads: CPython 3.10 and 3.11 may crash where one comes back from a wait in
         the moment when the interpreter has ended."""
         with contextlib.suppress(OSError):
-            os.close(self._ring)
+            os.close(self._stop_writer)
         for join in self._joins:
             join(1.0)
 
     def _listen(self) -> None:
-        """Hear what the supervisor says, and when it has died."""
+        """Wait for the supervisor to say that the process is to leave, or to die."""
         lifeline = self._lifeline
         with contextlib.suppress(OSError):  # a task has closed what is not its own
-            while lifeline in select.select([lifeline, self._bell], [], [])[0]:
+            while lifeline in select.select([lifeline, self._stop_reader], [], [])[0]:
                 if os.read(lifeline, 1) != DRAIN:
                     os.kill(os.getpid(), signal.SIGKILL)
                 self._process.drain()
 
     def _monitor(self) -> None:
-        """Look at the slots now and then."""
+        """Check the slots now and then."""
         process = self._process
         while not self._is_to_end():
             for slot in process.slots:
@@ -63,14 +64,14 @@ class Service:
                     slot.hand_back()
                     slot.interrupt()
                 else:
-                    slot.look()
+                    slot.check()
 
     def _is_to_end(self) -> bool:
-        """Wait for `TICK_S`, and whether the process ends."""
+        """Wait for `CHECK_INTERVAL_S`, and whether the process ends."""
         try:
-            return bool(select.select([self._bell], [], [], TICK_S)[0])
+            return bool(select.select([self._stop_reader], [], [], CHECK_INTERVAL_S)[0])
         except OSError:  # a task has closed what is not its own
-            time.sleep(TICK_S)
+            time.sleep(CHECK_INTERVAL_S)
             return False
 
 

@@ -1,6 +1,6 @@
 """A slot of a task process: leases batches, has them run, and reports.
 
-Who touches what: the slot's own thread runs the tasks; the process's monitor looks at every slot
+Who touches what: the slot's own thread runs the tasks; the process's monitor checks every slot
 ten times a second: where a batch takes long it reports what is done, and where a single task does,
 it hands back what is not started. Both report under `Slot.lock`.
 """
@@ -33,9 +33,9 @@ if TYPE_CHECKING:
 
     from dq.worker.process import Process
 
-PATIENCE_LOOKS = 2  # at the same task, after which what waits behind it is handed back
-LATE_S = 0.25  # of work, after which a look reports what is done, and lets the batch go on,
-PAUSE_FACTOR = 3  # or so many times what such a report takes, where the master is far or busy
+STUCK_CHECKS = 2  # that find the same task again, after which those behind it are handed back
+PARTIAL_REPORT_S = 0.25  # of work, after which what is done is reported while the batch goes on,
+PARTIAL_REPORT_FACTOR = 3  # or so many times what such a report takes, on a slow connection
 LEASE_WAIT_S = 20.0  # that a slot waits for a batch before it asks again
 
 
@@ -45,13 +45,13 @@ class Slot:
     def __init__(self, process: Process, view: memoryview) -> None:
         self.process = process
         self.cells = SlotCells(view)
-        self.lock = threading.Lock()  # guards reports: `client`, the batch, and what is late
+        self.lock = threading.Lock()  # guards reports: `client`, the batch, and when to report
         self.client: Client | None = None
         self.waiting = False  # whether the client is in a call that can be cut off
         self._batch: RunningBatch | None = None
-        self._late = LATE_S
-        self._seen = (0, 0)
-        self._looks = 0
+        self._report_after = PARTIAL_REPORT_S
+        self._last_seen = (0, 0)
+        self._same_checks = 0
 
     # The slot's own thread
 
@@ -180,7 +180,7 @@ class Slot:
 
     # The monitor's thread
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Hand back what waits behind a task that takes long; report what is done, where all of
         them together do."""
         batch = self._batch
@@ -188,11 +188,11 @@ class Slot:
             return
         view = self.cells.view
         seen = (view[LEASE], view[INDEX])
-        self._looks = self._looks + 1 if seen == self._seen else 0
-        self._seen = seen
-        if self._looks == PATIENCE_LOOKS:
+        self._same_checks = self._same_checks + 1 if seen == self._last_seen else 0
+        self._last_seen = seen
+        if self._same_checks == STUCK_CHECKS:
             self.hand_back()
-        elif time.monotonic() - batch.started > self._late:
+        elif time.monotonic() - batch.started > self._report_after:
             self._report_so_far(keep=True)
 
     def hand_back(self) -> None:
@@ -223,7 +223,8 @@ class Slot:
             batch.hand_back(unstarted)
         sent = time.monotonic()
         self._send(client, report, 0)
-        self._late = max(LATE_S, PAUSE_FACTOR * (time.monotonic() - sent))
+        took = time.monotonic() - sent
+        self._report_after = max(PARTIAL_REPORT_S, PARTIAL_REPORT_FACTOR * took)
         batch.reported()
 
     # At the process's end
