@@ -14,7 +14,7 @@ from dq.core.records import Done, Failed, Failure, Recorded, Result, printable
 from dq.data.batches import BadValue
 from dq.data.output_file import Writer
 from dq.data.outputs import NUL_ENDED, is_text, jsonl, text
-from dq.dispatch.served_job import results_of
+from dq.dispatch.results import results_of
 from dq.errors import BadInput, DqError, InputChanged, Interrupted, OutputError, Stopped
 from dq.master.progress import Progress
 

@@ -76,7 +76,7 @@ class BatchMaker:
         if wanted == PLAIN:
             self._plain.room.notify(count)
         self._pending.announce()
-        return Batch(wanted, start, count, b""), items
+        return Batch(job=wanted, start=start, count=count, blob=b""), items
 
     def _may_have(self, connection: Connection, job: Job) -> bool:
         """Whether a connection can do a job: each can, except where it has no function; none can
@@ -121,7 +121,8 @@ class BatchMaker:
         for count, blob in encode(items, self._max_message, define=define):
             failure = blob if isinstance(blob, Failure) else None
             data = batches.dump([None]) if isinstance(blob, Failure) else blob
-            parts.append((Batch(batch.job, start, count, data), failure))
+            part = Batch(job=batch.job, start=start, count=count, blob=data)
+            parts.append((part, failure))
             start += count
         return parts
 

@@ -12,6 +12,7 @@ never wait; here they are tried, and waited for. Each part is a module of its ow
     feeding           inputs that are read ahead, or pushed
     job_registry      opening and closing of jobs
     plain_queue       items and results of plain clients
+    plain_answers     their results of the master's own inputs
     rejections        jobs that workers cannot load
     death_reports     which task a process died in
     other_versions    workers whose files are not those that the run began with
@@ -37,6 +38,7 @@ from dq.dispatch.job_registry import JobRegistry
 from dq.dispatch.leasing import Leasing
 from dq.dispatch.other_versions import OtherVersions
 from dq.dispatch.pending_requests import PendingRequests
+from dq.dispatch.plain_answers import PlainAnswers
 from dq.dispatch.plain_queue import PlainQueue
 from dq.dispatch.presence import Presence
 from dq.dispatch.rejections import Rejections
@@ -94,6 +96,7 @@ class Dispatcher:
         self.pending = PendingRequests(state)
         self.plain = PlainQueue(state, loads=loads, maxsize=maxsize, redeliver=redeliver)
         self.delivery = Delivery(state, self.pending, self.plain, Replaying(state, self.pending))
+        self.plain_answers = PlainAnswers(state, self.delivery, max_message=max_message)
         batches = BatchMaker(
             state, self.pending, self.plain, self.delivery, max_message=max_message
         )
@@ -104,7 +107,7 @@ class Dispatcher:
         self.death_reports = DeathReports(state, self.connections, self.delivery)
         self.other_versions = OtherVersions(state)
         self.presence = Presence(state)
-        self.jobs.open(default or JobSpec(PLAIN, None), _PLAIN_RULES, Source(iter(())))
+        self.jobs.open(default or JobSpec(id=PLAIN, ref=None), _PLAIN_RULES, Source(iter(())))
 
     @property
     def stopping(self) -> bool:

@@ -108,8 +108,8 @@ class Presence:
 
     def needs_task(self) -> bool:
         """Whether workers have to know what to do with the tasks that there are."""
-        served = self._state.plain_job_without_task()
-        return served is not None and (self.only_plain or served.job.has_more)
+        state = self._state
+        return state.lacks_plain_task() and (self.only_plain or state.has_items_without_task())
 
     def notes(self) -> list[Note]:
         """What people should be told now."""

@@ -26,15 +26,15 @@ class DispatchState:
         self.served_jobs: dict[str, ServedJob] = {}
         self.stopping = False
 
-    def plain_job_without_task(self) -> ServedJob | None:
-        """The job of what plain clients put, where only workers with a --task can do it."""
+    def lacks_plain_task(self) -> bool:
+        """Whether only workers with a --task can do what plain clients put."""
         served = self.served_jobs.get(PLAIN)
-        return served if served is not None and served.spec.ref is None else None
+        return served is not None and served.spec.ref is None
 
     def has_items_without_task(self) -> bool:
         """Whether plain clients have put what only workers with a --task can do."""
-        served = self.plain_job_without_task()
-        return served is not None and served.job.has_more
+        served = self.served_jobs.get(PLAIN)  # no calls: this is asked three times for each task
+        return served is not None and served.spec.ref is None and served.job.has_more
 
 
 def _lease_ids() -> Iterator[int]:

@@ -16,7 +16,7 @@ from dq.dispatch.connections import Connection
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.leasing import LIVENESS_CHECK_S, SEND_AT_ONCE_BYTES, Answered
 from dq.dispatch.plain_queue import Unfinished
-from dq.dispatch.served_job import PLAIN, ServedJob, encode_value
+from dq.dispatch.served_job import PLAIN, ServedJob
 from dq.errors import ProtocolError
 from dq.manager.protocol import PROTOCOL
 
@@ -78,7 +78,7 @@ class TaskQueue:
             [value] = served.values(lease.batch)
             if not isinstance(value, BadValue):
                 break
-            _record(q, lease, Failed(value.failure, retry=False))  # a line that is no JSON, say
+            q.plain_answers.fail(lease, value.failure)  # a line that is no JSON, say
         if lease.batch.job != PLAIN:
             connection.inputs_held.append(lease)
         elif q.plain.redeliver:
@@ -110,7 +110,7 @@ class TaskQueue:
         with q.lock:
             connection = q.connections.current
             if connection.inputs_held:
-                _answer(q, connection.inputs_held.popleft(), None)
+                q.plain_answers.answer(connection.inputs_held.popleft(), None)
                 return
             _done(q.plain.unfinished_tasks)
 
@@ -134,7 +134,7 @@ class ResultQueue:
         with q.lock:
             connection = q.connections.current
             if connection.inputs_held:
-                _answer(q, connection.inputs_held.popleft(), item)
+                q.plain_answers.answer(connection.inputs_held.popleft(), item)
                 return
             q.plain.put_results([item])
 
@@ -206,23 +206,6 @@ def _join(q: Dispatcher, unfinished: Unfinished) -> None:
     with q.lock:
         while unfinished.count:
             _wait(q, unfinished.none_left, None)
-
-
-def _answer(q: Dispatcher, lease: Lease, value: object) -> None:
-    """Take a plain client's value as the outcome of one of the master's own inputs."""
-    served = q.served_jobs.get(lease.batch.job)
-    if served is None:
-        return
-    seconds = q.clock() - lease.granted
-    outcome = encode_value(served, lease, value, seconds, q.max_message)
-    _record(q, lease, outcome, seconds)
-
-
-def _record(q: Dispatcher, lease: Lease, outcome: Outcome, seconds: float = 0.0) -> None:
-    """Take the outcome of a lease of one task."""
-    with q.lock:
-        report = Report(lease.id, lease.next, (outcome,), busy=seconds)
-        q.delivery.deliver(q.board.report(lease.holder, report, q.clock()))
 
 
 class WorkerEndpoint:

@@ -9,7 +9,8 @@ from typing import TypeVar
 from dq.core.records import Failed, Recorded, Result
 from dq.data import batches
 from dq.data.batches import BadValue
-from dq.dispatch.served_job import ServedJob, results_of
+from dq.dispatch.results import results_of
+from dq.dispatch.served_job import ServedJob
 from dq.errors import TaskError
 from dq.master.job_reader import JobReader
 

@@ -1,0 +1,30 @@
+"""Records as results, with their inputs: what readers of a job get."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import repeat, starmap
+
+from dq.core.records import Failed, Failure, Recorded, Result
+from dq.data import outputs
+from dq.data.batches import BadValue
+from dq.dispatch.served_job import ServedJob
+
+
+def results_of(served: ServedJob, record: Recorded) -> Iterator[Result[object]]:
+    """The results of a record, for a job whose output is "results" or one task that failed."""
+    batch, outcome = record.batch, record.outcome
+    if isinstance(outcome, Failed):
+        item = served.input_of(batch, outcome.failure)
+        args = outcome.failure, record.attempts, outcome.seconds, record.worker
+        return iter([outputs.failed(batch.start, item, *args)])
+    items = served.values(batch)
+    values, seconds, bad = outputs.load_timed(outcome.blob)
+    errors: Iterable[Failure | None] = repeat(None, batch.count)
+    if bad:
+        errors = [value.failure if isinstance(value, BadValue) else None for value in values]
+        values = [None if isinstance(value, BadValue) else value for value in values]
+    attempts, workers = repeat(record.attempts, batch.count), repeat(record.worker, batch.count)
+    # No loop in Python: it takes as long as all else that the master does for a short task.
+    ids = range(batch.start, batch.stop)
+    return starmap(Result, zip(ids, items, values, errors, attempts, seconds, workers, strict=True))
