@@ -31,12 +31,11 @@ class Reading:
     """How a worker makes a value of an input.
 
     Args:
-        kind: "values" (pickled), "lines" (JSON, or else a plain string), "raw" (strings), "jsonl"
-            or "csv".
-        fields: names of the columns, for "csv".
-        raw: whether cells stay strings, for "csv".
+        kind: one of `dq.data.decoding.INPUT_KINDS`.
+        fields: names of the columns, where there are any.
+        raw: whether the cells of columns stay strings.
         field: the one field of each record that is the input; "" for the record itself.
-        delimiter: what stands between two cells, for "csv".
+        delimiter: what stands between two cells.
     """
 
     kind: str = "values"

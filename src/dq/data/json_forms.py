@@ -1,6 +1,6 @@
-"""The forms that values have in JSON which JSON itself does not know.
+"""How values are written as JSON whose types JSON does not have.
 
-Imported only where a batch has such a value: built-in data go to `json.dumps` as they are.
+Imported only where a batch has such a value: `json.dumps` writes built-in data as they are.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from pathlib import PurePath
 from typing import Any, cast
 
-# What is written as its `str`.
+# Types that are written as their `str`.
 AS_TEXT = (
     decimal.Decimal,
     fractions.Fraction,
@@ -58,7 +58,7 @@ def form_of(value: object) -> object:
 
 class _Former:
     def __init__(self) -> None:
-        self._within: set[int] = set()  # what the value at hand is in
+        self._within: set[int] = set()  # ids of the containers around the current value
 
     def form(self, value: Any) -> object:
         if value is None or type(value) in (str, int, bool):
@@ -95,7 +95,7 @@ class _Former:
         return self._of_many(value)
 
     def _of_many(self, value: Any) -> object:
-        """The form of a value that has others in it."""
+        """The form of a value that may contain others."""
         if (fields := _fields_of(value)) is not None:
             return {name: self.form(getattr(value, name)) for name in fields}
         if isinstance(value, Mapping):
@@ -107,7 +107,7 @@ class _Former:
         return self._by_protocol(value)
 
     def _by_protocol(self, value: Any) -> object:
-        """The form of a value of a library's class that has a way to become built-in data."""
+        """The form of an object with a method that returns built-in data."""
         kind = type(value)
         if isinstance(value, array.array) or _is_method(kind, "tolist"):  # tensors and series, too
             return self.form(value.tolist())
@@ -163,7 +163,7 @@ class _Former:
         return [self.form(item) for item in value]
 
     def _plain_array(self, value: Any) -> object:
-        """An array of what `json.dumps` knows: of long doubles `tolist` makes no floats."""
+        """An array of numbers or text. `tolist` would leave long doubles as they are."""
         return value.astype(float).tolist() if value.dtype.char == "g" else value.tolist()
 
 
@@ -183,7 +183,7 @@ def _is_method(kind: type, name: str) -> bool:
 
 
 def _in_order(items: list[object]) -> list[object]:
-    """The items of a set, which has no order that would be the same next time."""
+    """The items of a set, sorted, since its own order may differ next time."""
     try:
         types = {type(item) for item in items}
         if types <= {int, float, bool} or types == {str}:

@@ -1,8 +1,8 @@
 """Where results go: standard output, or a file that is complete or absent.
 
-Until it is complete, what there is of FILE is in FILE.part: in whole blobs, each written at once,
-so that not even SIGKILL loses one. A run that ends early leaves it there, and the next one that
-has a result replaces it.
+Results are written to FILE.part, blob by blob and unbuffered, so that not even SIGKILL loses a
+written one. At the end FILE.part is renamed to FILE. A run that ends early leaves FILE.part there,
+and the next run that has a result replaces it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from dq.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-# Not to follow a link that somebody else has put there, nor to wait for the reader of a pipe.
+# Do not follow a link that somebody else has put there, nor wait for the reader of a pipe.
 _FLAGS = os.O_RDWR | os.O_CREAT
 for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
@@ -38,10 +38,10 @@ class Writer:
     """
 
     def __init__(self, path: str | None, option: str = "-o") -> None:
-        # That may be a file to which others write too, and is not to be replaced.
+        # /dev/stdout may be a file that others write to as well, so it is not replaced.
         self._path = path = None if path in ("-", "/dev/stdout") else path
         self._option = option
-        # The file that a link points to is replaced, and not the link.
+        # Of a link, the file that it points to is replaced.
         self._target = None if path is None or _is_special(path) else os.path.realpath(path)
         self._part = "" if self._target is None else part_of(self._target)
         self._size: int | None = None  # bytes of whole blobs; None before the first
@@ -50,19 +50,19 @@ class Writer:
 
     @property
     def is_terminal(self) -> bool:
-        """Whether somebody sees the results as they are written."""
+        """Whether results go to a terminal."""
         return self._path is None and self._file.isatty()
 
     @property
     def kept(self) -> str | None:
-        """The name of the file with what there is so far, where there is one."""
+        """The name of the FILE.part that has the results so far; None where there is none."""
         if self._target is None or self._size is None or self._path is None:
             return None
         return self._part if os.path.islink(self._path) else part_of(self._path)
 
     @property
     def place(self) -> str:
-        """Where the results are that have been written, for people."""
+        """Where the results so far are, for messages."""
         if self.kept is not None:
             return f"in {self.kept}"
         return f"in {self._path}" if self._path is not None else "on standard output"
@@ -82,27 +82,28 @@ class Writer:
             raise UsageError(f"cannot write {name}: {error.strerror}") from None
 
     def _open_part(self, target: str) -> BinaryIO:
-        """Open the .part, locked, as it is: an earlier run's results stay until there are new
-        ones."""
+        """Open FILE.part, locked and not emptied: an earlier run's results stay until there are
+        new ones."""
         while True:
             number = os.open(self._part, _FLAGS, 0o666)
             try:
                 self._claim(number)
                 if _is_at(number, self._part):
-                    self._be_as_private(target, 0o600)
+                    self._copy_mode(target, 0o600)
                     return cast("BinaryIO", open(number, "r+b", buffering=0))
             except BaseException:
                 os.close(number)
                 raise
-            os.close(number)  # whoever had it has made FILE of it, or taken it away
+            os.close(number)  # another run has renamed or deleted it meanwhile
 
-    def _be_as_private(self, target: str, and_also: int) -> None:
-        """Have the mode of the file that is replaced; the next run must be able to write, too."""
-        with contextlib.suppress(OSError):  # nothing is replaced, or modes are not to be had
-            os.chmod(self._part, os.stat(target).st_mode & 0o7777 | and_also)
+    def _copy_mode(self, target: str, extra: int) -> None:
+        """Give FILE.part the mode of the file that it replaces, with these bits added: the next run
+        has to be able to write it."""
+        with contextlib.suppress(OSError):  # no file to replace, or a file system without modes
+            os.chmod(self._part, os.stat(target).st_mode & 0o7777 | extra)
 
     def _claim(self, number: int) -> None:
-        """Keep other runs from writing the same file, for as long as this process has it open."""
+        """Lock the file against other runs, for as long as this process has it open."""
         assert self._path is not None
         if not stat.S_ISREG(os.fstat(number).st_mode):
             raise UsageError(f"cannot write {part_of(self._path)}: it is no regular file")
@@ -113,7 +114,7 @@ class Writer:
             )
 
     def write(self, blob: bytes) -> None:
-        """Write, and at once: somebody may be watching, and nobody knows what comes next."""
+        """Write a blob, unbuffered: somebody may be watching, and the process may be killed."""
         try:
             if self._size is None:
                 self._begin()
@@ -138,7 +139,7 @@ class Writer:
         self._size += len(blob)
 
     def commit(self) -> None:
-        """Everything is written: let the file appear."""
+        """Finish the file: all results are written."""
         try:
             if self._target is None:
                 self._file.flush()
@@ -153,19 +154,19 @@ class Writer:
             raise self._failure(error) from None
 
     def _replace(self, target: str) -> None:
-        if os.name == "nt":  # where nobody may have it open
+        if os.name == "nt":  # which renames no open file
             self._file.close()
-        self._be_as_private(target, 0)
+        self._copy_mode(target, 0)
         os.replace(self._part, target)
         self._size = None
         self._target = None
         self._file.close()
 
     def close(self) -> None:
-        """Let go of the file. What is in a .part stays, in whole blobs; an empty one goes."""
+        """Close the file. FILE.part stays, cut to whole blobs; it is deleted if it is empty."""
         if self._path is None or self._file.closed:
             return
-        with contextlib.suppress(OSError):  # what was buffered has nowhere to go
+        with contextlib.suppress(OSError):  # what is buffered cannot be written
             if self._target is not None:
                 self._leave_part()
             self._file.close()
@@ -187,7 +188,7 @@ class Writer:
 
 
 def part_of(path: str) -> str:
-    """Where the results are until there are all of them.
+    """Where a file's results are until it is complete.
 
     >>> part_of("squares.txt")
     'squares.txt.part'
@@ -196,7 +197,7 @@ def part_of(path: str) -> str:
 
 
 def _lock(number: int) -> bool:
-    """Lock an open file; False where another process has. A system without locks has none."""
+    """Lock an open file; False where another process has locked it. Windows has no such locks."""
     try:
         import fcntl  # missing on Windows
 
@@ -209,7 +210,7 @@ def _lock(number: int) -> bool:
 
 
 def _is_at(number: int, path: str) -> bool:
-    """Whether an open file is the one that has this name now."""
+    """Whether an open file still has this name."""
     try:
         return os.path.samestat(os.fstat(number), os.stat(path))
     except OSError:
@@ -217,12 +218,12 @@ def _is_at(number: int, path: str) -> bool:
 
 
 def _is_special(path: str) -> bool:
-    """Whether it is a device or pipe, which a renamed file must not take the place of."""
+    """Whether it is a device or a pipe, which must not be replaced by a file."""
     return os.path.exists(path) and not os.path.isfile(path)
 
 
 def close_stdout() -> None:
-    """Keep the interpreter from flushing what cannot be written, and failing again, at exit."""
+    """Redirect standard output to nowhere, else the interpreter fails again to flush it at exit."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)

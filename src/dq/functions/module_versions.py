@@ -44,7 +44,7 @@ def file_of(ref: TaskRef) -> str:
 def version_of(ref: TaskRef | None) -> Version:
     """The version that the module's file has now.
 
-    >>> version_of(TaskRef(kind="module", where="math")).digest, version_of(None).digest
+    >>> version_of(TaskRef(kind="module", where="sys")).digest, version_of(None).digest
     ('', '')
     """
     file = file_of(ref) if ref is not None else ""

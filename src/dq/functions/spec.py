@@ -17,7 +17,7 @@ class JobSpec:
         reading: how to make a value of an input.
         unpack: "" calls ``f(input)``, "items" ``f(*list)`` or ``f(**mapping)``, "call" with the
             positional and keyword arguments that the input is a pair of.
-        output: "values", "results" (with seconds), "text" or "jsonl".
+        output: one of `dq.data.outputs.OUTPUT_FORMATS`.
         timeout: seconds a task may run.
         init: called once in each process, before its first task.
         digest: of the file that the function's module is in; "" for none.

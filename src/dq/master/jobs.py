@@ -148,7 +148,7 @@ class Jobs:
             ref: the function.
             source: the inputs: values, or lines of bytes.
             init: the initializer, where it was referred to together with the function.
-            output: what results become: "values", "results", "text" or "jsonl".
+            output: what results become, one of `dq.data.outputs.OUTPUT_FORMATS`.
             reading: how workers make values of the inputs.
             journal: what to continue from, and to write to; closed with the job or the master.
             reader_feeds: have the thread that reads the job's records read its inputs too, rather

@@ -1,4 +1,4 @@
-"""InputFiles of inputs, by their names, one after the other, compressed or not."""
+"""Files of inputs, by their names, one after the other, compressed or not."""
 
 from __future__ import annotations
 

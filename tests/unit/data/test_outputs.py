@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from dq.core.records import Failure, Result
 from dq.data import outputs
+from dq.security.safe_pickle import safe_loads
 
 
 def record(value: object, given: object = 1) -> dict[str, object]:
@@ -83,3 +85,16 @@ def test_records_of_a_batch_count_on_from_its_start() -> None:
         (8, "b", 2, 0.25),
     ]
     assert {(r["attempts"], r["worker"]) for r in read} == {(3, "here:1")}
+
+
+@pytest.mark.parametrize("form", outputs.OUTPUT_FORMATS)
+def test_what_a_format_encodes_a_journal_reads_again(form: str) -> None:
+    results: list[object] = ["a", "b"]
+    if outputs.is_timed(form):
+        results = [(value, 0.25) for value in results]
+    blob = outputs.encode(form, 0, [1, 2], results, 1, "here:1")
+    read = outputs.decode(form, blob, 2, safe_loads)
+    if read is None:  # it has records as they are
+        read = [json.loads(line) for line in blob.splitlines()]
+    assert [record["result"] for record in read] == ["a", "b"]
+    assert all(record["seconds"] == 0.25 for record in read if outputs.is_timed(form))
