@@ -14,7 +14,8 @@ import pytest
 import dq
 from dq.core.records import Done
 from dq.data import batches
-from dq.manager.client import Client, ReportMessage
+from dq.manager.client import Client
+from dq.manager.messages import ReportMessage
 from support import python, script, wait_until
 
 KEY = b"of these tests only"

@@ -20,7 +20,8 @@ from benchmarks.measure import piped
 from dq.core.records import Done
 from dq.data import batches
 from dq.errors import ConnectError
-from dq.manager.client import Client, ReportMessage
+from dq.manager.client import Client
+from dq.manager.messages import ReportMessage
 from dq.manager.protocol import LEASES
 
 KEY = b"a key for measurements only"

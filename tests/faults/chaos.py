@@ -19,7 +19,8 @@ from multiprocessing.connection import Client as Connection
 from multiprocessing.managers import dispatch
 from typing import Any, Protocol
 
-from dq.manager.client import Client, ReportMessage
+from dq.manager.client import Client
+from dq.manager.messages import ReportMessage
 from faults.scene import KEY
 
 HOST = "127.0.0.1"

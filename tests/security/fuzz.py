@@ -44,7 +44,8 @@ from typing import Any
 import dq
 from dq.core.records import Done
 from dq.functions.task_check import checked
-from dq.manager.client import Client, ReportMessage
+from dq.manager.client import Client
+from dq.manager.messages import ReportMessage
 from dq.manager.protocol import PROTOCOL
 from dq.manager.server import Server
 from dq.master.master import Master

@@ -12,7 +12,8 @@ import dq
 from dq.core.records import Done, Recorded
 from dq.data import batches
 from dq.functions.task_check import checked
-from dq.manager.client import Client, LeaseMessage, ReportMessage
+from dq.manager.client import Client
+from dq.manager.messages import LeaseMessage, ReportMessage
 from dq.manager.protocol import PROTOCOL
 from dq.master.job_reader import JobReader
 from dq.transport import dialing

@@ -11,7 +11,7 @@ from fractions import Fraction
 from typing import Any
 
 from dq.data import batches
-from dq.manager.client import LeaseMessage
+from dq.manager.messages import LeaseMessage
 from dq.manager.protocol import PROTOCOL
 from security import pickles
 

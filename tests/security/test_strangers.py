@@ -32,7 +32,8 @@ from dq.data import batches
 from dq.errors import ConnectError
 from dq.manager import server_options
 from dq.manager.admission import MOST_UNAUTHENTICATED
-from dq.manager.client import Client, ReportMessage, ServerConnection
+from dq.manager.client import Client, ServerConnection
+from dq.manager.messages import ReportMessage
 from dq.manager.rate_limited_log import SAY_AGAIN_S
 from dq.security.tls import can_psk, settings
 from dq.transport import handshake

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import pickle
 
-from dq._support.frozen import cast, frozen
-from dq.core.records import Done, Loads, Outcome
+from dq._support.frozen import cast
+from dq.core.records import Loads
 from dq.errors import ConnectError, PlainMaster, ProtocolError, Unreadable
 from dq.functions.spec import JobSpec
+from dq.manager.messages import ExchangeWire, LeaseMessage, ReportMessage
 from dq.manager.protocol import LEASES, PROTOCOL
 from dq.security.tls import PLAIN, Tls
 from dq.transport import dialing
@@ -20,63 +21,6 @@ from dq.transport.channel import Channel
 from dq.transport.limits import KEEPALIVE_S
 
 _Answer = tuple[str, object]  # kind and result, as the manager protocol has it
-_Granted = tuple[int, str, int, int, int, bytes, int]  # the fields of a Grant
-# A job's spec, the first time; which jobs have ended; definitions of the job's classes by value.
-_News = tuple[tuple[object, ...] | None, list[str], list[tuple[tuple[str, ...], bytes]]]
-_Exchanged = tuple[str, _Granted | None, _News | None]
-
-
-@frozen
-class LeaseMessage:
-    """A lease as a worker sees it: `count` tasks from index `start` on, which are the items of
-    `blob` after the first `skip`."""
-
-    lease: int
-    job: str
-    start: int
-    count: int
-    skip: int
-    blob: bytes
-    attempt: int
-
-
-@frozen
-class ReportMessage:
-    """What a worker has to say of a lease. `refusal` says why it cannot do the job at all."""
-
-    run: str
-    lease: int
-    first: int
-    outcomes: tuple[Outcome, ...] = ()
-    handed_back: int = 0
-    busy: float = 0.0
-    refusal: str = ""
-
-    def to_wire(self) -> tuple[object, ...]:
-        """As built-in types."""
-        outcomes = [_to_wire(outcome) for outcome in self.outcomes]
-        return (
-            self.run,
-            self.lease,
-            self.first,
-            outcomes,
-            self.handed_back,
-            self.busy,
-            self.refusal,
-        )
-
-
-def _to_wire(outcome: Outcome) -> tuple[object, ...]:
-    if isinstance(outcome, Done):
-        return (outcome.count, outcome.blob, outcome.seconds)
-    failure = outcome.failure
-    return (
-        failure.type,
-        failure.message,
-        failure.traceback,
-        outcome.seconds,
-        outcome.retry,
-    )
 
 
 class ServerConnection:
@@ -220,12 +164,12 @@ class Client(ServerConnection):
         """
         report = outcomes.to_wire() if outcomes is not None else None
         answer = self.call(LEASES, "exchange", report, most, wait)
-        state, grant, news = cast("_Exchanged", answer)
+        state, lease, news = cast(ExchangeWire, answer)
         spec = None
         if news is not None:
             spec = None if news[0] is None else JobSpec.from_wire(news[0])
             self.ended, self.definitions = news[1:]
-        return state, LeaseMessage(*grant) if grant else None, spec
+        return state, LeaseMessage(*lease) if lease else None, spec
 
     def beat(self, stopped: list[str]) -> bool:
         """Say that a supervisor is there.

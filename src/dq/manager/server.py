@@ -19,11 +19,12 @@ from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import BadKey
 from dq.manager.admission import Admission
 from dq.manager.clients import ANSWERS_TIMEOUT_S, Clients
-from dq.manager.endpoints import ANSWERED, ResultQueue, TaskQueue, WorkerEndpoint
+from dq.manager.endpoints import ResultQueue, TaskQueue
 from dq.manager.protocol import LEASES
 from dq.manager.rate_limited_log import RateLimitedLog
 from dq.manager.requests import Request, check_control, last_line, load_request
 from dq.manager.server_options import ServerOptions
+from dq.manager.worker_endpoint import ANSWERED, WorkerEndpoint
 from dq.security.safe_pickle import safe_loads
 from dq.security.tls import Tls
 from dq.transport import dialing, limits

@@ -18,7 +18,8 @@ from dq._support.frozen import TYPE_CHECKING
 from dq.core.records import Failed, Failure, Outcome
 from dq.data.batches import BadValue
 from dq.data.decoding import Decoder
-from dq.manager.client import Client, LeaseMessage, ReportMessage
+from dq.manager.client import Client
+from dq.manager.messages import LeaseMessage, ReportMessage
 from dq.worker.cells import INDEX, SPAN, SlotCells
 from dq.worker.failure import BadItem, describe
 from dq.worker.forked import end_fork

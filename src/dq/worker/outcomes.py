@@ -8,7 +8,7 @@ from dq._support.frozen import TYPE_CHECKING, cast
 from dq._support.naming import setting
 from dq.core.records import Done, Failed, Failure, Outcome
 from dq.data import outputs
-from dq.manager.client import ReportMessage
+from dq.manager.messages import ReportMessage
 from dq.worker.event_loop import is_awaitable
 from dq.worker.failure import describe
 

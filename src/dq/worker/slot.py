@@ -13,7 +13,8 @@ import time
 from dq._support.frozen import TYPE_CHECKING
 from dq.errors import BadTask, ConnectError, DqError, ProtocolError
 from dq.functions.spec import JobSpec
-from dq.manager.client import Client, LeaseMessage, ReportMessage
+from dq.manager.client import Client
+from dq.manager.messages import LeaseMessage, ReportMessage
 from dq.worker.batch import RunningBatch, chunks, given_back
 from dq.worker.cells import (
     CONNECTED,

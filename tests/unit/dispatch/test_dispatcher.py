@@ -20,9 +20,10 @@ from dq.dispatch.served_job import PLAIN, ServedJob
 from dq.errors import ProtocolError
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
-from dq.manager.client import ReportMessage
-from dq.manager.endpoints import ResultQueue, TaskQueue, WorkerEndpoint
+from dq.manager.endpoints import ResultQueue, TaskQueue
+from dq.manager.messages import ReportMessage
 from dq.manager.protocol import PROTOCOL
+from dq.manager.worker_endpoint import WorkerEndpoint
 from dq.transport.channel import Channel
 from support import wait_until
 

@@ -21,9 +21,9 @@ from dq.functions.spec import JobSpec
 from dq.journal.facts import facts
 from dq.journal.replay import Replay
 from dq.journal.writer import Entry, Journal
-from dq.manager.client import ReportMessage
-from dq.manager.endpoints import WorkerEndpoint
+from dq.manager.messages import ReportMessage
 from dq.manager.protocol import PROTOCOL
+from dq.manager.worker_endpoint import WorkerEndpoint
 from dq.transport.channel import Channel
 
 ABOUT = facts("app:square", reading=Reading("values"), output="values", unpack=False)

@@ -6,7 +6,7 @@ import pytest
 
 from dq.core.records import Done, Failed, Outcome
 from dq.data import batches
-from dq.manager.client import ReportMessage
+from dq.manager.messages import ReportMessage
 from dq.worker.outcomes import Encoder, split
 
 

@@ -1,0 +1,76 @@
+"""What a worker sends, checked: who has the key may have made up anything.
+
+Apart from `dq.manager.messages`, since task processes need none of it.
+"""
+
+from __future__ import annotations
+
+from dq.core.leases import Report
+from dq.core.records import LONGEST_TEXT, Done, Failed, Failure, Outcome
+from dq.errors import ProtocolError
+from dq.manager.messages import Wire
+
+
+def read_report(wire: Wire) -> tuple[str, Report, str]:
+    """From built-in types, which anybody with the key may have made up.
+
+    Raises:
+        ProtocolError: it is not what a `ReportMessage` becomes.
+    """
+    try:
+        run, lease, first, outcomes, handed_back, busy, refusal = wire
+        if type(outcomes) is not list:
+            raise TypeError("not a list of outcomes")
+        taken = tuple(_outcome(item) for item in outcomes)
+        outcomes.clear()  # which the call has until it returns, with the next batch perhaps
+        report = Report(
+            as_count(lease), as_count(first), taken, as_count(handed_back), as_seconds(busy)
+        )
+        run, refusal = as_text(run), as_text(refusal)[:LONGEST_TEXT]
+    except (TypeError, ValueError):
+        raise ProtocolError("a report that is none") from None
+    return run, report, refusal
+
+
+def as_count(value: object) -> int:
+    """A number that is none below 0; a bool is none.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if type(value) is not int or value < 0:
+        raise ValueError("not a count")  # and no word on what it is, which may be endless
+    return value
+
+
+def as_seconds(value: object) -> float:
+    """A time.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if type(value) is not float or not 0 <= value < float("inf"):
+        raise ValueError("not a time")
+    return value
+
+
+def as_text(value: object) -> str:
+    """A text.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    if type(value) is not str:
+        raise ValueError("not a text")
+    return value
+
+
+def _outcome(item: Wire) -> Outcome:
+    if len(item) == 3:
+        count, blob, seconds = item
+        if not isinstance(blob, bytes) or not count:
+            raise ValueError("not an outcome")
+        return Done(as_count(count), blob, as_seconds(seconds))
+    type, message, traceback, seconds, retry = item
+    failure = Failure(as_text(type), as_text(message), as_text(traceback))
+    return Failed(failure, as_seconds(seconds), bool(retry))

@@ -1,0 +1,201 @@
+"""What dq's own workers call: the object that leases batches and takes reports."""
+
+from __future__ import annotations
+
+from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
+from dq.core.leases import Lease, LeaseHolder
+from dq.core.records import LONGEST_NAME, LONGEST_TEXT, printable
+from dq.dispatch.connections import Connection
+from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.leasing import SEND_AT_ONCE_BYTES, Answered
+from dq.dispatch.served_job import ServedJob
+from dq.errors import ProtocolError
+from dq.manager.message_checks import as_count, as_text, read_report
+from dq.manager.messages import LeaseMessage, Wire
+from dq.manager.protocol import PROTOCOL
+
+LARGEST_PING = 1 << 30  # bytes
+MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
+ANSWERED: Wire = ("answered",)  # in place of an answer that has been sent already
+
+
+class WorkerEndpoint:
+    """What dq's own workers and clients use. All arguments and results are built-in types, so
+    that any Python and any dq of the same protocol can read them."""
+
+    EXPOSED = ("hello", "exchange", "charge", "differ", "beat", "ping")
+
+    def __init__(self, dispatcher: Dispatcher) -> None:
+        self._q = dispatcher
+
+    def hello(self, protocol: int, info: dict[str, object]) -> dict[str, object]:
+        """Say who this connection is; learn whose master this is.
+
+        Args:
+            protocol: the caller's `PROTOCOL`.
+            info: role ("slot", "supervisor" or "bench"), group, name, default (has ``--task``),
+                slots (of a supervisor).
+        """
+        q = self._q
+        if type(protocol) is not int or type(info) is not dict:
+            raise ProtocolError("a hello that is none")
+        if protocol != PROTOCOL:
+            raise ValueError(
+                f"this master speaks dq protocol {PROTOCOL}, the worker {protocol};"
+                " install the same dq on both"
+            )
+        connection = q.connections.current
+        if connection.joined:
+            raise ValueError("this connection has said hello before")
+        slots = as_count(info.get("slots", 0))
+        with q.lock:
+            connection.holder = LeaseHolder(
+                connection.holder.id,
+                as_text(info["group"])[:LONGEST_NAME],
+                as_text(info["name"])[:LONGEST_NAME],
+                info["role"] == "slot",
+            )
+            connection.has_default = bool(info["default"])
+            connection.channel.peer_sends_at_once()
+            q.connections.join(connection)
+            q.presence.meet(connection.holder)
+            if info["role"] == "supervisor":
+                q.presence.enlist(connection, min(slots, MOST_SLOTS))
+        if info["role"] == "supervisor":
+            q.presence.on_news()
+        return {
+            "run": q.run,
+            "protocol": PROTOCOL,
+            "max_message": q.max_message,
+            "hash_seed": q.hash_seed,
+            "keepalive": q.keepalive,
+            "slots": q.slots,
+            "busy": q.busy,
+            "lacks_task": q.presence.lacks_task(connection),
+        }
+
+    def beat(self, stopped: list[str]) -> bool:
+        """Hear that a supervisor is there, and which of its processes are stopped. See
+        `dq.manager.client.Client.beat`."""
+        q = self._q
+        if type(stopped) is not list or len(stopped) > MOST_SLOTS:
+            raise ProtocolError("a beat that is none")
+        names = [as_text(name)[:LONGEST_NAME] for name in stopped]
+        with q.lock:
+            q.presence.hear(q.connections.current, names)
+            return q.presence.lacks_task(q.connections.current)
+
+    def ping(self, data: bytes, size: int) -> bytes | Wire:
+        """Take bytes, give `size` of them back: what ``dq bench`` measures the way with."""
+        size = min(as_count(size), self._q.max_message, LARGEST_PING)
+        if size <= SEND_AT_ONCE_BYTES:
+            return bytes(size)
+        self._q.connections.current.channel.send_zeros(size)
+        return ANSWERED
+
+    def exchange(self, report: Wire | None, most: int, wait: float) -> Wire:
+        """Hand in outcomes, get the next batch.
+
+        Args:
+            report: see `dq.manager.client`; None where there is nothing to report.
+            most: tasks that the batch may have; 0 for no batch, -1 for any number.
+            wait: seconds to wait for a batch.
+
+        Returns:
+            "go", "idle" or "stop"; the lease or None; the first time its job's spec, and which
+            earlier jobs have ended meanwhile, or None.
+        """
+        q = self._q
+        connection = q.connections.current
+        if type(most) is not int or type(wait) not in (int, float) or wait != wait:
+            raise ProtocolError("an exchange that is none")  # half a task would be lost
+        if report is not None:
+            try:
+                self._take_in(connection, report)
+                q.delivery.run_sinks()
+            except ProtocolError:
+                connection.channel.shutdown()  # who lies once is not listened to
+                raise
+        if not most:
+            return ("idle", None, None)
+        try:
+            lease = q.leasing.lease(
+                connection,
+                wait,
+                None if most < 0 else most,
+                lambda lease: connection.channel.send(
+                    ("#RETURN", self._granted(connection, lease))
+                ),
+            )
+        except Answered:
+            return ANSWERED
+        if lease is None:
+            return ("stop" if q.stopping else "idle", None, None)
+        return self._granted(connection, lease)
+
+    def _granted(self, connection: Connection, lease: Lease) -> Wire:
+        served = self._q.served_jobs.get(lease.batch.job)
+        if served is None:
+            return ("idle", None, None)  # the job was closed meanwhile, and the lease with it
+        job = lease.batch.job
+        news = None
+        if connection.specs.get(job) != len(served.definitions):
+            news = self._news(connection, served)
+        batch = lease.batch
+        message = LeaseMessage(
+            lease=lease.id,
+            job=job,
+            start=batch.start,
+            count=batch.count,
+            skip=batch.skip,
+            blob=batch.blob,
+            attempt=lease.attempt,
+        )
+        return ("go", message.to_wire(), news)
+
+    def differ(self, run: str, file: str, digest: str) -> None:
+        """Say that this connection's process has loaded another file than the run began with."""
+        q = self._q
+        if run != q.run:
+            return
+        holder = q.connections.current.holder
+        warning = q.other_versions.warning(
+            holder, as_text(file)[:LONGEST_NAME], as_text(digest)[:LONGEST_NAME]
+        )
+        if warning is not None:
+            q.notify(warning)
+
+    def _news(self, connection: Connection, served: ServedJob) -> Wire:
+        """What a connection has not heard yet of a job, and of those that have ended."""
+        job = served.spec.id
+        known = connection.specs.get(job)
+        ended = [id for id in connection.specs if id not in self._q.served_jobs]
+        for id in ended:
+            del connection.specs[id]
+        definitions = served.definitions[known or 0 :]
+        connection.specs[job] = (known or 0) + len(definitions)
+        return (served.spec.to_wire() if known is None else None, ended, definitions)
+
+    def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
+        """Say which task a worker process was in when it "died" or had a "timeout", or that it
+        "ended" in none. See `dq.manager.client.Client.charge`."""
+        q = self._q
+        if run != q.run:
+            return
+        lease, index, span = as_count(lease), as_count(index), as_count(span)
+        detail = as_text(detail)[:LONGEST_TEXT]
+        q.death_reports.take(what, lease, index, span, detail)
+
+    def _take_in(self, connection: Connection, wire: Wire) -> None:
+        q = self._q
+        run, report, refusal = read_report(wire)
+        if run != q.run:
+            return  # outcomes of another run, from before this master started
+        holder = connection.holder
+        if not refusal:
+            with q.lock:
+                q.delivery.deliver(q.board.report(holder, report, q.clock()))
+        elif not holder.group:
+            raise ProtocolError("a refusal for all who have not said who they are")
+        elif q.rejections.reject(holder, report.lease, refusal):
+            q.notify(printable(refusal))
