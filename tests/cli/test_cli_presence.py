@@ -20,7 +20,7 @@ KEY = "known to both of these ends"
 ENV = {"DQ_AUTHKEY": KEY}
 HOST = re.escape(socket.gethostname())
 #: A master that says much sooner that there is nobody.
-SOON = dq_with("dq.dispatch.roster.NOBODY", 0.3)
+SOON = dq_with("dq.dispatch.roster.NO_WORKER_NOTICE_S", 0.3)
 
 
 @contextmanager

@@ -202,9 +202,9 @@ def test_a_stopped_process_and_what_it_keeps_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # As after half a minute. The rest of it, with a clock of its own, is in the unit tests.
-    monkeypatch.setattr("dq.dispatch.roster.SILENT", 1.0)
+    monkeypatch.setattr("dq.dispatch.roster.SILENCE_NOTICE_S", 1.0)
     for module in ("dispatch.roster", "worker.control"):
-        monkeypatch.setattr(f"dq.{module}.BEAT", 0.2)
+        monkeypatch.setattr(f"dq.{module}.HEARTBEAT_INTERVAL_S", 0.2)
     path, said = tmp_path / "task", list[str]()
     with dq.Master(workers=1, report=said.append) as master:
         values = master.map(hold, [str(path)])

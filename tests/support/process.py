@@ -334,7 +334,7 @@ def _both(out: str, err: str) -> str:
 def dq_with(constant: str, value: float) -> tuple[str, ...]:
     """What `dq` stands for where a constant is to be another: seconds that a test need not wait.
 
-    `serving("app:square", dq=dq_with("dq.dispatch.roster.NOBODY", 0.5))`
+    `serving("app:square", dq=dq_with("dq.dispatch.roster.NO_WORKER_NOTICE_S", 0.5))`
     """
     module, _, name = constant.rpartition(".")
     code = f"import {module} as it; it.{name}; it.{name} = {value}"  # there has to be one

@@ -50,7 +50,7 @@ class TaskQueue:
         q = self._q
         connection = q.connections.current
         if not connection.gets_tasks:
-            q.presence.enlist_plain(connection)
+            q.presence.add_plain_client(connection)
         deadline = _deadline(q, block, timeout)
         while True:
             lease = q.leasing.lease(

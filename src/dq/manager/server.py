@@ -80,7 +80,7 @@ class Server(mpm.Server):
         options = getattr(registry, "options", ServerOptions())
         dispatcher = options.dispatcher(log.warning)
         dispatcher.presence.only_plain = True
-        dispatcher.presence.on_news = lambda: _warn_of_news(dispatcher)
+        dispatcher.presence.on_notes = lambda: _warn_of_news(dispatcher)
         self.serve(dispatcher, options.loads)
 
     def serve(self, dispatcher: Dispatcher, loads: Loads = safe_loads) -> None:

@@ -58,11 +58,11 @@ class WorkerEndpoint:
             connection.has_default = bool(info["default"])
             connection.channel.peer_sends_at_once()
             q.connections.join(connection)
-            q.presence.meet(connection.holder)
+            q.presence.add_connection(connection.holder)
             if info["role"] == "supervisor":
-                q.presence.enlist(connection, min(slots, MOST_SLOTS))
+                q.presence.add_supervisor(connection, min(slots, MOST_SLOTS))
         if info["role"] == "supervisor":
-            q.presence.on_news()
+            q.presence.on_notes()
         return {
             "run": q.run,
             "protocol": PROTOCOL,
@@ -82,7 +82,7 @@ class WorkerEndpoint:
             raise ProtocolError("a beat that is none")
         names = [as_text(name)[:LONGEST_NAME] for name in stopped]
         with q.lock:
-            q.presence.hear(q.connections.current, names)
+            q.presence.heartbeat(q.connections.current, names)
             return q.presence.lacks_task(q.connections.current)
 
     def ping(self, data: bytes, size: int) -> bytes | Wire:

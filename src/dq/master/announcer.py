@@ -50,7 +50,7 @@ class Announcer:
         """Say what is new."""
         with self._dispatcher.lock:
             notes = self._dispatcher.presence.notes()
-            nobody = self._dispatcher.presence.nobody()
+            nobody = self._dispatcher.presence.no_worker_notice()
         for note in notes:
             (self._report if note.warning else self.note)(note.line)
         if nobody and self._looks_for_workers and not self._lifetime.closed:

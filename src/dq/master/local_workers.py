@@ -63,7 +63,7 @@ class LocalWorkers:
             stderr=self.stderr,
         )
         self._supervisor = Supervisor(plan, self._report, self.started_ahead)
-        self._dispatcher.presence.local = self._supervisor.group
+        self._dispatcher.presence.local_group = self._supervisor.group
         self._are_all = not serving.has_port
         if self._are_all:
             self._dispatcher.rejections.own_group = self._supervisor.group

@@ -81,7 +81,7 @@ class Runtime:
             key_hint=key_hint,
             has_workers=has_workers,
         )
-        self.dispatcher.presence.on_news = self.announcer.announce
+        self.dispatcher.presence.on_notes = self.announcer.announce
         _runtimes.add(self)
 
     def __enter__(self) -> Runtime:

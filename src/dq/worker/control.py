@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dq._support import platform
 from dq._support.hash_seed import hash_seed
 from dq._support.naming import setting
-from dq.dispatch.roster import BEAT
+from dq.dispatch.roster import HEARTBEAT_INTERVAL_S
 from dq.errors import (
     AuthenticationFailed,
     ConnectError,
@@ -188,13 +188,13 @@ class Control:
         """Find out when the connection is lost, and let the master know that this worker is
         there."""
         self._log_lack(client.lacks_task)
-        beat_at = time.monotonic() + BEAT * random.uniform(0.5, 1.0)
+        beat_at = time.monotonic() + HEARTBEAT_INTERVAL_S * random.uniform(0.5, 1.0)
         with contextlib.suppress(OSError, ValueError, DqError):
             while not client.channel.closed and not client.channel.peer_closed():
                 client.channel.poll(POLL_INTERVAL_S)
                 if time.monotonic() >= beat_at:
                     self._beat(client)
-                    beat_at = time.monotonic() + BEAT
+                    beat_at = time.monotonic() + HEARTBEAT_INTERVAL_S
         self._on_lost(client)
 
     def _beat(self, client: Client) -> None:

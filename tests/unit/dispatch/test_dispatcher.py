@@ -617,7 +617,7 @@ def test_what_a_worker_leaves_is_told(place: Place, first: str) -> None:
     leaving = {"supervisor": supervisor.leave, "slot": worker.leave}
     with ThreadPoolExecutor(2) as both:  # a slot's leaving waits for its supervisor's word
         done = both.submit(leaving.pop(first))
-        wait_until(lambda: len(dispatcher.presence._groups["g"]) == 1)
+        wait_until(lambda: len(dispatcher.presence._held_tasks._groups["g"]) == 1)
         both.submit(leaving.popitem()[1])
         done.result(10)
     assert told(dispatcher)[1:] == [

@@ -23,7 +23,7 @@ class FakePresence:
         news, self.news = self.news, []
         return news
 
-    def nobody(self) -> str | None:
+    def no_worker_notice(self) -> str | None:
         lack, self.lack = self.lack, None
         return lack
 

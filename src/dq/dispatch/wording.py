@@ -1,0 +1,30 @@
+"""Counts and numbers, in words for people."""
+
+from __future__ import annotations
+
+
+def ranges(numbers: list[int], most: int = 3) -> str:
+    """Numbers in words, the first few runs of them.
+
+    >>> ranges([1, 2, 3, 7, 9, 10]), ranges([1, 3, 5, 7, 9])
+    ('1 to 3, 7, 9, 10', '1, 3, 5 and more')
+    """
+    runs: list[list[int]] = []
+    for number in sorted(numbers):
+        if runs and number == runs[-1][1] + 1:
+            runs[-1][1] = number
+        else:
+            runs.append([number, number])
+    shown = [
+        f"{a}" if a == b else f"{a}{', ' if b == a + 1 else ' to '}{b}" for a, b in runs[:most]
+    ]
+    return ", ".join(shown) + (" and more" if len(runs) > most else "")
+
+
+def count_of(count: int, noun: str) -> str:
+    """So many of something, in words.
+
+    >>> count_of(1, "task"), count_of(2, "slot")
+    ('1 task', '2 slots')
+    """
+    return f"{count} {noun}{'' if count == 1 else 's'}"
