@@ -13,23 +13,6 @@ import pytest
 
 from support import DQ, Running, dq, python, run, wait_until
 
-# A task that waits for a file named after its input.
-GATES = """
-import os, time
-
-def wait(x):
-    open(f"{x}.started", "w").close()
-    while not os.path.exists(f"{x}.go"):
-        time.sleep(0.01)
-    return x
-"""
-
-
-@pytest.fixture
-def gates(project: Path) -> Path:
-    (project / "gates.py").write_text(GATES)
-    return project
-
 
 def test_text_is_the_value_as_print_shows_it(project: Path) -> None:
     done = dq("run", "app:echo", '"a b"', "1.0", "[1, null]", "null", cwd=project)

@@ -13,22 +13,6 @@ from support import DQ, Running, dq, free_port, serving, wait_until
 
 KEY = {"DQ_AUTHKEY": "a key of 16 bytes"}
 
-# Says that it has started, then waits for its input's file.
-GATES = """
-import os, time
-def wait(x):
-    open(f"{x}.started", "w").close()
-    while not os.path.exists(f"{x}.go"):
-        time.sleep(0.01)
-    return x
-"""
-
-
-@pytest.fixture
-def gates(project: Path) -> Path:
-    (project / "gates.py").write_text(GATES)
-    return project
-
 
 def test_master_and_worker_work_as_they_are_written(project: Path) -> None:
     port = free_port()

@@ -20,9 +20,9 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from types import TracebackType
 from typing import IO, Any, Literal
 
+from support.closing import Closing
 from support.procfs import HAS_PROC, family
 
 #: The repository's top folder.
@@ -191,7 +191,7 @@ class _Collector:
         self._thread.join(timeout)
 
 
-class Running:
+class Running(Closing):
     """A command in the background, in a session of its own, killed with all it started on exit.
 
     >>> with Running(sys.executable, "-c", "print('up'); input()", stdin=subprocess.PIPE) as it:
@@ -226,17 +226,6 @@ class Running:
             "stdout": _Collector(self.process.stdout, self._changed),
             "stderr": _Collector(self.process.stderr, self._changed),
         }
-
-    def __enter__(self) -> Running:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @property
     def pid(self) -> int:

@@ -20,8 +20,9 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Literal, TypeVar
+
+from support.closing import Closing
 
 Direction = Literal["up", "down"]
 Address = tuple[str, int]
@@ -151,7 +152,7 @@ class _Link:
         return self.up.passed_end and self.down.passed_end
 
 
-class FaultProxy:
+class FaultProxy(Closing):
     """Stands between clients and `target`, transparent until told otherwise.
 
     Every fault can be set and taken back while connections are open. A `direction` is `"up"`,
@@ -181,17 +182,6 @@ class FaultProxy:
         self._woken.setblocking(False)
         self._thread = threading.Thread(target=self._run, name="fault proxy", daemon=True)
         self._thread.start()
-
-    def __enter__(self) -> FaultProxy:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     # -- faults
 

@@ -8,9 +8,9 @@ import struct
 import subprocess
 import sys
 import threading
-from types import TracebackType
 
 from support import environment
+from support.closing import Closing
 from support.process import Env, StrPath, kill_family
 
 # Makes the terminal on standard input the process's own, then becomes the command.
@@ -21,7 +21,7 @@ _TAKE = (
 )
 
 
-class Terminal:
+class Terminal(Closing):
     """A running command whose standard input and error are a terminal; its output is a pipe, or
     goes to the terminal as well where that is `shared`."""
 
@@ -53,15 +53,8 @@ class Terminal:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def __enter__(self) -> Terminal:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """End what runs in it."""
         kill_family(self.process)
         self._reader.join(5)
         os.close(self._master)
