@@ -7,18 +7,33 @@ import pickle
 import sys
 from argparse import Namespace
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import pytest
 
 from dq.data import batches
 from dq.data.batches import BadValue
-from support.holders import Frozen, Plain
 
 
 class Words(str):
     """A key that is no plain string."""
 
     __slots__ = ()
+
+
+@dataclass
+class Plain:
+    """Nothing but what is in its `__dict__`."""
+
+    held: object
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The same, with a hash, which it cannot have before it has what it holds."""
+
+    held: object
+    others: set[object] = field(default_factory=set, compare=False)
 
 
 class Raises(Plain):

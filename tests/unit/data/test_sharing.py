@@ -6,7 +6,7 @@ import datetime
 import pickle
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from fractions import Fraction
 from typing import ClassVar
@@ -20,7 +20,6 @@ from dq.data import batches
 from dq.data.batches import BadValue
 from dq.data.decoding import Decoder
 from dq.security.safe_pickle import safe_loads
-from support.holders import Frozen, Plain
 
 VALUES = Reading()
 
@@ -170,6 +169,21 @@ def test_results_are_apart_only_where_that_is_asked_for() -> None:
     one, two, three = as_tasks_get_them(rows)
     assert one == two == three == [1]
     assert one is not two
+
+
+@dataclass
+class Plain:
+    """Nothing but what is in its `__dict__`."""
+
+    held: object
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """The same, with a hash, which it cannot have before it has what it holds."""
+
+    held: object
+    others: set[object] = field(default_factory=set, compare=False)
 
 
 class Sum:
