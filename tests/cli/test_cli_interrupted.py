@@ -135,7 +135,8 @@ def test_workers_that_cannot_go_on_leave_the_results(project: Path) -> None:
         f"import os\nif os.path.exists({str(project / 'been')!r}): os._exit(3)\n"
     )
     argv = ("run", "once:f", "1", "2", "-o", "out", "-w", "1", "--max-tasks", "1", "--batch", "1")
-    done = dq(*argv, cwd=project, env={"PYTHONPATH": str(project)})
+    path = [str(project), *filter(None, [os.environ.get("PYTHONPATH")])]
+    done = dq(*argv, cwd=project, env={"PYTHONPATH": os.pathsep.join(path)})
     assert done.returncode == 1, done.stderr
     assert (project / "out.part").read_text() == "1\n"
     assert "; 1 result is in out.part; " in done.stderr.splitlines()[-1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import signal
@@ -22,7 +23,8 @@ def in_network_of_its_own(code: str, cwd: Path, *argv: object) -> str:
     """Run Python, with the helpers of `support`, where port 5000 is free; return its output."""
     code = "import sys\nfrom support import *\nfrom interop.plain import plain\n" + code
     command = shlex.join([sys.executable, "-c", code, *map(str, argv)])
-    env = {"PYTHONPATH": f"{ROOT / 'tests'}"}
+    path = [str(ROOT / "tests"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    env = {"PYTHONPATH": os.pathsep.join(path)}
     done = run(*isolated(command), cwd=cwd, env=env, timeout=90)
     assert done.returncode == 0, done.stderr
     return done.stdout
