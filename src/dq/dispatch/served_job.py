@@ -80,10 +80,11 @@ class ServedJob:
         sizer = self.job.sizer
         if self.replay is not None and (ahead := self.replay.ahead(self.job.next)):
             return ahead
-        if not sizer.nbytes:
+        nbytes = sizer.nbytes  # of one
+        if not nbytes:
             return 4
         ahead = 2 * sizer.size(None, slots) * max(slots, 1)
-        return max(min(max(64, ahead), int(2**20 / sizer.nbytes)), 2)
+        return max(min(max(64, ahead), int(2**20 / nbytes)), 2)
 
     def needs_refill(self, slots: int) -> bool:
         """Whether more inputs should be read ahead, where somebody does that."""
