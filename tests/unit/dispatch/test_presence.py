@@ -1,0 +1,111 @@
+"""What people are told of workers, by what these do."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from dq.core.jobs import Rules
+from dq.data.sources import Source
+from dq.dispatch.dispatcher import Dispatcher
+from dq.functions.reference import TaskRef
+from dq.functions.spec import JobSpec
+from dq.manager.worker_endpoint import WorkerEndpoint
+from support import wait_until
+from support.connections import Clock, FakeClients, open_job
+
+
+def notes_of(dispatcher: Dispatcher) -> list[str]:
+    with dispatcher.lock:
+        return [note.line for note in dispatcher.presence.notes()]
+
+
+@pytest.mark.parametrize(
+    ("timeout", "end"),
+    [
+        (None, "until it reports or is ended (timeout would bound that)"),
+        (600.0, "until it reports or is ended, or timeout is over"),
+    ],
+)
+def test_a_silent_worker_is_told_with_what_it_keeps(
+    clients: FakeClients, timeout: float | None, end: str
+) -> None:
+    clock = Clock()
+    dispatcher = clients.dispatcher(clock=clock)
+    spec = JobSpec("j", TaskRef("module", "app", "f"), timeout=timeout)
+    dispatcher.jobs.open(spec, Rules(batch=2), Source([7, 8, 9]))
+    supervisor, first, second = (clients.connect(dispatcher) for _ in range(3))
+    supervisor.hello(role="supervisor")
+    first.hello()
+    second.hello()
+    notes_of(dispatcher)
+    first.exchange()
+    clock.now = 29.0
+    assert notes_of(dispatcher) == []
+    clock.now = 31.0
+    said = f"worker h:1 has not been heard of for 30 s; it keeps tasks 0, 1 {end}"
+    assert notes_of(dispatcher) == [said]
+    supervisor.ask(WorkerEndpoint(dispatcher).beat, [])
+    assert notes_of(dispatcher) == ["worker h:1 is heard of again"]
+
+
+def test_a_stopped_process_is_told_with_what_it_keeps(clients: FakeClients) -> None:
+    clock = Clock()
+    dispatcher = clients.dispatcher(clock=clock)
+    open_job(dispatcher, [7])
+    supervisor, worker = clients.connect(dispatcher), clients.connect(dispatcher)
+    supervisor.hello(role="supervisor")
+    worker.hello()
+    worker.exchange()
+    notes_of(dispatcher)
+    for clock.now in (10.0, 20.0, 30.0):
+        supervisor.ask(WorkerEndpoint(dispatcher).beat, ["h:1", "h:2"])
+    assert notes_of(dispatcher) == [
+        "process h:1 of worker h:1 is stopped (SIGSTOP); it keeps task 0"
+        " until it goes on or is ended (timeout would bound that)",
+        "process h:2 of worker h:1 is stopped (SIGSTOP) and holds no tasks",
+    ]
+
+
+@pytest.mark.parametrize("first", ["supervisor", "slot"])
+def test_what_a_worker_leaves_is_told(clients: FakeClients, first: str) -> None:
+    dispatcher = clients.dispatcher()
+    open_job(dispatcher, [7])
+    supervisor, worker = clients.connect(dispatcher), clients.connect(dispatcher)
+    supervisor.hello(role="supervisor")
+    worker.hello()
+    worker.exchange()
+    leaving = {"supervisor": supervisor.leave, "slot": worker.leave}
+    with ThreadPoolExecutor(2) as both:  # a slot's leaving waits for its supervisor's word
+        done = both.submit(leaving.pop(first))
+        wait_until(lambda: len(dispatcher.presence._held_tasks._groups["g"]) == 1)
+        both.submit(leaving.popitem()[1])
+        done.result(10)
+    assert notes_of(dispatcher)[1:] == [
+        "worker h:1 left with 1 task unfinished, for others to do; it was the last one"
+    ]
+
+
+def test_who_leaves_because_the_master_ends_is_not_told(clients: FakeClients) -> None:
+    dispatcher = clients.dispatcher()
+    supervisor = clients.connect(dispatcher)
+    supervisor.hello(role="supervisor")
+    notes_of(dispatcher)
+    dispatcher.stop()
+    supervisor.leave()
+    assert notes_of(dispatcher) == []
+
+
+def test_a_worker_hears_that_neither_end_has_a_task_for_what_clients_put(
+    clients: FakeClients,
+) -> None:
+    dispatcher = clients.dispatcher()
+    client, without, having = (clients.connect(dispatcher) for _ in range(3))
+    without.hello("a", role="supervisor")
+    having.hello("b", role="supervisor", default=True)
+    beat = WorkerEndpoint(dispatcher).beat
+    assert not without.ask(beat, [])
+    client.put(3)
+    assert without.ask(beat, [])
+    assert not having.ask(beat, [])
