@@ -21,13 +21,13 @@ Chosen = tuple[Batch, list[object] | None]
 class BatchMaker:
     """Chooses what a connection should do next, and encodes it.
 
-    Two steps, since what is between them must not hold the lock: pickling inputs runs a user's
-    code. It keeps nothing of its own.
+    In two steps: the inputs are chosen under the lock and pickled without it, since that may run a
+    user's code. It keeps nothing of its own.
 
     Args:
         state: what the dispatcher's parts share.
         pending: woken where there is more than the one takes.
-        plain: told of the room that is made in the task queue.
+        plain: its clients that wait for room in the task queue are woken.
         delivery: given what is on record for inputs that cannot be encoded.
         max_message: bytes of the largest input.
     """
@@ -64,7 +64,7 @@ class BatchMaker:
             return None
         if isinstance(wanted, Batch):
             batch = self._at_most(wanted, most)
-            self._pending.announce()  # there may be more, for the next who waits
+            self._pending.announce()  # there may be more, for the next that waits
             return batch, None
         served = self._served_jobs[wanted]
         if served.replay is not None:

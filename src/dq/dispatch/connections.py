@@ -43,7 +43,8 @@ class Connections:
         state: what the dispatcher's parts share.
 
     Attributes:
-        changed: one came or left, or there is news of why; a condition of the dispatcher's lock.
+        changed: one has come or left, or a supervisor has reported a death; a condition of the
+            dispatcher's lock.
     """
 
     def __init__(self, state: DispatchState) -> None:

@@ -13,9 +13,9 @@ DEATH_REPORT_TIMEOUT_S = 1.0  # that the tasks of a dead process wait for its su
 class DeathReports:
     """Which task a process was in when it died, as its supervisor reports it.
 
-    A process's connection ends when it dies, and its supervisor reports within milliseconds. In
-    these a poison task could kill whoever else waits for work, uncounted: so its tasks are requeued
-    once there is a report.
+    A process's connection ends when it dies, and its supervisor reports within milliseconds. Were
+    its tasks requeued at once, a poison task could in that time kill other processes without being
+    charged for it. So they are requeued once the report is there.
 
     All of it is guarded by the dispatcher's lock.
 
@@ -36,7 +36,7 @@ class DeathReports:
         """Take in that a process "died" or had a "timeout" in a task, or "ended" in none.
 
         Args:
-            what: of these.
+            what: one of these three.
             lease: the process's.
             index: the task, or the first that it may have been.
             span: how many tasks it may have been.
@@ -53,8 +53,8 @@ class DeathReports:
             self._changed.notify_all()
 
     def await_death_report(self, holder: LeaseHolder) -> None:
-        """Wait until a task slot's leases may be requeued; with the lock, which the wait lets go
-        of."""
+        """Wait until a task slot's leases may be requeued. Called with the lock held, which the
+        wait releases meanwhile."""
         if not holder.is_slot:
             return
         held = self._board.held.get(holder.id, set())  # a report that names a task empties it

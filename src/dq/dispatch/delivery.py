@@ -1,4 +1,4 @@
-"""What is on record, on its way to whoever it is for."""
+"""Recorded outcomes, on their way to those who read them."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Delivery:
             return None if served.finished else []
 
     def unread(self, served: ServedJob) -> list[Recorded]:
-        """The records of a job that nobody has read, for who reads no more."""
+        """The records of a job that nobody has read, for a reader that ends early."""
         with self._lock:
             return self._take_records(served)
 
@@ -121,7 +121,7 @@ class Delivery:
             self._pending.announce()
 
     def wake_readers(self) -> None:
-        """Let who waits for records look at what else there is."""
+        """Wake all readers, so that they look at why there may be no more records."""
         with self._lock:
             for served in self._served_jobs.values():
                 served.news.notify_all()

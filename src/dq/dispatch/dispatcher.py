@@ -3,8 +3,8 @@
 One lock guards the board, the sources and what waits to be read. Transitions are the board's and
 never wait; here they are tried, and waited for. Each part is a module of its own:
 
-    connections       who is connected
-    pending_requests  who waits for something to lease
+    connections       the clients that are connected
+    pending_requests  the threads that wait for something to lease
     batch_maker       what a connection gets next
     leasing           the waiting for it, and the handing over
     delivery          records on their way to journals, readers and plain clients
@@ -16,7 +16,7 @@ never wait; here they are tried, and waited for. Each part is a module of its ow
     rejections        jobs that workers cannot load
     death_reports     which task a process died in
     other_versions    workers whose files are not those that the run began with
-    presence          who works for this master, for people
+    presence          the workers that people are told of
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class Dispatcher:
         notify: called with each line that people should see.
 
     Attributes:
-        run: what a report has to name to be of this master, and not of one before it.
+        run: a random name; reports for an earlier master have another one, and are dropped.
     """
 
     def __init__(
@@ -171,7 +171,7 @@ class Dispatcher:
             self.pending.wake_all()
 
     def stop(self) -> None:
-        """Tell everybody who asks that this is the end."""
+        """Give out nothing more, and answer each request with the end of the run."""
         with self.lock:
             self.board.draining = True
             self._state.stopping = True

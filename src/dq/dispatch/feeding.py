@@ -15,8 +15,8 @@ SLOW_INPUT_S = 50e-6  # the same, for each input of a read
 class Feeding:
     """Reads the inputs of jobs ahead of their being leased.
 
-    It keeps nothing of its own: what it says of a source is in `ServedJob`, and only the one thread
-    that reads a source changes that. The board is told under the dispatcher's lock.
+    It keeps nothing of its own. How fast a source is stands in `ServedJob`, where only the thread
+    that reads the source changes it; the rest is guarded by the dispatcher's lock.
 
     Args:
         state: what the dispatcher's parts share.
@@ -97,7 +97,7 @@ class Feeding:
         self._board.supply(job.id, new)
         self._pending.announce()
         if served.replay is not None and job.unbatched >= served.replay.missing(job.next):
-            served.news.notify()  # who reads takes them past the journal
+            served.news.notify()  # its reader takes them past the journal
 
     # Pushed
 

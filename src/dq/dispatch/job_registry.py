@@ -46,8 +46,16 @@ class JobRegistry:
         *,
         reader_feeds: bool = False,
     ) -> ServedJob:
-        """Add a job; its inputs go out from now on, but for those that the journal has. With
-        `reader_feeds` whoever reads its records also reads its inputs, and waits for both."""
+        """Add a job, and lease its inputs from now on, except those that the journal has.
+
+        Args:
+            spec: what workers need to know of it.
+            rules: what applies to its tasks.
+            source: its inputs.
+            replay: what its journal has.
+            reader_feeds: whether the thread that reads its records also reads its inputs, so that
+                it waits for both.
+        """
         with self._lock:
             news = threading.Condition(self._lock)
             served = ServedJob(

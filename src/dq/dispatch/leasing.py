@@ -1,4 +1,4 @@
-"""Waiting for something to lease, and handing it to who waits."""
+"""The waiting for something to lease, and the handing over of it."""
 
 from __future__ import annotations
 
@@ -75,12 +75,13 @@ class Leasing:
 
         Raises:
             Answered: that has been done.
-            EOFError: the caller has gone.
+            EOFError: the caller's connection has ended.
         """
         self._connections.join(connection)
         deadline = None if timeout is None else self._clock() + timeout
-        # Before the first try too: with `redeliver` off nothing would come back. What a dq worker
-        # gets does; and to look is a system call, at which a thread can lose the GIL.
+        # A plain client is looked at before the first try too: with `redeliver` off nothing would
+        # come back from it. What a dq worker gets does come back; and to look is a system call, at
+        # which a thread can lose the GIL.
         looks = send is None
         while True:
             with self._turn:
@@ -132,7 +133,7 @@ class Leasing:
         return left if due is None else min(left, max(due - self._clock(), 0.001))
 
     def hand_out(self) -> None:
-        """Let who waits for something to lease have what has just come. Where that is a dq worker,
+        """Give what has just come to the newest request that waits. Where that is a dq worker's,
         this thread sends it: to wake the worker's own thread first would take 20 µs of the 100
         that a single call takes."""
         with self._lock:
@@ -154,7 +155,7 @@ class Leasing:
             request.lease = lease = self._batches.lease(request.connection, chosen)
             if lease is not None and len(lease.batch.blob) <= SEND_AT_ONCE_BYTES:
                 request.sent = True
-                with suppress(OSError):  # its own thread will see that it has gone
+                with suppress(OSError):  # its own thread will see that the connection has ended
                     request.send(lease)
         finally:
             request.bell.release()

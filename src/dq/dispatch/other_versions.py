@@ -7,7 +7,7 @@ from dq.core.leases import LeaseHolder
 from dq.core.records import printable
 from dq.dispatch.state import DispatchState
 
-MOST_SAID = 1000  # versions that people are told of
+MOST_WARNINGS = 1000  # of a run
 
 
 class OtherVersions:
@@ -19,15 +19,15 @@ class OtherVersions:
 
     def __init__(self, state: DispatchState) -> None:
         self._lock = state.lock
-        self._said: set[tuple[str, str, str]] = set()  # guarded by it: group, file, digest
+        self._known: set[tuple[str, str, str]] = set()  # guarded by it: group, file, digest
 
     def warning(self, holder: LeaseHolder, file: str, digest: str) -> str | None:
         """What people should be told of a worker's version of a file; None where they have been."""
         known = holder.group, file, digest
         with self._lock:
-            if known in self._said or len(self._said) >= MOST_SAID:
+            if known in self._known or len(self._known) >= MOST_WARNINGS:
                 return None
-            self._said.add(known)
+            self._known.add(known)
         return printable(
             f"worker {holder.name} has loaded another version of {file} than this run began"
             f" with, and works with it; {setting('strict_code')} refuses that"

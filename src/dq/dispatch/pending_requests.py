@@ -11,9 +11,9 @@ from dq.dispatch.state import DispatchState
 
 
 class PendingRequest:
-    """A thread that waits for something to lease, in the name of its connection. The lock guards
-    it until it is taken out of `PendingRequests`; then whoever took it out has it, until it
-    releases the bell.
+    """A thread that waits for something to lease, for its connection. While it waits, the
+    dispatcher's lock guards it. From when another thread takes it out of `PendingRequests` until
+    that releases the bell, it is that thread's alone.
 
     Attributes:
         most: tasks that the connection may have at once; None for any number.
@@ -44,10 +44,10 @@ class PendingRequests:
         state: what the dispatcher's parts share.
 
     Attributes:
-        announced: how often something to lease was announced. Who has found nothing compares it
-            before it waits: what came between the two would else wake nobody.
-        has_refusals: whether a worker has refused a job, so that the one who is woken might be
-            somebody who must not have what there is.
+        announced: how often something to lease was announced. A thread that has found nothing
+            compares it before it waits, so that it does not miss what came between the two.
+        has_refusals: whether a worker has rejected a job, so that the one that is woken might be
+            one that must not have what there is.
     """
 
     def __init__(self, state: DispatchState) -> None:
@@ -62,9 +62,9 @@ class PendingRequests:
         return len(self._waiting)
 
     def announce(self) -> None:
-        """Wake who waits for something to lease: one, who passes it on when there is more; all,
-        where the one might be somebody who must not have it. Nobody for nothing: a thread that
-        wakes takes the GIL from the one that has something to do, 20 µs each time."""
+        """Wake those that wait, if there may be something to lease: one, which announces the rest
+        when it has taken its part; all, where that one might not be allowed to have it. No thread
+        is woken for nothing: it takes the GIL from one that has work, for 20 µs each time."""
         if not self._board.has_more:
             return
         self.announced += 1
@@ -90,7 +90,7 @@ class PendingRequests:
         self._waiting[request] = None
 
     def remove(self, request: PendingRequest) -> None:
-        """Have a request no longer wait: whoever calls this releases its bell."""
+        """Take a request out; whoever does that releases its bell."""
         del self._waiting[request]
 
     def wait(self, request: PendingRequest, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What a master knows of its workers beyond their leases, for people: who is there, what each has.
+"""What people are told of a master's workers: who is connected, and what each has.
 
 `dq.dispatch.roster` decides what people are told of it; here is where it learns.
 """

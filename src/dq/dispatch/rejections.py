@@ -15,12 +15,12 @@ class Rejections:
 
     Args:
         state: what the dispatcher's parts share.
-        pending: all requests are woken, since not everybody may have what is there.
-        delivery: its readers look at whether anybody is left who could do their job.
+        pending: wakes all its requests from now on, since some may not have what there is.
+        delivery: its readers are woken, since there may be no worker left for their job.
 
     Attributes:
-        own_group: of the workers whose rejections the master itself raises, so that they are not
-            said twice, and are remembered when the workers have gone; "" where it does not.
+        own_group: of the master's own workers, where there are no others: the master raises what
+            they reject, so it is not said here, and is kept when these workers have ended.
     """
 
     def __init__(self, state: DispatchState, pending: PendingRequests, delivery: Delivery) -> None:

@@ -12,8 +12,8 @@ from dq.dispatch.served_job import PLAIN, ServedJob
 
 
 class DispatchState:
-    """The board, the jobs that are served, and the one lock that guards them and the state of each
-    part of the dispatcher. (What another lock guards, or none, says so.)
+    """The board, the jobs that are served, and the one lock that guards both and the state of each
+    part of the dispatcher. Where another lock guards something, or none, a comment says so.
 
     Args:
         clock: seconds of a steady clock.

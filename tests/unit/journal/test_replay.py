@@ -25,6 +25,7 @@ from dq.manager.messages import ReportMessage
 from dq.manager.protocol import PROTOCOL
 from dq.manager.worker_endpoint import WorkerEndpoint
 from dq.transport.channel import Channel
+from support.connections import FakeChannel
 
 ABOUT = facts("app:square", reading=Reading("values"), output="values", unpack=False)
 SPEC = JobSpec("j", TaskRef("module", "app", "square"))
@@ -52,7 +53,7 @@ class Run:
 
     @contextmanager
     def worker(self) -> Iterator[Run]:
-        with self.dispatcher.serving(cast(Channel, Wire())):
+        with self.dispatcher.serving(cast(Channel, FakeChannel())):
             info = {"group": "g", "name": "here:2", "role": "slot", "default": False}
             WorkerEndpoint(self.dispatcher).hello(PROTOCOL, dict(info))
             yield self
@@ -77,14 +78,6 @@ class Run:
         while records := self.read():
             found += records
         return found
-
-
-class Wire:
-    def peer_closed(self) -> bool:
-        return False
-
-    def peer_sends_at_once(self) -> None:
-        pass
 
 
 @contextmanager
