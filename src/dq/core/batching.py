@@ -1,22 +1,22 @@
-"""How many tasks go out together: a small pure controller, fed with measurements."""
+"""How many tasks a batch should have: a small pure controller, fed with measurements."""
 
 from __future__ import annotations
 
 import math
 
-WORK = 0.075  # seconds of work that a batch aims at
-EXCHANGES = 20  # a batch is worth at least this many times what handing it over costs
-LONGEST = 5.0  # seconds of work beyond which not even a slow link makes a batch grow
-ALONE = 0.1  # seconds; a task that takes longer goes out by itself
+WORK = 0.075  # seconds of work that a batch should have
+EXCHANGES = 20  # a batch's work takes at least this many times as long as its exchange
+LONGEST = 5.0  # seconds of work that a batch has at most, even on a slow link
+ALONE = 0.1  # seconds; a task that takes longer is sent in a batch of its own
 BYTES = 256 * 1024  # encoded inputs or results of one batch, where an exchange takes up to ...
 NEAR = 0.001  # ... so many seconds; a batch for a slower link may be as many times as large, up to
 FARTHEST = 32
-COST = 0.0001  # seconds that a batch costs the master, which has one for all slots
-FEW = 64  # batches, for which no master is too slow
+COST = 0.0001  # seconds of the master's time that each batch takes
+FEW = 64  # batches; a master can always keep up with so many
 GROWTH = 8  # how much larger than the largest one seen the next may be
 FAR = 0.005  # seconds of an exchange from which on each that can be saved is
 LEAP = 512  # what GROWTH may be there: the first task can be far shorter than all others
-MEMORY = 0.8  # weight of what was known before against what was just seen
+MEMORY = 0.8  # weight of the earlier mean against a new measurement
 
 
 class BatchSizer:
@@ -49,46 +49,57 @@ class BatchSizer:
 
     @property
     def seconds(self) -> float:
-        """Seconds that a task takes, on average of late."""
+        """Seconds that a task takes: the mean of recent tasks."""
         return self._seconds.value
 
     @property
     def nbytes(self) -> float:
-        """Bytes of a task's input or result, whichever is larger, on average of late."""
+        """Bytes of a task's input or result, whichever is larger: the mean of recent tasks."""
         return max(self._inputs.value, self._results.value)
 
     @property
     def work(self) -> float:
-        """Seconds of work that the next batch aims at."""
+        """Seconds of work that the next batch should have."""
         return min(max(WORK, EXCHANGES * self._exchange.value), LONGEST)
 
     @property
     def limit(self) -> float:
-        """Bytes that the next batch may have. No-op tasks on a link with 10 ms of delay need 5 MiB
-        under way to keep a worker busy."""
+        """Bytes that the next batch may have. A worker behind a link with 10 ms of delay needs
+        5 MiB of no-op tasks in transit to stay busy."""
         return BYTES * min(max(self._exchange.value / NEAR, 1), FARTHEST)
 
     def sent(self, count: int, nbytes: int) -> None:
-        """Take in that `count` inputs were `nbytes` long together."""
+        """Note that `count` inputs had `nbytes` in all."""
         self._inputs.add(count, nbytes)
 
     def observe(self, count: int, busy: float, elapsed: float, nbytes: int = 0) -> None:
-        """Take in that `count` tasks kept a worker busy for `busy` of the `elapsed` seconds
-        between handing them out and having their outcomes, which were `nbytes` long."""
+        """Note that a batch of `count` tasks has been reported.
+
+        Args:
+            count: how many tasks.
+            busy: seconds that the worker spent in them.
+            elapsed: seconds from the lease to the report.
+            nbytes: bytes of their outcomes.
+        """
         self.part(count, busy, nbytes)
         exchange = max(elapsed - busy, 0.0)
         self._exchange.add(1, exchange)
         self._nearest = min(self._nearest, exchange)
 
     def part(self, count: int, busy: float, nbytes: int = 0) -> None:
-        """Take in the same of the first of a batch's tasks, whose rest is still running."""
+        """Note that the first `count` tasks of a batch were reported while the rest still runs."""
         self._seconds.add(count, busy)
         self._results.add(count, nbytes)
         self._largest = max(self._largest, count)
 
     def size(self, remaining: int | None, slots: int, room: float = math.inf) -> int:
-        """Tasks in the next batch, where `remaining` inputs are left (None: nobody knows) for
-        `slots` workers, of `room` bytes at the most."""
+        """How many tasks the next batch should have.
+
+        Args:
+            remaining: how many inputs are left; None if that is not known.
+            slots: how many task slots share them.
+            room: bytes that the batch may have.
+        """
         if self._fixed is not None:
             return self._fixed
         if not self._largest or self.seconds > ALONE:
@@ -105,21 +116,23 @@ class BatchSizer:
 
     @property
     def _is_far(self) -> bool:
-        # By the shortest: where many slots wait for a master nearby, all others are long.
+        # The shortest exchange counts: with many slots, the others include time in a queue.
         return FAR < self._nearest < math.inf
 
     @property
     def _worth(self) -> int:
-        """How many tasks run as long as handing them over takes."""
+        """How many tasks take as long as the exchange of a batch."""
         return int(self._exchange.value / max(self.seconds, 1e-9))
 
     def _share(self, remaining: int, slots: int) -> int:
-        """What the end of the inputs lets a batch have: half of a slot's share of what remains;
-        more, up to all of that share, where running it takes less time than handing it over, and up
-        to two of them over a slow link; and more where there are more slots than one master can
-        make use of: n batches take it n x COST, and the slots work / n, which together is least at
-        n = sqrt(work / COST). Less than runs while the master hands out a batch is no gain either,
-        where as many have been seen to be so short."""
+        """How many tasks a batch may have once the number of remaining inputs is known.
+
+        It is half of a slot's share of them. A batch that runs for less time than its exchange
+        takes may have the whole share, or two shares over a slow link. It may also be larger if
+        there are more slots than the master can keep busy: n batches take n x COST of its time,
+        and the slots take work / n, so the sum is least at n = sqrt(work / COST). Nor is a batch
+        made to run for less than COST, once enough tasks were seen to be that short.
+        """
         seconds = max(self.seconds, 1e-9)
         own = -(-remaining // (max(slots // 2, 1) if self._is_far else slots))
         least = int(math.sqrt(remaining * COST / seconds))
@@ -132,7 +145,7 @@ class BatchSizer:
 
 
 class _Mean:
-    """A mean that forgets."""
+    """A mean in which older measurements count less."""
 
     __slots__ = ("_count", "_sum")
 

@@ -1,11 +1,11 @@
 """The board: who has which task. A pure state machine: no I/O, threads, locks or clock.
 
-A task is *unbatched* (still in its source), *waiting* (in a batch that came back), *leased* (in a
-batch that some holder has) or *recorded* (it has its one outcome). A batch is handled whole; single
-tasks are touched only when something went wrong with them.
+A task is *unbatched* (still in its source), *waiting* (in a requeued batch), *leased* (in a batch
+that a holder has) or *recorded* (it has its one outcome). A batch is handled as a whole; single
+tasks are handled only after a failure.
 
-A holder is a connection. When it ends, what it has is waiting again at once, in small pieces. From
-then on two copies of a task may be running: the first outcome is recorded, any later one dropped.
+A holder is a connection. When it ends, its leases are requeued at once, in small pieces. From then
+on two copies of a task may be running: the first outcome is recorded, and later ones are dropped.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ from dq.core.reporting import Reporting
 class Board:
     """All jobs, leases and holders of one master.
 
-    Every method is a transition that succeeds or raises, and never waits; `now` is in seconds of
-    any steady clock. What they return is what has come to be on record.
+    Every method is a transition that succeeds or raises, and never waits. `now` is in seconds of
+    any steady clock. A method that returns a list of `Recorded` returns what it has recorded.
 
     Args:
-        lease_ids: where fresh lease numbers come from; hard to guess, so that who names one has
-            been given it.
+        lease_ids: an iterator of new lease numbers. They are hard to guess, so a client that
+            names one must have been given it.
 
     >>> board = Board(iter(range(100)))
     >>> job = board.open_job("j", Rules())
@@ -74,24 +74,24 @@ class Board:
         self.jobs[id].ended = True
 
     def consumed(self, id: str, records: int, nbytes: int) -> None:
-        """Note that so many records of a job have been read by whom they are for."""
+        """Note that so many records of a job have been read by their reader."""
         job = self.jobs.get(id)
         if job is not None:
             job.unread -= records
             job.held_bytes -= nbytes
 
     def stop(self, id: str, reason: str) -> None:
-        """Give out no more of a job."""
+        """Lease no more tasks of a job."""
         self.jobs[id].stop(reason)
 
     def close_job(self, id: str) -> None:
-        """Forget a job; reports for it are dropped from now on."""
+        """Forget a job. Later reports for it are dropped."""
         self.jobs.pop(id, None)
         self._table.close_job(id)
 
     @property
     def draining(self) -> bool:
-        """Whether nothing more is given out, and no failed task is tried again."""
+        """Whether nothing more is leased and no failed task is retried."""
         return self._draining
 
     @draining.setter
@@ -108,7 +108,7 @@ class Board:
         self.slots += holder.is_slot
 
     def leave(self, holder: LeaseHolder) -> None:
-        """Take a holder out; what it has is waiting again at once."""
+        """Remove a holder, and requeue its leases at once."""
         if self.holders.pop(holder.id, None) is None:
             return
         self.slots -= holder.is_slot
@@ -117,7 +117,7 @@ class Board:
         del self.held[holder.id]
 
     def readmit(self, group: str) -> None:
-        """Forget which jobs a machine could not load, once none of its connections is left."""
+        """Forget which jobs a worker could not load, if none of its connections is left."""
         if not any(holder.group == group for holder in self.holders.values()):
             for job in self.jobs.values():
                 job.refused.pop(group, None)
@@ -131,14 +131,14 @@ class Board:
         eligible: Callable[[Job], bool] | None = None,
         is_held_back: Callable[[Job], bool] | None = None,
     ) -> Batch | str | None:
-        """What this holder should have next: a batch that came back, the id of a job to take a
-        fresh one from, or None.
+        """What to lease to this holder next: a requeued batch, the id of a job whose next inputs
+        are to be batched, or None.
 
         Args:
-            holder: who asks.
+            holder: the holder that asks.
             now: seconds.
-            eligible: whether it may have anything of a job.
-            is_held_back: whether nobody is to have fresh inputs of a job for now.
+            eligible: says whether the holder may have tasks of a job.
+            is_held_back: says whether a job's next inputs are not to be leased for now.
         """
         if self._draining:
             return None
@@ -159,7 +159,7 @@ class Board:
     @property
     def has_more(self) -> bool:
         """Whether there may be something to lease for somebody."""
-        for job in self.jobs.values():  # twice as fast as any(), and often asked
+        for job in self.jobs.values():  # twice as fast as any(), and called often
             if job.unbatched or job.waiting.batches or job.waiting.delayed:
                 return True
         return False
@@ -170,35 +170,35 @@ class Board:
         return min(times, default=None)
 
     def take_batch(self, id: str, most: int | None = None) -> tuple[int, int]:
-        """Set a batch of a job's next inputs apart, `most` at the most; returns the first one's
-        index and how many."""
+        """Take a job's next inputs for a batch, at most `most` of them. Returns the index of the
+        first one, and how many they are."""
         job = self.jobs[id]
-        if job.unbatched == 1:  # a single call, say, which should be quick
+        if job.unbatched == 1:  # for example a single call, which should be quick
             return job.take(1)
         size = job.sizer.size(job.remaining, self.slots, job.room(self.slots))
         return job.take(min(size, most or job.unbatched))
 
     def grant(self, holder: LeaseHolder, batch: Batch, now: float) -> Lease | None:
-        """Lease a batch to a holder; None if its job has ended meanwhile."""
+        """Lease a batch to a holder. Returns None if its job has ended in the meantime."""
         job = self.jobs.get(batch.job)
         if job is None or job.stopped is not None:
             return None
         return self._table.add(holder, job, batch, now)
 
     def put_back(self, batch: Batch) -> None:
-        """Let a batch that was not leased after all wait in front."""
+        """Requeue a batch that was not leased after all, at the front."""
         job = self.jobs.get(batch.job)
         if job is not None and job.stopped is None:
             job.waiting.put_back(batch)
 
     def record(self, batch: Batch, outcome: Outcome, worker: str) -> list[Recorded]:
-        """Record the outcome of tasks that were taken and never leased."""
+        """Record the outcome of tasks that were batched but never leased."""
         return self._recording.record(self.jobs[batch.job], batch, outcome, worker)
 
     # Taking in
 
     def report(self, holder: LeaseHolder, report: Report, now: float) -> list[Recorded]:
-        """Take in outcomes.
+        """Record the outcomes in a report.
 
         Raises:
             ProtocolError: the report does not fit the lease it names.
@@ -206,8 +206,8 @@ class Board:
         return self._reporting.report(holder, report, now)
 
     def refuse(self, holder: LeaseHolder, lease_id: int, reason: str) -> bool:
-        """Take a lease back, uncharged, whose task this holder's machine cannot load; whether
-        that is news."""
+        """Requeue a lease, without a charge, since the holder's worker cannot load the function.
+        Returns whether this is the worker's first refusal of the job."""
         lease = self.leases.get(lease_id)
         if lease is None or lease.holder is not holder:
             return False
@@ -219,13 +219,13 @@ class Board:
         return not known
 
     def ack(self, lease_id: int) -> None:
-        """End a lease without an outcome: a plain client has taken the item over."""
+        """End a lease without an outcome: a plain client has acknowledged the item."""
         lease = self.leases.get(lease_id)
         if lease is None:
             return
         job = self.jobs[lease.batch.job]
         rest = lease.rest()
-        # A copy of a redelivered task may have been recorded meanwhile.
+        # Another copy of a redelivered task may have been recorded in the meantime.
         if rest.redelivered:
             job.outstanding -= sum(run.count for run in job.waiting.open_runs(rest))
         else:
@@ -236,13 +236,13 @@ class Board:
     def died(
         self, lease_id: int, index: int, detail: str, now: float, *, span: int = 1
     ) -> list[Recorded]:
-        """A worker process died in task `index` of a lease, or in one of `span` from there on."""
+        """Note that a worker process died in one of `span` tasks of a lease, from `index` on."""
         return self._charging.died(lease_id, index, detail, span)
 
     def timed_out(self, lease_id: int, index: int, now: float) -> list[Recorded]:
-        """A task ran out of time."""
+        """Note that a task exceeded its time-out."""
         return self._charging.timed_out(lease_id, index, now)
 
     def expire(self, now: float) -> list[Recorded]:
-        """Take back leases whose supervisor should have ended them long ago."""
+        """End leases that have exceeded their time-out by `EXPIRY_GRACE_S`."""
         return self._charging.expire(now)

@@ -1,4 +1,4 @@
-"""Which task is charged when a worker process dies or runs out of time."""
+"""Which task is charged when a worker process dies or exceeds a time-out."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from dq.core.lease_table import LeaseTable
 from dq.core.recording import Recording
 from dq.core.records import Batch, Failed, Failure, Recorded
 
-EXPIRY_GRACE_S = 10.0  # beyond a time-out, after which a silent supervisor is not waited for
-SUSPECTS = 64  # tasks of which each is tried by itself at once, after a death in one of them
+EXPIRY_GRACE_S = 10.0  # after a time-out, in which a supervisor has to report it
+SUSPECTS = 64  # suspected tasks that are each isolated at once; with more, see `died`
 
 
 class Charging:
-    """Charges tasks with what a supervisor says of a lease: each lease is charged once.
+    """Charges tasks with the deaths and time-outs that supervisors report, once for each lease.
 
     Args:
         jobs: the board's.
@@ -26,8 +26,8 @@ class Charging:
         self._recording = recording
 
     def died(self, lease_id: int, index: int, detail: str, span: int = 1) -> list[Recorded]:
-        """Charge the task that a worker process was in when it died; where it is one of `span`
-        suspects from `index` on, none yet, and let each of them wait by itself."""
+        """Charge the task that a worker process was running when it died. If it may have been any
+        of `span` tasks from `index` on, charge none, and requeue each of them by itself."""
         if span > 1:
             self._suspect(lease_id, index, index + span)
             return []
@@ -39,11 +39,11 @@ class Charging:
         if deaths < job.rules.max_deaths:
             return []
         failure = Failure("WorkerDied", f"its worker process died {_times(deaths)}: {detail}")
-        job.deaths[index] -= 1  # `attempts` counts the one being recorded
+        job.deaths[index] -= 1  # `attempts` adds the one that is being recorded
         return self._recording.record(job, batch, Failed(failure), name)
 
     def timed_out(self, lease_id: int, index: int, now: float) -> list[Recorded]:
-        """Charge a task that ran out of time; the rest of its batch waits again."""
+        """Charge a task that exceeded its time-out, and requeue the rest of its batch."""
         found = self._charge(lease_id, index)
         if found is None:
             return []
@@ -53,7 +53,7 @@ class Charging:
         return self._recording.take(job, batch, failed, name, now, waiting=True)
 
     def expire(self, now: float) -> list[Recorded]:
-        """Take back leases whose supervisor should have ended them long ago."""
+        """End leases that have exceeded their time-out by `EXPIRY_GRACE_S`."""
         recorded: list[Recorded] = []
         for lease in list(self._leases.active.values()):
             timeout = self._jobs[lease.batch.job].rules.timeout
@@ -68,7 +68,7 @@ class Charging:
         return recorded
 
     def _charge(self, lease_id: int, index: int) -> tuple[Job, Batch, str] | None:
-        """The task that a supervisor names, if it is still open and not charged for this lease."""
+        """The task that a supervisor names, if it has no outcome and this lease was not charged."""
         lease = self._leases.find(lease_id)
         if lease is None or not lease.next <= index < lease.stop:
             return None
@@ -90,7 +90,7 @@ class Charging:
             self._leases.lose(lease)
         lease.charged = True
         if stop - start > SUSPECTS:
-            return  # the pieces that it comes back in will show in which one it is
+            return  # as it is requeued in pieces, later deaths narrow it down
         job = self._jobs[lease.batch.job]
         for index in range(max(start, lease.next), min(stop, lease.stop)):
             if index in job.waiting.redelivered:

@@ -10,9 +10,10 @@ from dq.core.records import Batch
 from dq.core.waiting import WaitingBatches
 
 WINDOW_BYTES = 16 * 1024 * 1024  # of inputs leased and results unread, per job
-# Shares of a slot that a batch may take from the window. Many slots that wait for the master look
-# like a slow link: with a thousand, and no bound here, the heap of the master grows to 140 MiB for
-# 65, where no-op tasks are 5 % fewer. With 4 in place of 12 they are 15 % fewer.
+# How many slots' shares of the window one batch may use. To the batch sizer, many slots that wait
+# for the master look like a slow link. With a thousand slots and no limit, the master's heap grew
+# to 140 MiB; with this limit it grew to 65 MiB, for 5 % fewer no-op tasks. With 4 they were 15 %
+# fewer.
 SHARES = 12
 
 
@@ -23,9 +24,9 @@ class Rules:
     Args:
         retries: further attempts after an exception or time-out.
         retry_delay: seconds before each of them.
-        timeout: seconds that a task may run; None for ever.
-        max_deaths: how many worker processes may die in a task.
-        max_failures: failed tasks after which the job stops; None never.
+        timeout: seconds that a task may run; None for no limit.
+        max_deaths: deaths of worker processes after which a task fails.
+        max_failures: failed tasks after which the job stops; None for no limit.
         batch: tasks in a batch; None to adapt.
         window: bytes of inputs leased and results unread beyond which nothing more is leased.
     """
@@ -59,29 +60,29 @@ class Job:
     next: int = 0  # index of the next task to be batched
     unbatched: int = 0  # inputs that the source has ready
     ended: bool = False  # whether the source has no more to come
-    outstanding: int = 0  # tasks batched and without outcome
+    outstanding: int = 0  # tasks that were batched and have no outcome
     waiting: WaitingBatches = field(default_factory=WaitingBatches)
     fails: dict[int, int] = field(default_factory=dict)  # of tasks, by their index
     deaths: dict[int, int] = field(default_factory=dict)
-    # Deaths of which a task is one of several suspects: its own, if it turns out to be deadly.
+    # Deaths in which several tasks were suspected. They count for a task once it is charged itself.
     suspected: dict[int, int] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)  # by which group, and why
+    refused: dict[str, str] = field(default_factory=dict)  # group: why it cannot load the function
     leases: int = 0
-    unread: int = 0  # records not consumed
-    held_bytes: int = 0  # of what is leased, and of what is unread
-    stopped: str | None = None  # why
+    unread: int = 0  # records that were not consumed
+    held_bytes: int = 0  # of leased inputs and unread records
+    stopped: str | None = None  # the reason
     counts: Counts = field(default_factory=Counts)
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more can happen."""
+        """Whether no task can get an outcome any more."""
         if self.stopped is not None:
             return self.leases == 0
         return self.ended and self.unbatched == 0 and self.outstanding == 0
 
     @property
     def remaining(self) -> int | None:
-        """Inputs not batched, where that is known."""
+        """How many inputs are not batched, if that is known."""
         return self.unbatched if self.ended else None
 
     @property
@@ -90,7 +91,7 @@ class Job:
         return bool(self.unbatched or self.waiting)
 
     def attempt(self, index: int) -> int:
-        """Which attempt at a task the next one is, from 1."""
+        """The number of a task's next attempt, from 1."""
         return 1 + self.fails.get(index, 0) + self.deaths.get(index, 0)
 
     def attempts(self, batch: Batch) -> int:
@@ -100,19 +101,19 @@ class Job:
         return max(self.attempt(index) for index in range(batch.start, batch.stop))
 
     def charge_death(self, index: int) -> int:
-        """Charge a task with the death of its process; with how many it is charged now."""
+        """Charge a task with the death of its process. Returns its number of deaths."""
         self.counts.deaths += 1
         self.deaths[index] = self.deaths.get(index, 0) + 1 + self.suspected.pop(index, 0)
         return self.deaths[index]
 
     def suspect(self, index: int) -> None:
-        """A process died in this task or another one: try it by itself."""
+        """Note that a process died in this task or in another, and isolate it."""
         self.suspected[index] = self.suspected.get(index, 0) + 1
         self.waiting.isolate(index)
 
     def take(self, count: int) -> tuple[int, int]:
-        """Set the next inputs apart, `count` or as many as there are; the first one's index, and
-        how many."""
+        """Take the next inputs for a batch, at most `count`. Returns the index of the first one,
+        and how many they are."""
         count = min(count, self.unbatched)
         start = self.next
         self.next += count
@@ -121,20 +122,20 @@ class Job:
         return start, count
 
     def stop(self, reason: str) -> None:
-        """Give out no more of it."""
+        """Lease no more of its tasks."""
         if self.stopped is None:
             self.stopped = reason
             self.waiting.clear()
 
     def has_room(self, slots: int) -> bool:
-        """Whether the window lets a fresh batch out: always two for each slot, and beyond that as
-        long as inputs leased and results unread stay under the window."""
+        """Whether another batch may be leased. Two for each slot always may; more may as long as
+        leased inputs and unread results are below the window."""
         if self.held_bytes < self.rules.window:
             return True
         return self.leases + self.unread < 2 * max(slots, 1)
 
     def room(self, slots: int) -> float:
-        """Bytes that the next batch may have: what the window has left, so that it holds however
-        many slots on slow links ask for large ones; or a slot's share of it."""
+        """Bytes that the next batch may have: what is left of the window, so that many slots on
+        slow links cannot exceed it; but at least one slot's share, and at most `SHARES` of them."""
         share = self.rules.window / max(slots, 1)
         return min(max(self.rules.window - self.held_bytes, share), SHARES * share)

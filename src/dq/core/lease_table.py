@@ -1,4 +1,4 @@
-"""Which leases there are, whose they are, and which were lost."""
+"""All leases: which are active, who holds them, and which were lost."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class LeaseTable:
     """Leases by their number and by their holder.
 
     Args:
-        ids: where fresh lease numbers come from.
+        ids: an iterator of new lease numbers.
         jobs: the board's.
 
     Attributes:
-        active: leases that their holders have.
-        lost: those whose holders have gone, and may come back to report.
-        held: the numbers of each holder's leases.
+        active: leases of holders that are connected.
+        lost: leases of holders that have left, which may still report them.
+        held: the numbers of each holder's active leases.
     """
 
     def __init__(self, ids: Iterator[int], jobs: dict[str, Job]) -> None:
@@ -49,7 +49,7 @@ class LeaseTable:
         return lease
 
     def remove(self, lease: Lease) -> None:
-        """A lease has ended."""
+        """Remove a lease that has ended."""
         del self.active[lease.id]
         held = self.held.get(lease.holder.id)
         if held is not None:
@@ -60,7 +60,7 @@ class LeaseTable:
             job.held_bytes -= lease.weight
 
     def lose(self, lease: Lease) -> None:
-        """A lease's holder has gone: its tasks wait again, in pieces."""
+        """Requeue the tasks of a lease whose holder has left, in pieces."""
         self.remove(lease)
         job = self._jobs[lease.batch.job]
         if lease.next == lease.stop or job.stopped is not None:
@@ -69,7 +69,7 @@ class LeaseTable:
         self._remember(lease)
 
     def hand_back(self, lease: Lease, count: int) -> None:
-        """Tasks at a lease's end were not started: nobody else can have them."""
+        """Requeue the last `count` tasks of a lease. None was started, so no copy is running."""
         job = self._jobs[lease.batch.job]
         batch = lease.batch.part(lease.stop - count, lease.stop)
         lease.stop -= count
@@ -77,7 +77,7 @@ class LeaseTable:
             job.waiting.put_back(batch)
 
     def find(self, id: int) -> Lease | None:
-        """A lease, if only among those that were lost."""
+        """Find a lease, active or lost."""
         return self.active.get(id) or self.lost.get(id)
 
     def close_job(self, id: str) -> None:
@@ -88,7 +88,7 @@ class LeaseTable:
             del self.lost[lease.id]
 
     def _remember(self, lease: Lease) -> None:
-        """Keep a lost lease for late reports, and forget those that nobody can need."""
+        """Keep a lost lease for late reports, and forget those that are no longer needed."""
         self.lost[lease.id] = lease
         if len(self.lost) % 256 == 0:
             for old in list(self.lost.values()):

@@ -1,4 +1,4 @@
-"""Who can have leases, what a lease is, and what its holder reports of it."""
+"""Lease holders, leases, and the reports about them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from dq.core.records import Batch, Outcome
 
 @frozen
 class LeaseHolder:
-    """Who can have leases: one connection.
+    """One connection, which can have leases.
 
     Args:
         id: number of the connection.
-        group: the machine or supervisor it belongs to; import failures count for all of it.
+        group: the worker that it belongs to. A job that one connection of a group refuses is
+            kept from the whole group.
         name: ``host:pid``, for records.
-        is_slot: whether it is a task slot: work is shared out among so many.
+        is_slot: whether it is a task slot. Remaining inputs are divided by the number of these.
     """
 
     id: int
@@ -27,10 +28,10 @@ class LeaseHolder:
 
 @dataclass(slots=True)
 class Lease:
-    """A batch that a holder has; `next` is the first task without an outcome.
+    """A batch that a holder has; `next` is its first task without an outcome.
 
-    `granted` is when it was given out, or last heard of; `given` and `busy` are when it was given
-    out, and how much of the time since was work that has been reported. `weight` is the bytes that
+    `given` is when it was leased, and `granted` is when it was leased or last reported on. `busy`
+    is how many seconds of work have been reported since it was leased. `weight` is how many bytes
     it is expected to take, as inputs now or as results later.
     """
 
@@ -48,14 +49,14 @@ class Lease:
     weight: int = 0
 
     def rest(self) -> Batch:
-        """What is still to be reported."""
+        """The tasks that have not been reported yet."""
         return self.batch.part(self.next, self.stop)
 
 
 @frozen
 class Report:
-    """What a holder says of a lease: outcomes from task `first` on, without gaps, and how many
-    tasks at the lease's end it hands back unstarted."""
+    """What a holder reports of a lease: outcomes from task `first` on, without gaps, and how many
+    tasks at the end of the lease it returns without having started them."""
 
     lease: int
     first: int

@@ -1,4 +1,4 @@
-"""How outcomes come to be on record: each task has one, the first that is reported."""
+"""Records outcomes: each task has one, which is the first that is reported."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from dq.core.records import Batch, Failed, Outcome, Recorded
 
 
 class Recording:
-    """Records outcomes, or lets their tasks wait for another attempt.
+    """Records outcomes, or requeues their tasks for another attempt.
 
     Attributes:
-        retries: whether failed tasks are tried again.
+        retries: whether failed tasks are retried.
     """
 
     def __init__(self) -> None:
@@ -25,8 +25,8 @@ class Recording:
         now: float,
         waiting: bool = False,
     ) -> list[Recorded]:
-        """Record an outcome, or let its task wait for another attempt. `waiting` says that a copy
-        of the task waits already."""
+        """Record an outcome, or requeue its task for another attempt. `waiting` says that a copy
+        of the task is queued already."""
         if batch.redelivered and not self._is_first(job, batch, waiting):
             return []
         if isinstance(outcome, Failed) and self._may_retry(job, batch.start, outcome):
@@ -48,7 +48,7 @@ class Recording:
         job.unread += 1
         job.held_bytes += recorded.nbytes
         if isinstance(outcome, Failed):
-            if not outcome.is_unreadable:  # that ends the run, or is skipped
+            if not outcome.is_unreadable:  # an unreadable input ends the run or is skipped
                 job.counts.failed += 1
                 self._check_failures(job)
         else:
@@ -56,8 +56,8 @@ class Recording:
         return [recorded]
 
     def _is_first(self, job: Job, batch: Batch, waiting: bool) -> bool:
-        """Whether none of these tasks has an outcome. A blob cannot be taken in part: where only
-        some have one, the others wait again."""
+        """Whether none of these tasks has an outcome. A blob of results cannot be divided, so if
+        only some tasks have an outcome, the others are requeued."""
         runs = list(job.waiting.open_runs(batch))
         if runs == [batch]:
             return True
@@ -67,7 +67,7 @@ class Recording:
         return False
 
     def _may_retry(self, job: Job, index: int, failed: Failed) -> bool:
-        # In a job that was stopped too: with attempts left it is not done, another run has them.
+        # In a stopped job too: a task that has attempts left is left to a later run.
         if not failed.retry or not self.retries:
             return False
         return job.fails.get(index, 0) < job.rules.retries

@@ -11,8 +11,8 @@ T = TypeVar("T")
 
 
 def printable(text: str) -> str:
-    """A text without what would move a terminal's cursor or change its colours: anybody who has the
-    key may have written it.
+    """Escape what would move a terminal's cursor or change its colours. Anybody who has the key may
+    have sent the text.
 
     >>> printable("one \\x1b[31m")
     'one \\\\x1b[31m'
@@ -28,14 +28,14 @@ LONGEST_NAME = 1_000  # characters of a name: of an exception's class, a worker,
 
 @frozen
 class Reading:
-    """How a worker makes a value of an input.
+    """How a worker decodes an input.
 
     Args:
         kind: one of `dq.data.decoding.INPUT_KINDS`.
         fields: names of the columns, where there are any.
-        raw: whether the cells of columns stay strings.
-        field: the one field of each record that is the input; "" for the record itself.
-        delimiter: what stands between two cells.
+        raw: whether the cells stay strings.
+        field: the field of each record that is the input; "" for the whole record.
+        delimiter: the character between two cells.
     """
 
     kind: str = "values"
@@ -50,7 +50,7 @@ class Reading:
 
 @frozen
 class Failure:
-    """Why a task failed, in words only: nothing here needs the task's own classes.
+    """Why a task failed, as text only: reading it needs none of the task's own classes.
 
     Args:
         type: name of the exception's class; dq's own are ``WorkerDied``, ``TimeoutError``,
@@ -71,7 +71,7 @@ class Failure:
 
 
 def as_error(failure: Failure) -> RuntimeError:
-    """A failure as a plain client or master gets it: an exception that any Python can unpickle.
+    """A failure for a plain client or master: an exception that any Python can unpickle.
 
     >>> as_error(Failure("ValueError", "no such day"))
     RuntimeError('ValueError', 'no such day', '')
@@ -85,10 +85,10 @@ class Result(Generic[T]):
 
     Args:
         id: position of the input, from 0.
-        input: what the function was given.
-        value: what it returned; None where it failed.
-        error: why it failed; None where it returned.
-        attempts: how often it was started on the record, from 1.
+        input: the function's argument.
+        value: what the function returned; None if the task failed.
+        error: why the task failed; None if it returned.
+        attempts: how many attempts were recorded, from 1.
         seconds: how long the last attempt ran.
         worker: ``host:pid`` of the process that ran it.
 
@@ -114,8 +114,8 @@ class Result(Generic[T]):
 class Batch:
     """Consecutive tasks of one job, sent as one opaque blob.
 
-    A batch that was cut out of a larger one keeps the larger one's blob and says which of its
-    items it means, so that no master ever opens a blob to split it.
+    A part of a batch keeps the whole batch's blob and says which of its items it has, so the master
+    never unpickles a blob to split it.
 
     Args:
         job: id of the job.
@@ -123,8 +123,8 @@ class Batch:
         count: how many tasks.
         blob: the encoded inputs.
         skip: how many items of the blob come before the first task.
-        redelivered: whether another copy of a task may be running: a connection that had the
-            batch has ended.
+        redelivered: whether another copy of a task may be running, because a connection that had
+            the batch has ended.
     """
 
     job: str
@@ -161,12 +161,12 @@ class Batch:
 
 @frozen
 class Done:
-    """A run of consecutive tasks that returned.
+    """Consecutive tasks that returned.
 
     Args:
         count: how many tasks.
         blob: their encoded results.
-        seconds: seconds all of them took together.
+        seconds: how long they took in all.
     """
 
     count: int
@@ -181,7 +181,7 @@ class Failed:
     Args:
         failure: why.
         seconds: how long it ran.
-        retry: whether `--retries` applies to it; not where no attempt can go better.
+        retry: whether `--retries` applies. It does not if another attempt would fail alike.
     """
 
     failure: Failure
@@ -191,7 +191,7 @@ class Failed:
 
     @property
     def is_unreadable(self) -> bool:
-        """Whether its input could not be read, as a worker says."""
+        """Whether the worker reported that the input cannot be read."""
         return not self.retry and self.failure.type == "BadInput"
 
 
@@ -200,13 +200,13 @@ Outcome = Done | Failed
 
 @frozen
 class Recorded:
-    """What the board has put on record: the outcome of consecutive tasks, once and for all.
+    """The recorded outcome of consecutive tasks, which never changes.
 
     Args:
         batch: the tasks.
         outcome: theirs.
-        attempts: how often they were started on the record.
-        worker: who ran the last attempt.
+        attempts: how many attempts were recorded.
+        worker: ``host:pid`` of the process that ran the last attempt.
     """
 
     batch: Batch
@@ -216,7 +216,7 @@ class Recorded:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that this record keeps in memory, roughly."""
+        """Roughly how many bytes of memory this record takes."""
         blob = self.outcome.blob if isinstance(self.outcome, Done) else b""
         return RECORD_BYTES + len(blob)
 

@@ -1,4 +1,4 @@
-"""How what a holder reports of its lease is taken in."""
+"""Handles the reports of lease holders."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from dq.errors import ProtocolError
 
 
 class Reporting:
-    """Takes in reports, of leases that are held and of those that were lost.
+    """Handles reports on leases, active or lost.
 
     Args:
         jobs: the board's.
         leases: the board's.
-        recording: what the outcomes go to.
+        recording: records the outcomes.
     """
 
     def __init__(self, jobs: dict[str, Job], leases: LeaseTable, recording: Recording) -> None:
@@ -26,7 +26,7 @@ class Reporting:
         self._recording = recording
 
     def report(self, holder: LeaseHolder, report: Report, now: float) -> list[Recorded]:
-        """Take in outcomes.
+        """Record the outcomes in a report.
 
         Raises:
             ProtocolError: the report does not fit the lease it names.
@@ -54,8 +54,8 @@ class Reporting:
         return recorded
 
     def _report_late(self, report: Report, now: float) -> list[Recorded]:
-        """Outcomes for a lease that was lost, from a holder that came back. It may say the same
-        again, if the answer was lost: what was taken in counts once."""
+        """Record outcomes for a lost lease, from a holder that has reconnected. If the answer to
+        a report was lost, the holder sends it again; its outcomes count once."""
         lease = self._leases.lost.get(report.lease)
         if lease is None:
             return []
@@ -75,11 +75,11 @@ class Reporting:
 
 def _measure(sizer: BatchSizer, lease: Lease, report: Report, count: int, now: float) -> None:
     nbytes = sum(len(done.blob) for done in report.outcomes if isinstance(done, Done))
-    busy = min(report.busy, now - lease.given)  # it may say what it likes
+    busy = min(report.busy, now - lease.given)  # a client may report any number
     if lease.next < lease.stop:
         sizer.part(count, busy, nbytes)
     else:
-        # What was reported on the way was handed over while the worker went on.
+        # Earlier partial reports took no time from the tasks: the worker went on meanwhile.
         elapsed = now - lease.given - lease.busy
         sizer.observe(count, busy, elapsed, nbytes)
     lease.granted = now

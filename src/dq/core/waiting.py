@@ -1,4 +1,4 @@
-"""Batches of a job that came back, and wait to be leased again."""
+"""A job's requeued batches, which wait to be leased again."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Iterator
 
 from dq.core.records import Batch
 
-PIECES = 16  # a lost batch comes back in so many pieces, so that a poison task is soon alone
+PIECES = 16  # into which a lost batch is split, so that a poison task is soon isolated
 
 
 class WaitingBatches:
-    """What came back of a job, in the order in which it is given out again.
+    """A job's requeued batches, in the order in which they are leased again.
 
-    A task that came back from a holder which has gone may still be running there. Until it has an
-    outcome it is in `redelivered`; of its copies the first to be reported is recorded.
+    A task that was requeued because its holder left may still be running there. It is in
+    `redelivered` until it has an outcome, which is the first that any of its copies reports.
     """
 
     __slots__ = ("batches", "delayed", "redelivered")
@@ -30,22 +30,22 @@ class WaitingBatches:
         return bool(self.batches or self.delayed)
 
     def put_back(self, batch: Batch) -> None:
-        """Let a batch wait in front."""
+        """Requeue a batch at the front."""
         self.batches.appendleft(batch)
 
     def put_back_all(self, batches: list[Batch]) -> None:
-        """Let these wait in front, in their order."""
+        """Requeue batches at the front, in their order."""
         self.batches.extendleft(reversed(batches))
 
     def push(self, batch: Batch, now: float, delay: float) -> None:
-        """Let a batch wait in front, or aside for `delay` seconds."""
+        """Requeue a batch at the front, after `delay` seconds if there is a delay."""
         if delay > 0:
             heapq.heappush(self.delayed, (now + delay, batch.start, batch))
         else:
             self.batches.appendleft(batch)
 
     def requeue(self, batch: Batch, suspect: int | None) -> None:
-        """Let the tasks of a lost lease wait in front in pieces, a suspect by itself."""
+        """Requeue the tasks of a lost lease at the front in pieces, a suspected task by itself."""
         if not batch.redelivered:
             self.redelivered.update(range(batch.start, batch.stop))
         size = -(-batch.count // PIECES)
@@ -58,7 +58,7 @@ class WaitingBatches:
         )
 
     def pop(self, now: float) -> Batch | None:
-        """Take the first batch that still has tasks without outcome."""
+        """Remove and return the first batch that has tasks without an outcome."""
         while self.delayed and self.delayed[0][0] <= now:
             self.batches.append(heapq.heappop(self.delayed)[2])
         while self.batches:
@@ -72,7 +72,7 @@ class WaitingBatches:
         return None
 
     def open_runs(self, batch: Batch) -> Iterator[Batch]:
-        """The runs of a redelivered batch's tasks that have no outcome yet."""
+        """The parts of a redelivered batch whose tasks have no outcome yet."""
         start = None
         for index in range(batch.start, batch.stop):
             if index in self.redelivered:
@@ -84,7 +84,7 @@ class WaitingBatches:
             yield batch.part(start, batch.stop)
 
     def isolate(self, index: int) -> None:
-        """Make a waiting task wait by itself."""
+        """Put a waiting task into a batch of its own."""
         for place, batch in enumerate(self.batches):
             if batch.start <= index < batch.stop and batch.count > 1:
                 del self.batches[place]
@@ -96,7 +96,7 @@ class WaitingBatches:
                 return
 
     def remove(self, index: int) -> None:
-        """Let a task wait no longer."""
+        """Remove a waiting task."""
         self.isolate(index)
         for place, batch in enumerate(self.batches):
             if batch.start == index and batch.count == 1:
@@ -104,11 +104,11 @@ class WaitingBatches:
                 return
 
     def settle(self, batch: Batch) -> None:
-        """The tasks of a batch have their outcomes, or need none."""
+        """Note that the tasks of a batch have their outcomes, or need none."""
         self.redelivered.difference_update(range(batch.start, batch.stop))
 
     def clear(self) -> None:
-        """Give nothing out again."""
+        """Drop all waiting batches."""
         self.batches.clear()
         self.delayed.clear()
 
