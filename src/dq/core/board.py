@@ -32,6 +32,7 @@ class Board:
         lease_ids: an iterator of new lease numbers. They are hard to guess, so a client that
             names one must have been given it.
 
+    >>> from dq.core.records import Done
     >>> board = Board(iter(range(100)))
     >>> job = board.open_job("j", Rules())
     >>> board.supply("j", 1); board.end("j")
