@@ -154,7 +154,7 @@ class _Simulation:
     # The master
 
     def _read(self) -> None:
-        """Have as many inputs at hand as `dq.dispatch.dispatcher` would."""
+        """Have as many inputs at hand as `dq.dispatch.feeding` would."""
         count = self._unread
         if self._world.streamed:
             ahead = 2 * self._job.sizer.size(None, self._board.slots) * max(self._board.slots, 1)
