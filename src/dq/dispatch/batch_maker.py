@@ -1,4 +1,4 @@
-"""What a connection is given next, as a batch."""
+"""Chooses and encodes the next batch for a connection."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from dq.dispatch.plain_queue import PlainQueue
 from dq.dispatch.served_job import PLAIN
 from dq.dispatch.state import DispatchState
 
-# A batch, and its items where it is a fresh one that is still to be encoded.
+# A batch, and the items to encode if its inputs were taken from the source just now.
 Chosen = tuple[Batch, list[object] | None]
 
 
 class BatchMaker:
     """Chooses what a connection should do next, and encodes it.
 
-    In two steps: the inputs are chosen under the lock and pickled without it, since that may run a
-    user's code. It keeps nothing of its own.
+    There are two steps. The inputs are chosen under the lock, and pickled without it, because
+    pickling may run a user's code. This class has no state of its own.
 
     Args:
         state: what the dispatcher's parts share.
-        pending: woken where there is more than the one takes.
-        plain: its clients that wait for room in the task queue are woken.
-        delivery: given what is on record for inputs that cannot be encoded.
+        pending: woken if there is more to lease.
+        plain: notified when there is room in the task queue.
+        delivery: gets the recorded failures of inputs that cannot be encoded.
         max_message: bytes of the largest input.
     """
 
@@ -53,7 +53,7 @@ class BatchMaker:
     # The first step, under the lock
 
     def choose(self, connection: Connection, most: int | None) -> Chosen | None:
-        """A batch that waits, or a fresh one with its items; None where there is neither."""
+        """A requeued batch, or a new one with its items; None if there is neither."""
         wanted = self._board.wanted(
             connection.holder,
             self._clock(),
@@ -64,7 +64,7 @@ class BatchMaker:
             return None
         if isinstance(wanted, Batch):
             batch = self._at_most(wanted, most)
-            self._pending.announce()  # there may be more, for the next that waits
+            self._pending.announce()  # there may be more, for the next request
             return batch, None
         served = self._served_jobs[wanted]
         if served.replay is not None:
@@ -79,8 +79,8 @@ class BatchMaker:
         return Batch(job=wanted, start=start, count=count, blob=b""), items
 
     def _may_have(self, connection: Connection, job: Job) -> bool:
-        """Whether a connection can do a job: each can, except where it has no function; none can
-        while no outcome could be written to the job's journal."""
+        """Whether a connection may have tasks of a job. It may not if it has no function for them,
+        or while outcomes cannot be written to the job's journal."""
         served = self._served_jobs[job.id]
         if served.replay is not None and served.replay.stuck:
             return False
@@ -89,7 +89,7 @@ class BatchMaker:
         return connection.has_default
 
     def _is_replayed_next(self, job: Job) -> bool:
-        """Whether a job's next inputs have outcomes in its journal."""
+        """Whether the journal has outcomes for a job's next inputs."""
         replay = self._served_jobs[job.id].replay
         return replay is not None and replay.missing(job.next) > 0
 
@@ -102,8 +102,8 @@ class BatchMaker:
     # The second, without it
 
     def lease(self, connection: Connection, chosen: Chosen) -> Lease | None:
-        """Encode a fresh batch, and lease it; None where its job has ended, or nothing of it could
-        be encoded."""
+        """Encode a new batch, and lease it. Returns None if its job has ended, or if none of its
+        inputs can be encoded."""
         batch, items = chosen
         if items is None:
             with self._lock:
@@ -113,7 +113,7 @@ class BatchMaker:
             return self._lease_first(connection, parts)
 
     def _encode(self, batch: Batch, items: list[object]) -> list[tuple[Batch, Failure | None]]:
-        """As batches that are short enough to be sent, and single tasks that cannot be."""
+        """Encode as batches that can be sent, and single tasks that cannot, with their failures."""
         start = batch.start
         parts: list[tuple[Batch, Failure | None]] = []
         served = self._served_jobs.get(batch.job)
@@ -133,7 +133,7 @@ class BatchMaker:
         if job is None:
             return None
         (batch, failure), *others = parts
-        if failure is None and not others:  # nearly always: nothing has to wait
+        if failure is None and not others:  # nearly always: the whole batch can be sent
             job.sizer.sent(batch.count, len(batch.blob))
             return self._board.grant(connection.holder, batch, self._clock())
         for batch, failure in reversed(parts):
@@ -149,7 +149,7 @@ class BatchMaker:
         return self._board.grant(connection.holder, next, self._clock())
 
     def _fail(self, batch: Batch, failure: Failure) -> None:
-        # What was cancelled has not failed: it does not count towards `max_failures`.
+        # A cancelled task has not failed, so it does not count towards `max_failures`.
         cancelled = failure is sources.CANCELLED.failure
         outcome = Done(1, batch.blob) if cancelled else Failed(failure, retry=False)
         self._delivery.deliver(self._board.record(batch, outcome, ""), ran=False)

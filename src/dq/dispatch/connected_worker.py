@@ -1,4 +1,4 @@
-"""A worker as a master's people know it, and the lines that they are shown."""
+"""A connected worker, as it is shown to users, and the notes about it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 
 from dq._support.frozen import frozen
 
-LONGEST_SHOWN_NAME = 100  # characters of a name: who has the key may send any
-MOST_SINGLE_NOTES = 5  # that are shown one by one; of more, the first few or a summary
+LONGEST_SHOWN_NAME = 100  # characters of a name: anybody who has the key can send a long one
+MOST_SINGLE_NOTES = 5  # shown one by one; if there are more, only the first of them or a summary
 
 
 @frozen
 class Note:
-    """A line for people; a `warning` also for those who want no others."""
+    """A line for users. A `warning` is shown even if other lines are not wanted."""
 
     line: str
     warning: bool = False
@@ -21,21 +21,21 @@ class Note:
 @dataclass(slots=True)
 class ConnectedWorker:
     """One `dq worker` with all of its processes, or one connection of a plain client that gets
-    tasks.
+    tasks from the queue.
 
     Args:
         name: ``host:pid``, or a plain client's host.
         slots: how many tasks it works on at a time.
         security: how its connection is encrypted.
-        group: what its processes' connections have in common; "" for a plain client.
-        local: whether the master has started it.
-        has_task: whether it knows what to do with what plain clients put.
+        group: random name that all connections of a worker have; "" for a plain client.
+        local: whether the master started it.
+        has_task: whether it has a function for the items of plain clients.
 
     Attributes:
         heartbeat_at: when its last heartbeat came.
-        is_silent: whether people have been told that none has come since.
+        is_silent: whether users have been notified that heartbeats are missing.
         stopped: its processes that are stopped, and since when.
-        noted: those of them that people have been told of.
+        noted: the stopped processes that users have been notified of.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Who is connected, and what a plain client holds by its connection."""
+"""The connections, and what each holds."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Connection:
     """One connection. Only the thread that serves it changes this, so no lock guards it.
 
     Attributes:
-        specs: jobs whose spec it has been sent, and how many of their definitions.
-        has_default: whether it knows what to do with what plain clients put.
-        inputs_held: the master's own inputs that a plain client works on, the oldest first.
-        items_held: what a plain client got from the task queue with its last request.
-        result_held: what it got from the result queue, until that has been sent.
-        joined: whether the board knows of it.
-        gets_tasks: whether it is a plain client that has asked for one.
+        specs: jobs whose spec was sent to it, and how many of their definitions were.
+        has_default: whether it has a function for the items of plain clients.
+        inputs_held: leases of the master's own inputs that a plain client has, oldest first.
+        items_held: what a plain client's last request got from the task queue.
+        result_held: what it got from the result queue, until that is sent.
+        joined: whether it is on the board.
+        gets_tasks: whether it is a plain client that has asked for a task.
     """
 
     channel: Channel
@@ -37,37 +37,37 @@ class Connection:
 
 
 class Connections:
-    """All connections from which something has been asked.
+    """All connections that have sent a request.
 
     Args:
         state: what the dispatcher's parts share.
 
     Attributes:
-        changed: one has come or left, or a supervisor has reported a death; a condition of the
-            dispatcher's lock.
+        changed: a condition of the dispatcher's lock: notified when a connection has joined or
+            left, or a supervisor has reported a death.
     """
 
     def __init__(self, state: DispatchState) -> None:
         self._state = state
         self._board = state.board
         self.changed = threading.Condition(state.lock)
-        self._holder_ids = iter(range(1, 2**63))  # `next` of it is atomic: no lock
-        self._here = threading.local()  # .connection: whose requests this thread serves
+        self._holder_ids = iter(range(1, 2**63))  # `next` is atomic, so it needs no lock
+        self._here = threading.local()  # .connection: the one that this thread serves
 
     @property
     def current(self) -> Connection:
-        """The one whose request this thread serves."""
+        """The connection that this thread serves."""
         connection: Connection = self._here.connection
         return connection
 
     def open(self, channel: Channel) -> Connection:
-        """Have this thread serve a new one."""
+        """Make this thread serve a new connection."""
         holder = LeaseHolder(next(self._holder_ids), is_slot=False)
         self._here.connection = connection = Connection(channel=channel, holder=holder)
         return connection
 
     def join(self, connection: Connection) -> None:
-        """Let it have leases, from now on."""
+        """Let a connection have leases from now on."""
         if not connection.joined:
             with self._state.lock:
                 self._board.join(connection.holder)
@@ -75,7 +75,7 @@ class Connections:
                 self.changed.notify_all()
 
     def wait_until_no_workers(self, timeout: float) -> bool:
-        """Wait until none of dq's own workers is connected; False when time is up."""
+        """Wait until none of dq's own workers is connected. Returns False on time-out."""
         with self._state.lock:
             return self.changed.wait_for(
                 lambda: not any(h.group for h in self._board.holders.values()), timeout

@@ -1,4 +1,4 @@
-"""What supervisors say of the task processes that have died."""
+"""Supervisors' reports about task processes that have died."""
 
 from __future__ import annotations
 
@@ -7,22 +7,22 @@ from dq.dispatch.connections import Connections
 from dq.dispatch.delivery import Delivery
 from dq.dispatch.state import DispatchState
 
-DEATH_REPORT_TIMEOUT_S = 1.0  # that the tasks of a dead process wait for its supervisor's report
+DEATH_REPORT_TIMEOUT_S = 1.0  # how long a dead process's tasks wait for its supervisor's report
 
 
 class DeathReports:
     """Which task a process was in when it died, as its supervisor reports it.
 
-    A process's connection ends when it dies, and its supervisor reports within milliseconds. Were
-    its tasks requeued at once, a poison task could in that time kill other processes without being
-    charged for it. So they are requeued once the report is there.
+    A process's connection ends when it dies, and its supervisor reports the death within
+    milliseconds. If its tasks were requeued at once, a poison task could kill other processes in
+    that time without a charge. So they are requeued once the report has arrived.
 
-    All of it is guarded by the dispatcher's lock.
+    Everything here is guarded by the dispatcher's lock.
 
     Args:
         state: what the dispatcher's parts share.
-        connections: whose leases these are.
-        delivery: given what is on record by a report.
+        connections: notified of each report.
+        delivery: gets the outcomes that a report has caused.
     """
 
     def __init__(self, state: DispatchState, connections: Connections, delivery: Delivery) -> None:
@@ -33,13 +33,13 @@ class DeathReports:
         self._in_no_task: set[int] = set()  # leases of processes that died in none of their tasks
 
     def take(self, what: str, lease: int, index: int, span: int, detail: str) -> None:
-        """Take in that a process "died" or had a "timeout" in a task, or "ended" in none.
+        """Handle a report that a process "died" or had a "timeout" in a task, or "ended" in none.
 
         Args:
             what: one of these three.
             lease: the process's.
-            index: the task, or the first that it may have been.
-            span: how many tasks it may have been.
+            index: the task, or the first of those that it may have been in.
+            span: how many tasks it may have been in.
             detail: how the process ended.
         """
         with self._state.lock:
@@ -53,8 +53,8 @@ class DeathReports:
             self._changed.notify_all()
 
     def await_death_report(self, holder: LeaseHolder) -> None:
-        """Wait until a task slot's leases may be requeued. Called with the lock held, which the
-        wait releases meanwhile."""
+        """Wait until a task slot's leases may be requeued. It is called with the lock held, and
+        releases the lock while it waits."""
         if not holder.is_slot:
             return
         held = self._board.held.get(holder.id, set())  # a report that names a task empties it

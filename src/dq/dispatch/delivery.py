@@ -1,4 +1,4 @@
-"""Recorded outcomes, on their way to those who read them."""
+"""Delivers recorded outcomes to their readers."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 
 
 class Delivery:
-    """Passes records on: to plain clients, to a journal and from there to readers, or to readers.
+    """Passes records on to plain clients, or to readers; with a journal, once it has written them.
 
     Args:
         state: what the dispatcher's parts share.
-        pending: woken where a record makes room for more to be leased.
-        plain: given what is for plain clients.
-        replaying: asked, before a reader waits, for what the journal has.
+        pending: woken when a record makes room for more leases.
+        plain: gets the records for plain clients.
+        replaying: asked for records of the journal before a reader waits.
     """
 
     def __init__(
@@ -40,14 +40,14 @@ class Delivery:
         self._pending = pending
         self._plain = plain
         self._replaying = replaying
-        # Of records with whom takes them. A deque needs no lock: `run_sinks` takes none.
+        # Pairs of a record and its sink. A deque needs no lock, and `run_sinks` takes none.
         self._sinks: deque[tuple[Callable[[Recorded], None], Recorded]] = deque()
 
     # From the board
 
     def deliver(self, recorded: list[Recorded], ran: bool = True) -> None:
-        """Pass on what has come to be on record; under the lock. What never `ran` is not for the
-        journal: it will fail again, and has nothing to be known by."""
+        """Pass on new records; called with the lock held. Tasks that never `ran` are not written to
+        the journal, since they would fail again and have no digest."""
         for record in recorded:
             served = self._served_jobs.get(record.batch.job)
             if served is None:
@@ -67,7 +67,7 @@ class Delivery:
         self._pending.announce()
 
     def take_written(self, entries: list[Entry]) -> None:
-        """Pass on what the journal has written; nothing, where it has failed."""
+        """Pass on what the journal has written, or nothing if it has failed."""
         with self._lock:
             if not entries:
                 self.wake_readers()
@@ -80,8 +80,8 @@ class Delivery:
             self._pending.announce()
 
     def run_sinks(self) -> None:
-        """Hand records to those that take them one by one: a user's code, so not under the lock.
-        A thread of its own for that would cost 40 µs of the 150 that a single call takes."""
+        """Call the sinks, without the lock because they run a user's code. A thread of its own for
+        them would add 40 µs to the 150 µs that a single call takes."""
         while self._sinks:
             try:
                 sink, record = self._sinks.popleft()
@@ -92,19 +92,19 @@ class Delivery:
     # To readers
 
     def read(self, served: ServedJob, timeout: float | None = None) -> list[Recorded] | None:
-        """Records of a job as they come; None when there are no more to come, [] on time-out."""
+        """A job's next records; None if no more will come, [] on time-out."""
         with self._lock:
             self._replaying.advance(served)
             if not served.records and not served.finished:
                 served.news.wait(timeout)
-                # The inputs' end may have come, and before that of what the journal has.
+                # The inputs may have ended before the journal's records did.
                 self._replaying.advance(served)
             if served.records:
                 return self._take_records(served)
             return None if served.finished else []
 
     def unread(self, served: ServedJob) -> list[Recorded]:
-        """The records of a job that nobody has read, for a reader that ends early."""
+        """A job's records that were not read, for a reader that ends early."""
         with self._lock:
             return self._take_records(served)
 
@@ -114,14 +114,14 @@ class Delivery:
         return records
 
     def consumed(self, served: ServedJob, records: list[Recorded]) -> None:
-        """Note that records have been passed on, so that as much more may come."""
+        """Note that records were read, which makes room for more."""
         with self._lock:
             nbytes = sum(record.nbytes for record in records)
             self._board.consumed(served.spec.id, len(records), nbytes)
             self._pending.announce()
 
     def wake_readers(self) -> None:
-        """Wake all readers, so that they look at why there may be no more records."""
+        """Wake all readers, so that they check whether more records will come."""
         with self._lock:
             for served in self._served_jobs.values():
                 served.news.notify_all()

@@ -1,22 +1,22 @@
 """The dispatcher: the lock and the waiting around the board, and the parts that share them.
 
-One lock guards the board, the sources and what waits to be read. Transitions are the board's and
-never wait; here they are tried, and waited for. Each part is a module of its own:
+One lock guards the board, the sources and the records that are not read yet. The board's
+transitions never wait; the waiting is done here. Each part is a module of its own:
 
     connections       the clients that are connected
     pending_requests  the threads that wait for something to lease
     batch_maker       what a connection gets next
-    leasing           the waiting for it, and the handing over
+    leasing           waiting for a batch, and handing it over
     delivery          records on their way to journals, readers and plain clients
-    replaying         records that a journal has already
+    replaying         records that are in a journal already
     feeding           inputs that are read ahead, or pushed
     job_registry      opening and closing of jobs
     plain_queue       items and results of plain clients
-    plain_answers     their results of the master's own inputs
+    plain_answers     plain clients' results for the master's own inputs
     rejections        jobs that workers cannot load
     death_reports     which task a process died in
     other_versions    workers whose files are not those that the run began with
-    presence          the workers that people are told of
+    presence          notices to users about workers
 """
 
 from __future__ import annotations
@@ -52,21 +52,21 @@ from dq.transport.limits import KEEPALIVE_S, MAX_MESSAGE_BYTES
 
 
 class Dispatcher:
-    """Everything that a master serves.
+    """Serves jobs to workers and plain clients.
 
     Args:
-        default: the function for what plain clients put; None leaves that to workers' ``--task``.
+        default: the function for items of plain clients; None if workers' ``--task`` has it.
         maxsize: how many tasks plain clients may have waiting; 0 for any number.
-        redeliver: give out again what a plain client got when its connection ends.
+        redeliver: requeue what a plain client got if its connection ends.
         max_message: bytes of the largest input or result.
-        keepalive: seconds after which a machine that does not respond is taken for gone.
-        hash_seed: of the processes that work for it.
-        loads: what unpickles results that plain clients will get.
+        keepalive: seconds after which the connection of a machine that does not respond is closed.
+        hash_seed: the hash seed of all its task processes.
+        loads: unpickles the results that plain clients get.
         clock: seconds of a steady clock.
-        notify: called with each line that people should see.
+        notify: called with each line for users.
 
     Attributes:
-        run: a random name; reports for an earlier master have another one, and are dropped.
+        run: a random name. Reports with another one are for an earlier master, and are dropped.
     """
 
     def __init__(
@@ -111,12 +111,12 @@ class Dispatcher:
 
     @property
     def stopping(self) -> bool:
-        """Whether the master ends."""
+        """Whether the master is shutting down."""
         return self._state.stopping
 
     @property
     def busy(self) -> int:
-        """How many leases are out."""
+        """How many leases are active."""
         return len(self.board.leases)
 
     @property
@@ -126,8 +126,7 @@ class Dispatcher:
 
     @contextmanager
     def serving(self, channel: Channel) -> Iterator[None]:
-        """Everything that is asked within comes from this connection; at its end what it held
-        goes back."""
+        """Serve a connection within this context, and requeue what it holds at the end."""
         connection = self.connections.open(channel)
         channel.on_received = lambda: self.plain.ack(connection)
         channel.on_sent = connection.result_held.clear
@@ -141,8 +140,8 @@ class Dispatcher:
         with self.lock:
             self.presence.leave(connection)
             self.plain.put_back(connection)
-            # The master's own inputs: the plain client that had them is a worker that died. Each
-            # goes in front, so the oldest last.
+            # These are the master's own inputs, so the plain client is treated as a worker that
+            # died. Each is requeued at the front, so the oldest has to be the last.
             for lease in reversed(connection.inputs_held):
                 died = self.board.died(lease.id, lease.next, "its connection ended", self.clock())
                 self.delivery.deliver(died)
@@ -153,8 +152,8 @@ class Dispatcher:
             self.pending.announce()
 
     def run_maintenance(self) -> None:
-        """Let workers have what slow sources have read so far, expire leases, close what was
-        abandoned; called now and then."""
+        """Supply what slow sources have read so far, expire leases, and close abandoned jobs. It is
+        called at intervals."""
         self.jobs.close_abandoned()
         with self.lock:
             self.feeding.supply_read()
@@ -164,14 +163,14 @@ class Dispatcher:
         self.delivery.run_sinks()
 
     def drain(self) -> None:
-        """Give out nothing more at all; what is running may finish."""
+        """Lease nothing more; running tasks may finish."""
         with self.lock:
             self.board.draining = True
             self.jobs.halt_all("drained")
             self.pending.wake_all()
 
     def stop(self) -> None:
-        """Give out nothing more, and answer each request with the end of the run."""
+        """Lease nothing more, and answer each request with the end of the run."""
         with self.lock:
             self.board.draining = True
             self._state.stopping = True
@@ -181,4 +180,4 @@ class Dispatcher:
             self.connections.changed.notify_all()
 
 
-_PLAIN_RULES = Rules(window=2**62)  # what plain clients put is bounded by `maxsize`, or not at all
+_PLAIN_RULES = Rules(window=2**62)  # `maxsize` bounds what plain clients put

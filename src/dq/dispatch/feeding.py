@@ -8,20 +8,20 @@ from dq.dispatch.pending_requests import PendingRequests
 from dq.dispatch.served_job import ServedJob
 from dq.dispatch.state import DispatchState
 
-SLOW_READ_S = 0.005  # a read that takes longer is waited for: the next one is of a single input
-SLOW_INPUT_S = 50e-6  # the same, for each input of a read
+SLOW_READ_S = 0.005  # a read that takes longer is slow: inputs are then read one by one
+SLOW_INPUT_S = 50e-6  # the same, for each input in a read
 
 
 class Feeding:
-    """Reads the inputs of jobs ahead of their being leased.
+    """Reads the inputs of jobs before they are leased.
 
-    It keeps nothing of its own. How fast a source is stands in `ServedJob`, where only the thread
-    that reads the source changes it; the rest is guarded by the dispatcher's lock.
+    This class has no state of its own. `ServedJob` has the speed of a source, which only the thread
+    that reads the source changes. Everything else is guarded by the dispatcher's lock.
 
     Args:
         state: what the dispatcher's parts share.
-        pending: woken for what has been read.
-        leasing: hands out what is pushed.
+        pending: woken when inputs have been read.
+        leasing: leases inputs that are pushed.
     """
 
     def __init__(self, state: DispatchState, pending: PendingRequests, leasing: Leasing) -> None:
@@ -35,7 +35,7 @@ class Feeding:
     # Read ahead
 
     def feed(self, served: ServedJob) -> None:
-        """Read a job's inputs ahead until they end; runs in a thread of its own."""
+        """Read a job's inputs ahead until they end. This runs in a thread of its own."""
         served.reads_ahead = True
         while True:
             with self._lock:
@@ -55,12 +55,12 @@ class Feeding:
         return len(served.source.buffer) >= served.read_ahead_limit(self._board.slots)
 
     def read_ahead(self, served: ServedJob) -> bool:
-        """Read some more inputs, one by one as long as each may have to be waited for; False at
-        their end."""
+        """Read more inputs, one by one if the source is slow. Returns False when they have
+        ended."""
         with self._lock:
             most = max(served.read_ahead_limit(self._board.slots), 1)
             count = served.step = 1 if served.is_slow else min(8 * served.step, most)
-            if served.replay is not None:  # fewer than a record needs are of no use
+            if served.replay is not None:  # a record needs all of its inputs
                 count = max(count, served.replay.missing(served.job.next))
         started = self._clock()
         more = served.source.read(count)
@@ -74,7 +74,7 @@ class Feeding:
         return True
 
     def end_inputs(self, served: ServedJob) -> None:
-        """No inputs come after those that have been read."""
+        """Note that the inputs that have been read are the last."""
         with self._lock:
             self._supply(served)
             self._board.end(served.spec.id)
@@ -82,7 +82,7 @@ class Feeding:
             self._pending.announce()
 
     def supply_read(self) -> None:
-        """Let workers have what slow sources have read so far, while they still read."""
+        """Supply what slow sources have read so far, while they are still reading."""
         with self._lock:
             for served in self._state.served_jobs.values():
                 if not served.job.ended and served.source.length is None:
@@ -97,7 +97,7 @@ class Feeding:
         self._board.supply(job.id, new)
         self._pending.announce()
         if served.replay is not None and job.unbatched >= served.replay.missing(job.next):
-            served.news.notify()  # its reader takes them past the journal
+            served.news.notify()  # its reader replays the journal for these inputs
 
     # Pushed
 
@@ -109,7 +109,7 @@ class Feeding:
         self._leasing.hand_out()
 
     def revoke(self, served: ServedJob, index: int) -> None:
-        """Let no worker have an input that was pushed, if none has it yet: its result is None."""
+        """Cancel a pushed input that was not leased yet. Its result is None."""
         with self._lock:
             place = index - served.job.next
             if 0 <= place < len(served.source.buffer):

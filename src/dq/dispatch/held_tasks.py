@@ -1,4 +1,4 @@
-"""Which tasks each worker has, and what it leaves behind."""
+"""The tasks that each worker holds, and those that it leaves unfinished."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from dq.dispatch.served_job import PLAIN
 from dq.dispatch.state import DispatchState
 from dq.dispatch.wording import count_of, ranges
 
-KILLED_TOGETHER_S = 2.0  # within which the connections of a worker that is killed end
+KILLED_TOGETHER_S = 2.0  # in which all connections of a killed worker end
 
 
 class HeldTasks:
-    """The leases of dq's own workers, by worker: all connections of one have their group in common.
+    """The leases of dq's own workers, by group, which all connections of a worker have in common.
     The dispatcher's lock guards it.
 
     Args:
@@ -24,14 +24,14 @@ class HeldTasks:
     def __init__(self, state: DispatchState) -> None:
         self._state = state
         self._groups: dict[str, dict[int, LeaseHolder]] = {}
-        self._lost: dict[str, tuple[float, int]] = {}  # by group: when, and how many tasks
+        self._lost: dict[str, tuple[float, int]] = {}  # group: when tasks were lost, and how many
 
     def add(self, holder: LeaseHolder) -> None:
-        """A connection of a worker has come."""
+        """Add a connection of a worker."""
         self._groups.setdefault(holder.group, {})[holder.id] = holder
 
     def remove(self, holder: LeaseHolder) -> None:
-        """It has ended."""
+        """Remove a connection that has ended."""
         group = self._groups.get(holder.group, {})
         group.pop(holder.id, None)
         if not group:
@@ -39,23 +39,23 @@ class HeldTasks:
             self._lost.pop(holder.group, None)
 
     def slot_lost(self, holder: LeaseHolder, now: float) -> None:
-        """A task slot's connection ends, before its leases are taken back."""
+        """Note that a task slot's connection ends; called before its leases are requeued."""
         count = unfinished_of(self._leases_of(holder)) + self._lost_lately(holder.group, now)
         self._lost[holder.group] = now, count
 
     def left_behind(self, group: str, now: float) -> int:
-        """How many tasks a worker leaves whose supervisor's connection ends."""
+        """How many unfinished tasks a worker leaves when its supervisor's connection ends."""
         return unfinished_of(self._leases(group)) + self._lost_lately(group, now)
 
     def _lost_lately(self, group: str, now: float) -> int:
-        """Tasks that a worker's processes had when their connections ended, a moment before its
-        own: with a worker that is killed, all of them end at about the same time."""
+        """How many tasks a worker's processes lost shortly before its supervisor's connection
+        ended. When a worker is killed, all its connections end at about the same time."""
         at, count = self._lost.get(group, (0.0, 0))
         return count if now - at < KILLED_TOGETHER_S else 0
 
     def described(self, group: str, name: str) -> str:
-        """The tasks that a group's process of that name has, or ("") all of them, and what ends
-        that; for people."""
+        """Describe to users the tasks that one process of a group holds, or that all of them hold
+        if the name is "", and until when."""
         leases = self._leases(group, name)
         if not leases:
             return ""
@@ -65,7 +65,7 @@ class HeldTasks:
         held = count_of(len(numbers), "task")
         if len(specs) == 1 and specs[0].id != PLAIN and specs[0].unpack != "call":
             held = f"task{'' if len(numbers) == 1 else 's'} {ranges(numbers)}"
-        # Where only the supervisor is stopped, by Ctrl-Z say, its processes work on and report.
+        # If only the supervisor is stopped, for example by Ctrl-Z, its processes go on and report.
         end = f"{held} until it {'goes on' if name else 'reports'} or is ended"
         if all(spec.timeout is not None for spec in specs):
             return f"{end}, or {setting('timeout')} is over"
@@ -85,5 +85,5 @@ class HeldTasks:
 
 
 def unfinished_of(leases: Iterable[Lease]) -> int:
-    """How many of their tasks have no outcome yet."""
+    """How many tasks of these leases have no outcome yet."""
     return sum(lease.stop - lease.next for lease in leases)

@@ -1,4 +1,4 @@
-"""The jobs that are served: how they are opened and closed."""
+"""Opens and closes the jobs that are served."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class JobRegistry:
 
     Args:
         state: what the dispatcher's parts share.
-        pending: woken for a job whose inputs are there.
+        pending: woken when a new job has inputs.
         delivery: passes on what a job's journal has written.
     """
 
@@ -35,7 +35,7 @@ class JobRegistry:
         self._pending = pending
         self._delivery = delivery
         self._abandoned: deque[ServedJob] = deque()  # needs no lock; see `abandon`
-        self._closing = threading.Lock()  # held while what was abandoned is closed
+        self._closing = threading.Lock()  # held while abandoned jobs are closed
 
     def open(
         self,
@@ -46,15 +46,15 @@ class JobRegistry:
         *,
         reader_feeds: bool = False,
     ) -> ServedJob:
-        """Add a job, and lease its inputs from now on, except those that the journal has.
+        """Add a job. Its inputs are leased from now on, except those with outcomes in the journal.
 
         Args:
-            spec: what workers need to know of it.
-            rules: what applies to its tasks.
+            spec: what workers need to know to run its tasks.
+            rules: the rules for its tasks.
             source: its inputs.
-            replay: what its journal has.
-            reader_feeds: whether the thread that reads its records also reads its inputs, so that
-                it waits for both.
+            replay: replays its journal, if it has one.
+            reader_feeds: whether the thread that reads its records also reads its inputs, and so
+                has to wait for both.
         """
         with self._lock:
             news = threading.Condition(self._lock)
@@ -78,7 +78,7 @@ class JobRegistry:
         return served
 
     def halt(self, served: ServedJob, reason: str) -> None:
-        """Give out no more of a job; what is running may finish."""
+        """Lease no more of a job; running tasks may finish."""
         with self._lock:
             if served.spec.id in self._board.jobs:
                 self._board.stop(served.spec.id, reason)
@@ -86,14 +86,14 @@ class JobRegistry:
             served.news.notify_all()
 
     def halt_all(self, reason: str) -> None:
-        """Give out no more of any job; inputs are read on, and what is running may finish."""
+        """Lease no more of any job; inputs are still read, and running tasks may finish."""
         with self._lock:
             for served in self._served_jobs.values():
                 self._board.stop(served.spec.id, reason)
                 served.news.notify_all()
 
     def end_feeding(self) -> None:
-        """Have no more inputs of any job read."""
+        """Stop reading the inputs of all jobs."""
         with self._lock:
             for served in self._served_jobs.values():
                 self._end_feeding(served)
@@ -103,7 +103,7 @@ class JobRegistry:
         served.refill.notify_all()
 
     def close(self, served: ServedJob) -> None:
-        """Take a job off the board; what workers still do for it is dropped."""
+        """Remove a job from the board. Later reports for it are dropped."""
         with self._lock:
             self._end_feeding(served)
             self._served_jobs.pop(served.spec.id, None)
@@ -112,18 +112,19 @@ class JobRegistry:
             served.replay.journal.close()  # not under the lock, which its writer needs
 
     def close_journals(self) -> None:
-        """Write what is left to be written, of all jobs."""
+        """Write the remaining records of all jobs, and close their journals."""
         for served in list(self._served_jobs.values()):
             if served.replay is not None:
                 served.replay.journal.close()
 
     def abandon(self, served: ServedJob) -> None:
-        """Have a job closed soon. Takes no lock: an iterator that nobody keeps is collected in
-        any thread, in the midst of anything, a transition of the board included."""
+        """Have a job closed soon. This takes no lock, because it is called when an unused iterator
+        is garbage collected: in any thread, at any moment, even during a transition of the
+        board."""
         self._abandoned.append(served)
 
     def close_abandoned(self) -> None:
-        """Close what was abandoned; once this returns, its journal can be opened again."""
+        """Close abandoned jobs. Their journals can be opened again when this returns."""
         with self._closing:
             while self._abandoned:
                 self.close(self._abandoned.popleft())

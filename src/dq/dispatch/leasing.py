@@ -1,4 +1,4 @@
-"""The waiting for something to lease, and the handing over of it."""
+"""Waits for something to lease, and hands it over."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from dq.dispatch.delivery import Delivery
 from dq.dispatch.pending_requests import PendingRequest, PendingRequests
 from dq.dispatch.state import DispatchState
 
-LIVENESS_CHECK_S = 1.0  # seconds after which a blocked call looks at its caller's socket
-SEND_AT_ONCE_BYTES = 16 * 1024  # that any socket whose peer waits takes without blocking
+LIVENESS_CHECK_S = 1.0  # seconds between a blocked call's checks of its caller's socket
+SEND_AT_ONCE_BYTES = 16 * 1024  # bytes that a socket takes without blocking while its peer waits
 
 
 class Answered(Exception):
-    """Raised in a thread whose connection has had its answer from another one."""
+    """Raised in a thread if another thread has sent the answer to its connection."""
 
 
 class Leasing:
-    """Gives connections something to do: tries, and else waits.
+    """Leases batches to connections, and waits until there is one.
 
-    A thread that waits holds no task: it takes one only after a look at whether its caller is
-    still there, so that a client killed while blocked in `get()` loses nothing. What dq's own
-    workers are given comes back when their connection ends; so whichever thread has a task for one
-    of them sends it without such a look.
+    A waiting thread holds no task. It takes one only after checking that its caller is still
+    connected, so a client that is killed while blocked in `get()` loses nothing. A dq worker's
+    lease is requeued when its connection closes, so any thread may send it a task without that
+    check.
 
     Args:
         state: what the dispatcher's parts share.
-        connections: where a caller is noted before it gets its first lease.
-        pending: where those that find nothing wait.
-        batches: what they get.
-        delivery: of records that come about where nothing could be leased.
+        connections: joined by a caller before its first lease.
+        pending: the requests that wait.
+        batches: chooses and encodes the batches.
+        delivery: calls the sinks of tasks that failed because they could not be encoded.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Leasing:
         self._pending = pending
         self._batches = batches
         self._delivery = delivery
-        # Held while inputs are taken and pickled, outside `_lock` and never within it: the GIL
-        # lets one thread at a time do that anyway, and a thousand that have taken theirs and wait
-        # would have a thousand batches in memory.
+        # Held while inputs are taken and pickled; never acquired while `_lock` is held. The GIL
+        # lets only one thread at a time pickle anyway. Without this lock a thousand threads could
+        # each have a batch in memory.
         self._turn = threading.Lock()
 
     def lease(
@@ -65,22 +65,22 @@ class Leasing:
         most: int | None = None,
         send: Callable[[Lease], None] | None = None,
     ) -> Lease | None:
-        """Wait for something to do, for a caller that is still there; None when time is up.
+        """Wait for a lease, for a caller that is still connected. Returns None on time-out.
 
         Args:
             connection: the caller's.
             timeout: seconds.
-            most: tasks that it may have at once.
-            send: sends it a lease, from whatever thread has one for it.
+            most: how many tasks it may have at once.
+            send: sends it a lease; called in the thread that has one for it.
 
         Raises:
-            Answered: that has been done.
+            Answered: another thread has sent the lease.
             EOFError: the caller's connection has ended.
         """
         self._connections.join(connection)
         deadline = None if timeout is None else self._clock() + timeout
-        # A plain client is looked at before the first try too: with `redeliver` off nothing would
-        # come back from it. What a dq worker gets does come back; and to look is a system call, at
+        # A plain client is checked before the first try too, since with `redeliver` off its items
+        # would be lost. A dq worker's are requeued, so it is not checked: that is a system call, in
         # which a thread can lose the GIL.
         looks = send is None
         while True:
@@ -90,7 +90,7 @@ class Leasing:
             if lease is not None:
                 return lease
             if chosen is not None:
-                self._delivery.run_sinks()  # nothing of it could be sent
+                self._delivery.run_sinks()  # none of its inputs could be encoded
                 continue
             request = PendingRequest(connection, most, send)
             if not self._wait(request, announced, deadline):
@@ -99,21 +99,21 @@ class Leasing:
                 raise Answered
             if request.lease is not None:
                 return request.lease
-            self._delivery.run_sinks()  # what came for this one may have been nothing to be sent
+            self._delivery.run_sinks()  # the inputs for this caller may have failed to encode
             looks = True
 
     def _choose(
         self, connection: Connection, most: int | None, looks: bool
     ) -> tuple[Chosen | None, int]:
-        """Something to do or None, and how often such had been announced then."""
+        """A batch or None, and how often something to lease had been announced by then."""
         with self._lock:
             if looks and connection.channel.peer_closed():
-                self._pending.wake_one()  # the call that woke this thread is for another one
+                self._pending.wake_one()  # this thread was woken, so it passes the call on
                 raise EOFError
             return self._batches.choose(connection, most), self._pending.announced
 
     def _wait(self, request: PendingRequest, announced: int, deadline: float | None) -> bool:
-        """Wait until there may be something new to lease; False when it is time to give up."""
+        """Wait until there may be something new to lease. Returns False on time-out."""
         with self._lock:
             left = self._seconds_to_wait(deadline)
             if left <= 0 or self._state.stopping:
@@ -125,7 +125,7 @@ class Leasing:
         return True
 
     def _seconds_to_wait(self, deadline: float | None) -> float:
-        """Until the next look at the caller, the deadline, or when a delayed batch is due."""
+        """Until the next check of the caller, the deadline, or the time of a delayed batch."""
         left = LIVENESS_CHECK_S
         if deadline is not None:
             left = min(left, deadline - self._clock())
@@ -133,9 +133,9 @@ class Leasing:
         return left if due is None else min(left, max(due - self._clock(), 0.001))
 
     def hand_out(self) -> None:
-        """Give what has just come to the newest request that waits. Where that is a dq worker's,
-        this thread sends it: to wake the worker's own thread first would take 20 µs of the 100
-        that a single call takes."""
+        """Lease a new input to the newest pending request. If that is a dq worker's, this thread
+        sends it, because waking the worker's own thread would take 20 µs of the 100 µs that a
+        single call takes."""
         with self._lock:
             request = self._pending.newest()
             if request is None or request.send is None:
@@ -155,7 +155,7 @@ class Leasing:
             request.lease = lease = self._batches.lease(request.connection, chosen)
             if lease is not None and len(lease.batch.blob) <= SEND_AT_ONCE_BYTES:
                 request.sent = True
-                with suppress(OSError):  # its own thread will see that the connection has ended
+                with suppress(OSError):  # its own thread will notice that the connection has ended
                     request.send(lease)
         finally:
             request.bell.release()

@@ -1,7 +1,7 @@
-"""Which workers have joined and left, in few lines.
+"""Notices about workers that have joined and left, in few lines.
 
-Each gets a line of its own as long as they are few: a thousand workers that are started together
-are a handful of lines.
+Each worker has a line of its own as long as there are few. A thousand workers that start together
+are summarised in a handful of lines.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from collections.abc import Collection
 from dq.dispatch.connected_worker import MOST_SINGLE_NOTES, ConnectedWorker, Note
 from dq.dispatch.wording import count_of
 
-PAUSE_S = 1.0  # after some lines, in which no more than `MOST_SINGLE_NOTES` come; doubled each time
+PAUSE_S = 1.0  # between bursts of at most `MOST_SINGLE_NOTES` lines; doubled each time
 LONGEST_PAUSE_S = 16.0
 
 
 class Movements:
-    """Collects what people have not been told yet.
+    """Collects notices that have not been shown yet.
 
     Args:
         now: seconds of any steady clock; so is every other `now`.
@@ -24,7 +24,7 @@ class Movements:
 
     def __init__(self, now: float) -> None:
         self._lines: list[str] = []  # not shown yet
-        self._joined: list[ConnectedWorker] = []  # of which these lines are
+        self._joined: list[ConnectedWorker] = []  # the workers that these lines are about
         self._left = 0
         self._shown = 0  # lines since the pause began
         self._pause = PAUSE_S
@@ -36,7 +36,12 @@ class Movements:
         self._lines.append(f"{worker} joined: {slots}, {worker.security}")
 
     def left(self, worker: ConnectedWorker, unfinished: int, remaining: int) -> None:
-        """One has left, with so many tasks that others get, and so many others are there."""
+        """Note that a worker has left.
+
+        Args:
+            unfinished: how many of its tasks were requeued.
+            remaining: how many other workers there are.
+        """
         self._left += 1
         line = f"{worker} left"
         if unfinished:
@@ -51,13 +56,13 @@ class Movements:
         """What to show now.
 
         Args:
-            workers: those that are there.
+            workers: those that are connected.
         """
         if now >= self._pause_ends_at:
             self._shown = 0
         count = len(self._lines)
         if not count or (self._shown and self._shown + count > MOST_SINGLE_NOTES):
-            return []  # or they wait for the rest of the pause, and others with them
+            return []  # later lines are collected until the pause is over
         many = count > MOST_SINGLE_NOTES
         lines = [self._summary(workers)] if many else self._lines
         if not self._shown:

@@ -11,7 +11,7 @@ MOST_WARNINGS = 1000  # of a run
 
 
 class OtherVersions:
-    """Says once of each worker and version that it works with another one.
+    """Warns once for each worker and each other version that it has loaded.
 
     Args:
         state: what the dispatcher's parts share.
@@ -19,10 +19,10 @@ class OtherVersions:
 
     def __init__(self, state: DispatchState) -> None:
         self._lock = state.lock
-        self._known: set[tuple[str, str, str]] = set()  # guarded by it: group, file, digest
+        self._known: set[tuple[str, str, str]] = set()  # group, file, digest; guarded by the lock
 
     def warning(self, holder: LeaseHolder, file: str, digest: str) -> str | None:
-        """What people should be told of a worker's version of a file; None where they have been."""
+        """A warning about a worker's version of a file; None if it was shown before."""
         known = holder.group, file, digest
         with self._lock:
             if known in self._known or len(self._known) >= MOST_WARNINGS:

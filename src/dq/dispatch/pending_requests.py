@@ -1,4 +1,4 @@
-"""Requests for something to lease that wait until there is something."""
+"""Requests that wait until there is something to lease."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from dq.dispatch.state import DispatchState
 
 
 class PendingRequest:
-    """A thread that waits for something to lease, for its connection. While it waits, the
-    dispatcher's lock guards it. From when another thread takes it out of `PendingRequests` until
-    that releases the bell, it is that thread's alone.
+    """A thread that waits for something to lease to its connection. The dispatcher's lock guards it
+    while it waits. When another thread removes it from `PendingRequests`, only that thread may use
+    it until it releases the bell.
 
     Attributes:
-        most: tasks that the connection may have at once; None for any number.
-        send: sends it a lease; None where only its own thread may do that.
-        bell: held until there may be something.
-        lease: what it got from another thread.
-        sent: whether that thread has sent it, too.
+        most: how many tasks the connection may have at once; None for any number.
+        send: sends it a lease; None if only its own thread may do that.
+        bell: a lock that is held until there may be something to lease.
+        lease: the lease that another thread has made for it.
+        sent: whether that thread has also sent it.
     """
 
     __slots__ = ("bell", "connection", "lease", "most", "send", "sent")
@@ -38,15 +38,15 @@ class PendingRequest:
 
 
 class PendingRequests:
-    """All requests that wait, the newest last. The dispatcher's lock guards everything here.
+    """All pending requests, the newest last. The dispatcher's lock guards everything here.
 
     Args:
         state: what the dispatcher's parts share.
 
     Attributes:
         announced: how often something to lease was announced. A thread that has found nothing
-            compares it before it waits, so that it does not miss what came between the two.
-        has_refusals: whether a worker has rejected a job, so that the one that is woken might be
+            compares it before it waits, so that it misses nothing that came in the meantime.
+        has_refusals: whether a worker has rejected a job. The request that is woken may then be
             one that must not have what there is.
     """
 
@@ -62,9 +62,10 @@ class PendingRequests:
         return len(self._waiting)
 
     def announce(self) -> None:
-        """Wake those that wait, if there may be something to lease: one, which announces the rest
-        when it has taken its part; all, where that one might not be allowed to have it. No thread
-        is woken for nothing: it takes the GIL from one that has work, for 20 µs each time."""
+        """Wake one pending request, because there may be something to lease. It announces again
+        once it has its batch. If a worker has rejected a job, all are woken, because the one might
+        not be allowed to have this. A thread that is woken for nothing takes the GIL for 20 µs
+        from one that has work."""
         if not self._board.has_more:
             return
         self.announced += 1
@@ -74,7 +75,7 @@ class PendingRequests:
             self.wake_one()
 
     def wake_one(self) -> None:
-        """Wake the newest: its process is the one that is still in the processor's caches."""
+        """Wake the newest request, whose process is most likely still in the processor's caches."""
         if self._waiting:
             self._waiting.popitem()[0].bell.release()
 
@@ -86,19 +87,19 @@ class PendingRequests:
         return next(reversed(self._waiting), None)
 
     def add(self, request: PendingRequest) -> None:
-        """Let a request wait, as the newest."""
+        """Add a request as the newest."""
         self._waiting[request] = None
 
     def remove(self, request: PendingRequest) -> None:
-        """Take a request out; whoever does that releases its bell."""
+        """Remove a request. The caller has to release its bell."""
         del self._waiting[request]
 
     def wait(self, request: PendingRequest, seconds: float) -> None:
-        """Wait, without the lock, until a request that was added is woken or time is up."""
+        """Wait, without the lock, until an added request is woken or time is up."""
         if request.bell.acquire(timeout=seconds):
             return
         with self._lock:
             taken = request not in self._waiting
             self._waiting.pop(request, None)
-        if taken:  # by a thread that is about to hand something over
+        if taken:  # by a thread that is about to hand over a lease
             request.bell.acquire()

@@ -1,4 +1,4 @@
-"""What plain clients answer to the master's own inputs, taken in as outcomes."""
+"""Records plain clients' answers to the master's own inputs."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from dq.dispatch.state import DispatchState
 
 
 class PlainAnswers:
-    """Takes what plain clients put on the result queue as the outcomes of inputs that they hold.
+    """Records what plain clients put on the result queue as outcomes of the inputs they hold.
 
-    It keeps nothing of its own.
+    This class has no state of its own.
 
     Args:
         state: what the dispatcher's parts share.
-        delivery: given what comes to be on record.
-        max_message: characters of a result that becomes text.
+        delivery: gets the new records.
+        max_message: characters of the largest result that is converted to text.
     """
 
     def __init__(self, state: DispatchState, delivery: Delivery, *, max_message: int) -> None:
@@ -31,7 +31,7 @@ class PlainAnswers:
         self._max_message = max_message
 
     def answer(self, lease: Lease, value: object) -> None:
-        """Take a value as what the function has returned for a lease of one task."""
+        """Record a value as the result of a lease of one task."""
         served = self._state.served_jobs.get(lease.batch.job)
         if served is None:
             return
@@ -40,7 +40,7 @@ class PlainAnswers:
         self._record(lease, outcome, seconds)
 
     def fail(self, lease: Lease, failure: Failure) -> None:
-        """Take a lease of one task as failed, once and for all."""
+        """Record that the task of a lease has failed, without a retry."""
         self._record(lease, Failed(failure, retry=False), 0.0)
 
     def _record(self, lease: Lease, outcome: Outcome, seconds: float) -> None:
@@ -53,7 +53,7 @@ class PlainAnswers:
 def encode_value(
     served: ServedJob, lease: Lease, value: object, seconds: float, most: int
 ) -> Outcome:
-    """One value as a worker would have sent it; of `most` characters, where it becomes text."""
+    """Encode a value as a worker would. A text may have at most `most` characters."""
     form = served.spec.output
     try:
         is_command = outputs.is_command(form)
@@ -69,8 +69,8 @@ def encode_value(
 
 
 def _length(value: object) -> int:
-    """How long a value is as text, about. One that has others in it many times over can be short
-    in memory and never come to an end as text: so each is looked at once."""
+    """Roughly how long a value is as text. A value that contains others many times over can be
+    small in memory and endless as text, so each one is measured only once."""
     known: dict[int, int] = {}
     begun: set[int] = set()
     waiting = [value]

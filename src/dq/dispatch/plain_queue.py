@@ -1,4 +1,4 @@
-"""What plain clients put and get: the items of the task queue, the values of the result queue."""
+"""The task queue and the result queue of plain clients."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from dq.dispatch.state import DispatchState
 
 
 class Unfinished:
-    """How many items of a queue nobody has called done, as `queue.Queue` counts them.
+    """How many items of a queue are not done, as `queue.Queue` counts them.
 
     Args:
         lock: guards it.
@@ -25,32 +25,33 @@ class Unfinished:
         self.none_left = threading.Condition(lock)
 
     def add(self, count: int) -> None:
-        """So many more were put."""
+        """Note that `count` items were put."""
         self.count += count
 
     def done(self, count: int) -> None:
-        """So many are done."""
+        """Note that `count` items are done."""
         self.count = max(self.count - count, 0)
         if not self.count:
             self.none_left.notify_all()
 
 
 class PlainQueue:
-    """What there is besides the job of plain clients, whose inputs are the items of the task queue.
+    """The result queue and the limits of plain clients' queues. The items of their task queue are
+    the inputs of a job.
 
-    All of it is guarded by the dispatcher's lock; the conditions are of that lock. Its methods are
-    called with it held, except `ack`.
+    Everything here is guarded by the dispatcher's lock, and the conditions belong to that lock. All
+    methods except `ack` are called with it held.
 
     Args:
         state: what the dispatcher's parts share.
-        loads: what unpickles results that plain clients will get.
+        loads: unpickles the results that plain clients get.
         maxsize: how many items may wait in the task queue; 0 for any number.
-        redeliver: put back what a plain client got when its connection ends.
+        redeliver: requeue what a plain client got if its connection ends.
 
     Attributes:
-        room: the task queue has become shorter.
-        arrived: there is one more result.
-        results: what is in the result queue.
+        room: notified when the task queue has become shorter.
+        arrived: notified when there is another result.
+        results: the values in the result queue.
     """
 
     def __init__(
@@ -68,15 +69,15 @@ class PlainQueue:
         self.results: deque[object] = deque()
 
     def put_results(self, values: list[object]) -> None:
-        """Let plain clients have these. There is always room: with a bound, workers would wait
-        for a client that puts all of its tasks before it gets the first result."""
+        """Put values on the result queue. It has no limit, because workers would otherwise wait for
+        a client that puts all of its tasks before it gets the first result."""
         self.results.extend(values)
         self.unfinished_results.add(len(values))
         self.arrived.notify(len(values))
 
     def put_record(self, record: Recorded) -> None:
-        """Let plain clients have the outcomes of what they put, as bare values: a failure is a
-        RuntimeError, which any Python can unpickle."""
+        """Put the outcomes of plain clients' items on the result queue as bare values. A failure is
+        a RuntimeError, which any Python can unpickle."""
         values = self._values(record)
         self.put_results([as_error(v.failure) if isinstance(v, BadValue) else v for v in values])
         self._board.consumed(PLAIN, 1, record.nbytes)
@@ -95,7 +96,7 @@ class PlainQueue:
             return [as_error(Failure(type(error).__name__, str(error)))] * outcome.count
 
     def ack(self, connection: Connection) -> None:
-        """Take what a plain client got before as done: it has asked for something else."""
+        """Acknowledge what a plain client got before, since it has sent another request."""
         if connection.items_held:
             with self._lock:
                 for lease in connection.items_held:
@@ -103,13 +104,13 @@ class PlainQueue:
                 connection.items_held.clear()
 
     def put_back(self, connection: Connection) -> None:
-        """Put back the result that was not sent to a plain client whose connection has ended."""
+        """Requeue the result that was not sent, since the client's connection has ended."""
         self.results.extendleft(reversed(connection.result_held))
         if connection.result_held:
             self.arrived.notify()
 
     def stop(self) -> None:
-        """Wake who waits: nothing more will come."""
+        """Wake all waiting calls: nothing more will come."""
         joins = self.unfinished_tasks.none_left, self.unfinished_results.none_left
         for condition in (self.room, self.arrived, *joins):
             condition.notify_all()

@@ -1,6 +1,6 @@
-"""What people are told of a master's workers: who is connected, and what each has.
+"""Follows which workers are connected and which tasks they hold, for notices to users.
 
-`dq.dispatch.roster` decides what people are told of it; here is where it learns.
+`dq.dispatch.roster` decides which notices there are; this module keeps it up to date.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ def _nothing() -> None:
 
 
 class Presence:
-    """Who works for a master. All of it is called under the dispatcher's lock, but for
-    `add_plain_client`.
+    """The workers of a master. All methods except `add_plain_client` are called with the
+    dispatcher's lock held.
 
     Args:
         state: what the dispatcher's parts share.
 
     Attributes:
-        local_group: of the workers that the master has started itself.
-        only_plain: whether there will be no other tasks than those that plain clients put.
+        local_group: the group of the workers that the master started itself.
+        only_plain: whether only plain clients will put tasks.
         on_notes: called, without the lock, when there may be notes.
     """
 
@@ -48,14 +48,14 @@ class Presence:
         self._has_warned = False  # of a missing task
         self._check_at = 0.0
 
-    # Comings and goings
+    # Joining and leaving
 
     def add_connection(self, holder: LeaseHolder) -> None:
-        """A connection of one of dq's own workers has said whose it is."""
+        """Add a connection of one of dq's own workers, once it has named its group."""
         self._held_tasks.add(holder)
 
     def add_supervisor(self, connection: Connection, slots: int) -> None:
-        """A supervisor has come."""
+        """Add a supervisor."""
         holder = connection.holder
         worker = ConnectedWorker(
             name=printable(holder.name),
@@ -72,7 +72,7 @@ class Presence:
             )
 
     def add_plain_client(self, connection: Connection) -> None:
-        """A plain client wants its first task."""
+        """Add a plain client that asks for its first task."""
         connection.gets_tasks = True
         channel = connection.channel
         worker = ConnectedWorker(name=channel.peer(), slots=1, security=channel.security())
@@ -81,12 +81,12 @@ class Presence:
         self.on_notes()
 
     def heartbeat(self, connection: Connection, stopped: list[str]) -> None:
-        """A supervisor is still there, and these of its processes are stopped."""
+        """Note a supervisor's heartbeat, and which of its processes are stopped."""
         names = [printable(name) for name in stopped]
         self._roster.heartbeat(connection.holder.id, names, self._state.clock())
 
     def leave(self, connection: Connection) -> None:
-        """A connection has ended, whoever's; before its leases are taken back."""
+        """Note that a connection has ended; called before its leases are requeued."""
         if self._state.stopping:
             return  # which is why it has
         holder, now = connection.holder, self._state.clock()
@@ -100,10 +100,10 @@ class Presence:
             self._held_tasks.slot_lost(holder, now)
         self._held_tasks.remove(holder)
 
-    # For people
+    # Notices
 
     def notes(self) -> list[Note]:
-        """What people should be told now."""
+        """The notes to show now."""
         now = self._state.clock()
         if now >= self._check_at:
             self._check_at = now + CHECK_INTERVAL_S
@@ -115,25 +115,25 @@ class Presence:
         return notes
 
     def no_worker_notice(self) -> str | None:
-        """In words, once, that there has been no worker for a while."""
+        """A notice, given once, that there has been no worker for a while."""
         if self._state.board.draining:
             return None
         return self._roster.no_worker_notice(self._state.clock())
 
-    # A function for what plain clients put
+    # A function for the items of plain clients
 
     def lacks_task(self, connection: Connection) -> bool:
-        """Whether there are tasks, or will be no others than those, for which neither the master
-        nor this worker has a function."""
+        """Whether neither the master nor this worker has a function for the items of plain clients,
+        and there are such items, or there will be no other tasks."""
         return not connection.has_default and self.needs_task()
 
     def needs_task(self) -> bool:
-        """Whether workers have to know what to do with the tasks that there are."""
+        """Whether workers need a function of their own for the tasks that there are."""
         state = self._state
         return state.lacks_plain_task() and (self.only_plain or state.has_items_without_task())
 
     def _check_items(self) -> None:
-        """Warn of items that no worker here can do."""
+        """Warn of items for which no connected worker has a function."""
         if not self._state.has_items_without_task():
             return
         workers = self._roster.workers.values()

@@ -1,4 +1,4 @@
-"""Jobs that workers reject, since they cannot load the function."""
+"""Jobs that workers reject because they cannot load the function."""
 
 from __future__ import annotations
 
@@ -9,18 +9,19 @@ from dq.dispatch.state import DispatchState
 
 
 class Rejections:
-    """Keeps jobs from workers that cannot do them, and lets these try again when they come back.
+    """Keeps jobs from workers that have rejected them, until those workers reconnect.
 
-    All of it is guarded by the dispatcher's lock.
+    Everything here is guarded by the dispatcher's lock.
 
     Args:
         state: what the dispatcher's parts share.
-        pending: wakes all its requests from now on, since some may not have what there is.
-        delivery: its readers are woken, since there may be no worker left for their job.
+        pending: wakes all requests from now on, since some must not have what there is.
+        delivery: wakes the readers, since there may be no worker left for their job.
 
     Attributes:
-        own_group: of the master's own workers, where there are no others: the master raises what
-            they reject, so it is not said here, and is kept when these workers have ended.
+        own_group: the group of the master's own workers, if there are no others. The master raises
+            the reason for their rejection itself, so there is no notice, and the rejection is kept
+            after they have ended.
     """
 
     def __init__(self, state: DispatchState, pending: PendingRequests, delivery: Delivery) -> None:
@@ -31,7 +32,7 @@ class Rejections:
         self.own_group = ""
 
     def reject(self, holder: LeaseHolder, lease: int, reason: str) -> bool:
-        """Take a lease back whose job a worker cannot do; whether people should be told."""
+        """Requeue a lease whose job a worker rejects. Returns whether to notify users."""
         with self._lock:
             self._pending.has_refusals = True
             is_news = self._board.refuse(holder, lease, reason)
@@ -40,6 +41,6 @@ class Rejections:
         return is_news and holder.group != self.own_group
 
     def readmit(self, group: str) -> None:
-        """Forget what a worker has rejected, once none of its connections is left."""
+        """Forget what a worker has rejected, if none of its connections is left."""
         if self._pending.has_refusals and group != self.own_group:
             self._board.readmit(group)

@@ -1,4 +1,4 @@
-"""Records that a journal has already, read in place of their inputs being leased."""
+"""Replays records from a journal, so that their inputs are not leased again."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dq.dispatch.served_job import ServedJob
 from dq.dispatch.state import DispatchState
 from dq.errors import BadInput, DqError
 
-REPLAY_RECORDS = 256  # of a journal, that a reader gets together
+REPLAY_RECORDS = 256  # records of a journal that a reader gets at once
 
 
 class Replaying:
-    """Takes jobs past the inputs that their journals have outcomes of.
+    """Skips the inputs for which a job's journal has outcomes, and delivers those.
 
-    It keeps nothing of its own; how far a job is, is in `ServedJob.replay`. All of it is called
-    with the dispatcher's lock held.
+    This class has no state of its own; `ServedJob.replay` has a job's position. All methods are
+    called with the dispatcher's lock held.
 
     Args:
         state: what the dispatcher's parts share.
-        pending: woken for the inputs after those that the journal has.
+        pending: woken when there are inputs that the journal does not have.
     """
 
     def __init__(self, state: DispatchState, pending: PendingRequests) -> None:
@@ -27,11 +27,11 @@ class Replaying:
         self._pending = pending
 
     def advance(self, served: ServedJob) -> None:
-        """Let a reader have the next of what the journal has, as long as it is its turn.
+        """Deliver the journal's next records to the reader, as long as they are next.
 
         Raises:
-            BadInput: the journal has outcomes of more inputs than there are.
-            InputChanged: an input is not what it was then.
+            BadInput: the journal has outcomes for more inputs than there are.
+            InputChanged: an input differs from the one that was recorded.
         """
         replay, job = served.replay, served.job
         if replay is None:
@@ -49,7 +49,7 @@ class Replaying:
             )
 
     def _take(self, served: ServedJob, missing: int) -> None:
-        """Take a job past as many inputs as the journal's next record needs still, or there are."""
+        """Take the inputs that the journal's next record still needs, or as many as there are."""
         replay, job = served.replay, served.job
         assert replay is not None
         _, count = job.take(missing)
@@ -62,11 +62,11 @@ class Replaying:
             served.refill.notify()
         if record is not None:
             self._board.record(record.batch, record.outcome, record.worker)
-            served.records.append(record)  # as it was then, its attempts included
+            served.records.append(record)  # as it was recorded, including its attempts
 
     def _is_next(self, served: ServedJob) -> bool:
-        """Whether a reader should have more of the journal at once: in an ordered run, records
-        that wait for an earlier one fill the window here too."""
+        """Whether to deliver more of the journal now. In an ordered run, records that wait for an
+        earlier one fill the window here too."""
         job = served.job
         if not job.unbatched or job.stopped is not None or len(served.records) >= REPLAY_RECORDS:
             return False

@@ -1,4 +1,4 @@
-"""Records as results, with their inputs: what readers of a job get."""
+"""Makes results from records and their inputs, for the readers of a job."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dq.dispatch.served_job import ServedJob
 
 
 def results_of(served: ServedJob, record: Recorded) -> Iterator[Result[object]]:
-    """The results of a record, for a job whose output is "results" or one task that failed."""
+    """The results in a record, for a job with output "results", or for one failed task."""
     batch, outcome = record.batch, record.outcome
     if isinstance(outcome, Failed):
         item = served.input_of(batch, outcome.failure)
@@ -25,6 +25,6 @@ def results_of(served: ServedJob, record: Recorded) -> Iterator[Result[object]]:
         errors = [value.failure if isinstance(value, BadValue) else None for value in values]
         values = [None if isinstance(value, BadValue) else value for value in values]
     attempts, workers = repeat(record.attempts, batch.count), repeat(record.worker, batch.count)
-    # No loop in Python: it takes as long as all else that the master does for a short task.
+    # No loop in Python, which would take as long as the rest of the master's work for a short task.
     ids = range(batch.start, batch.stop)
     return starmap(Result, zip(ids, items, values, errors, attempts, seconds, workers, strict=True))

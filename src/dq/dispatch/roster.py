@@ -1,4 +1,4 @@
-"""Which workers are connected, and what people should know of that: a pure state machine."""
+"""Which workers are connected, and the notices about them: a pure state machine."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from dq.dispatch.connected_worker import (
 )
 from dq.dispatch.movements import Movements
 
-NO_WORKER_NOTICE_S = 5.0  # without a worker, after which people are told
-SILENCE_NOTICE_S = 30.0  # without a heartbeat, or with a process stopped, after which they are
+NO_WORKER_NOTICE_S = 5.0  # without a worker, after which there is a notice
+SILENCE_NOTICE_S = 30.0  # without a heartbeat, or with a stopped process, after which there is one
 HEARTBEAT_INTERVAL_S = 10.0  # between two heartbeats of a worker
-CHECK_INTERVAL_S = 1.0  # between two looks at who is silent
+CHECK_INTERVAL_S = 1.0  # between two checks for missing heartbeats
 
 
 class Roster:
-    """Who is connected.
+    """The connected workers.
 
     Args:
         now: seconds of any steady clock; so is every other `now`.
@@ -32,15 +32,15 @@ class Roster:
     """
 
     def __init__(self, now: float) -> None:
-        self.workers: dict[int, ConnectedWorker] = {}  # by the number of their connection
+        self.workers: dict[int, ConnectedWorker] = {}  # by the id of their connection
         self._movements = Movements(now)
-        self._back: list[Note] = []  # of who had been silent
+        self._back: list[Note] = []  # about workers whose heartbeats have resumed
         self._check_at = now
         self._empty_since: float | None = now
         self._has_had_worker = False
 
     def join(self, id: int, worker: ConnectedWorker, now: float) -> None:
-        """One has come."""
+        """Note that a worker has joined."""
         worker.heartbeat_at = now
         self.workers[id] = worker
         self._empty_since = None
@@ -49,7 +49,7 @@ class Roster:
             self._movements.joined(worker)
 
     def leave(self, id: int, unfinished: int, now: float) -> None:
-        """One has left, with so many tasks that others get."""
+        """Note that a worker has left, and how many of its tasks were requeued."""
         worker = self.workers.pop(id, None)
         if worker is None:
             return
@@ -59,7 +59,7 @@ class Roster:
             self._movements.left(worker, unfinished, remaining=len(self.workers))
 
     def heartbeat(self, id: int, stopped: list[str], now: float) -> None:
-        """One is still there, and these of its processes are stopped."""
+        """Note a worker's heartbeat, and which of its processes are stopped."""
         worker = self.workers.get(id)
         if worker is None:
             return
@@ -71,10 +71,10 @@ class Roster:
             self._back.append(Note(f"{worker} is heard of again", warning=True))
 
     def notes(self, now: float, tasks_held: Callable[[str, str], str]) -> list[Note]:
-        """What people should be told now.
+        """The notes to show now.
 
         Args:
-            tasks_held: the tasks, in words, of a group's process, or ("") of all of them.
+            tasks_held: describes the tasks of one process of a group, or of all if its name is "".
         """
         notes = [*self._movements.notes(now, self.workers.values()), *_few(self._back)]
         self._back.clear()
@@ -85,7 +85,7 @@ class Roster:
         return notes
 
     def no_worker_notice(self, now: float) -> str | None:
-        """In words, once, that there has been no worker for a while."""
+        """A notice, given once, that there has been no worker for a while."""
         if self._empty_since is None or now - self._empty_since < NO_WORKER_NOTICE_S:
             return None
         self._empty_since = None
@@ -93,7 +93,7 @@ class Roster:
 
 
 def _few(notes: list[Note]) -> list[Note]:
-    """The first ones, and how many more there are: when a switch fails, say."""
+    """The first few notes, and how many more there are, for example when a switch fails."""
     more = len(notes) - MOST_SINGLE_NOTES
     if more <= 0:
         return notes
@@ -103,7 +103,7 @@ def _few(notes: list[Note]) -> list[Note]:
 def _warnings(
     worker: ConnectedWorker, now: float, tasks_held: Callable[[str, str], str]
 ) -> list[Note]:
-    """What people have not been told of a silent worker, or of its stopped processes."""
+    """New notices about a worker without heartbeats, or about its stopped processes."""
     lines = []
     if worker.group and not worker.is_silent and now - worker.heartbeat_at >= SILENCE_NOTICE_S:
         worker.is_silent = True

@@ -1,4 +1,4 @@
-"""A job as a master serves it: its inputs, and its records until they are read."""
+"""A served job: its inputs, and its records until they are read."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from dq.security.safe_pickle import safe_loads
 if TYPE_CHECKING:
     from dq.journal.replay import Replay  # SQLite, which few runs need
 
-# How tasks fail, without a traceback, that may have come no further than to unpickle their input.
+# Types of failures that have no traceback, and may come from unpickling the input.
 UNOPENED = {"WorkerDied", "TimeoutError", "UnpicklingError"}
 
 PLAIN = "plain"  # id of the job that plain clients put into
@@ -26,27 +26,29 @@ PLAIN = "plain"  # id of the job that plain clients put into
 
 @dataclass(slots=True)
 class ServedJob:
-    """A job with its inputs and, until somebody reads them, its records. The dispatcher's lock
-    guards it, unless said otherwise.
+    """A job with its inputs, and with its records until they are read. The dispatcher's lock guards
+    it, except where a comment says otherwise.
 
     Args:
-        source: inputs that have been read; its buffer needs no lock.
-        decoder: makes values of inputs.
-        news: there are records, or no more to come; a condition of the dispatcher's lock.
-        refill: more inputs should be read ahead; the same.
-        replay: what the job's journal has.
-        reads_ahead: whether somebody does, so that a source may be waited for.
+        source: the inputs, and a buffer of those that were read, which needs no lock.
+        decoder: decodes inputs to values.
+        news: a condition of the dispatcher's lock: notified when there are records, or when no
+            more will come.
+        refill: a condition of the same lock: notified when more inputs should be read ahead.
+        replay: replays the job's journal, if it has one.
+        reads_ahead: whether a thread reads inputs ahead, so that a source may block.
 
     Attributes:
-        records: nobody has read them yet.
-        sink: takes records one by one, in place of `records`.
-        unwritten: how many records are on their way to the journal.
-        closed: whether no more inputs are read.
-        is_slow: whether its source has to be waited for, as far as is known. Like `step` it is
-            changed only by the thread that reads the source.
+        records: those that were not read yet.
+        sink: called with each record, instead of adding it to `records`.
+        unwritten: how many records the journal has not written yet.
+        closed: whether to stop reading inputs.
+        is_slow: whether its source was found to be slow. Only the thread that reads the source
+            changes this and `step`.
         step: how many inputs were read at once.
-        definitions: of classes by value that inputs have: their names, and what defines them. Each
-            connection is sent them in this order. Only appended to, so it needs no lock.
+        definitions: the classes by value that inputs refer to: their names and pickled definitions.
+            They are sent to each connection in this order. The list is only appended to, so it
+            needs no lock.
         defined: these classes.
     """
 
@@ -69,29 +71,29 @@ class ServedJob:
 
     @property
     def finished(self) -> bool:
-        """Whether no more records can come."""
+        """Whether no more records will come."""
         if self.unwritten and self.job.stopped is not None and self.replay is not None:
-            return self.job.finished and self.replay.stuck  # the rest is not waited for
+            return self.job.finished and self.replay.stuck  # the disk is full: no waiting
         return self.job.finished and not self.unwritten
 
     def read_ahead_limit(self, slots: int) -> int:
-        """How many inputs to have read ahead: enough for the next two batches of each slot, and
-        no more than a megabyte or so."""
+        """How many inputs to read ahead: enough for the next two batches of each slot, but at most
+        about a megabyte."""
         sizer = self.job.sizer
         if self.replay is not None and (ahead := self.replay.ahead(self.job.next)):
             return ahead
-        nbytes = sizer.nbytes  # of one
+        nbytes = sizer.nbytes  # of one input
         if not nbytes:
             return 4
         ahead = 2 * sizer.size(None, slots) * max(slots, 1)
         return max(min(max(64, ahead), int(2**20 / nbytes)), 2)
 
     def needs_refill(self, slots: int) -> bool:
-        """Whether more inputs should be read ahead, where somebody does that."""
+        """Whether more inputs should be read ahead."""
         return self.reads_ahead and len(self.source.buffer) < self.read_ahead_limit(slots) // 2
 
     def define(self, found: dict[str, type]) -> None:
-        """Have workers know these classes before they get an input that needs them.
+        """Add classes whose definitions workers need before they get the next inputs.
 
         Raises:
             BadTask: one refers to something that cannot be pickled.
@@ -108,15 +110,15 @@ class ServedJob:
         return self.decoder.decode(batch.blob, batch.skip, batch.count)
 
     def input_of(self, batch: Batch, failure: Failure) -> object:
-        """The input of one task that failed; a `BadValue` where unpickling it may have ended a
-        worker's process, and could end this one too."""
+        """The input of one failed task. It is a `BadValue` if unpickling it may have killed the
+        worker's process, since it could kill this one too."""
         if failure.type in UNOPENED and not failure.traceback:
             return self.plain_input(batch)
         [value] = self.values(batch)
         return value
 
     def plain_input(self, batch: Batch) -> object:
-        """The input of one task, for the journal: a `BadValue` where it has types that are not
+        """The input of one task, for the journal. It is a `BadValue` if it has other types than the
         standard data types."""
         spec = self.spec
         decoder = Decoder(spec.reading, safe_loads)

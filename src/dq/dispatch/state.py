@@ -1,4 +1,4 @@
-"""What all parts of a dispatcher share."""
+"""The state that all parts of a dispatcher share."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from dq.dispatch.served_job import PLAIN, ServedJob
 
 
 class DispatchState:
-    """The board, the jobs that are served, and the one lock that guards both and the state of each
-    part of the dispatcher. Where another lock guards something, or none, a comment says so.
+    """The board, the served jobs, and the lock that guards both and the state of each part of the
+    dispatcher. A comment marks whatever another lock guards, or none.
 
     Args:
         clock: seconds of a steady clock.
@@ -27,18 +27,18 @@ class DispatchState:
         self.stopping = False
 
     def lacks_plain_task(self) -> bool:
-        """Whether only workers with a --task can do what plain clients put."""
+        """Whether only workers with a --task have a function for the items of plain clients."""
         served = self.served_jobs.get(PLAIN)
         return served is not None and served.spec.ref is None
 
     def has_items_without_task(self) -> bool:
-        """Whether plain clients have put what only workers with a --task can do."""
-        served = self.served_jobs.get(PLAIN)  # no calls: this is asked three times for each task
+        """Whether there are items of plain clients that only workers with a --task can run."""
+        served = self.served_jobs.get(PLAIN)  # no calls, since this runs three times for each task
         return served is not None and served.spec.ref is None and served.job.has_more
 
 
 def _lease_ids() -> Iterator[int]:
-    """Numbers of 63 bits, many at a time: each look at the system's randomness is a call."""
+    """Random numbers of 63 bits. Each system call gets many of them."""
     while True:
         for number in struct.unpack("64Q", os.urandom(512)):
             if number >> 1:

@@ -1,10 +1,10 @@
-"""Counts and numbers, in words for people."""
+"""Words for counts and lists of numbers."""
 
 from __future__ import annotations
 
 
 def ranges(numbers: list[int], most: int = 3) -> str:
-    """Numbers in words, the first few runs of them.
+    """Describe numbers as ranges, the first few of them.
 
     >>> ranges([1, 2, 3, 7, 9, 10]), ranges([1, 3, 5, 7, 9])
     ('1 to 3, 7, 9, 10', '1, 3, 5 and more')
@@ -22,7 +22,7 @@ def ranges(numbers: list[int], most: int = 3) -> str:
 
 
 def count_of(count: int, noun: str) -> str:
-    """So many of something, in words.
+    """A count with its noun, in the singular or plural.
 
     >>> count_of(1, "task"), count_of(2, "slot")
     ('1 task', '2 slots')
