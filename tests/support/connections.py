@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, cast
@@ -20,34 +19,11 @@ from dq.manager.messages import ReportMessage
 from dq.manager.protocol import PROTOCOL
 from dq.manager.worker_endpoint import WorkerEndpoint
 from dq.transport.channel import Channel
+from support.fakes import FakeChannel
 
 T = TypeVar("T")
 SQUARE = TaskRef("module", "app", "square")
 SPEC = JobSpec("j", SQUARE)
-
-
-class FakeChannel:
-    """What endpoints and the dispatcher use of a channel."""
-
-    def __init__(self) -> None:
-        self.ended = threading.Event()
-        self.on_received: Callable[[], None] = lambda: None
-        self.on_sent: Callable[[], None] = lambda: None
-
-    def peer_closed(self) -> bool:
-        return self.ended.is_set()
-
-    def shutdown(self) -> None:
-        self.ended.set()
-
-    def peer_sends_at_once(self) -> None:
-        pass
-
-    def peer(self) -> str:
-        return "here"
-
-    def security(self) -> str:
-        return "not encrypted"
 
 
 class FakeClient:
@@ -148,11 +124,3 @@ def outcome_of(
     return ReportMessage(
         dispatcher.run, lease, start, (Done(len(values), batches.dump(values)),), busy=0.01
     )
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def __call__(self) -> float:
-        return self.now

@@ -13,7 +13,7 @@ from dq.dispatch.connections import Connection
 from dq.dispatch.pending_requests import PendingRequest, PendingRequests
 from dq.dispatch.state import DispatchState
 from dq.transport.channel import Channel
-from support.connections import FakeChannel
+from support.fakes import FakeChannel
 
 
 @pytest.fixture

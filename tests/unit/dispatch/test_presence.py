@@ -13,7 +13,8 @@ from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.manager.worker_endpoint import WorkerEndpoint
 from support import wait_until
-from support.connections import Clock, FakeClients, open_job
+from support.connections import FakeClients, open_job
+from support.fakes import FakeClock
 
 
 def notes_of(dispatcher: Dispatcher) -> list[str]:
@@ -31,7 +32,7 @@ def notes_of(dispatcher: Dispatcher) -> list[str]:
 def test_a_silent_worker_is_told_with_what_it_keeps(
     clients: FakeClients, timeout: float | None, end: str
 ) -> None:
-    clock = Clock()
+    clock = FakeClock()
     dispatcher = clients.dispatcher(clock=clock)
     spec = JobSpec("j", TaskRef("module", "app", "f"), timeout=timeout)
     dispatcher.jobs.open(spec, Rules(batch=2), Source([7, 8, 9]))
@@ -51,7 +52,7 @@ def test_a_silent_worker_is_told_with_what_it_keeps(
 
 
 def test_a_stopped_process_is_told_with_what_it_keeps(clients: FakeClients) -> None:
-    clock = Clock()
+    clock = FakeClock()
     dispatcher = clients.dispatcher(clock=clock)
     open_job(dispatcher, [7])
     supervisor, worker = clients.connect(dispatcher), clients.connect(dispatcher)

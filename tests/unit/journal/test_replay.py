@@ -25,7 +25,7 @@ from dq.manager.messages import ReportMessage
 from dq.manager.protocol import PROTOCOL
 from dq.manager.worker_endpoint import WorkerEndpoint
 from dq.transport.channel import Channel
-from support.connections import FakeChannel
+from support.fakes import FakeChannel
 
 ABOUT = facts("app:square", reading=Reading("values"), output="values", unpack=False)
 SPEC = JobSpec("j", TaskRef("module", "app", "square"))
