@@ -86,7 +86,7 @@ class Unreadable(ProtocolError):
 
 
 class PlainMaster(ProtocolError):
-    """Raised when the server is a plain BaseManager, without dq's lease face."""
+    """Raised when the server is a plain BaseManager, without dq's own endpoint."""
 
 
 class Stopped(DqError):

@@ -1,7 +1,7 @@
 """Strangers and guests of a master: who comes, takes a task, and leaves as people do, or does not.
 
 Those of the plain wire are made of the standard library alone, and speak for every client of a
-`BaseManager`; those of the lease face are what dq's own workers are made of.
+`BaseManager`; those of the workers' endpoint are what dq's own workers are made of.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """What a client with the key may say of tasks that is not so.
 
 Each lie is made of the run's id, the liar's own lease and that of somebody else, and is a method of
-the lease face with its arguments.
+the workers' endpoint with its arguments.
 """
 
 from __future__ import annotations

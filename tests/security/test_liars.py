@@ -356,8 +356,8 @@ def test_the_reasons_of_refusals_do_not_add_up() -> None:
                 own = liar.take()
                 report = (run.honest.run, own.lease, own.start, [], 0, 0.0, "r" * MB)
                 assert liar.ask("dq", "exchange", report, 0, 0.0)[0] == OK
-                assert max(map(len, jobs.refused.values())) == 20_000
-            wait_until(lambda: not jobs.refused)
+                assert max(map(len, jobs.rejected.values())) == 20_000
+            wait_until(lambda: not jobs.rejected)
         run.finish(None)
         run.check()
 

@@ -121,7 +121,7 @@ class Board:
         """Forget which jobs a worker could not load, if none of its connections is left."""
         if not any(holder.group == group for holder in self.holders.values()):
             for job in self.jobs.values():
-                job.refused.pop(group, None)
+                job.rejected.pop(group, None)
 
     # Giving out
 
@@ -144,7 +144,7 @@ class Board:
         if self._draining:
             return None
         for job in self.jobs.values():
-            if not job.has_more or job.stopped is not None or holder.group in job.refused:
+            if not job.has_more or job.stopped is not None or holder.group in job.rejected:
                 continue
             if eligible is not None and not eligible(job):
                 continue
@@ -206,15 +206,15 @@ class Board:
         """
         return self._reporting.report(holder, report, now)
 
-    def refuse(self, holder: LeaseHolder, lease_id: int, reason: str) -> bool:
+    def reject(self, holder: LeaseHolder, lease_id: int, reason: str) -> bool:
         """Requeue a lease, without a charge, since the holder's worker cannot load the function.
         Returns whether this is the worker's first refusal of the job."""
         lease = self.leases.get(lease_id)
         if lease is None or lease.holder is not holder:
             return False
         job = self.jobs[lease.batch.job]
-        known = holder.group in job.refused
-        job.refused[holder.group] = reason
+        known = holder.group in job.rejected
+        job.rejected[holder.group] = reason
         self._table.hand_back(lease, lease.stop - lease.next)
         self._table.remove(lease)
         return not known

@@ -66,7 +66,7 @@ class Job:
     deaths: dict[int, int] = field(default_factory=dict)
     # Deaths in which several tasks were suspected. They count for a task once it is charged itself.
     suspected: dict[int, int] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)  # group: why it cannot load the function
+    rejected: dict[str, str] = field(default_factory=dict)  # group: why it cannot load the function
     leases: int = 0
     unread: int = 0  # records that were not consumed
     held_bytes: int = 0  # of leased inputs and unread records

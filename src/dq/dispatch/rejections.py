@@ -35,7 +35,7 @@ class Rejections:
         """Requeue a lease whose job a worker rejects. Returns whether to notify users."""
         with self._lock:
             self._pending.has_refusals = True
-            is_news = self._board.refuse(holder, lease, reason)
+            is_news = self._board.reject(holder, lease, reason)
             self._delivery.wake_readers()
             self._pending.announce()
         return is_news and holder.group != self.own_group

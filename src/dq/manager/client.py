@@ -96,7 +96,7 @@ def _loaded(message: bytes | bytearray, loads: Loads) -> object:
 
 
 class Client(ServerConnection):
-    """A dq master's lease face.
+    """A dq master, as its workers have it.
 
     Args:
         role: "slot", "supervisor", or "bench" for one that only looks.

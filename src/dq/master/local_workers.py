@@ -90,7 +90,7 @@ class LocalWorkers:
             raise self._error
         if served is None or not self._are_all or self._supervisor is None:
             return
-        reason = served.job.refused.get(self._supervisor.group)
+        reason = served.job.rejected.get(self._supervisor.group)
         if reason is not None:
             raise BadTask(reason)
 

@@ -407,10 +407,10 @@ class AnyOrder(RuleBasedStateMachine):
 
     def refuse(self) -> None:
         taken = self.pick(self.live())
-        self.board.refuse(taken.lease.holder, taken.lease.id, "no such module")
+        self.board.reject(taken.lease.holder, taken.lease.id, "no such module")
         taken.forgotten = True
         group = taken.lease.holder.group
-        assert self.known[taken.lease.batch.job].job.refused[group] == "no such module"
+        assert self.known[taken.lease.batch.job].job.rejected[group] == "no such module"
 
     def settle(self) -> None:
         taken = self.pick(self.live())
@@ -806,11 +806,11 @@ def test_a_plain_client_never_runs_out_of_time() -> None:
 
 def test_a_job_that_a_machine_cannot_load_goes_to_others_uncharged() -> None:
     board, job = board_of(2)
-    board.refuse(ME, lease(board).id, "no module named app")
+    board.reject(ME, lease(board).id, "no module named app")
     assert board.wanted(ME, 0.0) is None
     assert board.wanted(replace(ME, id=3), 0.0) is None
     assert lease(board, OTHER).attempt == 1
-    assert job.refused == {"here": "no module named app"}
+    assert job.rejected == {"here": "no module named app"}
 
 
 def test_no_worker_has_been_busier_than_it_has_had_its_tasks() -> None:
@@ -826,13 +826,13 @@ def test_no_worker_has_been_busier_than_it_has_had_its_tasks() -> None:
 def test_a_refusal_is_forgotten_with_the_last_connection_of_its_machine() -> None:
     supervisor = LeaseHolder(3, ME.group, is_slot=False)
     board, job = board_of(2, None, ME, supervisor)
-    board.refuse(ME, lease(board).id, "no module named app")
+    board.reject(ME, lease(board).id, "no module named app")
     board.leave(ME)
     board.readmit(ME.group)
-    assert job.refused  # its processes may come back
+    assert job.rejected  # its processes may come back
     board.leave(supervisor)
     board.readmit(ME.group)
-    assert not job.refused
+    assert not job.rejected
 
 
 def test_a_job_stops_at_its_number_of_failures() -> None:
