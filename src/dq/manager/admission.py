@@ -1,4 +1,4 @@
-"""Who is let in: connections that have not authenticated, and how they do."""
+"""Connections that have not authenticated yet, and how they authenticate."""
 
 from __future__ import annotations
 
@@ -19,35 +19,36 @@ from dq.transport.handshake import TLS_HELLO_BYTE
 from dq.transport.reading import MessageTooLarge
 
 if TYPE_CHECKING:
-    import ssl  # which plain connections do without
+    import ssl  # only encrypted connections need it
 
 MOST_UNAUTHENTICATED = 64  # connections
-PLACE_WAIT_S = 0.25  # that a newer one waits for a place before it ends the oldest
-CALM_S = 1.0  # without such an end, after which one is waited for again
-FIRST_WORD_TIMEOUT_S = 1.0  # that a client has to begin with TLS where nothing else is taken
+PLACE_WAIT_S = 0.25  # that a new connection waits for a place before the oldest is closed
+CALM_S = 1.0  # without such a close, after which the wait is the full one again
+FIRST_WORD_TIMEOUT_S = 1.0  # in which a client has to begin with TLS, if TLS is required
 
 
 class UnauthenticatedConnections:
-    """Connections that have not authenticated yet, `MOST_UNAUTHENTICATED` of them at the most.
+    """Connections that have not authenticated yet, at most `MOST_UNAUTHENTICATED` of them.
 
-    A newer one waits for a place: where a thousand who have the key come at once, each needs one
-    for milliseconds. Where none comes free the oldest is ended, and the wait is halved: a flood
-    of silent peers is not to be waited for. Who does authenticate doubles it again.
+    A new connection waits for a place: if a thousand peers with the key connect at once, each needs
+    a place only for milliseconds. If no place becomes free, the oldest connection is closed and the
+    wait is halved, because a flood of silent peers is not worth waiting for. Each peer that
+    authenticates doubles the wait again.
 
     Attributes:
-        grace: seconds from connecting on in which none is ended.
+        grace: seconds after connecting in which a connection is not closed.
     """
 
     grace = 0.0
 
     def __init__(self) -> None:
-        self._here: dict[Channel, float] = {}  # when each connected, in order of arrival
-        self._left = threading.Condition()  # guards all of this
+        self._here: dict[Channel, float] = {}  # the time when each connected, in order of arrival
+        self._left = threading.Condition()  # guards everything here
         self._patience = PLACE_WAIT_S
         self._ended_at = 0.0
 
     def join(self, channel: Channel) -> None:
-        """Take one in, once there is room; for the one thread that accepts."""
+        """Add a connection once there is a place. Only the accepting thread calls this."""
         with self._left:
             if time.monotonic() - self._ended_at > CALM_S:
                 self._patience = PLACE_WAIT_S
@@ -70,7 +71,7 @@ class UnauthenticatedConnections:
         self._ended_at = time.monotonic()
 
     def leave(self, channel: Channel, *, authenticated: bool = False) -> None:
-        """It is none any more."""
+        """Remove a connection that has authenticated or ended."""
         with self._left:
             if channel in self._here:
                 del self._here[channel]
@@ -80,11 +81,11 @@ class UnauthenticatedConnections:
 
 
 class Admission:
-    """Lets in who proves to have the key, encrypted where it has to be.
+    """Admits clients that prove to have the key, and encrypts their connections.
 
     Args:
         authkey: the shared key.
-        log: told, in one line each, who is refused and why.
+        log: called with a line for each client that is refused, and the reason.
 
     Attributes:
         waiting: connections that have not authenticated yet.
@@ -98,17 +99,17 @@ class Admission:
         self.waiting = UnauthenticatedConnections()
 
     def encrypt(self, how: Tls, address: Address) -> None:
-        """Speak TLS, and with what; before the first connection."""
+        """Use TLS; called before the first connection."""
         self._tls = how
-        # On this machine's own sockets there is nobody in between.
+        # A Unix socket stays on this machine, so it is not encrypted.
         if how.mode != "off" and not isinstance(address, str):
             self._context = how.server_context(self._authkey)
         if self._context is not None and not how.required:
-            # A plain client spends the first half of it waiting for the challenge.
+            # A plain client waits for the challenge in the first half of it.
             self.waiting.grace = 2 * limits.TLS_WAIT_S
 
     def authenticates(self, conn: Channel) -> bool:
-        """Whether the client has the key; it has been refused where it has not."""
+        """Whether the client has the key. If it does not, it has been refused."""
         host = conn.peer()
         try:
             self._secure(conn)
@@ -118,16 +119,16 @@ class Admission:
             self._refuse(conn, host, e)
             return False
         self.waiting.leave(conn, authenticated=True)
-        conn.acknowledge()  # CPython's client has said "welcome", and goes on by Nagle's rule
+        conn.acknowledge()  # otherwise Nagle's algorithm would delay a plain client's request
         return True
 
     def _secure(self, conn: Channel) -> None:
-        """Encrypt the connection where its client begins with that: a plain one waits for the
-        challenge."""
+        """Encrypt the connection if its client begins with TLS. A plain client sends nothing, and
+        waits for the challenge."""
         if self._context is None:
             return
         required = self._tls.required
-        # In a flood, all of that has gone by while the connection waited to be taken.
+        # In a flood, that time may have passed while the connection was in the listen queue.
         patience = max(0.0, limits.TLS_WAIT_S - conn.idle_seconds())
         first = conn.peek(FIRST_WORD_TIMEOUT_S if required else patience)
         if first == TLS_HELLO_BYTE:
@@ -140,14 +141,14 @@ class Admission:
             raise EOFError
 
     def _refuse(self, conn: Channel, host: str, error: BaseException) -> None:
-        """Say why a client is refused, where TLS has to do with it."""
+        """Log why a client is refused, if the reason is TLS."""
         reason = str(error) if isinstance(error, TlsError) else self._reason(conn, error)
         if reason is not None:
             self._log.say(f"refused a connection from {host}: {reason}", about=reason)
 
     def _reason(self, conn: Channel, error: BaseException) -> str | None:
         if isinstance(error, MessageTooLarge):
-            # The first bytes of a TLS client, read as a length.
+            # The first bytes of a TLS client look like the length of a message.
             strict = error.size >> 16 == 0x1603 and tls.LENIENT.encode() not in conn.buffered()
             return "it wants TLS, which this master does not speak" if strict else None
         if isinstance(error, OSError) and tls.is_tls(error):

@@ -1,7 +1,7 @@
-"""What talks to a master: typed methods over one connection.
+"""Clients of a master: typed methods over one connection.
 
-Unlike the standard library's proxies, whose connections outlive a master's restart and keep the
-answer of an interrupted call for the next one, a client here is closed by whatever interrupts it.
+The standard library's proxies keep stale connections after a master's restart, and take the answer
+of an interrupted call for the next call's. A client here closes its connection on any interruption.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ class ServerConnection:
     Args:
         address: the server's.
         authkey: the shared key.
-        name: how the server may call this connection's thread.
+        name: the name of this connection's thread in the server.
         tls: how it is encrypted.
-        loads: what unpickles answers.
+        loads: unpickles answers.
 
     Raises:
-        ConnectError: nobody there, or the wrong key.
+        ConnectError: nobody listens there, or the wrong key.
     """
 
     def __init__(
@@ -46,21 +46,21 @@ class ServerConnection:
         loads: Loads = pickle.loads,
     ) -> None:
         self.channel: Channel = dialing.connect(address, authkey, tls=tls)
-        # Whole messages have been read by then: what cannot be unpickled leaves no mess.
+        # Whole messages are read before they are unpickled, so the next call is not affected.
         self.channel.loads = lambda message: _loaded(message, loads)
-        self.sent = False  # whether a call has been, and its answer has not come
+        self.sent = False  # whether a call was sent and its answer has not arrived
         self.call(None, "accept_connection", name)
 
     def close(self) -> None:
         self.channel.close()
 
     def call(self, ident: str | None, method: str, *args: object) -> object:
-        """Call a method and wait for its answer; the connection ends with any failure to.
+        """Call a method and wait for its answer. Any failure to do so closes the connection.
 
         Raises:
             ConnectError: the connection was lost.
-            ProtocolError: the server refused; its words are the message.
-            Unreadable: the answer has come, and cannot be unpickled; the connection is as before.
+            ProtocolError: the server refused the call; the message is its own.
+            Unreadable: the answer cannot be unpickled. The connection can still be used.
             Exception: what the method raised there.
         """
         message = pickle.dumps((ident, method, args, {}))
@@ -99,13 +99,13 @@ class Client(ServerConnection):
     """A dq master, as its workers have it.
 
     Args:
-        role: "slot", "supervisor", or "bench" for one that only looks.
+        role: "slot", "supervisor", or "bench" for one that only measures.
         group: random name of the supervisor that it belongs to.
         name: ``host:pid``.
         tls: how the connection is encrypted.
-        default: whether it has a task of its own for what plain clients put.
+        default: whether it has a function of its own for the items of plain clients.
         slots: how many tasks a supervisor's processes work on at a time.
-        loads: what unpickles answers.
+        loads: unpickles answers.
 
     Raises:
         PlainMaster: the server is a plain `BaseManager`.
@@ -141,22 +141,22 @@ class Client(ServerConnection):
         self.channel.peer_sends_at_once()
         self.run: str = answer["run"]
         self.max_message: int = answer["max_message"]
-        self.hash_seed: int = answer["hash_seed"]  # of the processes that work for it
+        self.hash_seed: int = answer["hash_seed"]  # of all task processes of the run
         self.channel.keep_alive(answer.get("keepalive", KEEPALIVE_S))
-        self.ended: list[str] = []  # jobs that had ended when the last news came
-        self.definitions: list[tuple[tuple[str, ...], bytes]] = []  # that came with it
-        self.slots: int = answer.get("slots", 0)  # of others, when this one came
-        self.busy: int = answer.get("busy", 0)  # batches that they had
+        self.ended: list[str] = []  # ids of jobs that had ended, from the last news
+        self.definitions: list[tuple[tuple[str, ...], bytes]] = []  # from the last news
+        self.slots: int = answer.get("slots", 0)  # of other workers, when this one connected
+        self.busy: int = answer.get("busy", 0)  # leases that they had then
         self.lacks_task: bool = answer.get("lacks_task", False)  # as `beat` returns it
 
     def exchange(
         self, outcomes: ReportMessage | None, most: int, wait: float
     ) -> tuple[str, LeaseMessage | None, JobSpec | None]:
-        """Hand in outcomes, get the next batch.
+        """Report outcomes, and get the next batch.
 
         Args:
-            outcomes: of one lease; None for none.
-            most: tasks that the batch may have; 0 for no batch, -1 for any number.
+            outcomes: of one lease; None if there are none.
+            most: how many tasks the batch may have; 0 for no batch, -1 for any number.
             wait: seconds to wait for a batch.
 
         Returns:
@@ -172,7 +172,7 @@ class Client(ServerConnection):
         return state, LeaseMessage(*lease) if lease else None, spec
 
     def beat(self, stopped: list[str]) -> bool:
-        """Say that a supervisor is there.
+        """Send a supervisor's heartbeat.
 
         Args:
             stopped: names of its processes that are stopped.
@@ -183,19 +183,19 @@ class Client(ServerConnection):
         return bool(self.call(LEASES, "beat", stopped))
 
     def send(self, size: int) -> None:
-        """Send so many bytes, for nothing."""
+        """Send `size` bytes, to measure the link."""
         self.call(LEASES, "ping", bytes(size), 0)
 
     def fetch(self, size: int) -> None:
-        """Have so many bytes sent, for nothing."""
+        """Receive `size` bytes, to measure the link."""
         self.call(LEASES, "ping", b"", size)
 
     def differ(self, file: str, digest: str) -> None:
-        """Say that this process has loaded another file than the run began with."""
+        """Report that this process has loaded another version of a file than the run began with."""
         self.call(LEASES, "differ", self.run, file, digest)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
-        """Say which task a process was in when it "died" or had a "timeout", or that it "ended"
+        """Report which task a process was in when it "died" or had a "timeout", or that it "ended"
         in none.
 
         Args:
@@ -203,7 +203,7 @@ class Client(ServerConnection):
             what: one of the three.
             lease: which batch.
             index: which task of it.
-            span: how many tasks from that one on may be meant.
+            span: how many tasks, from that one on, it may have been in.
             detail: how it died.
         """
         self.call(LEASES, "charge", run, what, lease, index, span, detail)
@@ -212,8 +212,8 @@ class Client(ServerConnection):
 class PlainClient:
     """The two queues of a plain recipe master.
 
-    Its references are never given back, so that no client's leaving can drop the queues
-    (CPython's create and decref race for the last one).
+    It never releases its references, so that a client that leaves cannot drop the queues. (In
+    CPython, `create` and `decref` race for the last reference.)
     """
 
     def __init__(
@@ -235,7 +235,7 @@ class PlainClient:
 
         Raises:
             queue.Empty: there was none in `timeout` seconds.
-            Unreadable: there was one that nobody has now.
+            Unreadable: there was one, which is lost because it cannot be unpickled.
         """
         return self._connection.call(self._tasks, "get", True, timeout)
 
@@ -260,8 +260,8 @@ def _create(address: Address, authkey: bytes, typeid: str, tls: Tls, loads: Load
 
 
 def backoff(attempt: int, random: float) -> float:
-    """Seconds before the next attempt to connect: exponential with full jitter, up to 1: a master
-    that comes back has its workers within 2 seconds, the start of a process included.
+    """Seconds before the next attempt to connect: exponential with full jitter, up to 1. So a
+    restarted master has its workers within 2 seconds, including the start of a process.
 
     >>> backoff(0, 1.0), backoff(3, 0.5), backoff(99, 1.0)
     (0.05, 0.2, 1.0)

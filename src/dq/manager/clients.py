@@ -8,17 +8,17 @@ import time
 
 from dq.transport.channel import Channel
 
-ANSWERS_TIMEOUT_S = 1.0  # for the answers to what is under way when a server closes
-# That a thread keeps the interpreter before others may ask for it, by the square of the
-# connections, from a thousand on. Where ten thousand leave at once, their threads would otherwise
-# take minutes to ask, each 200 times a second: so they do in one or two seconds.
+ANSWERS_TIMEOUT_S = 1.0  # in which a closing server sends answers to open requests
+# CPython's switch interval is this times the square of the number of connections, from a thousand
+# on. If ten thousand clients leave at once, each of their threads would otherwise ask for the GIL
+# 200 times a second, and they would take minutes to end. With this, they take one or two seconds.
 TURN_S = 5e-9
 
 
 class Clients:
-    """Connections that are served, each by a thread of its own.
+    """Connections that are being served, each by a thread of its own.
 
-    Their threads keep the interpreter for longer, the more of them there are.
+    The more there are, the longer is CPython's switch interval.
     """
 
     def __init__(self) -> None:
@@ -27,19 +27,19 @@ class Clients:
         self._turn = sys.getswitchinterval()
 
     def add(self, channel: Channel) -> None:
-        """One more."""
+        """Add a connection."""
         with self._lock:
             self._channels.add(channel)
             self._share()
 
     def discard(self, channel: Channel) -> None:
-        """One less."""
+        """Remove a connection."""
         with self._lock:
             self._channels.discard(channel)
             self._share()
 
     def all(self) -> list[Channel]:
-        """Those there are now."""
+        """The current connections."""
         with self._lock:
             return list(self._channels)
 
@@ -51,17 +51,18 @@ class Clients:
     # After a fork
 
     def close(self) -> None:
-        """Close them, in a process that another serves them from; it may have held the lock."""
+        """Close all connections in a forked process. The parent, which serves them, may have held
+        the lock."""
         for channel in self._channels:
             channel.close()
 
     # At the end
 
     def shutdown(self) -> None:
-        """End them, once who has asked for something has its answer, or a second is over."""
+        """End all connections once each open request is answered, or after a second."""
         channels = self.all()
         until = time.monotonic() + ANSWERS_TIMEOUT_S
         while any(channel.asked for channel in channels) and time.monotonic() < until:
-            time.sleep(0.002)  # who put the last result is told so
+            time.sleep(0.002)  # so that the last `put` is answered
         for channel in channels:
             channel.shutdown()

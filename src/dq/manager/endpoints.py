@@ -1,4 +1,4 @@
-"""The two queues of the recipe: views of the dispatcher, which has the lock and the board."""
+"""The two queues of the recipe, which are views of the dispatcher."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ class TaskQueue:
                 raise EOFError if q.stopping else queue.Empty
             served = q.served_jobs.get(lease.batch.job)
             if served is None:
-                continue  # its job was closed meanwhile
+                continue  # its job has been closed in the meantime
             [value] = served.values(lease.batch)
             if not isinstance(value, BadValue):
                 break
-            q.plain_answers.fail(lease, value.failure)  # a line that is no JSON, say
+            q.plain_answers.fail(lease, value.failure)  # for example a line that is not JSON
         if lease.batch.job != PLAIN:
             connection.inputs_held.append(lease)
         elif q.plain.redeliver:
@@ -78,7 +78,7 @@ class TaskQueue:
         return self.get(block=False)
 
     def qsize(self) -> int:
-        """How many items wait, those that came back included."""
+        """How many items wait, including requeued ones."""
         with self._q.lock:
             return sum(job.unbatched + job.waiting.count for job in self._q.board.jobs.values())
 
@@ -91,7 +91,7 @@ class TaskQueue:
             return 0 < self._q.plain.maxsize <= waiting
 
     def task_done(self) -> None:
-        """Settle what this connection got last without a result."""
+        """Acknowledge what this connection got last, without a result."""
         q = self._q
         with q.lock:
             connection = q.connections.current
@@ -101,7 +101,7 @@ class TaskQueue:
             _done(q.plain.unfinished_tasks)
 
     def join(self) -> None:
-        """Wait until all that was put is done: by a worker of dq's, or as `task_done()` says."""
+        """Wait until each item was finished by a dq worker or acknowledged by `task_done()`."""
         _join(self._q, self._q.plain.unfinished_tasks)
 
 
@@ -114,8 +114,8 @@ class ResultQueue:
         self._q = dispatcher
 
     def put(self, item: object, block: bool = True, timeout: float | None = None) -> None:
-        """Answer the oldest of the master's inputs that this connection holds; a plain item where
-        it holds none."""
+        """Answer the oldest of the master's inputs that this connection holds. If it holds none,
+        put a plain item."""
         q = self._q
         with q.lock:
             connection = q.connections.current
@@ -149,11 +149,11 @@ class ResultQueue:
         return not self._q.plain.results
 
     def full(self) -> bool:
-        """Never: `maxsize` is the task queue's."""
+        """Always False, since `maxsize` is for the task queue only."""
         return False
 
     def task_done(self) -> None:
-        """Say that what somebody got from it has been dealt with."""
+        """Note that an item from this queue has been processed."""
         with self._q.lock:
             _done(self._q.plain.unfinished_results)
 
@@ -171,7 +171,7 @@ def _deadline(q: Dispatcher, block: bool, timeout: float | None) -> float | None
 
 
 def _wait(q: Dispatcher, condition: threading.Condition, deadline: float | None) -> bool:
-    """Wait on a condition in slices, for a caller that is still there; False when time is up."""
+    """Wait on a condition in slices, while the caller is connected. Returns False on time-out."""
     left = LIVENESS_CHECK_S if deadline is None else min(LIVENESS_CHECK_S, deadline - q.clock())
     if left <= 0:
         return False

@@ -1,6 +1,6 @@
-"""What a worker sends, checked: who has the key may have made up anything.
+"""Checks of what a worker sends, since anybody who has the key can send anything.
 
-Apart from `dq.manager.messages`, since task processes need none of it.
+They are not in `dq.manager.messages`, because task processes do not need them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dq.manager.messages import Wire
 
 
 def read_report(wire: Wire) -> tuple[str, Report, str]:
-    """From built-in types, which anybody with the key may have made up.
+    """Read a report from built-in types.
 
     Raises:
         ProtocolError: it is not what a `ReportMessage` becomes.
@@ -22,7 +22,7 @@ def read_report(wire: Wire) -> tuple[str, Report, str]:
         if type(outcomes) is not list:
             raise TypeError("not a list of outcomes")
         taken = tuple(_outcome(item) for item in outcomes)
-        outcomes.clear()  # which the call has until it returns, with the next batch perhaps
+        outcomes.clear()  # frees them now: the caller's list lives until the call returns
         report = Report(
             as_count(lease), as_count(first), taken, as_count(handed_back), as_seconds(busy)
         )
@@ -33,18 +33,18 @@ def read_report(wire: Wire) -> tuple[str, Report, str]:
 
 
 def as_count(value: object) -> int:
-    """A number that is none below 0; a bool is none.
+    """Check that a value is an integer of at least 0, and not a bool.
 
     Raises:
         ValueError: it is something else.
     """
     if type(value) is not int or value < 0:
-        raise ValueError("not a count")  # and no word on what it is, which may be endless
+        raise ValueError("not a count")  # without the value, whose text may be endless
     return value
 
 
 def as_seconds(value: object) -> float:
-    """A time.
+    """Check that a value is a time in seconds.
 
     Raises:
         ValueError: it is something else.
@@ -55,7 +55,7 @@ def as_seconds(value: object) -> float:
 
 
 def as_text(value: object) -> str:
-    """A text.
+    """Check that a value is a text.
 
     Raises:
         ValueError: it is something else.

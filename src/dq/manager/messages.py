@@ -1,7 +1,7 @@
-"""What a worker and a master say to each other, as records and as the built-in types on the wire.
+"""The messages between a worker and a master, as records and as built-in types on the wire.
 
-Any Python and any dq of the same protocol can read those. Who sends them has the key, and may have
-made up anything all the same.
+Any Python and any dq of the same protocol can read these types. `dq.manager.message_checks` checks
+what arrives, since a client that has the key can still send anything.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ExchangeWire = tuple[str, LeaseWire | None, NewsWire | None]  # "go", "idle" or 
 
 @frozen
 class LeaseMessage:
-    """A lease as a worker sees it: `count` tasks from index `start` on, which are the items of
+    """A lease for a worker: `count` tasks from index `start` on. Their inputs are the items of
     `blob` after the first `skip`."""
 
     lease: int
@@ -38,7 +38,7 @@ class LeaseMessage:
 
 @frozen
 class ReportMessage:
-    """What a worker has to say of a lease. `refusal` says why it cannot do the job at all."""
+    """A worker's report on a lease. `refusal` says why it cannot run the job at all."""
 
     run: str
     lease: int

@@ -2,5 +2,5 @@
 
 from __future__ import annotations
 
-LEASES = "dq"  # ident of the workers' endpoint: a plain manager has none of that name
-PROTOCOL = 4  # version of what is said to it
+LEASES = "dq"  # ident of the workers' endpoint; a plain manager does not have it
+PROTOCOL = 4  # version of the messages to it

@@ -1,4 +1,4 @@
-"""`QueueManager`: the class of the standard library's recipe, with its faults taken out."""
+"""`QueueManager`: the class of the standard library's recipe, without its faults."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ class QueueManager(BaseManager):
             raise BadKey("the authkey is empty; an empty key lets everybody in")
         options["serializer"] = SERIALIZER
         super().__init__(address or ("127.0.0.1", 0), authkey, **options)
-        # Shadows the class's: `start` sends it to the server's process, and the options with it.
+        # Shadows the class attribute: `start` sends it, with the options, to the server's process.
         registry = Registry(type(self)._registry)
         registry.options = ServerOptions(maxsize=maxsize, redeliver=redeliver, pickle=pickle)
         self._registry = registry
@@ -123,7 +123,7 @@ class QueueManager(BaseManager):
 
     @classmethod
     def _run_server(cls, *args: Any) -> None:
-        # Set here, since a handler of the parent's may have been forked with it.
+        # Set here, since the fork may have inherited a handler of the parent.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit())
         super()._run_server(*args)  # type: ignore[misc]  # undocumented
 

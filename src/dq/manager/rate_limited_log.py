@@ -1,4 +1,4 @@
-"""Lines of which a stranger can cause any number."""
+"""A log for lines that unauthenticated peers can cause in any number."""
 
 from __future__ import annotations
 
@@ -6,24 +6,24 @@ import threading
 import time
 from collections.abc import Callable
 
-SAY_AGAIN_S = 10.0  # after which the same is said again
+SAY_AGAIN_S = 10.0  # between two lines about the same subject
 
 
 class RateLimitedLog:
-    """Says something of connections; not each time, since anybody can be refused a thousand times
-    a second.
+    """Logs events of connections, with a limit on their rate, since anybody can cause a thousand
+    refusals a second.
 
     Attributes:
-        write: what takes the lines.
+        write: called with each line.
     """
 
     def __init__(self, write: Callable[[str], None]) -> None:
         self.write = write
         self._lock = threading.Lock()  # guards `_said`
-        self._said: dict[str, float] = {}  # when each subject was last spoken of
+        self._said: dict[str, float] = {}  # when there was last a line about each subject
 
     def say(self, line: str, about: str = "") -> None:
-        """Write a line, unless one `about` the same was written a while ago."""
+        """Write a line, unless one `about` the same subject was written recently."""
         about, now = about or line, time.monotonic()
         with self._lock:
             if now - self._said.get(about, -SAY_AGAIN_S) < SAY_AGAIN_S:

@@ -1,4 +1,4 @@
-"""The form in which clients ask, and in which they are told of an exception."""
+"""The form of clients' requests, and of the exceptions that they get."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ Request = tuple[str, str, tuple[object, ...], dict[str, object]]  # ident, metho
 
 
 def load_request(message: bytes | bytearray, loads: Loads) -> object:
-    """What a client asks.
+    """Unpickle a client's request.
 
     Raises:
-        Refused: it has what must not be unpickled here.
-        EOFError: it is no request: whoever sent it is no client.
+        Refused: it contains something that must not be unpickled here.
+        EOFError: it is not a request, so its sender is not a client.
     """
     try:
         request = loads(message)
@@ -32,8 +32,8 @@ def load_request(message: bytes | bytearray, loads: Loads) -> object:
 
 
 def _is_request(value: object) -> bool:
-    """Whether it is of the form in which clients ask. Nothing else is looked at any further: to
-    hash or to show a value that has others in it many times over can take for ever."""
+    """Whether a value has the form of a request. Any other value must not be hashed or shown: if it
+    contains others many times over, that can take for ever."""
     if type(value) is not tuple or len(value) != 4:
         return False
     ident, method, args, kwds = value
@@ -47,7 +47,7 @@ def _is_request(value: object) -> bool:
 
 
 def check_control(method: str, args: tuple[object, ...], kwds: dict[str, object]) -> None:
-    """Refuse, for the same reason, what the server itself is not asked with."""
+    """Refuse arguments that the server's own methods never get, for the same reason."""
     wanted = mpm.Token if method == "get_methods" else str
     given = args[:1] if method == "create" else (*args, *kwds.values())
     if not all(isinstance(value, wanted) for value in given):
@@ -55,5 +55,5 @@ def check_control(method: str, args: tuple[object, ...], kwds: dict[str, object]
 
 
 def last_line(error: Exception) -> str:
-    """What a traceback of it would end with."""
+    """The last line of an exception's traceback."""
     return "".join(traceback.format_exception_only(error)).rstrip().rpartition("\n")[2]

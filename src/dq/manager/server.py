@@ -1,6 +1,6 @@
-"""The standard library's manager server, with its faults taken out.
+"""The standard library's manager server, without its faults.
 
-Nothing here decides anything; what is served is in `dq.manager.endpoints`.
+The objects that it serves are in `dq.manager.endpoints` and `dq.manager.worker_endpoint`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TASK_QUEUE, RESULT_QUEUE = "get_task_queue", "get_result_queue"
 
 log = logging.getLogger("dq")
 
-# The standard library has no other way to bring a listener of one's own.
+# The standard library has no other way to use a custom listener.
 mpm.listener_client[SERIALIZER] = (  # type: ignore[attr-defined]  # undocumented
     Listener,
     dialing.dial,
@@ -48,21 +48,21 @@ _Served = tuple[object, Collection[str], dict[str, str] | None]  # methods, type
 
 
 class Registry(dict[str, Any]):
-    """A manager's registry, which takes its options to the process that serves."""
+    """A manager's registry, which carries its options to the server's process."""
 
     options: ServerOptions
 
 
 class Server(mpm.Server):
-    """The manager server, safe to leave open to a network.
+    """The manager server, safe to expose to a network.
 
-    Overridden, with the behaviour of CPython 3.8 to 3.13 that each corrects beside it.
+    A comment in each overridden method says which behaviour of CPython 3.8 to 3.13 it corrects.
     """
 
     address: Address
     # Any client with the key could call shutdown, debug_info and number_of_objects.
     public = ["create", "accept_connection", "get_methods", "incref", "decref", "dummy"]  # noqa: RUF012  # as CPython has it
-    # "#GETVALUE" would pickle a queue whole; str() and repr() show the server's insides.
+    # "#GETVALUE" would pickle a whole queue; str() and repr() would show internal state.
     fallback_mapping = {}  # noqa: RUF012  # as CPython has it
 
     def __init__(
@@ -84,21 +84,21 @@ class Server(mpm.Server):
         self.serve(dispatcher, options.loads)
 
     def serve(self, dispatcher: Dispatcher, loads: Loads = safe_loads) -> None:
-        """Serve these objects; before the first connection."""
+        """Serve a dispatcher's endpoints; called before the first connection."""
         self.dispatcher = dispatcher
         self.loads = loads
-        # Where a script brings queues of its own, dq's workers use them as a plain manager's.
+        # If a script has registered queues of its own, dq's workers use those as plain clients.
         if not any(self._is_brought(typeid) for typeid in (TASK_QUEUE, RESULT_QUEUE)):
             self._pin(LEASES, LEASES, WorkerEndpoint(dispatcher), WorkerEndpoint.EXPOSED)
         self._pin(TASK_QUEUE, "tasks", TaskQueue(dispatcher), TaskQueue.EXPOSED)
         self._pin(RESULT_QUEUE, "results", ResultQueue(dispatcher), ResultQueue.EXPOSED)
 
     def encrypt(self, how: Tls, log: Callable[[str], None] = log.warning) -> None:
-        """Speak TLS; before the first connection.
+        """Use TLS; called before the first connection.
 
         Args:
-            how: with what, and whether with plain connections besides.
-            log: told, in one line each, who is refused and why.
+            how: which TLS, and whether plain connections are accepted too.
+            log: called with a line for each client that is refused, and the reason.
         """
         self._log.write = log
         self._admission.encrypt(how, self.address)
@@ -115,7 +115,7 @@ class Server(mpm.Server):
     # Connections
 
     def accepter(self) -> None:
-        # CPython's dies on "can't start new thread", and spins on EMFILE or a closed listener.
+        # CPython's dies if no thread can be started, and spins on EMFILE or a closed listener.
         while not self.stop_event.is_set():
             try:
                 channel = self.listener.accept()  # type: ignore[attr-defined]
@@ -147,7 +147,7 @@ class Server(mpm.Server):
         channel.close()
 
     def handle_request(self, conn: Channel) -> None:  # type: ignore[override]
-        # CPython's has no deadline, and answers a wrong key with a traceback and paths.
+        # CPython's has no deadline, and answers a wrong key with a traceback that contains paths.
         try:
             if self._authenticates(conn):
                 self._answer(conn)
@@ -160,7 +160,7 @@ class Server(mpm.Server):
         return self._admission.authenticates(conn)
 
     def _answer(self, conn: Channel) -> None:
-        """The one request by which a connection says what it is for."""
+        """Answer a connection's first request, which says what it is for."""
         conn.loads = self._loads
         conn.on_too_large = lambda error: self._say_large(conn.peer(), error)
         conn.on_stalled = lambda: self._log.say(
@@ -181,7 +181,7 @@ class Server(mpm.Server):
             conn.send(("#RETURN", result))
 
     def _say_large(self, host: str, error: MessageTooLarge) -> None:
-        # Not by its size, of which a client can make up any number, and each would be kept.
+        # Without the size: a client could announce any number of sizes, and each would be kept.
         about = f"large messages of {host}"
         limit, name = self.dispatcher.max_message, setting("max_message")
         self._log.say(f"refused {error} from {host}; the limit is {limit} ({name})", about)
@@ -190,15 +190,15 @@ class Server(mpm.Server):
         return load_request(message, self.loads)
 
     def accept_connection(self, c: Channel, name: str) -> None:  # type: ignore[override]
-        # As CPython's, which sends its answer first; the deadline is over from here on.
+        # CPython's sends its answer first. From here on there is no deadline.
         c.set_deadline(None)
         super().accept_connection(c, name)  # type: ignore[arg-type]  # a Channel serves as a Connection
 
     def serve_client(self, conn: Channel) -> None:  # type: ignore[override]
-        # CPython's keeps hold of a request and of its answer, be they of 50 MiB, until the client
-        # asks again; says of a request that fails what paths and code the server has; and has
-        # its caller, where it returns because of `stop_event`, send None as the answer to a request
-        # that was never carried out.
+        # CPython's keeps a request and its answer, even of 50 MiB, until the next request. It
+        # answers a failed request with a traceback that shows the server's paths and code. And when
+        # it returns because of `stop_event`, its caller sends None as the answer to a request that
+        # was never carried out.
         with self.dispatcher.serving(conn):
             while not self.stop_event.is_set():
                 self._serve_request(conn)
@@ -218,7 +218,7 @@ class Server(mpm.Server):
             conn.close()
             raise SystemExit from None
         finally:
-            del answer  # an exception's frames lead here, and would keep the request by it
+            del answer  # an exception's frames would keep the request in memory
 
     def _send_answer(self, conn: Channel, answer: tuple[str, object]) -> None:
         try:
@@ -252,8 +252,8 @@ class Server(mpm.Server):
             return self._pinned[typeid]
         return super().create(c, typeid, *args, **kwds)  # type: ignore[arg-type]  # a Channel serves as a Connection
 
-    # A race between create and decref could drop the last reference to a queue (and a client
-    # could do that on purpose): what dq serves is not counted.
+    # dq's own objects are not counted, because a race between create and decref could drop the last
+    # reference to a queue, and a client could do that on purpose.
     def incref(self, c: Channel, ident: str) -> None:  # type: ignore[override]
         if not self._is_pinned(ident):
             super().incref(c, ident)  # type: ignore[arg-type]  # a Channel serves as a Connection
@@ -281,19 +281,19 @@ class Server(mpm.Server):
             self.close()
 
     def after_fork(self) -> None:
-        """In a process that was forked from the one that serves: keep none of its sockets open,
-        whose other ends would else not see that one end."""
+        """Close the server's sockets in a forked process. Otherwise clients would not notice when
+        the server closes them."""
         self.listener.close_after_fork()  # type: ignore[attr-defined]
         self._clients.close()
 
     def close(self) -> None:
-        """Stop serving; pending calls end with their connections."""
+        """Stop serving. Pending calls end with their connections."""
         self.dispatcher.stop()
         self.stop_event.set()
         self.listener.wake()  # type: ignore[attr-defined]
         if self._accepting is not None:
-            # Before the listener is closed: poll() looks descriptors up by number again when it
-            # wakes, and would wait for ever on whoever had been given the number meanwhile.
+            # Before the listener is closed: when poll() wakes, it looks descriptors up by number
+            # again, and would wait for ever on a new descriptor with the same number.
             self._accepting.join(ANSWERS_TIMEOUT_S)
         self._clients.shutdown()
         self.listener.close()  # type: ignore[attr-defined]

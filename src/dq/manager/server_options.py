@@ -1,4 +1,4 @@
-"""What can be asked of a server: where it listens, and how it treats its clients."""
+"""The options of a server: where it listens, and how it treats its clients."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class ServerOptions:
     """Where a server listens, and how it treats its clients.
 
     Args:
-        host: address to listen on; "" for all of this machine's.
-        port: TCP port, 0 for a free one; None to listen on none.
+        host: address to listen on; "" for all addresses of this machine.
+        port: TCP port; 0 for a free one, None for no port.
         max_message: bytes of the largest input or result.
         keepalive: seconds after which the connection of a machine that does not respond is closed.
         maxsize: how many tasks plain clients may have waiting; 0 for any number.
         redeliver: requeue what a plain client got if its connection ends.
-        pickle: what to unpickle of what plain clients put: "safe" data, or "any".
+        pickle: which items of plain clients to unpickle: "safe" data only, or "any".
 
     Raises:
         UsageError: a value cannot be used.
@@ -65,17 +65,17 @@ class ServerOptions:
 
     @property
     def loads(self) -> Loads:
-        """What unpickles what plain clients put."""
+        """The function that unpickles items of plain clients."""
         return LOADS[self.pickle]
 
     def dispatcher(
         self, notify: Callable[[str], None], default: JobSpec | None = None
     ) -> Dispatcher:
-        """One that serves with these options.
+        """Make a dispatcher with these options.
 
         Args:
-            notify: called with each line that people should see.
-            default: the function for what plain clients put.
+            notify: called with each line for users.
+            default: the function for items of plain clients.
         """
         return Dispatcher(
             default=default,

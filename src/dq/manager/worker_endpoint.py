@@ -1,4 +1,4 @@
-"""What dq's own workers call: the object that leases batches and takes reports."""
+"""The object that dq's own workers call: it leases batches and receives reports."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from dq.manager.protocol import PROTOCOL
 
 LARGEST_PING = 1 << 30  # bytes
 MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
-ANSWERED: Wire = ("answered",)  # in place of an answer that has been sent already
+ANSWERED: Wire = ("answered",)  # if the answer has been sent already
 
 
 class WorkerEndpoint:
-    """What dq's own workers and clients use. All arguments and results are built-in types, so
-    that any Python and any dq of the same protocol can read them."""
+    """Methods for dq's own workers and clients. All arguments and results are built-in types, so
+    any Python and any dq of the same protocol can read them."""
 
     EXPOSED = ("hello", "exchange", "charge", "differ", "beat", "ping")
 
@@ -29,7 +29,7 @@ class WorkerEndpoint:
         self._q = dispatcher
 
     def hello(self, protocol: int, info: dict[str, object]) -> dict[str, object]:
-        """Say who this connection is; learn whose master this is.
+        """Introduce this connection, and get the facts about the master.
 
         Args:
             protocol: the caller's `PROTOCOL`.
@@ -75,7 +75,7 @@ class WorkerEndpoint:
         }
 
     def beat(self, stopped: list[str]) -> bool:
-        """Hear that a supervisor is there, and which of its processes are stopped. See
+        """Receive a supervisor's heartbeat, and which of its processes are stopped. See
         `dq.manager.client.Client.beat`."""
         q = self._q
         if type(stopped) is not list or len(stopped) > MOST_SLOTS:
@@ -86,7 +86,7 @@ class WorkerEndpoint:
             return q.presence.lacks_task(q.connections.current)
 
     def ping(self, data: bytes, size: int) -> bytes | Wire:
-        """Take bytes, give `size` of them back: what ``dq bench`` measures the way with."""
+        """Receive bytes and return `size` bytes, so that ``dq bench`` can measure the link."""
         size = min(as_count(size), self._q.max_message, LARGEST_PING)
         if size <= SEND_AT_ONCE_BYTES:
             return bytes(size)
@@ -94,27 +94,27 @@ class WorkerEndpoint:
         return ANSWERED
 
     def exchange(self, report: Wire | None, most: int, wait: float) -> Wire:
-        """Hand in outcomes, get the next batch.
+        """Report outcomes, and get the next batch.
 
         Args:
-            report: see `dq.manager.client`; None where there is nothing to report.
-            most: tasks that the batch may have; 0 for no batch, -1 for any number.
+            report: a `ReportMessage` as built-in types; None if there is nothing to report.
+            most: how many tasks the batch may have; 0 for no batch, -1 for any number.
             wait: seconds to wait for a batch.
 
         Returns:
-            "go", "idle" or "stop"; the lease or None; the first time its job's spec, and which
-            earlier jobs have ended meanwhile, or None.
+            "go", "idle" or "stop"; the lease or None; news or None. News has the spec of a job at
+            its first lease, and the jobs that have ended since.
         """
         q = self._q
         connection = q.connections.current
         if type(most) is not int or type(wait) not in (int, float) or wait != wait:
-            raise ProtocolError("an exchange that is none")  # half a task would be lost
+            raise ProtocolError("an exchange that is none")  # fewer than one task is no batch
         if report is not None:
             try:
                 self._take_in(connection, report)
                 q.delivery.run_sinks()
             except ProtocolError:
-                connection.channel.shutdown()  # who lies once is not listened to
+                connection.channel.shutdown()  # a client that sends a false report is disconnected
                 raise
         if not most:
             return ("idle", None, None)
@@ -136,7 +136,7 @@ class WorkerEndpoint:
     def _granted(self, connection: Connection, lease: Lease) -> Wire:
         served = self._q.served_jobs.get(lease.batch.job)
         if served is None:
-            return ("idle", None, None)  # the job was closed meanwhile, and the lease with it
+            return ("idle", None, None)  # the job and its leases have been closed in the meantime
         job = lease.batch.job
         news = None
         if connection.specs.get(job) != len(served.definitions):
@@ -154,7 +154,7 @@ class WorkerEndpoint:
         return ("go", message.to_wire(), news)
 
     def differ(self, run: str, file: str, digest: str) -> None:
-        """Say that this connection's process has loaded another file than the run began with."""
+        """Note that this connection's process has loaded another version of a file."""
         q = self._q
         if run != q.run:
             return
@@ -166,7 +166,7 @@ class WorkerEndpoint:
             q.notify(warning)
 
     def _news(self, connection: Connection, served: ServedJob) -> Wire:
-        """What a connection has not heard yet of a job, and of those that have ended."""
+        """What is new to a connection: a job's spec and definitions, and which jobs have ended."""
         job = served.spec.id
         known = connection.specs.get(job)
         ended = [id for id in connection.specs if id not in self._q.served_jobs]
@@ -177,7 +177,7 @@ class WorkerEndpoint:
         return (served.spec.to_wire() if known is None else None, ended, definitions)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
-        """Say which task a worker process was in when it "died" or had a "timeout", or that it
+        """Note which task a worker process was in when it "died" or had a "timeout", or that it
         "ended" in none. See `dq.manager.client.Client.charge`."""
         q = self._q
         if run != q.run:
@@ -190,7 +190,7 @@ class WorkerEndpoint:
         q = self._q
         run, report, refusal = read_report(wire)
         if run != q.run:
-            return  # outcomes of another run, from before this master started
+            return  # it is for an earlier master's run
         holder = connection.holder
         if not refusal:
             with q.lock:

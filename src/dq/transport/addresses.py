@@ -1,4 +1,4 @@
-"""Addresses: of Unix sockets and of hosts, for sockets and for people."""
+"""Addresses of Unix sockets and hosts, in the forms for sockets and for users."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from dq._support import platform
 
 Address = str | tuple[str, int]  # the path of a Unix socket, or host and port
 
-LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # for what listens everywhere
+LOOPBACK = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}  # of a server on all addresses
 
 
 def reachable(host: str, port: int) -> tuple[str, int]:
-    """Where this machine finds what listens there.
+    """The address at which this machine reaches a server that listens there.
 
     >>> reachable("", 5000), reachable("10.0.0.2", 5000)
     (('127.0.0.1', 5000), ('10.0.0.2', 5000))
@@ -21,7 +21,7 @@ def reachable(host: str, port: int) -> tuple[str, int]:
 
 
 def outside(host: str, port: int) -> tuple[str, int]:
-    """Where other machines find what listens there, as far as this one knows.
+    """The address at which other machines reach such a server, as far as is known here.
 
     >>> outside("10.0.0.2", 5000)
     ('10.0.0.2', 5000)

@@ -18,25 +18,25 @@ from dq.transport.limits import COALESCE_LIMIT, ENVELOPE_BYTES, GROW_STEP, KEEPA
 from dq.transport.reading import MessageReader, MessageTooLarge, Stalled, Wire
 
 if TYPE_CHECKING:
-    import ssl  # which plain connections do without
+    import ssl  # only encrypted connections need it
     from typing import Protocol
 
     class _Buffer(Protocol):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
 
-_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)  # once: it is 1 µs of a call's 70
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)  # once, since it takes 1 of a call's 70 µs
 
 
 class Channel:
-    """One connection, with the methods of `multiprocessing.connection.Connection` that managers
-    use, and what those lack: deadlines, a limit on messages, a look at whether the peer has gone.
+    """One connection. It has the methods of `multiprocessing.connection.Connection` that managers
+    use, and adds deadlines, a limit on messages, and a check whether the peer has closed its end.
 
     Args:
-        sock: a connected socket, owned from now on.
-        loads: how a message becomes an object.
-        max_message: bytes of the largest object that `recv` takes; a message has `ENVELOPE_BYTES`
-            more.
+        sock: a connected socket, which the channel owns from now on.
+        loads: unpickles messages.
+        max_message: bytes of the largest object that `recv` accepts. A message may have
+            `ENVELOPE_BYTES` more.
     """
 
     def __init__(
@@ -49,7 +49,7 @@ class Channel:
         self.reader = MessageReader(self.wire)
         self.keep_alive(KEEPALIVE_S)
         sock.settimeout(None)
-        self._pending: Callable[[], int] = _none  # bytes that TLS has taken off the socket
+        self._pending: Callable[[], int] = _none  # bytes that TLS has decrypted already
         self._is_shut = False
         self.loads = loads
         self.max_message = max_message
@@ -60,7 +60,7 @@ class Channel:
         self.asked = False  # whether a message has been received and nothing sent since
 
     def __del__(self) -> None:
-        # As Connection's: the standard library's proxies leave closing to the collector.
+        # As in Connection: the standard library's proxies leave closing to garbage collection.
         self.wire.sock.close()
 
     def __enter__(self) -> Channel:
@@ -81,28 +81,28 @@ class Channel:
             self.wire.sock.close()
 
     def shutdown(self) -> None:
-        """End the connection from another thread: who is blocked on it wakes up."""
+        """End the connection from another thread. A thread that is blocked on it wakes up."""
         self._is_shut = True
         with contextlib.suppress(OSError):
-            # An SSLSocket's own would let who is blocked on it go on in plain.
+            # SSLSocket.shutdown would let a blocked thread go on without encryption.
             socket.socket.shutdown(self.wire.sock, socket.SHUT_RDWR)
 
     def set_deadline(self, seconds: float | None) -> None:
-        """Let everything from now on fail with TimeoutError after so many seconds in all: a peer
-        that sends a byte now and then gains nothing by it."""
+        """Set a deadline after which every operation fails with TimeoutError. It is for all of them
+        together, so a peer that sends a byte now and then cannot extend it."""
         self.wire.set_deadline(seconds)
 
     def peer_sends_at_once(self) -> None:
-        """Take it that the other end keeps no message back, as dq's own do not."""
+        """Assume that the peer does not delay messages; dq's own connections do not."""
         self.reader.peer_delays = False
 
     def acknowledge(self) -> None:
-        """Have the system say at once what has been received: a peer that sends by Nagle's rule
-        keeps its next message until then, 40 ms where that is left to the system."""
+        """Acknowledge at once what has been received. A peer with Nagle's algorithm delays its next
+        message until then, and the system would wait 40 ms before it acknowledges."""
         platform.acknowledge(self.wire.sock)
 
     def keep_alive(self, seconds: int) -> None:
-        """Count the peer as gone once its machine has said nothing for so long."""
+        """Close the connection after so many seconds without a response of the peer's machine."""
         interval = max(seconds // 5, 1)
         platform.keepalive(self.wire.sock, seconds - 3 * interval, interval, 3)
 
@@ -111,7 +111,7 @@ class Channel:
         if self.reader.buffered:
             return False
         try:
-            # Of what TLS has encrypted, which an SSLSocket's own refuses to look at.
+            # This peeks at encrypted bytes, which SSLSocket.recv does not allow.
             return socket.socket.recv(self.wire.sock, 1, _PEEK) == b""
         except BlockingIOError:
             return False
@@ -127,11 +127,11 @@ class Channel:
         if not isinstance(name, tuple):
             return "this machine"
         host: str = name[0]
-        # How a socket of both families shows an IPv4 address.
+        # A socket for both families shows an IPv4 address like this.
         return host.removeprefix("::ffff:") if "." in host else host
 
     def security(self) -> str:
-        """How the connection is encrypted, for people."""
+        """How the connection is encrypted, for users."""
         if self.wire.sock.family == getattr(socket, "AF_UNIX", None):
             return "on this machine"
         if self._pending is _none:
@@ -140,7 +140,7 @@ class Channel:
         return f"encrypted (TLS from {by})"
 
     def buffered(self) -> bytes:
-        """What else has come, up to a page of it."""
+        """What else has been received, up to one chunk."""
         try:
             ready = mpc.wait([self.wire.sock], 0)
             return self.reader.buffered + (
@@ -150,17 +150,17 @@ class Channel:
             return self.reader.buffered
 
     def idle_seconds(self) -> float:
-        """Seconds since the peer was last heard of: at first, since it connected."""
+        """Seconds since the peer last sent something, or since it connected."""
         return platform.unheard(self.wire.sock)
 
     def peek(self, timeout: float | None) -> int | None:
-        """What the peer begins with; None when there is nothing within `timeout` seconds."""
+        """The peer's first byte, which is not consumed; None on time-out."""
         if not mpc.wait([self.wire.sock], timeout):
             return None
         return next(iter(self.wire.sock.recv(1, socket.MSG_PEEK)), None)
 
     def poll(self, timeout: float | None = 0.0) -> bool:
-        """Whether there is something to read, or the end, within `timeout` seconds."""
+        """Whether there is something to read, or the connection ends, within `timeout` seconds."""
         return bool(self.reader.buffered or self._pending() or mpc.wait([self.wire.sock], timeout))
 
     def accept_tls(self, context: ssl.SSLContext) -> ssl.SSLSocket:
@@ -181,7 +181,7 @@ class Channel:
         try:
             sock.do_handshake()
         except OSError as error:
-            # No look at what has come would do: OpenSSL takes it as soon as it has said hello.
+            # Peeking cannot tell: OpenSSL reads the answer as soon as it has sent its hello.
             if answered_in_plain(error):
                 raise SpeaksPlain from None
             raise
@@ -197,7 +197,7 @@ class Channel:
         )
         self.wire.sock = sock
         self._pending = sock.pending
-        if self._is_shut:  # by another thread, when neither socket could be found
+        if self._is_shut:  # by another thread, while the socket was being wrapped
             raise OSError("the connection was ended")
         return sock
 
@@ -234,8 +234,8 @@ class Channel:
             self.wire.sock.sendall(buf)
 
     def send_zeros(self, size: int) -> None:
-        """Send what a call returns that returns so many zeros, of which few are ever in memory: who
-        asks for them need not read them."""
+        """Answer a call with so many zeros. Few of them are in memory at a time, because a client
+        that asks for them need not read them."""
         start = b"\x80\x03X\x07\0\0\0#RETURNB" + struct.pack("<I", size)
         piece = bytes(min(size, GROW_STEP))
         self.wire.tick()

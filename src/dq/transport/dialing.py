@@ -1,4 +1,4 @@
-"""Connecting: with TLS where both ends can, authenticated, and with errors for people."""
+"""Connects to a master: with TLS if both ends can, and with errors for users."""
 
 from __future__ import annotations
 
@@ -15,16 +15,15 @@ from dq.transport.channel import Channel
 from dq.transport.handshake import answer_challenge, deliver_challenge
 from dq.transport.limits import TLS_WAIT_S
 
-# `Listener` and `dial` are registered with `multiprocessing.managers` under this name, the one
-# place where it lets a manager bring its own; so a plain `BaseManager` on the other end notices
-# nothing.
+# `Listener` and `dial` are registered with `multiprocessing.managers` under this name, which is the
+# only way to use custom ones. A plain `BaseManager` at the other end works as usual.
 SERIALIZER = "dq"
 CLOSED = "the connection was closed during the handshake"
-TLS_ATTEMPTS = 3  # times that a client begins with TLS, where the master may have lost patience
+TLS_ATTEMPTS = 3  # to begin with TLS, if the master may have stopped waiting for it
 
 
 def open_socket(address: Address, timeout: float | None = None) -> socket.socket:
-    """A socket connected to an address, within `timeout` seconds for each way to it."""
+    """Connect a socket to an address, in `timeout` seconds for each address of the host."""
     if not isinstance(address, str):
         sock = socket.create_connection(reachable(*address), timeout)
         return platform.moved_up(sock)
@@ -44,7 +43,7 @@ def dial(
     timeout: float | None = limits.HANDSHAKE_TIMEOUT_S,
     tls: Tls = PLAIN,
 ) -> Channel:
-    """Connect and authenticate, as `multiprocessing.connection.Client` does; same errors."""
+    """Connect and authenticate like `multiprocessing.connection.Client`, with its errors."""
     channel = None
     if tls.mode != "off" and authkey is not None and not isinstance(address, str):
         channel = _dial_tls(address, authkey, timeout, tls)
@@ -65,12 +64,12 @@ def dial(
 def _dial_tls(
     address: tuple[str, int], authkey: bytes, timeout: float | None, tls: Tls
 ) -> Channel | None:
-    """Connect with TLS; None where the master speaks none, and need not.
+    """Connect with TLS. Returns None if the master has no TLS and none is required.
 
-    A master that speaks both answers in plain when it has waited for `TLS_WAIT_S`, and a busy
-    machine may be slower than that to say hello: one that was not quick to answer is asked again.
+    A master that accepts both answers in plain after `TLS_WAIT_S`, and on a busy machine the TLS
+    hello may take longer. So if the handshake was slow, the client tries again.
     """
-    context = tls.client_context(authkey)  # ahead of connecting, which starts the master's watch
+    context = tls.client_context(authkey)  # first, since the master's time-out starts on connecting
     for _ in range(TLS_ATTEMPTS):
         channel = Channel(open_socket(address, timeout))
         started = time.monotonic()
@@ -91,19 +90,19 @@ def _dial_tls(
 
 
 def _name_of(host: str) -> str:
-    """A host as its certificate names it: without the scope of an IPv6 address."""
+    """The name of a host in its certificate, which has no scope of an IPv6 address."""
     return (host or "127.0.0.1").partition("%")[0]
 
 
 def connect(
     address: Address, authkey: bytes, timeout: float = limits.HANDSHAKE_TIMEOUT_S, tls: Tls = PLAIN
 ) -> Channel:
-    """Connect and authenticate, with errors for people.
+    """Connect and authenticate, with errors for users.
 
     Raises:
         AuthenticationFailed: the keys differ.
-        TlsError: the connection cannot be encrypted as it has to be.
-        ConnectError: anything else; the message says what and where.
+        TlsError: the connection cannot be encrypted as required.
+        ConnectError: anything else failed; the message says what and where.
     """
     where = show(address)
     try:
@@ -120,7 +119,7 @@ def connect(
         ) from None
     except socket.gaierror as error:
         text = f"cannot resolve the host in {where}: {error.strerror}"
-        unknown = error.errno == socket.EAI_NONAME  # not a name server that is out of reach
+        unknown = error.errno == socket.EAI_NONAME  # otherwise the name server cannot be reached
         raise (UnknownHost if unknown else ConnectError)(text) from None
     except UnicodeError:
         raise UnknownHost(f"cannot resolve the host in {where}: that is no host's name") from None
@@ -138,5 +137,5 @@ def connect(
         if is_tls(error):
             raise explain(error, tls, where) from None
         raise ConnectError(f"cannot connect to {where}: {error.strerror or error}") from None
-    except (AssertionError, ValueError):  # how the standard library says "that is no challenge"
+    except (AssertionError, ValueError):  # the standard library's errors for an invalid challenge
         raise ConnectError(f"what listens at {where} is not a dq master") from None

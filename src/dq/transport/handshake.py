@@ -1,4 +1,4 @@
-"""The handshake in which both ends prove to have the key, as the standard library has it."""
+"""The standard library's handshake, in which both ends prove to have the key."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ TLS_HELLO_BYTE = 0x16  # the first byte of a TLS client
 
 
 def answer_challenge(channel: Channel, authkey: bytes) -> None:
-    """The standard library's half of the handshake in which one proves to have the key.
+    """Prove to have the key: the client's half of the standard library's handshake.
 
     Raises:
-        TlsError: the master says that it takes TLS connections only.
+        TlsError: the master accepts TLS connections only.
     """
     try:
         mpc.answer_challenge(channel, authkey)  # type: ignore[arg-type]  # it uses two methods
@@ -40,7 +40,7 @@ def _only(mode: str) -> str:
 
 
 def deliver_challenge(channel: Channel, authkey: bytes) -> None:
-    """The half in which the peer proves it; in constant time, which CPython's is from 3.12 on."""
+    """Make the peer prove it. The comparison takes constant time, as CPython's does from 3.12."""
     if sys.version_info >= (3, 12):
         mpc.deliver_challenge(channel, authkey)  # type: ignore[arg-type]  # it uses two methods
         return

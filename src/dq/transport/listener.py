@@ -1,4 +1,4 @@
-"""What listens: for IPv4 and IPv6, and able to be woken."""
+"""A listening socket for IPv4 and IPv6, whose `accept` can be woken."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from dq._support.naming import setting
 from dq.transport.addresses import Address, show
 from dq.transport.channel import Channel
 
-# Enough for a thousand at once: who does not fit is dropped without a word, and a plain client then
-# waits for ever. Not more, since in a flood all wait their turn: a quarter of a second, with this.
+# Enough for a thousand connections at once. The system silently drops what does not fit, and a
+# plain client then waits for ever. It is not larger, because in a flood each connection waits until
+# those before it are accepted: a quarter of a second with this number.
 BACKLOG = 1024
 
 
 class Listener:
     """A listening socket, with the interface of `multiprocessing.connection.Listener`.
 
-    Unlike that one it knows IPv6 (CPython passes every tuple to AF_INET), queues more than a
-    handful of connections, and can be woken.
+    Unlike the standard library's, it supports IPv6 (CPython takes every tuple for AF_INET), queues
+    more than a handful of connections, and can be woken.
 
     Args:
-        address: host and port, or the path of a Unix socket; the host '' is every address of this
-            machine, of IPv4 and IPv6.
+        address: host and port, or the path of a Unix socket. The host '' stands for all IPv4 and
+            IPv6 addresses of this machine.
         backlog: ignored; the standard library's 16 drops connections under load.
 
     Attributes:
-        address: where it listens; where that is both families, the host is IPv4's 0.0.0.0, which a
+        address: where it listens. If it listens on both families, the host is 0.0.0.0, which a
             plain `BaseManager` can connect to.
     """
 
@@ -45,7 +46,7 @@ class Listener:
         self.address: Address = name if isinstance(name, str) else (host, name[1])
 
     def __str__(self) -> str:
-        """Where it listens, for people."""
+        """Where it listens, for users."""
         shown = show(self.address)
         return f"{shown} and {show(('::', int(self.address[1])))}" if self._both else shown
 
@@ -53,7 +54,7 @@ class Listener:
         """Wait for a connection.
 
         Raises:
-            OSError: there are no more descriptors, say; or the listener is closed.
+            OSError: the listener is closed, or, for example, there are no more descriptors.
         """
         if self._woken in mpc.wait([self._sock, self._woken]):
             raise OSError("the listener is closed")
@@ -61,12 +62,12 @@ class Listener:
         return Channel(sock)
 
     def wake(self) -> None:
-        """Let `accept` raise, now and from now on."""
+        """Make `accept` raise from now on, even if it is waiting."""
         with contextlib.suppress(OSError):
             self._wake.send(b"x")
 
     def close_after_fork(self) -> None:
-        """Close what this process has of it, which another goes on with after a fork."""
+        """Close the listener in a forked process; the parent goes on using it."""
         for sock in (self._sock, self._wake, self._woken):
             sock.close()
 
@@ -85,7 +86,7 @@ def _bound(address: Address) -> socket.socket:
     if not host:
         return _bound_everywhere(port)
     infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    # Of a name's addresses IPv4's first, where there is one: a plain BaseManager has no others.
+    # IPv4 addresses first, since a plain BaseManager can connect to no others.
     *others, last = sorted(infos, key=lambda info: info[0] != socket.AF_INET)
     for info in others:
         try:
@@ -104,7 +105,7 @@ def _bound_to(family: int, target: tuple[object, ...]) -> socket.socket:
 
 
 def _bound_everywhere(port: int) -> socket.socket:
-    """One socket for both families; for the one that there is where the other is missing."""
+    """A socket for both families, or for the one that this machine has."""
     try:
         sock = socket.socket(socket.AF_INET6)
     except OSError:
@@ -140,7 +141,7 @@ def _bind(sock: socket.socket, address: object) -> socket.socket:
 
 
 def explain_bind(address: Address, error: OSError | UnicodeError) -> str:
-    """Why an address cannot be listened on, and what to do."""
+    """Explain why listening on an address failed, and what to do."""
     where = show(address)
     if isinstance(error, UnicodeError):
         return f"cannot resolve the host in {where}: that is no host's name"

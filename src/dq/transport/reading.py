@@ -1,4 +1,4 @@
-"""Messages out of a socket: in time, and no larger than they may be."""
+"""Reads messages from a socket, with limits on time and size."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class MessageTooLarge(OSError):
 
 
 class Stalled(TimeoutError):
-    """Raised when nothing more of a message has come for `limits.STALL_TIMEOUT_S`."""
+    """Raised when no more of a message has arrived for `limits.STALL_TIMEOUT_S`."""
 
 
 class Wire:
-    """A socket, and until when what is done with it has to be over."""
+    """A socket with a deadline for its operations."""
 
     __slots__ = ("deadline", "sock")
 
@@ -31,13 +31,13 @@ class Wire:
         self.deadline: float | None = None  # on the monotonic clock
 
     def set_deadline(self, seconds: float | None) -> None:
-        """Let everything from now on fail with TimeoutError after so many seconds in all."""
+        """Make all operations after so many seconds fail with TimeoutError."""
         self.deadline = None if seconds is None else time.monotonic() + seconds
         if seconds is None:
             self.sock.settimeout(None)
 
     def tick(self) -> None:
-        """Give what is done next the time that is left."""
+        """Set the socket's time-out to what is left until the deadline."""
         if self.deadline is None:
             return
         left = self.deadline - time.monotonic()
@@ -46,18 +46,18 @@ class Wire:
         self.sock.settimeout(left)
 
     def receive(self) -> bytes:
-        """What there is, at most a chunk of it; b"" at the end."""
+        """Receive at most one chunk; b"" at the end."""
         self.tick()
         return self.sock.recv(RECV_CHUNK)
 
 
 class MessageReader:
-    """Finds messages in what comes over a wire, framed as the standard library frames them."""
+    """Reads messages that are framed as the standard library frames them."""
 
     def __init__(self, wire: Wire) -> None:
-        self.buffered = b""  # what was received beyond the message before
-        # CPython sends the header of 16 KiB and more by itself, and by Nagle's rule the body no
-        # sooner than that has been acknowledged. dq's own connections send at once.
+        self.buffered = b""  # bytes received after the last message
+        # For a message over 16 KiB, CPython sends the header first, and Nagle's algorithm delays
+        # the body until the header is acknowledged. dq's own connections have no such delay.
         self.peer_delays = True
         self._wire = wire
 
@@ -67,9 +67,9 @@ class MessageReader:
         Raises:
             EOFError: there is none.
             MessageTooLarge: it has more than `limit` bytes.
-            Stalled: its sender has stopped in the midst of it.
+            Stalled: its sender has stopped in the middle of it.
         """
-        # Header and body in one call, mostly: each gives up the GIL and has to get it back.
+        # Mostly one call gets header and body. Each call releases the GIL and has to reacquire it.
         data, self.buffered = self.buffered or self._wire.receive(), b""
         if not data:
             raise EOFError
@@ -87,11 +87,11 @@ class MessageReader:
         return message if len(message) == size else self._complete(message, size)
 
     def skip(self, size: int) -> None:
-        """Read what is left of a message to nowhere: its sender listens to no answer before it has
-        sent all, and what follows is then the next.
+        """Read and discard the rest of a message. Its sender reads no answer before it has sent all
+        of it, and the next message can be read after that.
 
         Raises:
-            OSError: it does not end, or nothing of it has come for a while.
+            OSError: the message has no valid size, or stopped arriving.
         """
         wire = self._wire
         self.buffered, left = self.buffered[max(size, 0) :], size - len(self.buffered)
@@ -116,10 +116,10 @@ class MessageReader:
         return data
 
     def _complete(self, start: bytes, size: int) -> bytearray:
-        """A message that goes on beyond what was received with its start."""
+        """Receive the rest of a message whose start was received with its header."""
         wire = self._wire
         if self.peer_delays:
-            # For each message: the system goes back to acknowledging late by itself.
+            # For each message, because the system resets this by itself.
             platform.acknowledge(wire.sock)
         if size <= COALESCE_LIMIT or wire.deadline is not None:
             return self._grow(start, size)
@@ -133,7 +133,7 @@ class MessageReader:
             wire.sock.settimeout(None)
 
     def _grow(self, start: bytes, size: int) -> bytearray:
-        # As its bytes come: to announce many costs nothing, and room for them would be memory.
+        # Allocated as bytes arrive, because a peer can announce any size at no cost.
         wire = self._wire
         buffer = bytearray(min(size, GROW_STEP))
         buffer[: len(start)] = start

@@ -1,4 +1,4 @@
-"""Where a master is, as people write it."""
+"""Parses the address of a master as users write it."""
 
 from __future__ import annotations
 
