@@ -1,1 +1,1 @@
-"""What is on disk of a run."""
+"""The journal: a run's outcomes on disk."""

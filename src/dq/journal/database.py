@@ -1,4 +1,4 @@
-"""A journal's SQLite file: its tables, and whether they are whole."""
+"""A journal's SQLite file: its tables, and checks for damage."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from dq.journal.write_ahead_log import PAGE, unread_commits
 
 FORMAT = 1
 APPLICATION = 0x64716A6C  # "dqjl", in the file's header
-SCANT_SPACE = 1 << 20  # free bytes below which any failure to write is taken for a full disk
+SCANT_SPACE = 1 << 20  # free bytes below which any write error counts as a full disk
 
-# What the run is, in two tables and so on two pages, since without it no row is of use.
+# The facts about the run are in two tables, and so on two pages: no row is of use without them.
 ABOUT = ("about", "about_again")
-# The inputs of tasks that failed, as JSON. A journal from before there was this table has none.
+# The inputs of failed tasks, as JSON. Older journals do not have this table.
 FAILED_INPUTS = """CREATE TABLE IF NOT EXISTS failed_inputs
     (start INTEGER PRIMARY KEY, input TEXT NOT NULL, checksum BLOB NOT NULL)"""
 SCHEMA = f"""
@@ -46,12 +46,12 @@ CREATE TABLE outcomes (
 );
 """
 
-# What reading a damaged file raises: SQLite's messages may quote bytes of it that are not UTF-8.
+# Errors from reading a damaged file. SQLite's messages may quote bytes that are not UTF-8.
 UNREADABLE = (sqlite3.Error, UnicodeDecodeError)
 
 
 def create(db: sqlite3.Connection, about: Facts) -> None:
-    """Make an empty journal of an empty database: all of it, or nothing."""
+    """Make an empty database an empty journal, in one transaction."""
     for statement in SCHEMA.split(";"):
         db.execute(statement)
     set_about(db, about)
@@ -59,7 +59,7 @@ def create(db: sqlite3.Connection, about: Facts) -> None:
 
 
 def set_about(db: sqlite3.Connection, about: Facts) -> None:
-    """Note what the run is."""
+    """Write the facts about the run."""
     row = sealed(1, 0, json.dumps(dict(about)))
     for table in ABOUT:
         db.execute(f"REPLACE INTO {table} VALUES (?, ?, ?, ?)", row)
@@ -67,11 +67,11 @@ def set_about(db: sqlite3.Connection, about: Facts) -> None:
 
 @frozen
 class About:
-    """What a journal says of itself.
+    """What a journal notes about itself.
 
     Args:
-        facts: what the run is, see `facts.facts`.
-        open: whether it is open, or was when its master died.
+        facts: the facts about the run, see `facts.facts`.
+        open: whether a master has it open, or died while it was open.
     """
 
     facts: Facts
@@ -79,7 +79,7 @@ class About:
 
 
 def check_log(path: str) -> None:
-    """Refuse an open journal of whose -wal SQLite reads the beginning only.
+    """Refuse an open journal if SQLite cannot read its -wal to the end.
 
     Raises:
         BadJournal: it is damaged.
@@ -89,8 +89,8 @@ def check_log(path: str) -> None:
 
 
 def open_reader(path: str, *, alone: bool = False) -> sqlite3.Connection:
-    """A connection that changes nothing. Where it is `alone`, there is no -wal, and none is made:
-    the folder may be read-only.
+    """Open a connection that changes nothing. If the file is `alone`, it has no -wal and none is
+    made, so the folder may be read-only.
 
     Raises:
         sqlite3.Error: it cannot be read.
@@ -98,15 +98,15 @@ def open_reader(path: str, *, alone: bool = False) -> sqlite3.Connection:
     how = "immutable=1" if alone else "mode=ro"
     url = f"file:{urllib.parse.quote(os.path.abspath(path))}?{how}"
     db = sqlite3.connect(url, uri=True, check_same_thread=False, isolation_level=None)
-    db.text_factory = lambda data: data.decode(errors="replace")  # the checksum tells
+    db.text_factory = lambda data: data.decode(errors="replace")  # the checksum shows damage
     return db
 
 
 def read_about(path: str, db: sqlite3.Connection) -> About:
-    """What a journal says of itself.
+    """Read what a journal notes about itself.
 
     Raises:
-        BadJournal: it is none, of another dq, or damaged.
+        BadJournal: it is not a journal, or of another dq, or damaged.
         sqlite3.Error: it cannot be read.
     """
     if db.execute("PRAGMA application_id").fetchone() != (APPLICATION,):
@@ -127,7 +127,7 @@ def read_about(path: str, db: sqlite3.Connection) -> About:
 
 
 def check(path: str, db: sqlite3.Connection) -> int:
-    """Check every page and row; returns the index after the last task.
+    """Check every page and row. Returns the index after the last task.
 
     Raises:
         BadJournal: something is damaged.
@@ -148,14 +148,14 @@ def check(path: str, db: sqlite3.Connection) -> int:
 
 
 def failed_inputs(db: sqlite3.Connection) -> Iterator[Columns]:
-    """The rows of the table of failed inputs, in order, where there is such a table."""
+    """The rows of the table of failed inputs, in order; none if there is no such table."""
     if db.execute("SELECT 1 FROM sqlite_master WHERE name = 'failed_inputs'").fetchone() is None:
         return iter(())
     return db.execute("SELECT * FROM failed_inputs ORDER BY start")
 
 
 def explained(path: str, error: sqlite3.Error | UnicodeDecodeError) -> DqError:
-    """What to raise for a failure of SQLite's."""
+    """The error to raise for an error of SQLite."""
     text = str(error)
     if is_full(path, error):
         return OutputError(f"no room for the journal {path}")
@@ -167,7 +167,7 @@ def explained(path: str, error: sqlite3.Error | UnicodeDecodeError) -> DqError:
 
 
 def reason(error: Exception) -> str:
-    """What SQLite says, with the limit on the size of files, which it does not mention."""
+    """SQLite's message, and the limit on the size of files, which SQLite does not mention."""
     text = str(error)
     if "disk I/O" in text:
         try:
@@ -181,7 +181,7 @@ def reason(error: Exception) -> str:
 
 
 def damaged(path: str, what: str) -> str:
-    """What to say of a damaged journal."""
+    """The message about a damaged journal."""
     return (
         f"{path} is damaged, or no journal ({what}); `dq journal {path} --recover NEW` saves what"
         " can be saved"
@@ -189,7 +189,7 @@ def damaged(path: str, what: str) -> str:
 
 
 def is_full(path: str, error: Exception) -> bool:
-    """Whether the disk is full: SQLite says "disk I/O error" where there is no room for its
+    """Whether the disk is full. SQLite only says "disk I/O error" if there is no room for its
     index."""
     if "full" in str(error):
         return True

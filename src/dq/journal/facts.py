@@ -1,4 +1,4 @@
-"""What a journal notes of its run, so that it is never used for another one."""
+"""The facts that identify a journal's run, so that it is never used for another one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def facts(
     origin: str = "",
     version: str = "",
 ) -> Facts:
-    """What a run is, as far as its results depend on it.
+    """The facts about a run on which its results depend.
 
     Args:
         task: its import path, or its name.
@@ -31,7 +31,7 @@ def facts(
         output: the format of the results.
         unpack: whether inputs are unpacked into arguments.
         origin: where a command's inputs come from, "arguments" or "a file".
-        version: of the task's file; when it differs, a message says so and the run goes on.
+        version: of the task's file. If it differs, a message says so, and the run continues.
     """
     about = {"task": str(task), "inputs": reading.kind, "output": output, "unpack": str(unpack)}
     if code:
@@ -49,15 +49,15 @@ def facts(
     return about
 
 
-# Only the first difference is shown, so the most telling ones come first.
+# Only the first difference is shown, so the most helpful ones come first.
 COMPARED = ("task", "inputs", "output", "unpack", "raw", "columns", "delimiter", "field")
 
 
 def compare(path: str, then: Facts, now: Facts) -> None:
-    """Check that a journal is of this run.
+    """Check that a journal belongs to this run.
 
     Raises:
-        BadJournal: it is not.
+        BadJournal: it does not.
     """
     another = f"give another {setting('journal')}"
     moved = then.get("origin") not in (None, now.get("origin"))

@@ -12,11 +12,11 @@ class Lock:
     """A file that is locked for this process until it ends, however it ends.
 
     Args:
-        path: the file; made where there is none.
+        path: the file; created if it is missing.
         name: what to call it in errors.
 
     Raises:
-        BadJournal: somebody has it, or it cannot be opened.
+        BadJournal: another process has locked it, or it cannot be opened.
     """
 
     held: set[str] = set()  # noqa: RUF012  # by this process
@@ -24,8 +24,8 @@ class Lock:
     def __init__(self, path: str, name: str) -> None:
         self._path = path
         in_use = BadJournal(f"the journal {name} is in use by another master")
-        # Then it is not even opened: closing a file drops all locks that the process has on it,
-        # SQLite's too.
+        # If this process has locked it, it is not even opened: closing a file drops all locks that
+        # the process has on it, including SQLite's.
         if path in self.held:
             raise in_use
         if os.path.exists(path) and not os.path.isfile(path):  # opening a pipe would block
@@ -39,7 +39,7 @@ class Lock:
 
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except ImportError:
-            pass  # Windows: SQLite's own locks have to do
+            pass  # Windows: there are only SQLite's own locks
         except OSError:
             self._file.close()
             raise in_use from None

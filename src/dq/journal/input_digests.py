@@ -16,8 +16,8 @@ from dq.security.safe_pickle import safe_loads
 
 
 def part_of(item: object, lines: bool) -> bytes:
-    """The bytes of an input that are digested: a line without its end, which the last line of a
-    file may lack; a value as bytes that differ for different values."""
+    """The bytes of an input that are digested. A line is digested without its newline, which the
+    last line of a file may lack. A value becomes bytes that differ for different values."""
     if lines:
         return cast("bytes", item).removesuffix(b"\n")
     try:
@@ -36,8 +36,8 @@ def _text_of(scalar: object) -> bytes:
 
 
 def part_again(value: object) -> bytes:
-    """The same for a value that is first pickled and unpickled, as the one that a worker had may
-    have been: equal strings of one character are then one object, which changes the pickle."""
+    """The same for a value after pickling and unpickling it, which may have happened to the
+    recorded one. Equal strings of one character are then one object, which changes the pickle."""
     try:
         value = pickle.loads(dump_one(value))
     except Exception:
@@ -46,8 +46,8 @@ def part_again(value: object) -> bytes:
 
 
 def parts_in(batch: Batch, lines: bool) -> list[bytes]:
-    """The same for the inputs of a batch, from its own pickles: a value that is unpickled and
-    pickled again may give other bytes."""
+    """The same for the inputs of a batch. It uses the batch's own pickles, because a value that is
+    unpickled and pickled again may give other bytes."""
     parts: list[bytes] = []
     for kind, items in batches.pieces(batch.blob, skip=batch.skip, count=batch.count):
         if kind is batches.EACH_PICKLED:
@@ -58,7 +58,7 @@ def parts_in(batch: Batch, lines: bool) -> list[bytes]:
 
 
 def _part_of_pickle(piece: bytes) -> bytes:
-    """The bytes for one pickle, which may be of a scalar that stood among other values."""
+    """The bytes for one pickle, which may be of a scalar in a batch with other values."""
     try:
         value = safe_loads(piece)
     except Exception:
@@ -67,7 +67,7 @@ def _part_of_pickle(piece: bytes) -> bytes:
 
 
 def digest_of(parts: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """A digest of inputs, and a checksum of four bytes for each, to find a changed one by."""
+    """A digest of inputs, and a four-byte checksum of each, to find a changed one."""
     digest = hashlib.blake2b(array("Q", map(len, parts)).tobytes(), digest_size=16)
     digest.update(b"".join(parts))
     return digest.digest(), array("I", map(zlib.crc32, parts)).tobytes()

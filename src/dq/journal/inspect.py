@@ -1,4 +1,4 @@
-"""What a journal has, for people and for other programs."""
+"""Reads a journal's contents, for users and other programs."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ from dq.security.safe_pickle import safe_loads
 
 @frozen
 class FailedTask:
-    """What a journal has of a task that failed.
+    """A failed task in a journal.
 
     Args:
         id: the task's.
-        input: as JSON; None where the journal does not have it.
+        input: as JSON; None if the journal does not have it.
         outcome: why it failed, and after how long.
-        attempts: how many are on record.
-        worker: which one ran the last attempt.
+        attempts: how many were recorded.
+        worker: the worker that ran the last attempt.
     """
 
     id: int
@@ -50,7 +50,7 @@ class FailedTask:
 
     @classmethod
     def of(cls, row: Row, outcome: Failed, input: str | None) -> FailedTask:
-        """That of a row with this outcome."""
+        """Make one from a row and its outcome."""
         return cls(
             id=row.start, input=input, outcome=outcome, attempts=row.attempts, worker=row.worker
         )
@@ -67,14 +67,14 @@ class FailedTask:
 
 @dataclass(slots=True)
 class Contents:
-    """What a journal has, in numbers.
+    """A summary of a journal.
 
     Args:
         facts: what the run is, see `facts.facts`.
-        open: whether a master has it open, or died with it.
+        open: whether a master has it open, or died while it was open.
         done: how many tasks returned.
         unreadable: how many inputs could not be read.
-        spans: of tasks that have an outcome, in order.
+        spans: ranges of tasks that have an outcome, in order.
         failed: the tasks that failed.
     """
 
@@ -86,7 +86,7 @@ class Contents:
     failed: list[FailedTask] = field(default_factory=list)
 
     def add(self, row: Row, given: str | None = None) -> None:
-        """Count a row, the next in order; `given` is the input of a task that failed."""
+        """Add the next row in order; `given` is the input of a failed task."""
         outcome = row.outcome
         if not isinstance(outcome, Failed):
             self.done += row.count
@@ -101,17 +101,17 @@ class Contents:
 
     @property
     def gaps(self) -> list[Span]:
-        """Tasks without an outcome, before others that have one."""
+        """The ranges of tasks without an outcome that precede a task with one."""
         edges = [(0, 0), *self.spans]
         pairs = itertools.pairwise(edges)
         return [(before[1], after[0]) for before, after in pairs if before[1] < after[0]]
 
 
 def look(path: str) -> Contents:
-    """Count what a journal has; an empty file has nothing yet.
+    """Summarise a journal. An empty file is a journal without outcomes.
 
     Raises:
-        BadJournal: it is none, damaged, or of another dq.
+        BadJournal: it is not a journal, or damaged, or of another dq.
         OutputError: it cannot be read.
     """
     if _is_empty(path):
@@ -126,7 +126,7 @@ def look(path: str) -> Contents:
 
 
 def failures(path: str) -> Iterator[FailedTask]:
-    """All tasks that failed and have not been run again.
+    """All failed tasks that were not run again.
 
     Raises:
         As for `look`.
@@ -142,14 +142,14 @@ def failures(path: str) -> Iterator[FailedTask]:
 
 
 class _FailedInputs:
-    """The inputs of tasks that failed, to be asked for in the tasks' order."""
+    """The inputs of failed tasks, which have to be asked for in the tasks' order."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self._rows = failed_inputs(db)
         self._next = next(self._rows, None)
 
     def of(self, row: Row) -> str | None:
-        """The input of a row's task; None where the journal does not have it."""
+        """The input of a row's task; None if the journal does not have it."""
         while self._next is not None and int(str(self._next[0])) < row.start:
             self._next = next(self._rows, None)
         if self._next is None or self._next[0] != row.start:
@@ -158,8 +158,8 @@ class _FailedInputs:
 
 
 def records(path: str) -> Iterator[str]:
-    """A line of JSON for each task that has an outcome, as ``--format jsonl`` has them, as far as
-    the journal has their fields.
+    """A line of JSON for each task that has an outcome, like ``--format jsonl``, with those fields
+    that the journal has.
 
     Raises:
         As for `look`.
@@ -174,10 +174,10 @@ def records(path: str) -> Iterator[str]:
 
 
 def file_of(path: str) -> str:
-    """The journal's file, beside which its -wal is; a link is not.
+    """Follow links to the journal's file, since its -wal is beside that.
 
     Raises:
-        BadJournal: it is none.
+        BadJournal: it is not a file.
     """
     if not os.path.isfile(path):
         why = "it is no regular file" if os.path.exists(path) else "no such file"
@@ -206,10 +206,10 @@ def _reading(path: str) -> Iterator[sqlite3.Connection]:
 
 
 def whole_rows(db: sqlite3.Connection) -> Iterator[Row]:
-    """All rows whose checksum is right, in the tasks' order."""
+    """All undamaged rows, in the tasks' order."""
     for columns in db.execute("SELECT * FROM outcomes ORDER BY start"):
         row = Row.from_columns(columns)
-        if row is not None:  # else it came after `check`
+        if row is not None:  # otherwise it was damaged after `check`
             yield row
 
 
@@ -219,7 +219,7 @@ def _lines_of(row: Row, output: str, given: str | None) -> Iterator[str]:
     if isinstance(outcome, Failed):
         yield FailedTask.of(row, outcome, given).to_json()
         return
-    # Only standard data types are unpickled, since a journal may come from somebody else.
+    # Only standard data types are unpickled, since somebody else may have made the journal.
     results = outputs.decode(output, outcome.blob, outcome.count, safe_loads)
     if results is None:
         yield outcome.blob.decode()
@@ -229,7 +229,7 @@ def _lines_of(row: Row, output: str, given: str | None) -> Iterator[str]:
 
 
 def _line(record: dict[str, object]) -> str:
-    """A record, without its result where that cannot be written as JSON."""
+    """A record as JSON, without its result if that has no JSON form."""
     try:
         return outputs.dumps(record) + "\n"
     except TypeError:

@@ -1,14 +1,15 @@
-"""Saves what is whole in a damaged journal to a new one.
+"""Saves the undamaged rows of a damaged journal to a new one.
 
 SQLite reads a table from its root page down, so one damaged page can hide all others. But each page
-that has rows can be read as a table of its own. So this makes a copy of the file, writes the pages
-in its log into that, puts the new journal's first page in the place of its own, and then has SQLite
-take page after page for the root of every table. Each row's checksum tells whether it is one.
+that has rows can be read as a table of its own. So this copies the file, writes the pages of its
+log into the copy, and replaces the copy's first page by that of an empty journal. Then it makes
+SQLite read one page after the other as the root of each table. Each row's checksum shows whether
+the row is undamaged.
 
-A reader of pages without SQLite, twice as long, saved as many rows to within 1 % from files that
-had been cut or had lost bits, their first page, or up to a tenth of all pages, and from logs with
-damaged pages. It saved 4 % more where the file of a killed master had been cut and an old part of
-its log still had what was missing.
+An earlier version read pages without SQLite and was twice as long. It saved the same number of
+rows, to within 1 %, from files that were truncated or had lost bits, the first page, or up to a
+tenth of all pages, and from logs with damaged pages. It saved 4 % more if a killed master's file
+had been truncated and an old part of its log still had the missing pages.
 """
 
 from __future__ import annotations
@@ -34,10 +35,10 @@ SETTINGS = ("journal_mode = MEMORY", "synchronous = OFF", "locking_mode = EXCLUS
 
 
 def recover(path: str, new: str) -> Contents:
-    """Save every row whose checksum is right from a damaged journal to a new one.
+    """Save every undamaged row of a damaged journal to a new one.
 
     Raises:
-        BadJournal: there is none, it is in use, or nothing says any more what run it is of.
+        BadJournal: it is missing, or in use, or no facts about its run are left.
         UsageError: the new file exists, or cannot be written.
     """
     file = file_of(path)
@@ -77,21 +78,21 @@ def _save(path: str, file: str, new: str) -> Contents:
 
 
 def _copy(file: str, copy: str, empty: bytes) -> None:
-    """Copy a database as it would be with all of its log written into it, but with the schema of an
-    empty one."""
+    """Copy a database, write all pages of its log into the copy, and give that the schema of an
+    empty journal."""
     shutil.copyfile(file, copy)
     log = _read(file + "-wal") if os.path.exists(file + "-wal") else b""
     written = frames(log)
     with open(copy, "r+b") as database:
         pages = -(-os.path.getsize(file) // PAGE)
-        most = pages + len(written)  # a damaged frame's page may have any number
+        most = pages + len(written)  # a damaged frame may have any page number
         for frame in written:
             if 0 < frame.page <= most:
                 database.seek((frame.page - 1) * PAGE)
                 database.write(log[frame.place : frame.place + PAGE])
                 pages = max(pages, frame.page)
         database.seek(0)
-        database.write(empty[:28] + bytes(4) + empty[32:PAGE])  # 0 for pages: SQLite counts them
+        database.write(empty[:28] + bytes(4) + empty[32:PAGE])  # 0 pages: then SQLite counts them
         database.truncate(max(pages * PAGE, len(empty)))
 
 
@@ -101,12 +102,12 @@ def _read(path: str) -> bytes:
 
 
 def _save_rows(db: sqlite3.Connection, copy: str) -> Facts | None:
-    """Save the rows of all pages; returns what the run was, where that is to be found."""
+    """Save the rows of all pages. Returns the facts about the run, if they are found."""
     facts: Facts | None = None
     for table, columns in _rows(copy):
         if table == "outcomes":
-            # Of two for the same task one is out of date: a failure that was run again later, so
-            # what returned is what counts.
+            # Of two rows for the same task, one is a failure that was retried later. So the row
+            # without a failure is kept.
             how = "OR REPLACE" if columns[5] is None else "OR IGNORE"
             db.execute(f"INSERT {how} INTO outcomes VALUES ({', '.join('?' * COLUMNS)})", columns)
         elif table == "failed_inputs":
@@ -117,7 +118,7 @@ def _save_rows(db: sqlite3.Connection, copy: str) -> Facts | None:
 
 
 def _rows(copy: str) -> Iterator[tuple[str, Columns]]:
-    """All whole rows, with the table that each of them is of."""
+    """All undamaged rows, each with the name of its table."""
     with contextlib.closing(sqlite3.connect(copy, isolation_level=None)) as db:
         db.text_factory = lambda data: data.decode(errors="replace")
         for setting in SETTINGS:
@@ -142,18 +143,18 @@ def _leaves(copy: str) -> Iterator[int]:
 
 
 def _rows_of(db: sqlite3.Connection, table: str, key: str) -> Iterator[Columns]:
-    """What a table has: row by row, since one may be in pages that are gone, and others not."""
+    """A table's rows, read one by one, since pages of some rows may be damaged."""
     keys = []
     with contextlib.suppress(*UNREADABLE):
         for [value] in db.execute(f"SELECT {key} FROM {table}"):
-            keys.append(value)  # what came before an error stays
+            keys.append(value)  # keep the keys before an error
     for value in keys:
         with contextlib.suppress(*UNREADABLE):
             yield from db.execute(f"SELECT * FROM {table} WHERE {key} = ?", (value,)).fetchall()
 
 
 def _without_overlaps(db: sqlite3.Connection) -> Iterator[Row]:
-    """All rows; of two that have the same task the later one is dropped, and run again."""
+    """All rows. If two have the same task, the later row is dropped, and its tasks run again."""
     stop = 0
     dropped = []
     for row in whole_rows(db):

@@ -1,4 +1,4 @@
-"""Takes a job's inputs past what a journal has of them."""
+"""Skips the inputs of a job for which a journal has outcomes."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dq.journal.writer import Entry, Journal
 
 
 def _define_nothing(found: dict[str, type]) -> None:
-    """Classes of inputs need no definition for a batch that no worker gets."""
+    """A batch that no worker gets needs no definitions of classes."""
 
 
 class Replay:
-    """Takes a job's inputs past what the journal has of them.
+    """Skips the inputs of a job for which the journal has outcomes, and returns these.
 
     Args:
-        journal: an open one.
+        journal: an open journal.
     """
 
     def __init__(self, journal: Journal) -> None:
@@ -31,7 +31,7 @@ class Replay:
         self.left = journal.left
         self._items: list[object] = []
         self._rows: deque[Row] = deque()
-        self._nbytes = 0  # of an input, seen last
+        self._nbytes = 0  # of an input, from the last record
         self._fetch(0)
 
     def _fetch(self, start: int) -> None:
@@ -39,12 +39,12 @@ class Replay:
             self._rows.extend(self.journal.rows(start))
 
     def add(self, owner: object, record: Recorded) -> None:
-        """Have a record written soon."""
+        """Queue a record to be written."""
         self.journal.add(Entry(owner=owner, record=record))
 
     @property
     def stuck(self) -> bool:
-        """Whether nothing can be written just now."""
+        """Whether nothing can be written at the moment."""
         return self.journal.full or self.journal.error is not None
 
     def missing(self, index: int) -> int:
@@ -54,7 +54,7 @@ class Replay:
         return self._rows[0].stop - index
 
     def ahead(self, index: int) -> int:
-        """How many inputs to read ahead: what the next record needs, and about a megabyte."""
+        """How many inputs to read ahead: those of the next record, and about a megabyte."""
         missing = self.missing(index)
         return max(missing, min(1024, 2**20 // max(self._nbytes, 1))) if missing else 0
 

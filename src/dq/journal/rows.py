@@ -1,7 +1,7 @@
-"""What a journal has of tasks, as rows of its table.
+"""The rows of a journal's table of outcomes.
 
-A row stands for consecutive tasks: their outcome, a digest of their inputs, and a short checksum of
-each input, by which a changed one is found. It has a checksum of its own, since SQLite's pages have
+A row is for consecutive tasks. It has their outcome, a digest of their inputs, and a short checksum
+of each input, to find a changed one. It also has a checksum of itself, since SQLite's pages have
 none.
 """
 
@@ -23,14 +23,14 @@ Columns = Sequence[object]
 
 @frozen
 class Row:
-    """What the journal has of consecutive tasks.
+    """The recorded outcome of consecutive tasks.
 
     Args:
-        start: index of the first.
-        count: how many.
-        attempts: how often they were started on the record.
-        worker: who ran the last attempt.
-        outcome: of all of them.
+        start: index of the first task.
+        count: how many tasks.
+        attempts: how many attempts were recorded.
+        worker: the worker that ran the last attempt.
+        outcome: the outcome of all of them.
         inputs: a digest of their inputs.
         sums: a checksum of each input, four bytes each.
     """
@@ -58,7 +58,7 @@ class Row:
             cause = outcome.failure
             failure = json.dumps([cause.type, cause.message, cause.traceback, outcome.retry])
         worker = self.worker.encode(errors="backslashreplace").decode()  # SQLite takes UTF-8 only
-        seconds = outcome.seconds + 0.0  # it has no -0.0
+        seconds = outcome.seconds + 0.0  # SQLite has no -0.0
         return sealed(
             self.start, self.count, self.attempts, worker, blob, failure, seconds,
             self.inputs, self.sums,
@@ -66,10 +66,10 @@ class Row:
 
     @classmethod
     def from_columns(cls, columns: Columns) -> Row | None:
-        """The inverse; None where the checksum is wrong."""
+        """The inverse of `to_columns`; None if the checksum is wrong."""
         if len(columns) != COLUMNS or not is_whole(columns):
             return None
-        whole = cast("tuple[Any, ...]", columns)  # of the right types: their checksum is right
+        whole = cast("tuple[Any, ...]", columns)  # the checksum is right, so the types are
         start, count, attempts, worker, blob, failure, seconds, inputs, sums, _ = whole
         return cls(
             start=start,
@@ -91,18 +91,18 @@ def _outcome(count: int, blob: bytes, failure: str | None, seconds: float) -> Ou
 
 
 def sealed(*columns: object) -> Columns:
-    """Columns with their checksum as the last."""
+    """Columns, with their checksum added at the end."""
     return (*columns, _checksum(columns))
 
 
 def is_whole(columns: Columns) -> bool:
-    """Whether columns are as `sealed` made them."""
+    """Whether the checksum of columns from `sealed` is right."""
     return columns[-1] == _checksum(columns[:-1])
 
 
 def _checksum(columns: Columns) -> bytes:
-    """A digest of all columns. The lengths of blobs come first, so that no byte can move from one
-    to the next."""
+    """A digest of all columns. It starts with the lengths of blobs, so that moving a byte from one
+    to the next changes it."""
     blobs = [column for column in columns if isinstance(column, bytes)]
     head = [(len(c),) if isinstance(c, bytes) else c for c in columns]
     digest = hashlib.blake2b(repr(head).encode(errors="replace"), digest_size=16)
@@ -127,7 +127,7 @@ def row_of(record: Recorded, lines: bool) -> Row:
 
 
 def changed(parts: Sequence[bytes], row: Row) -> int | None:
-    """The index of the first input that is not what the row was written for; None where all are.
+    """The index of the first input that differs from the recorded one; None if none does.
 
     >>> digest, sums = digest_of([b"1", b"2"])
     >>> row = Row(10, 2, 1, "", Done(2, b""), digest, sums)

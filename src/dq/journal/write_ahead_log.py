@@ -1,6 +1,6 @@
 """An SQLite database's write-ahead log, the file whose name ends in -wal.
 
-SQLite reads a log up to the first frame whose checksum is wrong, and says nothing of what follows.
+SQLite reads a log up to the first frame with a wrong checksum, and silently ignores the rest.
 The format is that of https://www.sqlite.org/fileformat2.html#walformat, with pages of `PAGE` bytes.
 """
 
@@ -16,12 +16,12 @@ HEADER, FRAME = 32, 24  # bytes before the frames, and before the page in each o
 
 
 class Frame(NamedTuple):
-    """A page in a log, as one transaction left it.
+    """A page in a log, as a transaction wrote it.
 
     Args:
         page: its number in the database, from 1 on.
         is_commit: whether it is the last of its transaction.
-        place: where in the log its bytes begin.
+        place: position of its bytes in the log.
     """
 
     page: int
@@ -30,8 +30,8 @@ class Frame(NamedTuple):
 
 
 def frames(log: bytes) -> list[Frame]:
-    """All frames since the log was last begun anew, also those that SQLite cannot read. Frames that
-    an earlier round left behind have another salt."""
+    """All frames since the log was last restarted, including those that SQLite cannot read. Older
+    frames have another salt."""
     places = range(HEADER, len(log) - FRAME - PAGE + 1, FRAME + PAGE)
     if not places:
         return []
@@ -53,10 +53,10 @@ def has_log(path: str) -> bool:
 
 
 def unread_commits(path: str) -> int:
-    """How many commits the log of an open database has beyond those that SQLite has read.
+    """How many commits the log of an open database has after those that SQLite can read.
 
-    One may be there after the power failed: it was being written. More are there only because one
-    before them is damaged, since each is synced before the next.
+    After a power failure there may be one, which was being written. There are more only if an
+    earlier commit is damaged, since each commit is synced before the next.
     """
     try:
         with open(path + "-wal", "rb") as file:

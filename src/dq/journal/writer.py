@@ -1,11 +1,11 @@
-"""The journal: one SQLite file that a run can be continued from.
+"""The journal: one SQLite file from which a run can be continued.
 
-An outcome is on disk before anybody is shown it. One thread writes, and commits whatever has
-arrived in the meantime, so that a disk that is slow to sync makes commits larger, not more. All
-rows are checked before anything runs.
+An outcome is on disk before it is shown to anybody. One thread writes, and commits whatever has
+arrived in the meantime, so a disk that is slow to sync gets larger commits, not more of them. All
+rows are checked before any task runs.
 
 There are two connections: one that writes, and one that can only read, so that readers never wait
-for the disk. Where the file is damaged, the reader is also closed last: SQLite would otherwise
+for the disk. If the file is damaged, the reader is closed last, because SQLite would otherwise
 delete the log, from which more might be recovered.
 """
 
@@ -51,7 +51,7 @@ READ_ROWS = 64  # at once
 
 @frozen
 class Entry:
-    """A record on its way to the disk, and whose it is."""
+    """A record to be written, and its owner."""
 
     owner: object
     record: Recorded
@@ -61,13 +61,13 @@ class Journal:
     """An open journal, locked against other masters.
 
     Args:
-        path: the file; made where there is none.
-        about: what the run is, see `facts`; a journal of another run is refused.
+        path: the file; created if it is missing.
+        about: the facts about the run, see `facts`; a journal of another run is refused.
         retry_failed: forget the tasks that failed, so that they run again.
-        log: called with a line for people.
+        log: called with each line for users.
 
     Raises:
-        BadJournal: damaged, in use, of another run or another dq.
+        BadJournal: it is damaged, in use, or of another run or dq.
         OutputError: the disk is full, or fails.
     """
 
@@ -82,16 +82,16 @@ class Journal:
         self.path = path
         self.lines = INPUT_KINDS[about["inputs"]].has_lines
         self.error: DqError | None = None
-        self.full = False  # whether the disk is, just now
-        self.version = about.get("version", "")  # of the file of its function, when it was begun
-        self.left = 0  # index after the last task on record when it was opened
+        self.full = False  # whether the disk is full at the moment
+        self.version = about.get("version", "")  # of the task's file, when the run began
+        self.left = 0  # index after the last recorded task, on opening
         self._log = log
         self._input_of: Callable[[Batch], object] | None = None
         self._file = os.path.realpath(path)
         self._queue: queue.Queue[Entry | None] = queue.Queue()  # no SimpleQueue: see `Supervisor`
         self._writer: threading.Thread | None = None
         self._closing = threading.Event()
-        self._closing_lock = threading.Lock()  # guards `close`, which several threads may call
+        self._closing_lock = threading.Lock()  # guards `close`, which any thread may call
         self._lock = Lock(self._file, path)
         self._db: sqlite3.Connection | None = None
         self._reader: sqlite3.Connection | None = None
@@ -100,7 +100,7 @@ class Journal:
             self._open(about, has_log, retry_failed)
         except BaseException as error:
             if not has_log:
-                self._close_reader()  # then SQLite deletes the -wal that it has made
+                self._close_reader()  # so that SQLite deletes its -wal
             self._release()
             if isinstance(error, UNREADABLE):
                 raise explained(path, error) from None
@@ -109,7 +109,7 @@ class Journal:
     def _open(self, about: Facts, has_log: bool, retry_failed: bool) -> None:
         db = self._db = sqlite3.connect(self._file, check_same_thread=False, isolation_level=None)
         if db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
-            if os.path.getsize(self._file):  # once SQLite has undone what was begun
+            if os.path.getsize(self._file):  # after SQLite has rolled back
                 raise BadJournal(damaged(self.path, "there is no table in it"))
             create(db, about)
         self._reader = open_reader(self._file)
@@ -133,14 +133,14 @@ class Journal:
         if found.open:
             self._mark(False)
         db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        # Written to the -wal, which stays from here on, and then to the file: at no moment does the
-        # file say that there must be a -wal while there is none.
+        # This is written to the -wal, which exists from here on, and only then to the file. So the
+        # file never says that there must be a -wal while there is none.
         self._mark(True)
         db.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
-        self._mark(True)  # once more, so that the -wal does not begin with an outcome
+        self._mark(True)  # again, so that the -wal does not begin with an outcome
 
     def _mark(self, is_open: bool) -> None:
-        """Note whether there must be a -wal."""
+        """Write whether there must be a -wal."""
         assert self._db is not None
         [text] = self._db.execute("SELECT facts FROM about").fetchone()
         row = sealed(1, int(is_open), text)
@@ -175,11 +175,11 @@ class Journal:
         deliver: Callable[[list[Entry]], None],
         input_of: Callable[[Batch], object] | None = None,
     ) -> None:
-        """Begin to write records.
+        """Start to write records.
 
         Args:
-            deliver: called with those that are on disk, and with none when no more can be written.
-            input_of: returns a task's input, in standard data types only.
+            deliver: called with the records that were written, or with none if writing has failed.
+            input_of: returns a task's input as standard data types.
         """
         self._input_of = input_of
         self._writer = threading.Thread(
@@ -188,7 +188,7 @@ class Journal:
         self._writer.start()
 
     def add(self, entry: Entry) -> None:
-        """Have a record written soon."""
+        """Queue a record to be written."""
         self._queue.put(entry)
 
     def _write(self, deliver: Callable[[list[Entry]], None]) -> None:
@@ -198,12 +198,12 @@ class Journal:
                 if not self._commit(rows, list(self._failed_inputs(entries))):
                     return
                 deliver(entries)
-        except Exception as error:  # of any kind: whoever waits for the records has to learn of it
+        except Exception as error:  # any error: the readers must learn of it
             self.error = OutputError(f"cannot write the journal {self.path}: {reason(error)}")
             deliver([])
 
     def _gathered(self) -> Iterator[list[Entry]]:
-        """What there is to commit, at intervals of COMMIT_INTERVAL or more, until the end."""
+        """The entries to commit, at intervals of COMMIT_INTERVAL or more, until the end."""
         until = 0.0
         while (entry := self._queue.get()) is not None:
             entries = [entry]
@@ -228,13 +228,13 @@ class Journal:
             batch = entry.record.batch
             if not isinstance(entry.record.outcome, Failed):
                 continue
-            with contextlib.suppress(Exception):  # of any kind: the outcome is what counts
+            with contextlib.suppress(Exception):  # any error: the outcome matters more
                 text = _text_of_input(self._input_of(batch))
                 if text is not None:
                     yield sealed(batch.start, text)
 
     def _commit(self, rows: list[Columns], failed: list[Columns]) -> bool:
-        """Write rows, and wait while the disk is full; False where the journal is closed first."""
+        """Write rows, and wait while the disk is full. Returns False if the journal is closed."""
         while True:
             try:
                 self._insert(rows, failed)
@@ -267,7 +267,7 @@ class Journal:
             raise
 
     def close(self) -> None:
-        """Write what is left, if there is room, and let others open it."""
+        """Write what is left, if there is room, and release the journal."""
         with self._closing_lock:
             if self._db is None:
                 return
@@ -276,7 +276,7 @@ class Journal:
                 self._queue.put(None)
                 self._writer.join()
             if self.error is None and self._is_marked_closed():
-                self._close_reader()  # else `_release` keeps the -wal
+                self._close_reader()  # otherwise `_release` keeps the -wal
             self._release()
 
     def _is_marked_closed(self) -> bool:
@@ -287,7 +287,7 @@ class Journal:
         return True
 
     def _release(self) -> None:
-        """Close everything, a reader that is still open last, which keeps the -wal."""
+        """Close everything. A reader that is still open is closed last, which keeps the -wal."""
         if self._db is not None:
             with contextlib.suppress(sqlite3.Error):
                 self._db.close()
@@ -302,7 +302,7 @@ class Journal:
 
 
 def _text_of_input(value: object) -> str | None:
-    """An input as JSON, for people and for another run; None where it has no such form."""
+    """An input as JSON, for users and for another run; None if it has no JSON form."""
     try:
         return json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):

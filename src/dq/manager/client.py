@@ -96,7 +96,7 @@ def _loaded(message: bytes | bytearray, loads: Loads) -> object:
 
 
 class Client(ServerConnection):
-    """A dq master, as its workers have it.
+    """Calls the methods of a dq master's endpoint for workers.
 
     Args:
         role: "slot", "supervisor", or "bench" for one that only measures.

@@ -1,7 +1,7 @@
-"""A small CA with a certificate each for master and workers: `dq keygen --tls`.
+"""Makes a small CA, with one certificate for the master and one for workers: `dq keygen --tls`.
 
-Made by `openssl`, which nearly every machine has: it takes 0.1 s. The package `cryptography` would
-take as long, in half as many lines again, and 18 MB that have to be installed first.
+It calls `openssl`, which nearly every machine has, and takes 0.1 s. The package `cryptography`
+would take as long, need half as much code again, and have to be installed first, with 18 MB.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import tempfile
 from dq._support.frozen import frozen
 from dq.errors import UsageError
 
-YEAR = 365  # days that a certificate lasts
-DECADE = 3650  # days that the CA does
+YEAR = 365  # days that a certificate is valid
+DECADE = 3650  # days that the CA is valid
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -27,9 +27,9 @@ class Leaf:
     """One of the two certificates.
 
     Args:
-        file: its name, without what follows the dot.
-        usage: what it may be used for, as RFC 5280 names that.
-        hosts: names and addresses that it is for.
+        file: its name without the suffix.
+        usage: its extended key usage, as RFC 5280 names it.
+        hosts: the names and addresses for which it is valid.
     """
 
     file: str
@@ -41,19 +41,19 @@ FILES = ("ca.key", "ca.pem", "master.key", "master.pem", "worker.key", "worker.p
 
 
 def make(folder: str, hosts: tuple[str, ...] = (), *, force: bool = False) -> tuple[str, ...]:
-    """Write a new CA and its two certificates, readable by their owner alone.
+    """Write a new CA and its two certificates, which only their owner can read.
 
     Args:
-        folder: where to; made where it is missing.
+        folder: where to write them; created if it is missing.
         hosts: names and addresses by which workers know the master; without any, this machine's
             name.
-        force: replace what is there.
+        force: replace existing files.
 
     Returns:
         The names and addresses that the master's certificate is for.
 
     Raises:
-        UsageError: something is there already, or cannot be written or made.
+        UsageError: a file exists already, or cannot be made or written.
     """
     _check_hosts(hosts)
     there = [name for name in FILES if os.path.lexists(os.path.join(folder, name))]
@@ -65,9 +65,9 @@ def make(folder: str, hosts: tuple[str, ...] = (), *, force: bool = False) -> tu
         )
     names = tuple(dict.fromkeys((*(hosts or (socket.gethostname(),)), *LOCAL)))
     leaves = (
-        # As a client too: a master's own workers show it.
+        # For clients too, since a master's own workers use it.
         Leaf(file="master", usage=("serverAuth", "clientAuth"), hosts=names),
-        # Not as a server: with a stolen one nobody can pass for a master.
+        # Not for servers, so that nobody can pass for a master with a stolen one.
         Leaf(file="worker", usage=("clientAuth",), hosts=("dq-worker",)),
     )
     try:
@@ -78,7 +78,7 @@ def make(folder: str, hosts: tuple[str, ...] = (), *, force: bool = False) -> tu
 
 
 def _check_hosts(hosts: tuple[str, ...]) -> None:
-    """Refuse what would be something else in a file of openssl's than a name or an address."""
+    """Refuse hosts that openssl's configuration would not take for a name or an address."""
     for host in hosts:
         if not _is_address(host) and not re.fullmatch(
             r"(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*", host
@@ -87,7 +87,7 @@ def _check_hosts(hosts: tuple[str, ...]) -> None:
 
 
 def _write(folder: str, leaves: tuple[Leaf, ...]) -> None:
-    """Make all files, and move them into the folder once they are complete."""
+    """Make all files, and move them into the folder when they are complete."""
     os.makedirs(folder, mode=0o700, exist_ok=True)
     os.chmod(folder, 0o700)
     with tempfile.TemporaryDirectory(prefix=".dq-", dir=folder) as draft:
@@ -98,7 +98,7 @@ def _write(folder: str, leaves: tuple[Leaf, ...]) -> None:
             os.replace(path, os.path.join(folder, name))
 
 
-# All options of openssl's are in a file, since older versions and LibreSSL have no arguments for
+# All options for openssl are in a file, since older versions and LibreSSL have no arguments for
 # some of them.
 _CONFIG = """\
 [req]

@@ -1,7 +1,7 @@
-"""The unpickler in Python, watched: for pickles that name classes, or have keys that could take
+"""The unpickler in Python, with checks: for pickles that name classes, or have keys that could take
 long to hash.
 
-It is an order of magnitude slower than the one in C, which has no hooks but for `find_class`.
+It is an order of magnitude slower than the one in C, whose only hook is `find_class`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from dq.security.pickle_rules import Args, Refused, check_name, check_of, is_sta
 if TYPE_CHECKING:
     from typing import Any
 
-# Deques that may have others in them: C frees one within the other on its stack, which a MiB of it
-# bears.
+# Deques that may contain others. C frees nested deques recursively, and so many fit into a stack of
+# one MiB.
 MAX_LINKS = 10_000
 MOVED = {"pathlib._local": "pathlib"}  # only 3.13 has paths there
 
@@ -36,7 +36,7 @@ class CheckedUnpickler(_InPython):  # type: ignore[misc]  # whose type is unknow
         self._checks: dict[object, Callable[[Args], bool]] = {}  # by the classes that were named
         self._keys = KeyLimits()
         self._links: set[int] = set()  # ids of deques that have others in them
-        # Bounds the lengths of all arguments together, since one may be used over and over.
+        # Bounds the total length of all arguments, since one may be used many times.
         self._unused = 4 * file.getbuffer().nbytes + 100_000
 
     def find_class(self, module: str, name: str) -> object:
@@ -92,7 +92,7 @@ class CheckedUnpickler(_InPython):  # type: ignore[misc]  # whose type is unknow
         self.load_appends()
 
     def _link(self, found: object, items: Iterable[object]) -> None:
-        """Count deques that have deques in them."""
+        """Count deques that contain deques."""
         if type(found) is deque and deque in set(map(type, items)):
             self._links.add(id(found))
             if len(self._links) > MAX_LINKS:

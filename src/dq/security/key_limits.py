@@ -1,5 +1,5 @@
-"""How much work the keys of a message's dicts and sets may be: to hash them, and to tell apart
-those whose hashes collide."""
+"""Limits on the work for the keys of a message's dicts and sets: to hash them, and to compare those
+whose hashes collide."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from dq.security.pickle_rules import MAX_COLLISIONS, Refused
 
-# Values that one key may consist of: however deep they are nested, a MiB of stack bears that.
+# Values that one key may consist of. However they are nested, a stack of one MiB is enough.
 MAX_WEIGHT = 10_000
 MAX_HASHED = 10_000_000  # values that all keys may consist of: a fifth of a second's work
 MAX_EQUAL_HASHES = 64  # keys with the same hash, each of which is compared with those before it
@@ -16,11 +16,11 @@ UNPREDICTABLE = (str, bytes)  # nobody can choose their hashes
 
 
 class KeyLimits:
-    """What is known of the keys of one message."""
+    """Counts the work for the keys of one message."""
 
     def __init__(self) -> None:
         self._weights: dict[int, int] = {}  # of tuples and frozensets, by their ids
-        self._weighed: list[object] = []  # these, kept so that their ids stay theirs
+        self._weighed: list[object] = []  # these objects, kept so that their ids are not reused
         self._hashed = 0  # weight of all keys so far
         self._by_hash: dict[int, list[object]] = {}
         self._tables: dict[int, _Table] = {}  # of dicts and sets, by their ids
@@ -31,13 +31,13 @@ class KeyLimits:
         self._weighed.append(made)
 
     def _weight(self, value: object) -> int:
-        """How many values are looked at to hash one; a large integer counts as several."""
+        """How many values hashing this one visits; a large integer counts as several."""
         if isinstance(value, int):
             return 1 + value.bit_length() // 512
         return self._weights.get(id(value), 1)
 
     def add(self, keys: Iterable[object], found: object = None) -> None:
-        """Let keys come into a dict or set, a new one where none is given.
+        """Count keys that are added to a dict or set, or to a new one if none is given.
 
         Raises:
             Refused: they would be too much work.
@@ -62,17 +62,17 @@ class KeyLimits:
 
 
 class _Table:
-    """What is known of the keys of one dict or set, in the order in which they come.
+    """Counts possible collisions between the keys of one dict or set, in order of insertion.
 
-    CPython begins to look for a key's place at its hash. As long as hashes rise, and by no more
-    than 3/2 of the number of keys, no two keys begin at the same place, as in
+    CPython starts to search for a key's slot at its hash. As long as hashes rise, by no more than
+    3/2 of the number of keys, no two searches start at the same slot, as in
     ``set(range(1_000_000))``.
     """
 
     __slots__ = ("chosen", "count", "first", "last", "orderly", "owner")
 
     def __init__(self, owner: object) -> None:
-        self.owner = owner  # kept so that its id stays its own
+        self.owner = owner  # kept so that its id is not reused
         self.count = self.chosen = self.orderly = self.first = 0
         self.last = -1
 

@@ -1,5 +1,5 @@
-"""Which classes a client's pickle may name, what it may call them with, and which attributes it may
-set."""
+"""The classes that a client's pickle may name, the arguments that it may pass to them, and the
+attributes that it may set."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ from dq._support.frozen import cast
 Args = tuple[object, ...]
 
 MAX_BITS = 65_536  # of an integer that a class is called with; Fraction(a, b) takes their square
-# Keys of one dict or set whose hashes the sender can choose, squared: each can be made to collide
-# with all others although no two hashes are the same. Half a second's work at the worst.
+# The square of the number of keys in one dict or set whose hashes the sender can choose. Each can
+# be made to collide with all others, although no two hashes are equal. At worst this is half a
+# second of work.
 MAX_COLLISIONS = 20_000**2
 
-# Modules and names that a message may name. Those that `_CALLS` has are called with what it says
-# only, all others with scalars only.
+# Modules and names that a message may name. `_CALLS` says which arguments some of them may have;
+# all others may only have scalars.
 _PATHS = "Path PosixPath PurePath PurePosixPath PureWindowsPath WindowsPath"
 _ADDRESSES = "IPv4Address IPv6Address IPv4Network IPv6Network IPv4Interface IPv6Interface"
 SAFE = {
@@ -39,11 +40,11 @@ _ALLOWED = {(module, name) for module, names in SAFE.items() for name in names.s
 
 
 class Refused(pickle.UnpicklingError):
-    """Raised when a message has what may not be unpickled here."""
+    """Raised when a message has something that may not be unpickled here."""
 
 
 def check_name(module: str, name: str) -> None:
-    """See that a message may name this.
+    """Check that a message may name this.
 
     Raises:
         Refused: it is neither in `SAFE` nor a built-in exception.
@@ -64,12 +65,12 @@ _SIZED = (str, bytes, bytearray, list, tuple, dict, set, frozenset, deque)
 
 
 def length(argument: object) -> int:
-    """How much a call has to do with an argument."""
+    """How much work an argument is for a call."""
     return len(argument) if isinstance(argument, _SIZED) else 1
 
 
 def check_of(found: object, name: str) -> Callable[[Args], bool]:
-    """What says whether a class may be called with some arguments."""
+    """The function that says whether a class may be called with given arguments."""
     if isinstance(found, type) and issubclass(found, BaseException):
         if issubclass(found, SyntaxError):
             return _is_syntax
@@ -89,12 +90,12 @@ def _is_scalar(value: object) -> bool:
 
 
 def _are_ready(args: Args) -> bool:
-    """Whether none is longer than its pickle: an exception may make a tuple of it."""
+    """Whether no argument is longer than its pickle, since an exception may copy it to a tuple."""
     return all(type(arg) is not range and type(arg).__module__ != "ipaddress" for arg in args)
 
 
 def _is_syntax(args: Args) -> bool:
-    """Where the place of the error is a tuple or a list, which is copied."""
+    """Whether the position of the error is a tuple or a list, since it is copied."""
     place = args[1] if len(args) > 1 else ()
     return _are_ready(args) and type(place) in (tuple, list) and _are_scalars(cast("Args", place))
 
@@ -142,7 +143,7 @@ _CALLS: dict[str, Callable[[Args], bool]] = {
 
 
 def is_state(found: object, state: object) -> bool:
-    """Whether an object may be given these attributes: a UUID its number, an exception its own."""
+    """Whether these attributes may be set: a UUID's number, or an exception's own attributes."""
     if type(state) is not dict:
         return False
     if type(found).__name__ == "UUID":
@@ -155,11 +156,12 @@ def is_state(found: object, state: object) -> bool:
 def _is_own(found: BaseException, name: object, value: object) -> bool:
     """Whether an exception may be given such an attribute.
 
-    Not one that Python itself looks at. Not something callable, in the place of a method. Not
-    another exception: C would follow a chain of these to its end without a check of its stack. It
-    also frees the fields of its own exceptions (`value`, `msg`, `name`) like that, so these may
-    only be scalars. What an exception's arguments bring into such a field does no harm as long as
-    nobody replaces the arguments, since then the field is not what keeps it alive.
+    The attribute must not be one that Python itself uses. The value must not be callable, since it
+    could replace a method. It must not be another exception, because C follows a chain of these
+    recursively without a check of its stack. C also frees the fields of its own exceptions
+    (`value`, `msg`, `name`) recursively, so these may only be scalars. A value that such a field
+    gets from the exception's arguments is harmless as long as the arguments are not replaced: they
+    then keep it alive, not the field.
     """
     if type(name) is not str or isinstance(value, (type, BaseException)):
         return False

@@ -1,12 +1,12 @@
-"""A pass over the bytes of a pickle before it is unpickled, which no hook of an unpickler replaces.
+"""A pass over the bytes of a pickle before it is unpickled.
 
-It refuses what neither unpickler bounds, and finds the pickles that the unpickler in C may have.
-With all of them going to the one in Python instead, an exchange with a worker took a master 88 µs
-of CPU time instead of 62, a list of 100,000 numbers 25 ms instead of 7, and each entry of the memo
-70 bytes instead of 13. `pickletools.genops` takes as long as the unpickler in Python.
+It refuses what no hook of an unpickler can limit, and decides which pickles the unpickler in C may
+read. When the unpickler in Python read all of them, an exchange with a worker took 88 µs of the
+master's CPU time instead of 62, a list of 100,000 numbers took 25 ms instead of 7, and a memo entry
+took 70 bytes instead of 13. `pickletools.genops` takes as long as the unpickler in Python.
 
-All this has to read a pickle exactly as the unpicklers do. The one in C drops what is left of a
-frame when an opcode goes on beyond its end, so nothing may.
+The survey has to read a pickle exactly as the unpicklers do. The one in C drops the rest of a frame
+when an opcode extends beyond the frame's end, so such a pickle is refused.
 """
 
 from __future__ import annotations
@@ -15,15 +15,14 @@ import struct
 
 from dq.security.pickle_rules import MAX_COLLISIONS, Refused
 
-# Lists, tuples, dicts, sets and objects of one message: up to a GiB of them.
+# Lists, tuples, dicts, sets and objects in one message. So many take up to a GiB.
 MAX_CONTAINERS = 2_000_000
 
-# For each opcode how many bytes it takes with its argument, or which of these kinds it is of. What
-# no data needs (persistent ids, extension codes, buffers, instances as Python 2 had them) is no
-# opcode here.
+# For each opcode: how many bytes it has with its argument, or one of these kinds. Opcodes that no
+# data needs (persistent ids, extension codes, buffers, Python 2's instances) are missing.
 _NONE, _LINE, _PUT, _GLOBAL, _STACK_GLOBAL, _LONG_PUT = 0, -1, -2, -3, -4, -5
 _LEN1, _LEN4, _LEN8, _LONG1, _LONG4, _BUILT, _TUPLE, _KEYS, _FRAME, _STOP = range(-6, -16, -1)
-_AGAIN, _NUMBER = -20, -40  # less how many bytes it takes
+_AGAIN, _NUMBER = -20, -40  # minus how many bytes it has
 _OPCODES = {
     1: b"(01Naeb\x88\x89\x94)",
     2: b"q\x80",
@@ -58,19 +57,20 @@ _read4, _read8 = struct.Struct("<I").unpack_from, struct.Struct("<Q").unpack_fro
 
 
 def survey(data: bytes | bytearray) -> bool:
-    """Whether the unpickler in C can have a pickle: it names no class, and has no keys after a
-    value that could take long to hash, nor keys whose hashes the sender has chosen, unless there
-    are so few numbers in it that these do no harm.
+    """Whether the unpickler in C may read a pickle.
+
+    It may if the pickle names no class, has no keys after a value that could take long to hash, and
+    has no keys whose hashes the sender can choose. (A few numbers as keys do no harm.)
 
     One long loop without calls, since it runs for every opcode of every message.
 
     Raises:
         Refused: it is not to be unpickled at all.
-        IndexError, ValueError, struct.error: it is cut off.
+        IndexError, ValueError, struct.error: it is truncated.
     """
     sizes = _SIZES
     at = containers = numbers = again = 0
-    end = len(data)  # of the frame, where there is one
+    end = len(data)  # of the frame, if there is one
     plain, heavy = True, False
     while True:
         if at >= end:
@@ -147,7 +147,7 @@ def survey(data: bytes | bytearray) -> bool:
 
 
 def _check_memo(index: int, at: int) -> None:
-    """Refuse a number for a memo entry that is higher than there can be entries: CPython allocates
-    all entries up to it."""
+    """Refuse an index of a memo entry that is higher than the number of entries can be, because
+    CPython allocates all entries up to it."""
     if index > at:
         raise Refused(f"memo entry {index} may not be unpickled here, there are fewer")

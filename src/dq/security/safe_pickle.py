@@ -1,17 +1,17 @@
-"""Unpickles data that a client sends: of built-in and standard types, each built in its own way.
+"""Unpickles data from clients: built-in and standard types only, each built in its usual way.
 
-A `find_class` that knows a list of types, as the standard library's documentation has it, keeps a
-pickle from running code, and from nothing else. Nine bytes make CPython allocate 64 GiB (a memo
-entry with a high number); 130 keep it busy for ever, and 100 KB end the process (tuples within
-tuples as a key: their hash is computed again for each, without a check of the stack); a class on
-the list can be changed for everybody, or called with arguments that it was never meant for, as in
-``list(range(10**10))``. So the bytes of a pickle are looked through first:
+The standard library's documentation recommends a `find_class` with a list of types. That prevents a
+pickle from running code, but nothing else. Nine bytes make CPython allocate 64 GiB, with a high
+number of a memo entry. 130 bytes keep it busy for ever. 100 KB crash the process, with a key of
+nested tuples, which are hashed again and again without a check of the stack. And a pickle can
+change a class on the list for everybody, or call it with arguments that it was never meant for, as
+in ``list(range(10**10))``. So the bytes of a pickle are surveyed first:
 
     survey ─┬─ no classes, and no keys that take long to hash ──▶ the unpickler in C
             └─ anything else ───────────────────────────────────▶ CheckedUnpickler, in Python
 
-Where each of these limits is: what may be named and called in `pickle_rules`, what bytes may be
-there in `pickle_survey`, how keys are watched in `checked_unpickler`.
+`pickle_rules` says what may be named and called, `pickle_survey` checks the bytes, and
+`checked_unpickler` checks classes and keys.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ def safe_loads(data: bytes | bytearray) -> object:
     """Unpickle built-in and standard data types, and nothing else.
 
     Raises:
-        Refused: there is something else, or more than there may be.
-        pickle.UnpicklingError: it is no pickle. No other exception comes out of this.
+        Refused: it has something else, or exceeds a limit.
+        pickle.UnpicklingError: it is not a pickle. No other exception is raised.
 
     >>> safe_loads(pickle.dumps([1, "two", {3.0}]))
     [1, 'two', {3.0}]

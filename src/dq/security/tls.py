@@ -1,4 +1,4 @@
-"""TLS: from certificates, or from the authkey alone where the Python can (3.13 and newer).
+"""TLS: with certificates, or from the authkey alone on Python 3.13 and newer.
 
     mode     what a master takes                         what a worker does
     off      plain connections                           connects plainly
@@ -7,8 +7,8 @@
     psk      TLS from the key, nothing else              the same, or fails
     certs    TLS with certificates both ways             the same, or fails
 
-`settings` turns what people ask for into one of these. `ssl` is imported where it is used, since a
-run on one machine goes over a Unix socket and does not need it.
+`settings` turns a user's options into one of these. `ssl` is imported where it is used, since a run
+on one machine uses a Unix socket and does not need it.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 
 MODES = ("auto", "psk", "certs", "require", "off")
 
-# The identity that a client sends before anything is encrypted: whether it would connect again in
-# plain. A master without TLS reports a strict client that it refuses, and not a lenient one.
+# The identity that a client sends before anything is encrypted. It says whether the client would
+# connect again without TLS. A master without TLS reports only strict clients that it refuses.
 STRICT, LENIENT = "dq", "dq or plain"
 
-# What a master that requires TLS sends to a client that waits for a challenge: the standard
-# library's clients show it in their error.
+# What a master that requires TLS sends to a client that waits for a challenge. The standard
+# library's clients show it in their error message.
 ONLY = {"psk": b"#TLS from the key only", "certs": b"#TLS with certificates only"}
 
 
@@ -58,11 +58,11 @@ class Tls:
 
     @property
     def required(self) -> bool:
-        """Whether a plain connection will not do."""
+        """Whether plain connections are not allowed."""
         return self.mode in ("psk", "certs")
 
     def client_context(self, authkey: bytes) -> ssl.SSLContext:
-        """What a client wraps its sockets with."""
+        """The context for a client's sockets."""
         import ssl
 
         context = _context(ssl.PROTOCOL_TLS_CLIENT)
@@ -70,7 +70,7 @@ class Tls:
             context.check_hostname = self.check_name
             self._load(context)
             return context
-        # No check of certificates: `check_peer` refuses a server that does not have the key.
+        # Certificates are not checked: `check_peer` refuses a server that does not have the key.
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
         identity = STRICT if self.required else LENIENT
@@ -79,18 +79,18 @@ class Tls:
         return context
 
     def server_context(self, authkey: bytes) -> ssl.SSLContext:
-        """What a server wraps its sockets with."""
+        """The context for a server's sockets."""
         import ssl
 
         context = _context(ssl.PROTOCOL_TLS_SERVER)
-        # A client would find a ticket unread in its socket, and take it for an answer.
+        # A client would find an unread ticket in its socket, and take it for an answer.
         context.num_tickets = 0
         if self.mode == "certs":
             context.verify_mode = ssl.CERT_REQUIRED
             self._load(context)
             return context
         secret = derive(authkey)
-        # Without a certificate, this is the only handshake that it can do.
+        # Without a certificate, this is the only handshake that the server can do.
         context.set_psk_server_callback(  # type: ignore[attr-defined, unused-ignore]  # new in 3.13
             lambda identity: secret if identity in (STRICT, LENIENT) else b""
         )
@@ -110,12 +110,12 @@ class Tls:
             raise UsageError(f"{name} cannot be used: {_reason(error)}") from None
 
     def check_peer(self, sock: ssl.SSLSocket) -> None:
-        """Refuse a peer that has not shown that it has the key. OpenSSL has checked certificates
-        already, but not this: a server that ignores the key and shows any certificate gets this
-        far.
+        """Refuse a peer that has not proved to have the key. OpenSSL has checked certificates, but
+        not this: a server that ignores the key and shows any certificate can complete the
+        handshake.
 
         Raises:
-            TlsError: the peer has not shown it.
+            TlsError: the peer has not proved it.
         """
         if self.mode == "certs":
             return
@@ -137,7 +137,7 @@ def settings(
     key: str | os.PathLike[str] | None = None,
     ca: str | os.PathLike[str] | None = None,
 ) -> Tls:
-    """How to encrypt on this Python, given what people ask for.
+    """How to encrypt on this Python with a user's options.
 
     Args:
         mode: "auto" uses certificates where they are given, else the key where this Python can;
@@ -162,18 +162,18 @@ def settings(
     assert cert is not None
     assert key is not None
     assert ca is not None
-    # A worker's processes open them too, from whatever folder they are in by then.
+    # A worker's processes open them too, possibly in another working directory.
     where = [os.path.abspath(os.fspath(path)) for path in (cert, key, ca)]
     found = Tls(mode="certs", cert=where[0], key=where[1], ca=where[2])
-    found.client_context(b"")  # which raises, before anything is served, what is wrong with them
+    found.client_context(b"")  # raises an error now if a file cannot be used
     return found
 
 
 def check_mode(mode: str) -> None:
-    """Refuse an unknown way to encrypt.
+    """Refuse an unknown mode.
 
     Raises:
-        UsageError: it is none of `MODES`.
+        UsageError: it is not one of `MODES`.
     """
     if mode not in MODES:
         raise UsageError(f"{setting('tls')} is one of {', '.join(MODES)}, not {mode!r}")
@@ -193,7 +193,7 @@ def _without_files(mode: str) -> str:
 
 
 def needs_newer() -> str:
-    """That this Python cannot encrypt from the key, and what it can do instead."""
+    """A message that this Python cannot encrypt from the key, and what to do instead."""
     version = ".".join(map(str, sys.version_info[:2]))
     lacks = f"this is {version}" if sys.version_info < (3, 13) else "this one's ssl cannot do that"
     return (
@@ -204,8 +204,8 @@ def needs_newer() -> str:
 
 
 def can_psk() -> bool:
-    """Whether this Python can make TLS from the key alone."""
-    if sys.version_info < (3, 13):  # spares older ones the import
+    """Whether this Python can use TLS from the key alone."""
+    if sys.version_info < (3, 13):  # older ones need not import ssl
         return False
     try:
         import ssl
@@ -215,8 +215,8 @@ def can_psk() -> bool:
 
 
 def derive(authkey: bytes) -> bytes:
-    """The 32 bytes that TLS gets in place of the key (HKDF, RFC 5869, of one block), so that what
-    an attacker learns from a challenge is of no use against TLS, nor the other way round.
+    """The 32 bytes that TLS gets in place of the key (HKDF, RFC 5869, of one block). So what an
+    attacker learns from a challenge is of no use against TLS, and vice versa.
 
     >>> len(derive(b"only an example"))
     32
@@ -246,7 +246,7 @@ def _check_private(path: str) -> None:
 
 
 def _no_passphrase() -> bytes:
-    # OpenSSL would ask on the terminal, in every task process.
+    # OpenSSL would ask for the passphrase on the terminal, in every task process.
     raise ValueError("the key is encrypted, and there is nobody to ask for its passphrase")
 
 
@@ -259,8 +259,8 @@ def _reason(error: OSError | ValueError) -> str:
     return "that is no PEM file of the kind" if reason else str(error)
 
 
-# What went wrong, for people. OpenSSL says "…ALERT…" where the peer reported the fault; all others
-# it has found itself.
+# What went wrong, for users. OpenSSL says "…ALERT…" if the peer reported the fault. It has found
+# all others itself.
 
 _FAULTS = {
     "certificate has expired": "has expired",
@@ -280,26 +280,26 @@ _ALERTS = {
 
 
 def is_tls(error: BaseException) -> bool:
-    """Whether an error is OpenSSL's."""
+    """Whether an error is from OpenSSL."""
     module = sys.modules.get("ssl")
     return module is not None and isinstance(error, module.SSLError)
 
 
 def was_cut(error: OSError) -> bool:
-    """Whether it is OpenSSL's error for a connection that was cut, so that to try again may
+    """Whether it is OpenSSL's error for a connection that was cut off, so that trying again may
     help."""
     module = sys.modules.get("ssl")
     return module is not None and isinstance(error, module.SSLEOFError)
 
 
 def answered_in_plain(error: OSError) -> bool:
-    """Whether a server's answer was no TLS. A challenge, for example, begins with a length where
-    TLS has its version."""
+    """Whether a server's answer was not TLS. A challenge, for example, has a length in the place of
+    TLS's version."""
     return _name(error) in ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "HTTPS_PROXY_REQUEST")
 
 
 def explain(error: OSError, tls: Tls, where: str) -> ConnectError:
-    """The error that a client raises for one of OpenSSL's."""
+    """The error that a client raises for an error of OpenSSL."""
     reason = _name(error)
     found = _certificate_fault(error)
     if found is not None:
@@ -320,8 +320,8 @@ def explain(error: OSError, tls: Tls, where: str) -> ConnectError:
 
 
 def explain_client(error: OSError, tls: Tls) -> str | None:
-    """What a master says of a client with which TLS has failed; None for what anybody who is no
-    client may send."""
+    """What a master logs about a client with which TLS has failed. None if the peer may not be a dq
+    client at all."""
     reason = _name(error)
     found = _certificate_fault(error)
     if found is not None:
@@ -339,8 +339,8 @@ def explain_client(error: OSError, tls: Tls) -> str | None:
 
 
 def _certificate_fault(error: OSError) -> str | None:
-    """What is wrong with the peer's certificate: "" where no CA that is trusted has signed it, None
-    where the error is another one."""
+    """What is wrong with the peer's certificate. It is "" if no trusted CA has signed it, and None
+    if the error is another one."""
     words = getattr(error, "verify_message", None)
     if words is None:
         # A server's errors do not say more than this, up to and including 3.13.

@@ -1,4 +1,4 @@
-"""What can be asked of TLS."""
+"""The options of TLS."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from dq.security.tls import Tls, check_mode, settings
 
 @frozen
 class TlsOptions:
-    """How connections to a port are to be encrypted; `settings` says what that comes to here.
+    """How connections to a port should be encrypted; `settings` resolves this for this Python.
 
     Args:
         tls: one of `dq.security.tls.MODES`.
         tls_cert: a PEM file with this end's certificate.
-        tls_key: one with its key.
-        tls_ca: one with the CA that signed the other end's certificate.
+        tls_key: a PEM file with its key.
+        tls_ca: a PEM file with the CA that signed the other end's certificate.
 
     Raises:
         UsageError: there is no such mode.
