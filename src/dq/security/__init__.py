@@ -1,1 +1,1 @@
-"""Keys, certificates, encryption, and pickles from strangers."""
+"""Keys, certificates, encryption, and pickles from peers that are not trusted."""
