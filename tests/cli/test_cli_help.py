@@ -6,6 +6,8 @@ import re
 
 import pytest
 
+from dq import errors
+from dq.cli.layout import EXIT_CODES
 from support import dq
 
 COMMANDS = ["run", "master", "worker", "journal", "bench", "keygen"]
@@ -87,3 +89,9 @@ def test_help_ends_with_exit_codes_and_variables(command: str, option: str) -> N
 def test_help_is_as_wide_as_the_terminal_up_to_80_columns(columns: int) -> None:
     for line in shown("run", "--help-all", columns=columns):
         assert len(line) < min(columns, 80) or "seq" in line  # an example is not wrapped
+
+
+def test_help_explains_the_exit_code_of_each_error() -> None:
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    codes = {kind.exit_code for kind in kinds if issubclass(kind, errors.DqError)}
+    assert codes <= EXIT_CODES.keys()

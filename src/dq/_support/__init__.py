@@ -1,1 +1,1 @@
-"""What knows nothing of dq: the operating system, the terminal, numbers with units."""
+"""What knows nothing of jobs: the operating system, the terminal, numbers with units."""

@@ -1,1 +1,1 @@
-"""Values in and out: inputs, batches of them, results."""
+"""Reads inputs, packs batches, encodes results, writes files."""

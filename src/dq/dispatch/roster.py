@@ -11,10 +11,10 @@ from dq.dispatch.connected_worker import (
     Note,
 )
 from dq.dispatch.movements import Movements
+from dq.transport.limits import HEARTBEAT_INTERVAL_S
 
 NO_WORKER_NOTICE_S = 5.0  # without a worker, after which there is a notice
 SILENCE_NOTICE_S = 30.0  # without a heartbeat, or with a stopped process, after which there is one
-HEARTBEAT_INTERVAL_S = 10.0  # between two heartbeats of a worker
 CHECK_INTERVAL_S = 1.0  # between two checks for missing heartbeats
 
 

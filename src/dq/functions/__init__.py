@@ -1,1 +1,1 @@
-"""From an import path or an object to something to call."""
+"""Finds, checks and sends the function that a job calls."""

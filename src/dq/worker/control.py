@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterable
 from dq._support import platform
 from dq._support.hash_seed import hash_seed
 from dq._support.naming import setting
-from dq.dispatch.roster import HEARTBEAT_INTERVAL_S
 from dq.errors import (
     AuthenticationFailed,
     ConnectError,
@@ -25,6 +24,7 @@ from dq.errors import (
 )
 from dq.manager.client import Client, backoff
 from dq.transport.addresses import show
+from dq.transport.limits import HEARTBEAT_INTERVAL_S
 from dq.worker.charges import Charge
 from dq.worker.config import loads_for
 from dq.worker.plan import Plan
