@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import math
 
-WORK = 0.075  # seconds of work that a batch should have
+WORK_S = 0.075  # seconds of work that a batch should have
 EXCHANGES = 20  # a batch's work takes at least this many times as long as its exchange
-LONGEST = 5.0  # seconds of work that a batch has at most, even on a slow link
-ALONE = 0.1  # seconds; a task that takes longer is sent in a batch of its own
-BYTES = 256 * 1024  # encoded inputs or results of one batch, where an exchange takes up to ...
-NEAR = 0.001  # ... so many seconds; a batch for a slower link may be as many times as large, up to
+LONGEST_WORK_S = 5.0  # seconds of work that a batch has at most, even on a slow link
+ALONE_S = 0.1  # seconds; a task that takes longer is sent in a batch of its own
+# Encoded inputs or results of one batch whose exchange takes up to `NEAR_S`. For a slower link it
+# is as many times larger as the exchange is longer, up to `FARTHEST` times.
+BATCH_BYTES = 256 * 1024
+NEAR_S = 0.001
 FARTHEST = 32
-COST = 0.0001  # seconds of the master's time that each batch takes
-FEW = 64  # batches; a master can always keep up with so many
+BATCH_COST_S = 0.0001  # seconds of the master's time that each batch takes
+FEW_BATCHES = 64  # batches; a master can always keep up with so many
 GROWTH = 8  # how much larger than the largest one seen the next may be
-FAR = 0.005  # seconds of an exchange from which on each that can be saved is
+FAR_S = 0.005  # seconds of an exchange from which on each that can be saved is
 LEAP = 512  # what GROWTH may be there: the first task can be far shorter than all others
 MEMORY = 0.8  # weight of the earlier mean against a new measurement
 
@@ -60,13 +62,13 @@ class BatchSizer:
     @property
     def work(self) -> float:
         """Seconds of work that the next batch should have."""
-        return min(max(WORK, EXCHANGES * self._exchange.value), LONGEST)
+        return min(max(WORK_S, EXCHANGES * self._exchange.value), LONGEST_WORK_S)
 
     @property
     def limit(self) -> float:
         """Bytes that the next batch may have. A worker behind a link with 10 ms of delay needs
         5 MiB of no-op tasks in transit to stay busy."""
-        return BYTES * min(max(self._exchange.value / NEAR, 1), FARTHEST)
+        return BATCH_BYTES * min(max(self._exchange.value / NEAR_S, 1), FARTHEST)
 
     def sent(self, count: int, nbytes: int) -> None:
         """Note that `count` inputs had `nbytes` in all."""
@@ -102,7 +104,7 @@ class BatchSizer:
         """
         if self._fixed is not None:
             return self._fixed
-        if not self._largest or self.seconds > ALONE:
+        if not self._largest or self.seconds > ALONE_S:
             return 1
         seconds = max(self.seconds, 1e-9)
         grown = GROWTH * self._largest
@@ -117,7 +119,7 @@ class BatchSizer:
     @property
     def _is_far(self) -> bool:
         # The shortest exchange counts: with many slots, the others include time in a queue.
-        return FAR < self._nearest < math.inf
+        return FAR_S < self._nearest < math.inf
 
     @property
     def _worth(self) -> int:
@@ -129,18 +131,19 @@ class BatchSizer:
 
         It is half of a slot's share of them. A batch that runs for less time than its exchange
         takes may have the whole share, or two shares over a slow link. It may also be larger if
-        there are more slots than the master can keep busy: n batches take n x COST of its time,
-        and the slots take work / n, so the sum is least at n = sqrt(work / COST). Nor is a batch
-        made to run for less than COST, once enough tasks were seen to be that short.
+        there are more slots than the master can keep busy: n batches take n x BATCH_COST_S of its
+        time, and the slots take work / n, so the sum is least at n = sqrt(work / BATCH_COST_S). Nor
+        is a batch made to run for less than BATCH_COST_S, once enough tasks were seen to be that
+        short.
         """
         seconds = max(self.seconds, 1e-9)
         own = -(-remaining // (max(slots // 2, 1) if self._is_far else slots))
-        least = int(math.sqrt(remaining * COST / seconds))
+        least = int(math.sqrt(remaining * BATCH_COST_S / seconds))
         return max(
             -(-remaining // (2 * slots)),
             min(own, self._worth),
-            min(-(-remaining // FEW), least),
-            min(remaining, int(COST / seconds), self._largest),
+            min(-(-remaining // FEW_BATCHES), least),
+            min(remaining, int(BATCH_COST_S / seconds), self._largest),
         )
 
 

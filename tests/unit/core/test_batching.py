@@ -118,7 +118,7 @@ def test_a_batch_is_at_most_256_kib(nbytes: int, of_inputs: bool) -> None:
     if of_inputs:
         sizer.sent(1000, 1000 * nbytes)
     size = sizer.size(None, 2)
-    assert size == 1 or size * sizer.nbytes <= batching.BYTES + sizer.nbytes
+    assert size == 1 or size * sizer.nbytes <= batching.BATCH_BYTES + sizer.nbytes
 
 
 @given(st.floats(0.1001, 1e4), st.integers(1, 1000))

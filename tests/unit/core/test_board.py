@@ -27,8 +27,8 @@ T = TypeVar("T")
 OFTEN = ["lease"] * 8 + ["report"] * 6 + ["supply", "join", "leave", "report_late"] * 2
 EVENTS = [
     *OFTEN,
-    *["report_again", "report_what_does_not_fit", "accuse", "accuse", "expire", "consume"],
-    *["settle", "refuse", "open_job", "drain", "stop", "close_job"],
+    *["report_again", "report_what_does_not_fit", "charge", "charge", "expire", "consume"],
+    *["ack", "refuse", "open_job", "drain", "stop", "close_job"],
 ]
 
 
@@ -37,12 +37,12 @@ EVENTS = [
 
 @dataclass
 class Task:
-    """What the test knows of one task that was cut."""
+    """What the test knows of one task that was batched."""
 
     fails: int = 0
     deaths: int = 0
     redelivered: bool = False
-    over: bool = False  # recorded, or settled without a record
+    over: bool = False  # recorded, or acknowledged without a record
 
 
 @dataclass
@@ -121,9 +121,9 @@ class AnyOrder(RuleBasedStateMachine):
             "report_late": self.lost(),
             "report_again": self.reported(),
             "report_what_does_not_fit": self.live(),
-            "accuse": self.taken,
+            "charge": self.taken,
             "refuse": self.live(),
-            "settle": self.live(),
+            "ack": self.live(),
         }
         what = self.pick([event for event in EVENTS if can.get(event, True)])
         getattr(self, what)()
@@ -155,7 +155,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def stop(self) -> None:
         id = self.pick(list(self.known))
-        self.board.stop(id, "told to")
+        self.board.stop(id, "asked to")
         self.known[id].stopped = True
 
     def close_job(self) -> None:
@@ -213,7 +213,7 @@ class AnyOrder(RuleBasedStateMachine):
         if wanted is None:
             return
         if isinstance(wanted, str):
-            wanted = self.cut(wanted, most)
+            wanted = self.take_batch(wanted, most)
         elif most is not None and wanted.count > most:
             self.board.put_back(wanted.part(wanted.start + most, wanted.stop))
             wanted = wanted.part(wanted.start, wanted.start + most)
@@ -224,8 +224,8 @@ class AnyOrder(RuleBasedStateMachine):
             self.known[wanted.job].stopped = True
         self.grant(holder, wanted)
 
-    def cut(self, id: str, most: int | None) -> Batch | None:
-        """Cut a fresh batch, whose first task cannot be encoded now and then."""
+    def take_batch(self, id: str, most: int | None) -> Batch | None:
+        """Take a new batch, whose first task cannot be encoded now and then."""
         known = self.known[id]
         start, count = self.board.take_batch(id, most)
         assert start == len(known.tasks)
@@ -360,7 +360,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     # What goes wrong
 
-    def accuse(self) -> None:
+    def charge(self) -> None:
         timeout = self.pick([False, True])
         taken = self.pick(list(self.taken.values()))
         batch = taken.lease.batch
@@ -412,7 +412,7 @@ class AnyOrder(RuleBasedStateMachine):
         group = taken.lease.holder.group
         assert self.known[taken.lease.batch.job].job.rejected[group] == "no such module"
 
-    def settle(self) -> None:
+    def ack(self) -> None:
         taken = self.pick(self.live())
         self.board.ack(taken.lease.id)
         taken.forgotten = True

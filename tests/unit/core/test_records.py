@@ -65,9 +65,9 @@ def test_a_part_must_lie_within_its_batch(start: int, stop: int) -> None:
 
 
 def test_a_part_is_as_loose_as_its_batch_unless_told() -> None:
-    loose = BATCH.part(10, 15, redelivered=True)
-    assert loose.part(11, 12).redelivered
-    assert not loose.part(11, 12, redelivered=False).redelivered
+    again = BATCH.part(10, 15, redelivered=True)
+    assert again.part(11, 12).redelivered
+    assert not again.part(11, 12, redelivered=False).redelivered
     assert not BATCH.part(11, 12).redelivered
 
 
