@@ -169,7 +169,7 @@ class Client(ServerConnection):
         if news is not None:
             spec = None if news[0] is None else JobSpec.from_wire(news[0])
             self.ended, self.definitions = news[1:]
-        return state, LeaseMessage(*lease) if lease else None, spec
+        return state, LeaseMessage.from_wire(lease) if lease else None, spec
 
     def beat(self, stopped: list[str]) -> bool:
         """Send a supervisor's heartbeat.

@@ -24,7 +24,11 @@ def read_report(wire: Wire) -> tuple[str, Report, str]:
         taken = tuple(_outcome(item) for item in outcomes)
         outcomes.clear()  # frees them now: the caller's list lives until the call returns
         report = Report(
-            as_count(lease), as_count(first), taken, as_count(handed_back), as_seconds(busy)
+            lease=as_count(lease),
+            first=as_count(first),
+            outcomes=taken,
+            handed_back=as_count(handed_back),
+            busy=as_seconds(busy),
         )
         run, refusal = as_text(run), as_text(refusal)[:LONGEST_TEXT]
     except (TypeError, ValueError):
@@ -70,7 +74,7 @@ def _outcome(item: Wire) -> Outcome:
         count, blob, seconds = item
         if not isinstance(blob, bytes) or not count:
             raise ValueError("not an outcome")
-        return Done(as_count(count), blob, as_seconds(seconds))
+        return Done(count=as_count(count), blob=blob, seconds=as_seconds(seconds))
     type, message, traceback, seconds, retry = item
-    failure = Failure(as_text(type), as_text(message), as_text(traceback))
-    return Failed(failure, as_seconds(seconds), bool(retry))
+    failure = Failure(type=as_text(type), message=as_text(message), traceback=as_text(traceback))
+    return Failed(failure=failure, seconds=as_seconds(seconds), retry=bool(retry))

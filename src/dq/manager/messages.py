@@ -29,6 +29,20 @@ class LeaseMessage:
     blob: bytes
     attempt: int
 
+    @classmethod
+    def from_wire(cls, wire: LeaseWire) -> LeaseMessage:
+        """From built-in types, of a master that is trusted."""
+        lease, job, start, count, skip, blob, attempt = wire
+        return cls(
+            lease=lease,
+            job=job,
+            start=start,
+            count=count,
+            skip=skip,
+            blob=blob,
+            attempt=attempt,
+        )
+
     def to_wire(self) -> LeaseWire:
         """As built-in types."""
         return (

@@ -50,10 +50,10 @@ class WorkerEndpoint:
         slots = as_count(info.get("slots", 0))
         with q.lock:
             connection.holder = LeaseHolder(
-                connection.holder.id,
-                as_text(info["group"])[:LONGEST_NAME],
-                as_text(info["name"])[:LONGEST_NAME],
-                info["role"] == "slot",
+                id=connection.holder.id,
+                group=as_text(info["group"])[:LONGEST_NAME],
+                name=as_text(info["name"])[:LONGEST_NAME],
+                is_slot=info["role"] == "slot",
             )
             connection.has_default = bool(info["default"])
             connection.channel.peer_sends_at_once()

@@ -19,7 +19,7 @@ REPORT = ReportMessage(
 def test_a_lease_is_seven_fields_on_the_wire() -> None:
     message = LeaseMessage(lease=7, job="j", start=3, count=2, skip=1, blob=b"blob", attempt=1)
     assert message.to_wire() == (7, "j", 3, 2, 1, b"blob", 1)
-    assert LeaseMessage(*message.to_wire()) == message
+    assert LeaseMessage.from_wire(message.to_wire()) == message
 
 
 def test_a_report_has_three_fields_for_what_is_done_and_five_for_a_failure() -> None:
