@@ -23,8 +23,8 @@ GRACE = 20.0
 #: Tests that take longest. They come first, so that none of them is waited for at the end.
 LONGEST = ("test_a_page_does_what_it_says", "test_recipe_worker")
 PR_SET_CHILD_SUBREAPER = 36
-#: Has no examples, and another folder's is `conftest` by the time that this one is looked at.
-collect_ignore = ["conftest.py"]
+#: They have no examples, and all of them are modules of one name.
+collect_ignore_glob = ["*conftest.py"]
 
 # However busy the machine is: how long an example takes says nothing of dq.
 settings.register_profile("dq", deadline=None, suppress_health_check=[HealthCheck.too_slow])
