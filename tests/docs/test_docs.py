@@ -8,6 +8,7 @@ import shlex
 from pathlib import Path
 
 import pytest
+from _pytest.mark import ParameterSet
 from markdown_pages import Reader, matcher
 
 from support import ROOT, dq
@@ -26,7 +27,16 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=name_of)
+#: Whose commands take ten seconds together.
+LONG = {"tutorial.md", "how-to.md"}
+
+
+def marked(page: Path) -> ParameterSet:
+    marks = [pytest.mark.slow] if page.name in LONG else []
+    return pytest.param(page, id=name_of(page), marks=marks)
+
+
+@pytest.mark.parametrize("page", [marked(page) for page in PAGES])
 def test_a_page_does_what_it_says(page: Path, tmp_path: Path) -> None:
     Reader(tmp_path).follow(page.read_text(encoding="utf-8"))
 

@@ -12,7 +12,7 @@ import warnings
 import pytest
 
 from dq.transport.channel import Channel
-from support.threads import in_thread
+from support.in_threads import in_thread
 
 
 def test_a_peer_that_sends_byte_by_byte_gains_no_time(ends: tuple[Channel, socket.socket]) -> None:

@@ -9,7 +9,7 @@ import pytest
 from dq import errors
 from dq.transport import dialing, handshake
 from dq.transport.listener import Listener
-from support.threads import in_thread
+from support.in_threads import in_thread
 
 KEY = b"0123456789abcdef"
 

@@ -17,7 +17,7 @@ from dq.transport import limits
 from dq.transport.channel import Channel
 from dq.transport.limits import COALESCE_LIMIT, ENVELOPE_BYTES, GROW_STEP, RECV_CHUNK
 from dq.transport.reading import MessageTooLarge
-from support.threads import in_thread
+from support.in_threads import in_thread
 
 Pair = tuple[Channel, "mpc.Connection[object, object]"]
 
