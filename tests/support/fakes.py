@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dq.core.records import Batch, Recorded
 from dq.errors import BadJournal, DqError, OutputError
 from dq.journal.rows import Row, row_of
-from dq.journal.writer import Entry
+from dq.journal.writer import READ_ROWS, Entry
 
 
 class FakeChannel:
@@ -68,7 +68,8 @@ class FakeJournal:
 
     def rows(self, start: int) -> list[Row]:
         found = sorted(self.records, key=lambda record: record.batch.start)
-        rows = [row_of(record, self.lines) for record in found if record.batch.start >= start]
+        old = [record for record in found if start <= record.batch.start < self.left]
+        rows = [row_of(record, self.lines) for record in old[:READ_ROWS]]
         if not rows:
             raise BadJournal(f"the journal {self.path} is damaged: nothing from task {start} on")
         return rows

@@ -56,6 +56,17 @@ def test_rows_where_there_are_none_are_damage(opened: Opened) -> None:
         opened.journal.rows(5)
 
 
+def test_its_rows_end_where_its_records_did_when_it_was_opened(opened: Opened) -> None:
+    written = Written()
+    opened.journal.start(written)
+    opened.journal.add(Entry(owner=None, record=record(5, lines(5, 1))))
+    opened.commit()
+    wait_until(lambda: written.records)
+    assert [row.start for row in opened.journal.rows(0)] == [0, 2]
+    with pytest.raises(BadJournal):
+        opened.journal.rows(5)
+
+
 def test_what_is_added_is_delivered_once_it_is_written(opened: Opened) -> None:
     written, new = Written(), record(5, lines(5, 1))
     opened.journal.start(written)
