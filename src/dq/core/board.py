@@ -54,7 +54,6 @@ class Board:
         self.held = self._table.held
         self.holders: dict[int, LeaseHolder] = {}
         self.slots = 0
-        self._draining = False
         self._recording = Recording()
         self._reporting = Reporting(self.jobs, self._table, self._recording)
         self._charging = Charging(self.jobs, self._table, self._recording)
@@ -93,12 +92,11 @@ class Board:
     @property
     def draining(self) -> bool:
         """Whether nothing more is leased and no failed task is retried."""
-        return self._draining
+        return self._recording.draining
 
     @draining.setter
     def draining(self, yes: bool) -> None:
-        self._draining = yes
-        self._recording.retries = not yes
+        self._recording.draining = yes
 
     # Holders
 
@@ -141,7 +139,7 @@ class Board:
             eligible: says whether the holder may have tasks of a job.
             is_held_back: says whether a job's next inputs are not to be leased for now.
         """
-        if self._draining:
+        if self._recording.draining:
             return None
         for job in self.jobs.values():
             if not job.has_more or job.stopped is not None or holder.group in job.rejected:
@@ -167,7 +165,8 @@ class Board:
 
     def due(self) -> float | None:
         """When the next delayed batch is due."""
-        times = [due for job in self.jobs.values() if (due := job.waiting.due) is not None]
+        queues = [job.waiting.delayed for job in self.jobs.values()]
+        times = [delayed[0][0] for delayed in queues if delayed]
         return min(times, default=None)
 
     def take_batch(self, id: str, most: int | None = None) -> tuple[int, int]:

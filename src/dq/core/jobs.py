@@ -88,7 +88,8 @@ class Job:
     @property
     def has_more(self) -> bool:
         """Whether there is something to lease, now or once a delay is over."""
-        return bool(self.unbatched or self.waiting)
+        waiting = self.waiting  # no call, since this is asked three times for each single task
+        return bool(self.unbatched or waiting.batches or waiting.delayed)
 
     def attempt(self, index: int) -> int:
         """The number of a task's next attempt, from 1."""

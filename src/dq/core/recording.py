@@ -10,11 +10,11 @@ class Recording:
     """Records outcomes, or requeues their tasks for another attempt.
 
     Attributes:
-        retries: whether failed tasks are retried.
+        draining: whether failed tasks are not retried.
     """
 
     def __init__(self) -> None:
-        self.retries = True
+        self.draining = False
 
     def take(
         self,
@@ -68,7 +68,7 @@ class Recording:
 
     def _may_retry(self, job: Job, index: int, failed: Failed) -> bool:
         # In a stopped job too: a task that has attempts left is left to a later run.
-        if not failed.retry or not self.retries:
+        if not failed.retry or self.draining:
             return False
         return job.fails.get(index, 0) < job.rules.retries
 

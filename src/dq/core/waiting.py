@@ -26,9 +26,6 @@ class WaitingBatches:
         self.delayed: list[tuple[float, int, Batch]] = []  # a heap: when due, first task, batch
         self.redelivered: set[int] = set()
 
-    def __bool__(self) -> bool:
-        return bool(self.batches or self.delayed)
-
     def put_back(self, batch: Batch) -> None:
         """Requeue a batch at the front."""
         self.batches.appendleft(batch)
@@ -111,11 +108,6 @@ class WaitingBatches:
         """Drop all waiting batches."""
         self.batches.clear()
         self.delayed.clear()
-
-    @property
-    def due(self) -> float | None:
-        """When the next delayed batch is due."""
-        return self.delayed[0][0] if self.delayed else None
 
     @property
     def count(self) -> int:

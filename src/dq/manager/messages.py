@@ -32,16 +32,7 @@ class LeaseMessage:
     @classmethod
     def from_wire(cls, wire: LeaseWire) -> LeaseMessage:
         """From built-in types, of a master that is trusted."""
-        lease, job, start, count, skip, blob, attempt = wire
-        return cls(
-            lease=lease,
-            job=job,
-            start=start,
-            count=count,
-            skip=skip,
-            blob=blob,
-            attempt=attempt,
-        )
+        return cls(*wire)
 
     def to_wire(self) -> LeaseWire:
         """As built-in types."""

@@ -45,7 +45,7 @@ class Programs:
         self._definitions: dict[str, list[Definition]] = {}  # of each job's classes
         self._initialized: set[TaskRef] = set()  # initializers that have been called
         self._programs: dict[str, Program] = {}
-        self._loading = threading.Lock()  # guards those
+        self._loading = threading.Lock()  # held while a function is loaded, for all slots
 
     def load(self, job: str) -> Program:
         """A job's function.
