@@ -1,4 +1,4 @@
-"""Which functions a master may name to a worker that trusts it only so far."""
+"""Which functions a master may name to a worker that was started with `allow`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from dq.functions.reference import Function, TaskRef
 
 
 def check(pattern: str) -> str:
-    """A pattern as it is matched: that of a file with its whole path.
+    """Check a pattern, and return it as it is matched: a file is given its absolute path.
 
     Raises:
-        BadTask: it is none.
+        BadTask: it is not a pattern.
 
     >>> check("app:*"), check("app.*:Shop.open")
     ('app:*', 'app.*:Shop.open')
@@ -34,7 +34,7 @@ def find(ref: TaskRef, patterns: tuple[str, ...]) -> list[str]:
     """The patterns that a reference matches.
 
     Raises:
-        BadTask: none.
+        BadTask: it matches none.
     """
     found = [pattern for pattern in patterns if _matches(ref, pattern)]
     if not found:
@@ -43,10 +43,10 @@ def find(ref: TaskRef, patterns: tuple[str, ...]) -> list[str]:
 
 
 def load(ref: TaskRef, patterns: tuple[str, ...]) -> Function:
-    """The function that a reference names, if a pattern has it.
+    """The function that a reference names, if a pattern allows it.
 
     Raises:
-        BadTask: none has, or it cannot be loaded.
+        BadTask: no pattern allows it, or it cannot be loaded.
     """
     found = find(ref, patterns)
     function = loading.load(ref)
@@ -60,12 +60,12 @@ def load(ref: TaskRef, patterns: tuple[str, ...]) -> Function:
 def _matches(ref: TaskRef, pattern: str) -> bool:
     where, _, name = pattern.rpartition(":")
     if ref.kind == "value":
-        return False  # code, whatever it says of itself
+        return False  # it brings its own code, whatever name it gives
     home = ref.where if ref.kind == "module" else loading.file_path(ref)
     parts, wanted = ref.name.split("."), name.split(".")
     return (
         fnmatchcase(home, where)
-        and len(parts) == len(wanted)  # else `app:*` would let in `app:os.system`
+        and len(parts) == len(wanted)  # otherwise `app:*` would allow `app:os.system`
         and all(map(fnmatchcase, parts, wanted))
     )
 
@@ -75,7 +75,7 @@ def _is_exact(pattern: str) -> bool:
 
 
 def _is_at_home(function: Function, ref: TaskRef) -> bool:
-    """Whether a function is of the module that was named: `*` does not mean what that imports."""
+    """Whether a function is defined in the named module: `*` does not cover what it imports."""
     module = sys.modules.get(getattr(function, "__module__", None) or "")
     if ref.kind == "module":
         return module is sys.modules.get(ref.where)

@@ -1,8 +1,8 @@
 """A batch while its tasks run.
 
-The slot's own thread runs them. What is not started is whatever the shared list iterator still
-holds: `list(iterator)` takes it in one step that the interpreter does not interrupt, whichever
-thread does.
+The slot's own thread runs them. A shared list iterator holds the tasks that have not started. Any
+thread can take them all with `list(iterator)`, which the interpreter runs in one uninterrupted
+step.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ if TYPE_CHECKING:
     from dq.worker.process import Process
     from dq.worker.program import Program
 
-BRIEF_S = 1e-6  # of tasks shorter than this only each SPAN_OF_BRIEF-th is announced
+BRIEF_S = 1e-6  # of shorter tasks, only every SPAN_OF_BRIEF-th is announced
 SPAN_OF_BRIEF = 64
 
 
 class RunningBatch:
-    """A batch in its slot: the inputs that are left, and what the others have come to.
+    """A batch in its slot: the inputs that are left, and the outcomes so far.
 
     Args:
         process: the slot's.
         cells: the slot's.
-        lock: the slot's, which guards all that is to be reported.
+        lock: the slot's, which guards everything that will be reported.
         program: what to call.
         lease: the batch.
     """
@@ -53,7 +53,7 @@ class RunningBatch:
         lease: LeaseMessage,
     ) -> None:
         self.cells = cells
-        self.seconds = 0.0  # what the last task to fail took, where that is wanted
+        self.seconds = 0.0  # of the last task that failed, if the job measures times
         self.started = 0.0
         self.handed_back = 0
         self.missing = lease.count  # inputs that are not in memory yet
@@ -69,7 +69,7 @@ class RunningBatch:
             finish=process.loop.run,
         )
         self._unstarted: Iterator[object] = iter(())
-        self._items: list[object] = []  # of the batch, as many as are in memory at a time
+        self._items: list[object] = []  # the inputs of the batch that are in memory now
         self._base = lease.start  # index of the first of them
         self._results: list[object] = []
         self._outcomes: list[Outcome] = []
@@ -79,7 +79,7 @@ class RunningBatch:
     # The slot's own thread
 
     def open(self, items: list[object]) -> bool:
-        """Go on to these inputs; False where they have been handed back. Under the lock."""
+        """Continue with these inputs; False if they have been handed back. Under the lock."""
         self.cells.end_coding()
         if not self.missing:
             return False
@@ -111,18 +111,19 @@ class RunningBatch:
             if self.missing:
                 self._encode()
                 self._process.check_fork()
-                # To unpickle them may run anything.
+                # Unpickling the next inputs may run any code.
                 self.cells.announce(self._lease.lease, self._done, self.missing)
                 self.cells.limit_coding(program.spec.timeout)
 
     def _run_each(self, call: Callable[[object], object], stop: int) -> None:
-        """Call with each input, and tell the supervisor which it is, in 25 ns."""
+        """Call with each input, and announce it to the supervisor, which takes 25 ns."""
         view, left, append = self.cells.view, self._unstarted, self._results.append
         for view[INDEX], item in enumerate(left, stop - length_hint(left)):
             append(call(item))
 
     def _run_brief(self, call: Callable[[object], object], stop: int) -> None:
-        """The same for tasks of which those 25 ns would be a third: tell of many at a time."""
+        """The same for very short tasks, announced many at a time: 25 ns would be a third of
+        each."""
         view, left, extend = self.cells.view, self._unstarted, self._results.extend
         view[SPAN] = SPAN_OF_BRIEF
         while remaining := length_hint(left):
@@ -132,18 +133,18 @@ class RunningBatch:
     def _fail(self, error: BaseException) -> None:
         with self._lock:
             timeout = self._program.spec.timeout
-            if timeout is not None:  # what an exception says of itself is the task's code too
+            if timeout is not None:  # an exception's `__str__` is the task's code too
                 self.cells.limit_task(timeout)
             failed = Failed(describe(error), self.seconds, retry=not isinstance(error, BadItem))
             self.cells.end_task()
-            # Its frames may keep all the memory there is, which encoding results needs some of.
+            # Its frames may hold so much memory that none is left to encode the results.
             traceback.clear_frames(error.__traceback__)
             self._encode()
             self._outcomes.append(failed)
             self._done += 1
 
     def measure(self) -> int:
-        """How many tasks were run; and see whether these are very short ones."""
+        """Return how many tasks were run, and note whether they are very short."""
         count = self._lease.count - self.handed_back
         if count >= SPAN_OF_BRIEF:
             each = (time.monotonic() - self.started) / count
@@ -161,16 +162,16 @@ class RunningBatch:
         return ReportMessage(run, lease, self._first, outcomes, handed_back, busy)
 
     def take_unstarted(self) -> int:
-        """Start no other task; how many are left. All at once: no other thread runs meanwhile."""
+        """Start no other task, and return how many are left. No other thread runs meanwhile."""
         return len(list(self._unstarted)) + self.missing
 
     def hand_back(self, count: int) -> None:
-        """So many tasks are not this batch's any more."""
+        """Note that so many tasks no longer belong to this batch."""
         self.missing = 0
         self.handed_back += count
 
     def reported(self) -> None:
-        """The master has what was done so far."""
+        """Note that the master has all outcomes so far."""
         self._first = self._done
         self._outcomes = []
 
@@ -181,7 +182,7 @@ class RunningBatch:
             return
         start = self._done
         self._done += count
-        if count == len(self._items):  # nothing will be added: no copies, a tenth of a short task
+        if count == len(self._items):  # complete: no copy, which costs a tenth of a short task
             items, results, self._results = self._items, self._results, []
         else:
             place = start - self._base
@@ -193,16 +194,16 @@ class RunningBatch:
         self._outcomes += self._encoder.encode(start, items, results)
         self.cells.end_coding()
 
-    # A task's
+    # In a fork that a task has made
 
     def abandon(self) -> None:
-        """In a process that a task has forked: do not go on."""
+        """Start no other task in a process that a task has forked."""
         list(self._unstarted)
         self.missing = 0
 
 
 def chunks(decoder: Decoder, lease: LeaseMessage) -> Iterator[tuple[list[object], bool]]:
-    """The inputs of a batch, some at a time, and whether one of these could not be had."""
+    """The inputs of a batch, some at a time, and whether one of them could not be read."""
     missing = lease.count
     failure = Failure("UnpicklingError", "this input is missing")
     try:
@@ -216,5 +217,5 @@ def chunks(decoder: Decoder, lease: LeaseMessage) -> Iterator[tuple[list[object]
 
 
 def given_back(client: Client, lease: LeaseMessage) -> ReportMessage:
-    """A batch of which nothing was started."""
+    """The report on a batch of which no task was started."""
     return ReportMessage(client.run, lease.lease, lease.start, handed_back=lease.count)

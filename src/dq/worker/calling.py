@@ -1,4 +1,4 @@
-"""How a job's function is called: its input unpacked, in its time, awaited where it is async."""
+"""Wrappers around a job's function: they unpack its input, limit its time and await its result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Arguments = tuple[tuple[object, ...], dict[str, object]]
 
 
 def calling(function: Callable[..., object]) -> Callable[[object], object]:
-    """The same function, given arguments as `Executor.submit` has them."""
+    """The same function, given the positional and keyword arguments of `Executor.submit`."""
 
     def call(item: object) -> object:
         args, kwargs = cast("_Arguments", item)
@@ -46,7 +46,7 @@ def calling(function: Callable[..., object]) -> Callable[[object], object]:
 
 
 def awaiting(call: Callable[[object], object], loop: EventLoop) -> Callable[[object], object]:
-    """The same function, whose results are awaited where they can be."""
+    """The same function; its result is awaited if it is awaitable."""
 
     def awaited(item: object) -> object:
         result = call(item)
@@ -60,7 +60,7 @@ def awaiting(call: Callable[[object], object], loop: EventLoop) -> Callable[[obj
 def limited(
     call: Callable[[object], object], cells: SlotCells, seconds: float
 ) -> Callable[[object], object]:
-    """The same function, with a time limit that the supervisor sees to."""
+    """The same function, with a time limit that the supervisor enforces."""
     nanoseconds = int(seconds * 1e9)
 
     def limited(item: object) -> object:

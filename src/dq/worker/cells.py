@@ -1,7 +1,7 @@
 """The cells of memory that a task process shares with its supervisor.
 
-The supervisor can read there which task a process is in that has died, or that holds the
-interpreter's lock for ever.
+From them the supervisor can tell which task a process was running, even if the process has died or
+never releases the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ import time
 
 from dq._support import platform
 
-# A process's own cells: its state, and whether it is to leave, which a slot sees here at once,
-# while the thread that reads it from the pipe waits for its turn.
+# A process's own cells: its state, and whether it has been told to leave. The pipe says the latter
+# too, but the thread that reads the pipe may have to wait for its turn. Slots see the cell at once.
 STATE, LEAVING = range(2)
 PROCESS_CELLS = 2
 
-# What `STATE` holds: 0 at first, then one of these, then one of the exit codes. It says why a
-# process ends, because a task's own `os._exit` may have the same number.
+# What `STATE` holds: 0 at first, then one of these, then one of the exit codes. The exit code of
+# the process does not show why it ended, because a task may call `os._exit` with the same number.
 CONNECTED, LOADING, LOADED = 1, 2, 3
 EXIT_CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
 
 # Each slot's cells. Times are in nanoseconds of the monotonic clock.
 # LEASE     the lease that the slot works on, 0 between batches
-# INDEX     index of the task that it is in
+# INDEX     index of the task that it runs
 # DEADLINE  when that task has to be over
 # LAST      the last lease that it had, which it may not have reported yet
 # SPAN      how many tasks `INDEX` stands for
-# ENCODED   of the results that are being encoded, which may run a task's code: the first index,
-# ENCODING  and how many they are, 0 when none is
-# CODED_BY  when that, or to unpickle inputs, has to be over
+# ENCODED   index of the first result that is being encoded (encoding may run a task's code)
+# ENCODING  how many results are being encoded, 0 for none
+# CODED_BY  when encoding results, or unpickling inputs, has to be over
 LEASE, INDEX, DEADLINE, LAST, SPAN, ENCODED, ENCODING, CODED_BY = range(8)
 SLOT_CELLS = 8
 
-CODING_EXTRA_S = 5.0  # that a task with a time limit has besides to unpickle and to encode
-LOAD_EXTRA_S = 8.0  # that loading a function may take besides a task's time limit
+CODING_EXTRA_S = 5.0  # beyond a task's time limit, to unpickle inputs and to encode results
+LOAD_EXTRA_S = 8.0  # beyond a task's time limit, to load the function
 
 
 def count(threads: int) -> int:
@@ -48,7 +48,7 @@ def slot_views(cells: platform.Cells, threads: int) -> list[memoryview]:
 
 
 class SlotCells:
-    """Which task a slot is in and until when, for its supervisor."""
+    """Shows the supervisor which task a slot runs, and until when it may run."""
 
     __slots__ = ("view",)
 
@@ -56,36 +56,36 @@ class SlotCells:
         self.view = view
 
     def announce(self, lease: int, index: int, span: int) -> None:
-        """Let the supervisor know which tasks this slot may be in."""
+        """Show the supervisor which tasks this slot may be running."""
         view = self.view
         view[INDEX], view[SPAN] = index, span
         view[LEASE] = view[LAST] = lease
 
     def limit_task(self, seconds: float) -> None:
-        """The task that runs has to be over in so many seconds."""
+        """Limit the current task to so many seconds."""
         self.view[DEADLINE] = time.monotonic_ns() + int(seconds * 1e9)
 
     def end_task(self) -> None:
-        """No task runs that has a time limit."""
+        """Note that no task with a time limit runs."""
         self.view[DEADLINE] = 0
 
     def limit_coding(self, timeout: float | None, extra: float = CODING_EXTRA_S) -> None:
-        """To unpickle inputs, or to encode results, has so many seconds, if tasks have a limit."""
+        """Limit the time to unpickle inputs or encode results, if tasks have a limit."""
         if timeout is not None:
             self.view[CODED_BY] = time.monotonic_ns() + int((timeout + extra) * 1e9)
 
     def end_coding(self) -> None:
-        """Nothing is being unpickled or encoded."""
+        """Note that nothing is being unpickled or encoded."""
         self.view[ENCODING] = self.view[CODED_BY] = 0
 
     def begin_encoding(self, start: int, count: int) -> None:
-        """The results of these tasks are being encoded."""
+        """Note that the results of these tasks are being encoded."""
         self.view[ENCODED], self.view[ENCODING] = start, count
 
     def end_lease(self) -> None:
-        """No batch is being worked on."""
+        """Note that the slot has no batch."""
         self.view[LEASE] = 0
 
     def after_fork(self) -> None:
-        """In a process that a task has forked: write nothing that the supervisor reads."""
+        """Detach a process that a task has forked from the cells that the supervisor reads."""
         self.view = memoryview(bytearray(8 * SLOT_CELLS)).cast("Q")

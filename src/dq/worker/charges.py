@@ -1,4 +1,4 @@
-"""Which task a process was in that has died, or has to be killed: what the master charges."""
+"""Which task is charged when a process dies or has to be killed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from dq.worker.child import Child
 
 @frozen
 class Charge:
-    """Which task a process was in when it ended; the fields are those of `Client.charge`."""
+    """The task that a process was running when it ended; the fields are those of
+    `Client.charge`."""
 
     what: str
     lease: int
@@ -22,9 +23,9 @@ class Charge:
 
 
 def of_dead(child: Child, threads: int, code: int) -> Iterator[Charge]:
-    """What a process that has ended with `code` had leases of."""
+    """The charges for a process that has ended with `code`."""
     for view in child.slot_views(threads):
-        # A process that has grown too large may have done so over what it has yet to report.
+        # A process may have grown too large because of results that it has not reported yet.
         lease = view[LAST] if child.kill_reason else view[LEASE]
         if lease and not child.timed_out:
             index, span = _under_way(view)
@@ -35,12 +36,12 @@ def of_dead(child: Child, threads: int, code: int) -> Iterator[Charge]:
 
 
 def of_overdue(child: Child, threads: int, now: float, detail: str) -> Iterator[Charge]:
-    """The tasks of a process that are over their time."""
+    """The charges for tasks of a process that have exceeded their time limit."""
     for view in child.slot_views(threads):
         lease = view[LEASE]
         index, span = _under_way(view)
         if lease and (_is_over(view, DEADLINE, now) or _is_over(view, CODED_BY, now)):
-            # Of several, it is not known which: each is tried by itself then.
+            # If there are several, any of them may be too slow: each is then tried alone.
             what = "timeout" if span == 1 else "died"
             yield Charge(what=what, lease=lease, index=index, span=span, detail=detail)
 
@@ -51,8 +52,8 @@ def is_over_loading(child: Child, threads: int, now: float) -> bool:
 
 
 def _under_way(view: memoryview) -> tuple[int, int]:
-    """Index of the first task that a slot may be in, and how many it may be: the one that runs,
-    and those whose results are being encoded."""
+    """Index of the first task that a slot may be working on, and how many there may be: the task
+    that runs, and those whose results are being encoded."""
     start, stop = view[INDEX], view[INDEX] + view[SPAN]
     if view[ENCODING]:
         start, stop = min(start, view[ENCODED]), max(stop, view[ENCODED] + view[ENCODING])
@@ -60,7 +61,7 @@ def _under_way(view: memoryview) -> tuple[int, int]:
 
 
 def _is_over(view: memoryview, cell: int, now: float) -> bool:
-    """Whether a time that a cell gives has come, and is not that of what has ended meanwhile."""
+    """Whether the deadline in a cell has passed, and is still in force."""
     by = view[cell]
     return bool(by) and now * 1e9 > by == view[cell]
 

@@ -1,4 +1,4 @@
-"""A task process, as its supervisor has it."""
+"""A task process, as its supervisor sees it."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Child:
     """One task process.
 
     Attributes:
-        number: which of its supervisor's it is, from 0; that of one that it replaces.
-        kill_reason: why the supervisor has killed it; "" where it has not.
-        timed_out: whether a task of its was too long; that one is charged then, and no other.
-        exiting_since: when it was first seen to have no more to do; 0 before.
+        number: its number among the supervisor's processes, from 0; a replacement keeps the number.
+        kill_reason: why the supervisor killed it; "" if it did not.
+        timed_out: whether one of its tasks exceeded the time limit; only that task is charged.
+        exiting_since: when it was first seen to be exiting; 0 before that.
     """
 
     def __init__(self, popen: subprocess.Popen[bytes], cells: platform.Cells, number: int) -> None:
@@ -28,7 +28,7 @@ class Child:
         self.kill_reason = ""
         self.timed_out = False
         self.exiting_since = 0.0
-        self._lock = threading.Lock()  # guards those below, and what is written after the config
+        self._lock = threading.Lock()  # guards the flags below, and later writes to the pipe
         self._has_config = False
         self._draining = False
         self._sending = False
@@ -36,7 +36,7 @@ class Child:
 
     @property
     def state(self) -> int:
-        """How far it has come; see `dq.worker.cells`."""
+        """Its current state; see `dq.worker.cells`."""
         return self.cells.view[cells.STATE]
 
     def slot_views(self, threads: int) -> list[memoryview]:
@@ -44,13 +44,13 @@ class Child:
         return cells.slot_views(self.cells, threads)
 
     def send_config(self, config: bytes) -> None:
-        """Send what it is to do, in a thread that may wait until the process has started."""
+        """Send its configuration. Call this in a thread that may wait for the process to start."""
         assert self.popen.stdin is not None
         with self._lock:
             if self._closed:
                 return
-            # The pipe stays open meanwhile: its number might become another file's. A copy of it
-            # would need a descriptor, of which there may be none left.
+            # Keep the pipe open meanwhile, or another file could get its descriptor. Duplicating it
+            # is no alternative, because there may be no descriptor left.
             self._sending = True
         pipe = self.popen.stdin.fileno()
         try:
@@ -60,7 +60,7 @@ class Child:
                 if self._draining:
                     os.write(pipe, lifeline.DRAIN)
         except OSError:
-            pass  # it has died: who waits for it will say so
+            pass  # it has died: the thread that waits for it reports that
         finally:
             with self._lock:
                 self._sending = False
@@ -68,7 +68,7 @@ class Child:
                     self.popen.stdin.close()
 
     def drain(self) -> None:
-        """Have it leave once it has its configuration; never waits."""
+        """Tell it to leave once it has its configuration. This never blocks."""
         assert self.popen.stdin is not None
         self.cells.view[cells.LEAVING] = 1
         with self._lock:
@@ -80,15 +80,15 @@ class Child:
                     pass  # it has died
 
     def after_fork(self) -> None:
-        """Close what a fork of this process's parent has of it: the parent alone can wait for
-        it."""
+        """In a fork of the supervisor's process: close the pipe and the cells. Only the original
+        can wait for the child."""
         assert self.popen.stdin is not None
         self.popen.returncode = 0
         self.cells.close()
-        self.popen.stdin.close()  # without the lock, which a thread may have that is not here
+        self.popen.stdin.close()  # without the lock: a thread missing in the fork may hold it
 
     def close(self) -> None:
-        """Give back what it had of this process; it has ended."""
+        """Release the pipe and the cells of a process that has ended."""
         assert self.popen.stdin is not None
         self.cells.close()
         with self._lock:
@@ -98,7 +98,7 @@ class Child:
 
 
 def dismiss(children: list[Child]) -> None:
-    """Let processes go that were given no configuration: they end with their standard input."""
+    """Close the standard input of processes that got no configuration, so that they end."""
     for child in children:
         if child.popen.stdin is not None:
             child.popen.stdin.close()

@@ -1,4 +1,4 @@
-"""What a task process is given by its supervisor."""
+"""The configuration that a supervisor gives to a task process."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @frozen
 class Parents:
-    """What task processes have of the program whose own they are.
+    """Settings that a master's local task processes take over from its program.
 
     Args:
         argv: its `sys.argv`.
@@ -33,7 +33,8 @@ class Parents:
 
 @frozen
 class Config:
-    """All that a task process is given, over its standard input, so that no key is ever in `ps`.
+    """The configuration of a task process. It comes over standard input, so `ps` never shows the
+    key.
 
     Args:
         address: the master's.
@@ -42,17 +43,17 @@ class Config:
         cells: descriptor of the shared cells.
         parent: pid of the supervisor.
         path: `sys.path` to use.
-        number: which of its supervisor's processes this is, from 0.
-        hash_seed: what its hashes have been seeded with.
+        number: the process's number at its supervisor, from 0.
+        hash_seed: the seed of its hashes.
         threads: task slots.
         task: what to call with the items of plain clients and plain masters.
         reconnect: seconds to look for a master whose connection was lost.
         max_tasks: tasks after which the process is replaced.
-        grace: seconds that it has to leave, once it has no more to do.
+        grace: seconds that it has to exit, once it has nothing more to do.
         tls: how connections are encrypted.
-        allow: patterns of what the master may name; none for anything.
+        allow: patterns of the functions that the master may name; empty for all.
         by_options: whether messages name options of the command, rather than arguments.
-        parents: what it has of the program that started it, where that is its own.
+        parents: settings of the master's program; None where the process is not local to it.
     """
 
     address: Address
@@ -77,16 +78,16 @@ class Config:
         """The function that the master names.
 
         Raises:
-            BadTask: it cannot be loaded, or not from here.
+            BadTask: it cannot be loaded, or the master may not name it.
         """
         if not self.allow:
             return loading.load(ref)
-        from dq.worker import allow  # which few workers need
+        from dq.worker import allow  # here, since few workers need it
 
         return allow.load(ref, self.allow)
 
     def check(self, ref: TaskRef) -> None:
-        """See that the master may name a function.
+        """Refuse a function that the master may not name.
 
         Raises:
             BadTask: it may not.
@@ -98,10 +99,10 @@ class Config:
 
 
 def loads_for(allow: tuple[str, ...]) -> Loads:
-    """What unpickles what a master sends: one that may name some functions only must not bring
-    others in a pickle."""
+    """The unpickler for what a master sends. A master that may name only some functions must not
+    bring others in a pickle."""
     if not allow:
         return pickle.loads
-    from dq.security.safe_pickle import safe_loads  # which few workers need
+    from dq.security.safe_pickle import safe_loads  # here, since few workers need it
 
     return safe_loads

@@ -14,7 +14,7 @@ from dq.worker.config import Config, loads_for
 
 
 class Leave(Exception):
-    """Raised when a slot has no more to do; `code` says why."""
+    """Raised when a slot has nothing more to do; `code` says why."""
 
     def __init__(self, code: int) -> None:
         super().__init__(code)
@@ -26,11 +26,11 @@ class Connector:
 
     Args:
         config: where the master is.
-        name: of this process, for the master.
-        draining: set when the process is to leave.
+        name: what the master calls this process.
+        draining: set when the process has been told to leave.
 
     Attributes:
-        max_result: bytes of the largest result that the master takes.
+        max_result: the largest result that the master accepts, in bytes.
     """
 
     def __init__(self, config: Config, name: str, draining: threading.Event) -> None:
@@ -41,7 +41,7 @@ class Connector:
         self._run = ""  # the master's random id, once there was a connection
 
     def connect(self) -> Client:
-        """Connect, however often it has to be tried within `Config.reconnect`.
+        """Connect, and try again for up to `Config.reconnect` seconds.
 
         Raises:
             PlainMaster: the master is a plain `BaseManager`.
@@ -79,9 +79,9 @@ class Connector:
         return client
 
     def _check_run(self, client: Client) -> None:
-        """Leave to a fresh process the master that was started again, because this process has the
-        modules, and the plain clients' function, of before; and the master that has another seed
-        for hashes, because the supervisor has not seen it yet."""
+        """Leave if a fresh process has to take over. That is so if the master was restarted: this
+        process still has the old modules and the old function for plain clients. It is also so if
+        the master has another hash seed, which the supervisor has not seen yet."""
         if self._run not in ("", client.run) or client.hash_seed != self._config.hash_seed:
             client.close()
             raise Leave(RECYCLE)

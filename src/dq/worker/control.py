@@ -1,4 +1,4 @@
-"""A supervisor's connection to the master, and all that it says over it."""
+"""A supervisor's connection to the master, and everything that it sends over it."""
 
 from __future__ import annotations
 
@@ -29,22 +29,22 @@ from dq.worker.charges import Charge
 from dq.worker.config import loads_for
 from dq.worker.plan import Plan
 
-POLL_INTERVAL_S = 1.0  # between two looks at whether a beat is due
-QUIET_ATTEMPTS = 3  # to find a lost master again, before its loss is logged
+POLL_INTERVAL_S = 1.0  # between two checks whether a heartbeat is due
+QUIET_ATTEMPTS = 3  # to reconnect before the loss of the master is logged
 
 
 class Control:
-    """The connection: opened, watched in a thread of its own, opened again.
+    """Opens the connection, watches it in a thread of its own, and opens it again when it is lost.
 
     Args:
         plan: where the master is.
         group: the supervisor's random name.
-        log: given, in one line each, what people should know.
-        pids: the task processes there are; called in the watching thread.
-        on_lost: called in that thread when the connection was lost.
+        log: called with each line that people should see.
+        pids: returns the pids of the task processes; called in the watching thread.
+        on_lost: called in that thread when the connection is lost.
 
     Attributes:
-        hash_seed: what task processes are to seed their hashes with, for this master.
+        hash_seed: the seed for hashes in the task processes of this master.
     """
 
     def __init__(
@@ -55,27 +55,27 @@ class Control:
         pids: Callable[[], Iterable[int]],
         on_lost: Callable[[Client], None],
     ) -> None:
-        self.hash_seed = hash_seed()  # until a master says which
+        self.hash_seed = hash_seed()  # until a master sends its own
         self._plan = plan
         self._group = group
         self._log = log
         self._pids = pids
         self._on_lost = on_lost
         self._client: Client | None = None
-        self._calling = threading.Lock()  # held while something is asked of the master
+        self._calling = threading.Lock()  # held during a request to the master
         self._run = ""
         self._charges: list[Charge] = []  # not yet sent
         self._has_logged_lack = False
         self._lost_at: float | None = None
         self._retry_at = 0.0
         self._attempt = 0
-        self._refusal = ""  # the last that was logged
+        self._refusal = ""  # the last refusal that was logged
 
     def connect(self, patience: float, until: Callable[[], bool] = lambda: False) -> None:
         """Open the connection, looking for the master for up to `patience` seconds.
 
         Raises:
-            ConnectError: not found, or not with this key.
+            ConnectError: there is no master, or it has another key.
         """
         deadline, attempt = time.monotonic() + patience, 0
         while True:
@@ -95,11 +95,11 @@ class Control:
                 attempt += 1
 
     def charge(self, charge: Charge) -> None:
-        """Charge a task, once `send_charges` reaches the master."""
+        """Keep a charge until `send_charges` reaches the master."""
         self._charges.append(charge)
 
     def send_charges(self) -> None:
-        """Charge tasks, as far as the master can be reached; the others keep."""
+        """Send the charges to the master, and keep those that cannot be sent now."""
         while self._charges and self._client is not None:
             charge = self._charges[0]
             try:
@@ -118,7 +118,7 @@ class Control:
             del self._charges[0]
 
     def lose(self, client: Client) -> None:
-        """Begin to look for the master, as a connection to it was lost."""
+        """Start to look for the master after a connection to it was lost."""
         if self._client is not None and self._client is not client:
             return
         self._client = None
@@ -128,8 +128,8 @@ class Control:
             self._attempt = 0
 
     def reconnect(self, now: float) -> None:
-        """Open the connection again if it was lost and it is time to try; task processes look for
-        the master themselves."""
+        """Open a lost connection again, if the next attempt is due. Task processes reconnect by
+        themselves."""
         if self._lost_at is None or now < self._retry_at:
             return
         try:
@@ -149,13 +149,13 @@ class Control:
         self._lost_at = None
 
     def close(self) -> None:
-        """Send no more."""
+        """Close the connection."""
         if self._client is not None:
             self._client.channel.shutdown()  # another thread may be waiting for an answer
             self._client.close()
 
     def after_fork(self) -> None:
-        """Close what a fork has of the connection, which would else not be seen to end."""
+        """Close a fork's copy of the connection. The master would otherwise not see it end."""
         if self._client is not None:
             self._client.close()
 
@@ -185,8 +185,7 @@ class Control:
         threading.Thread(target=self._watch, args=(self._client,), daemon=True).start()
 
     def _watch(self, client: Client) -> None:
-        """Find out when the connection is lost, and let the master know that this worker is
-        there."""
+        """Send heartbeats, and find out when the connection is lost."""
         self._log_lack(client.lacks_task)
         beat_at = time.monotonic() + HEARTBEAT_INTERVAL_S * random.uniform(0.5, 1.0)
         with contextlib.suppress(OSError, ValueError, DqError):
@@ -205,7 +204,7 @@ class Control:
         self._log_lack(lacks_task)
 
     def _log_lack(self, lacks_task: bool) -> None:
-        """Log, once, that there is nothing to call with what clients put on the master's queue."""
+        """Log once that there is no function for what clients put on the master's queue."""
         if lacks_task and not self._has_logged_lack and not self._plan.inherit:
             self._has_logged_lack = True
             self._log(
@@ -214,7 +213,7 @@ class Control:
             )
 
     def _log_refusal(self, error: ConnectError) -> None:
-        """Log, once, why a master that is there again cannot be worked for."""
+        """Log once why a master that has come back refuses this worker."""
         known = isinstance(error, AuthenticationFailed | ProtocolError | TlsError)
         if known and str(error) != self._refusal:
             self._refusal = str(error)

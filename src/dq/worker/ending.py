@@ -1,4 +1,4 @@
-"""The end of a task process, in the time that it has for that."""
+"""Ends a task process within its grace period."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from dq._support.naming import setting
 
 
 def leave_within(code: int, grace: float) -> None:
-    """End the process with `code` in so many seconds, if it has not ended by then."""
-    with contextlib.suppress(RuntimeError):  # no more threads: the supervisor ends it, then
+    """End the process with `code` after `grace` seconds, if it has not ended by then."""
+    with contextlib.suppress(RuntimeError):  # no thread left: the supervisor ends the process
         begun = threading.Lock()
         begun.acquire()
         start_new_thread(_leave_in_time, (code, grace, begun))
-        # CPython may crash where a thread begins when the interpreter has ended.
+        # CPython may crash if a thread starts after the interpreter has ended.
         begun.acquire()
 
 
 def _leave_in_time(code: int, grace: float, begun: threading.Lock) -> None:
-    """End the process where it has not ended by itself, and say what it has been waiting for."""
+    """End the process if it has not ended by itself, and say what it was waiting for."""
     begun.release()
     time.sleep(grace)
-    with contextlib.suppress(BaseException):  # a task may have done anything to what this uses
+    with contextlib.suppress(BaseException):  # a task may have changed anything that this uses
         print(
             f"dq: task process {os.getpid()} has waited {grace:g} s at its end for {_left()};"
             f" it ends without that ({setting('grace')})",
@@ -45,5 +45,5 @@ def _left() -> str:
         if not thread.daemon and thread is not threading.main_thread()
     ]
     children = [f"the process {child.pid}" for child in multiprocessing.active_children()]
-    # Processes are waited for after threads, by what multiprocessing has registered.
+    # An exiting interpreter waits for threads first. Then multiprocessing waits for its processes.
     return ", ".join(threads or children) or "what is registered with atexit"

@@ -19,20 +19,20 @@ if TYPE_CHECKING:
 class EventLoop:
     """The event loop on which a process awaits its `async def` tasks, in a thread of its own.
 
-    Whatever a task does to it: no other that is awaited at the same time is left waiting for ever.
+    Whatever one task does to the loop, the other tasks on it never wait for ever.
     """
 
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._lock = threading.Lock()  # guards the loop's start, and what is awaited
+        self._lock = threading.Lock()  # guards the start of the loop, and `_awaited`
         self._awaited: set[Future[tuple[object, BaseException | None]]] = set()
         self._thread: threading.Thread | None = None
         self._stop: Callable[[], None]
         self._closing = False
 
     def run(self, awaitable: Awaitable[object]) -> object:
-        """Await on the loop; the calling slot waits."""
-        import asyncio  # here, since it costs every start 30 ms and few tasks need it
+        """Await something on the loop, and wait for the result."""
+        import asyncio  # here, since the import takes 30 ms and few tasks need it
 
         awaiting = _awaited(awaitable)
         with self._lock:
@@ -51,14 +51,14 @@ class EventLoop:
         return value
 
     def close(self) -> None:
-        """End the loop as `asyncio.run` does: what tasks have left running is cancelled."""
+        """End the loop as `asyncio.run` does: whatever tasks have left running is cancelled."""
         with self._lock:
             loop, self._closing = self._loop, True
         if loop is None:
             return
         import asyncio
 
-        with contextlib.suppress(BaseException):  # it is a task's
+        with contextlib.suppress(BaseException):  # the code is a task's
             asyncio.run_coroutine_threadsafe(_wind_up(loop), loop).result()
         with contextlib.suppress(RuntimeError):  # closed already
             loop.call_soon_threadsafe(self._stop)
@@ -72,15 +72,15 @@ class EventLoop:
         with platform.HighDescriptors():
             loop = asyncio.new_event_loop()
         self._stop = loop.stop
-        with contextlib.suppress(AttributeError):  # of a loop that is written in C
+        with contextlib.suppress(AttributeError):  # a loop written in C is read-only
             loop.stop = _refuse_to_stop  # type: ignore[method-assign]
         self._loop = loop
         self._thread = threading.Thread(target=self._run_for_ever, args=(loop,), daemon=True)
         self._thread.start()
 
     def _run_for_ever(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Run the loop again after a SystemExit or KeyboardInterrupt, which end it when they come
-        out of what a task has left to run by itself; another one where this has been closed."""
+        """Run the loop, again after a SystemExit or KeyboardInterrupt in something that a task has
+        left running. If a task has closed the loop, let the next call start another one."""
         while not loop.is_closed():
             with contextlib.suppress(BaseException):
                 loop.run_forever()
@@ -90,7 +90,7 @@ class EventLoop:
             self._loop = None
             left, self._awaited = self._awaited, set()
         for future in left:
-            with contextlib.suppress(BaseException):  # it has its result, after all
+            with contextlib.suppress(BaseException):  # it has got its result meanwhile
                 future.set_exception(RuntimeError("a task has closed the event loop"))
 
 
@@ -110,7 +110,8 @@ def _refuse_to_stop() -> NoReturn:
 
 
 async def _awaited(awaitable: Awaitable[object]) -> tuple[object, BaseException | None]:
-    """What comes of something awaited; a SystemExit that it raises is not to end the loop."""
+    """The result of an awaitable, or its exception, since a raised SystemExit would end the
+    loop."""
     try:
         return await awaitable, None
     except BaseException as error:

@@ -1,4 +1,4 @@
-"""Exceptions of tasks in words."""
+"""Describes the exceptions of tasks."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ class BadItem(Exception):
 
 
 def describe(error: BaseException) -> Failure:
-    """An exception in words; whatever its class does when asked for them."""
+    """Describe an exception, even if the methods of its class fail."""
     if isinstance(error, BadItem):
         return error.failure
     kind = str.__str__(type(error).__qualname__)
     try:
-        message = str.__str__(str(error))  # which may be of a class that no master knows
+        message = str.__str__(str(error))  # the master may not know its subclass of str
     except BaseException as second:
         message = f"<its str() raised {type(second).__qualname__}>"
     try:
@@ -38,5 +38,5 @@ def describe(error: BaseException) -> Failure:
 
 
 def _is_own(file: str) -> bool:
-    """Whether a frame is of what calls tasks, which is at the top of each traceback."""
+    """Whether a frame belongs to dq's calling code, which is at the top of each traceback."""
     return os.path.dirname(file) == _HERE

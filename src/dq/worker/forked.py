@@ -9,8 +9,8 @@ import traceback
 
 
 def end_fork(error: BaseException | None) -> None:
-    """End a process that a task has forked and that came out of the task again, as a script
-    would end there."""
+    """End a process that a task has forked and that has left the task's code. It ends as a script
+    would end."""
     code: int | None = 0
     if isinstance(error, SystemExit):
         code = error.code if isinstance(error.code, int | None) else 1
@@ -23,7 +23,7 @@ def end_fork(error: BaseException | None) -> None:
 
 
 def flush() -> None:
-    """Write what is printed and not written yet."""
+    """Flush standard output and standard error."""
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()

@@ -1,4 +1,4 @@
-"""Process groups: a task process and what it has started, unless that has gone elsewhere."""
+"""Process groups: a task process and its children, except those that have left the group."""
 
 from __future__ import annotations
 
@@ -7,23 +7,23 @@ import os
 import signal
 import time
 
-EXIT_S = 0.5  # that what a process has started has to end after it
+EXIT_S = 0.5  # for children to end after their task process
 POLL_INTERVAL_S = 0.001
 
 
 class LeftGroups:
-    """What processes that have left had started: killed, but not at once, because
-    multiprocessing's resource tracker cleans up after its process."""
+    """Process groups of task processes that have left. They are killed after a delay, because
+    multiprocessing's resource tracker still cleans up after its process."""
 
     def __init__(self) -> None:
-        self._groups: list[tuple[int, float]] = []  # and until when each has time
+        self._groups: list[tuple[int, float]] = []  # each with its deadline
 
     def add(self, pid: int) -> None:
-        """A process has left."""
+        """Add the group of a process that has left."""
         self._groups.append((pid, time.monotonic() + EXIT_S))
 
     def hurry(self) -> None:
-        """Give none of them more time."""
+        """Make all of them due now."""
         self._groups = [(pid, 0.0) for pid, _ in self._groups]
 
     def kill_due(self, now: float) -> None:
@@ -35,14 +35,14 @@ class LeftGroups:
                 self._groups.remove((pid, until))
 
     def join(self) -> None:
-        """Wait until all have ended, or been killed."""
+        """Wait until all have ended or been killed."""
         while self._groups:
             self.kill_due(time.monotonic())
             time.sleep(POLL_INTERVAL_S if self._groups else 0)
 
 
 def kill(pid: int) -> None:
-    """Kill a process and what it has started."""
+    """Kill a process group."""
     with contextlib.suppress(OSError):
         os.killpg(pid, signal.SIGKILL)
 
@@ -53,6 +53,6 @@ def _exists(pid: int) -> bool:
         os.killpg(pid, 0)
     except ProcessLookupError:
         return False
-    except OSError:  # somebody else's, by now
+    except OSError:  # the id now belongs to somebody else's group
         return False
     return True

@@ -1,6 +1,6 @@
-"""What cannot be a result: iterators that nobody has run, awaitables that nobody has awaited.
+"""Finds values that cannot be results: iterators not run yet, and awaitables not awaited yet.
 
-Imported, and asked, only where a batch's encoded results give reason to
+Imported only if the encoded results of a batch look suspicious
 (`dq.worker.outcomes.is_suspicious`).
 """
 
@@ -10,11 +10,11 @@ from collections.abc import AsyncIterator, Awaitable, Iterator, MappingView
 from io import IOBase
 from types import FunctionType
 
-_MAX_PARTS = 100_000  # of a result that are looked at
+_MAX_PARTS = 100_000  # of a result that are checked
 
 
 def complaint(value: object) -> str | None:
-    """Why a value is no result, and what to return in its place; None where it may be one.
+    """Why a value is no result, and what to return instead; None if it may be one.
 
     >>> complaint(map(str, [1]))
     'the result is a map, which has not been run yet: return list(...)'
@@ -40,7 +40,7 @@ def complaint(value: object) -> str | None:
 
 
 def _find(value: object) -> object:
-    """The first lazy part of a value and of the containers in it; None where there is none."""
+    """The first lazy value in a value and its containers; None if there is none."""
     waiting, seen = [value], set[int]()
     while waiting and len(seen) < _MAX_PARTS:
         found = waiting.pop()
@@ -59,7 +59,7 @@ def _find(value: object) -> object:
 def _is_lazy(value: object) -> bool:
     if not isinstance(value, Iterator | AsyncIterator | Awaitable | MappingView):
         return False
-    # An object of the user's own class with a `str` of its own may be meant as the result.
+    # An object of a user's class that defines `__str__` may be intended as a result.
     kind = type(value)
     own = isinstance(getattr(kind, "__next__", None), FunctionType)
     return not own or (kind.__str__, kind.__repr__) == (object.__str__, object.__repr__)

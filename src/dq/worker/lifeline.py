@@ -1,21 +1,21 @@
-"""The pipe on which a supervisor gives a task process its configuration, and later tells it to
-leave; that it closes means that the supervisor has died."""
+"""The pipe from a supervisor to a task process. It carries the configuration, and later the order
+to leave. The supervisor has died if the pipe closes."""
 
 from __future__ import annotations
 
 import os
 
-MARK = "DQ_TASK_PROCESS"  # variable of a task process until it knows that it is one
-DRAIN = b"d"  # what a process that has its configuration reads when it is to leave
-LENGTH_BYTES = 8  # say how long the configuration is, which comes after them
+MARK = "DQ_TASK_PROCESS"  # environment variable that marks a task process while it starts
+DRAIN = b"d"  # sent after the configuration, to tell the process to leave
+LENGTH_BYTES = 8  # for the length of the configuration, in front of it
 
 
 def send(pipe: int, message: bytes) -> None:
-    """Write a configuration; waits while the pipe is full, which takes 64 KiB at most until the
-    process reads.
+    """Write a configuration. A pipe may hold no more than 64 KiB, so this waits for the process to
+    read a larger one.
 
     Raises:
-        OSError: nobody reads any more.
+        OSError: the process has closed its end.
     """
     left = memoryview(len(message).to_bytes(LENGTH_BYTES, "big") + message)
     while left:
@@ -23,7 +23,7 @@ def send(pipe: int, message: bytes) -> None:
 
 
 def receive(pipe: int) -> bytes:
-    """Read a configuration, and not a byte of what may follow it.
+    """Read a configuration, and no byte beyond it.
 
     Raises:
         EOFError: there is none.

@@ -1,4 +1,4 @@
-"""The limits of task processes: a task's time, their memory, their time to end."""
+"""The limits of task processes: time for a task, memory, and time to exit."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from dq.worker.child import Child
 from dq.worker.control import Control
 from dq.worker.process_options import ProcessOptions
 
-OVERDUE_S = 1.0  # beyond its grace, after which a process is killed
+OVERDUE_S = 1.0  # beyond its grace period, before an exiting process is killed
 
 
 class Limits:
@@ -22,7 +22,7 @@ class Limits:
     Args:
         options: the limits.
         control: charges tasks.
-        log: given, in one line each, what people should know.
+        log: called with each line that people should see.
     """
 
     def __init__(
@@ -33,10 +33,10 @@ class Limits:
         self._log = log
 
     def enforce(self, children: Iterable[Child], now: float) -> None:
-        """Kill processes whose task is over its time, or that are over their memory.
+        """Kill processes that exceed the time for a task, the memory, or the time to exit.
 
         Raises:
-            BadTask: a function takes for ever to load; it would in the next process, too.
+            BadTask: loading a function takes too long. It would in the next process, too.
         """
         overdue = 0
         for child in children:
@@ -68,11 +68,11 @@ class Limits:
         if limit is not None and _resident(child.pid) > limit:
             child.kill_reason = f"grew past {limit} bytes of memory"
         if child.kill_reason:
-            self._control.send_charges()  # before others are given the task
+            self._control.send_charges()  # before the task is given to others
             groups.kill(child.pid)
 
     def _await_exit(self, child: Child, now: float) -> None:
-        """Kill one that had no more to do, and has not managed to end itself in time."""
+        """Kill an exiting process that does not end in time."""
         grace = self._options.grace
         if not child.exiting_since:
             child.exiting_since = now
@@ -83,7 +83,7 @@ class Limits:
 
 
 def _resident(pid: int) -> int:
-    """Bytes of resident memory; 0 where the system does not say."""
+    """Resident memory in bytes; 0 if the system does not provide it."""
     try:
         with open(f"/proc/{pid}/statm", "rb") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

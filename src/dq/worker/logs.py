@@ -1,7 +1,7 @@
-"""How the calling program logs to its terminal, for the task processes that it starts.
+"""Passes the calling program's logging set-up on to the task processes that it starts.
 
-Logging is set up in a script's main part, as a rule, which no task process runs: what its tasks log
-would be lost.
+A script usually sets up logging in its main part, which task processes do not run. Without this,
+messages that tasks log would be lost.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Setup:
 
     Args:
         level: the root logger's.
-        levels: those of other loggers that have one.
+        levels: those of the other loggers that have a level.
         least: the handler's own level.
         form, dates: its formatter's two formats; None for the defaults.
         style: how the first is written: "%", "{" or "$".
@@ -35,7 +35,7 @@ class Setup:
 
 
 def setup() -> Setup | None:
-    """How this process logs to standard output or error; None where it does not."""
+    """How this process logs to standard output or error; None if it does not."""
     logging = sys.modules.get("logging")
     if logging is None:
         return None
@@ -47,12 +47,12 @@ def setup() -> Setup | None:
 
 
 def _setup(handler: logging.Handler) -> Setup:
-    import logging  # which has been imported already
+    import logging  # has been imported already
 
     loggers = list(logging.root.manager.loggerDict.items())
     levels = {name: one.level for name, one in loggers if isinstance(one, logging.Logger)}
     form, dates, style = None, None, "%"
-    # Another class, which a task process may not have, formats in its own way.
+    # A subclass may format in another way, and may be missing in a task process.
     if type(handler.formatter) is logging.Formatter:
         form, dates = handler.formatter._fmt, handler.formatter.datefmt
         style = _style(handler.formatter)
@@ -74,7 +74,7 @@ def _style(formatter: logging.Formatter) -> str:
 
 
 def apply(setup: Setup) -> None:
-    """Log in this process as another does, to standard error."""
+    """Log to standard error in this process as another process does."""
     import logging  # here, since few programs log
 
     handler = logging.StreamHandler()

@@ -1,4 +1,4 @@
-"""What a supervisor starts: a task process, from its first line on."""
+"""The entry point of a task process."""
 
 from __future__ import annotations
 
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
 
 
 def main() -> NoReturn:
-    """What a supervisor starts, without the garbage collector until here."""
+    """Run a task process. The supervisor starts it with garbage collection off."""
     gc.freeze()
     gc.enable()
-    os.environ.pop(lifeline.MARK, None)  # a program that a task starts is no task process
+    os.environ.pop(lifeline.MARK, None)  # not for programs that tasks start
     with platform.HighDescriptors():
         pipe = os.dup(0)
         try:
             config: Config = pickle.loads(lifeline.receive(pipe))
         except EOFError:
-            os._exit(1)  # there was nothing to do after all
+            os._exit(1)  # the supervisor had nothing to do for it
         platform.die_with_parent(config.parent)
         cells = platform.Cells.open(os.dup(config.cells), count(config.threads))
     os.close(config.cells)
     naming.use_options(config.by_options)
     with open(os.devnull, "rb") as devnull:
         os.dup2(devnull.fileno(), 0)
-    os.dup2(2, 1)  # what a task prints, or a program it starts, must not end up among results
+    os.dup2(2, 1)  # output of tasks and their programs must not mix with results
     if sys.stdout is not None:
-        # As standard error is: where standard output is a file, prints would come at the very end.
+        # Line buffering, as for standard error: in a file, prints would otherwise come at the end.
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # no TextIO
     sys.path[:] = config.path
     _become(config)
     by_value_classes.use_unique_names()
     process = Process(config, cells)
-    signal.signal(signal.SIGINT, lambda *_: None)  # Ctrl-C is the supervisor's to understand
+    signal.signal(signal.SIGINT, lambda *_: None)  # the supervisor handles Ctrl-C
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=process.after_fork)
     _keep_originals()
@@ -59,7 +59,7 @@ def main() -> NoReturn:
 
 
 def _keep_originals() -> None:
-    """Have dq go on with what these modules have now, whatever a task's module does to them."""
+    """Keep the current contents of these modules for dq, in case a task's module patches them."""
     kept = {}
     for module in (select, socket, threading, time):
         copy = kept[id(module)] = type(module)(module.__name__)
@@ -70,14 +70,14 @@ def _keep_originals() -> None:
 
 
 def _become(config: Config) -> None:
-    """Have what tasks may look for in the process that runs them: as a Pool's have it."""
+    """Set what tasks may look up in their process, as a Pool does for its processes."""
     current = multiprocessing.current_process()
-    current._identity = (config.number + 1,)  # where recipes for a Pool look
+    current._identity = (config.number + 1,)  # recipes for a Pool read it
     if config.parents is None:
         return
     sys.argv[:] = config.parents.argv
     current.authkey = config.parents.authkey
     if config.parents.logs is not None:
-        from dq.worker import logs  # which few programs need
+        from dq.worker import logs  # here, since few programs need it
 
         logs.apply(config.parents.logs)

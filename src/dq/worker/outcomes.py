@@ -1,4 +1,4 @@
-"""From what tasks return and raise to the outcomes that are reported."""
+"""Turns what tasks return and raise into the outcomes that are reported."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def split(report: ReportMessage, limit: int) -> list[ReportMessage]:
-    """A report as several, each with up to about `limit` bytes of results."""
+    """Split a report into several, each with at most about `limit` bytes of results."""
     parts: list[list[Outcome]] = [[]]
     size = 0
     for outcome in report.outcomes:
@@ -41,7 +41,7 @@ def split(report: ReportMessage, limit: int) -> list[ReportMessage]:
 
 
 def _size(outcome: Outcome) -> int:
-    """Bytes that an outcome takes in a message, at most."""
+    """The largest size of an outcome in a message, in bytes."""
     if isinstance(outcome, Done):
         return 100 + len(outcome.blob)
     failure = outcome.failure
@@ -55,8 +55,8 @@ class Encoder:
         form: of the results.
         attempt: which attempt at the tasks this is.
         worker: this process's name.
-        limit: bytes of the largest result.
-        finish: awaits the few results that are to be awaited only here.
+        limit: the largest allowed result, in bytes.
+        finish: awaits a result that turns out to be awaitable only here.
     """
 
     def __init__(
@@ -75,13 +75,13 @@ class Encoder:
         self._finish = finish
 
     def encode(self, start: int, items: list[object], results: list[object]) -> list[Outcome]:
-        """The outcomes of consecutive tasks that returned: one blob, or as many as it takes to
-        keep a result that cannot be encoded, or is over the limit, by itself.
+        """The outcomes of consecutive tasks that returned. They become one blob if possible; a
+        result that cannot be encoded, or exceeds the limit, gets an outcome of its own.
 
         Args:
             start: index of the first task.
-            items: what they were given.
-            results: what they returned.
+            items: their inputs.
+            results: their return values.
         """
         form, limit, count = self._form, self._limit, len(results)
         try:
@@ -93,7 +93,7 @@ class Encoder:
                 name = setting("max_message", by_option=outputs.is_command(form))
                 text = f"this result has {len(blob)} bytes, over the limit of {limit} ({name})"
                 return [Failed(Failure("ResultTooLarge", text), retry=False)]
-        except BaseException as error:  # SystemExit too: it is the result's
+        except BaseException as error:  # SystemExit too: the result's own code may raise it
             if count == 1:
                 return self._encode_one(start, items, results[0], error)
         half = count // 2
@@ -103,35 +103,35 @@ class Encoder:
     def _encode_one(
         self, start: int, items: list[object], result: object, error: BaseException
     ) -> list[Outcome]:
-        """The outcome of a task whose result cannot be encoded as it is."""
+        """The outcome of a single task whose result could not be encoded with others."""
         value, seconds = _value(self._form, result)
         if not is_awaitable(value):
             return [Failed(_unsendable(value, error), retry=False)]
         try:
             value = self._finish(value)
-        except BaseException as raised:  # the task's
+        except BaseException as raised:  # by the task's code
             return [Failed(describe(raised))]
         again: object = (value, seconds) if outputs.is_timed(self._form) else value
         return self.encode(start, items, [again])
 
 
 def _value(form: str, result: object) -> tuple[object, float]:
-    """A result without its seconds, and those."""
+    """A result without its seconds, and the seconds."""
     return cast("tuple[object, float]", result) if outputs.is_timed(form) else (result, 0.0)
 
 
 def _seconds(form: str, results: list[object]) -> float:
-    """The seconds of results that have them."""
+    """The total seconds of timed results."""
     if not outputs.is_timed(form):
         return 0.0
     return sum([seconds for _, seconds in cast("list[tuple[object, float]]", results)])
 
 
 def _check_finished(form: str, blob: bytes, results: list[object]) -> None:
-    """Refuse what is still to be run: its `str`, or its pickle, is of no use to anybody.
+    """Refuse results that have not been run yet: their `str` or pickle would be useless.
 
     Raises:
-        TypeError: there is a generator, a coroutine or the like in the results.
+        TypeError: the results contain a generator, a coroutine or the like.
     """
     if is_suspicious(form, blob):
         for result in results:
@@ -141,9 +141,9 @@ def _check_finished(form: str, blob: bytes, results: list[object]) -> None:
 
 
 def is_suspicious(form: str, blob: bytes) -> bool:
-    """Whether there may be iterators or awaitables among encoded results: the `str` of one has its
-    address, and of those that can be pickled each is of one of two modules. (A look at each result
-    would take a tenth of a short task.)
+    """Whether encoded results may contain iterators or awaitables. As text, these show their
+    address; as pickles, they come from one of two modules. (Checking each result would take a tenth
+    of the time of a short task.)
 
     >>> is_suspicious("text", f"{map(str, [])}".encode()), is_suspicious("text", b"1\\n2\\n")
     (True, False)
@@ -154,8 +154,8 @@ def is_suspicious(form: str, blob: bytes) -> bool:
 
 
 def complaint_of(value: object) -> str | None:
-    """Why a value cannot be a result; None where it can."""
-    from dq.worker import lazy_results  # which few results give a reason to import
+    """Why a value cannot be a result; None if it can."""
+    from dq.worker import lazy_results  # here, since few results need it
 
     return lazy_results.complaint(value)
 

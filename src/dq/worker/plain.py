@@ -1,4 +1,4 @@
-"""A slot's work for a plain `BaseManager` of the recipe's kind."""
+"""A slot's work for a plain `BaseManager`, as the well-known recipe serves it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class PlainWorker:
         self._task = task
 
     def run(self) -> int:
-        """Work until there is a reason to leave; which."""
+        """Work until there is a reason to leave, and return its code."""
         process = self._process
         call = awaiting(process.programs.load_default(self._task), process.loop)
         while True:
@@ -67,21 +67,22 @@ class PlainWorker:
 
 
 def _answer(call: Callable[[object], object], item: object) -> object:
-    """What goes to a plain master: a value, or why there is none."""
+    """What a plain master gets: the value, or a text that says why there is none."""
     try:
         value = call(item)
-    except BaseException as error:  # SystemExit too: it is the task's
+    except BaseException as error:  # SystemExit too: the task raised it
         return as_error(describe(error))
     complaint = complaint_of(value)
     return value if complaint is None else as_error(Failure("TypeError", complaint))
 
 
 def _put(client: PlainClient, value: object) -> None:
-    """Put a result, or why it could not be: the master has nothing else of that task."""
+    """Put a result or, if it cannot be sent, the reason: the master has no other record of the
+    task."""
     try:
         client.put(value)
-    except ProtocolError as error:  # the master cannot unpickle it, say
-        text = str(error).rstrip()[-LONGEST_TEXT:]  # a traceback, of a plain BaseManager
+    except ProtocolError as error:  # for example, the master cannot unpickle it
+        text = str(error).rstrip()[-LONGEST_TEXT:]  # a plain BaseManager sends a traceback
         client.put(as_error(Failure("ResultRefused", text.rpartition("\n")[2], text)))
     except ConnectError:
         raise

@@ -21,13 +21,13 @@ class Plan:
         processes: how many task processes, and with what limits.
         task: what to do with the items of plain clients and plain masters.
         reconnect: seconds to look for a master whose connection was lost.
-        inherit: whether task processes are this program's own, and get its `sys.argv`, its
-            `multiprocessing` authkey and how it logs.
-        sharing: how many processes the machine's CPUs are for; 0 for as many as it runs.
+        inherit: whether task processes take over this program's `sys.argv`, `multiprocessing`
+            authkey and logging.
+        sharing: how many processes share the machine's CPUs; 0 for those of this supervisor.
         tls: how connections are encrypted.
-        allow: what the master may name, as `dq.worker.allow.check` has it; empty for anything.
-        stderr: makes a descriptor for each task process's standard error, closed here once that
-            has it; None for this process's.
+        allow: patterns, from `dq.worker.allow.check`, of what the master may name; empty for all.
+        stderr: makes a descriptor for each task process's standard error, which is closed here
+            once the process has it; None to use this process's standard error.
     """
 
     address: Address

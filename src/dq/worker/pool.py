@@ -20,27 +20,27 @@ from dq.worker.config import Config, Parents
 from dq.worker.plan import Plan
 from dq.worker.spawn import start_child
 
-MAX_FAILED_STARTS = 5  # processes in a row that may end before they work
-MAX_DELAY_S = 5.0  # that a process which keeps ending at once waits to be replaced
-RETRY_S = 1.0  # until a process is tried again that the system had no room for
-LACK_TIMEOUT_S = 30.0  # without any process, for lack of room, after which an error is raised
-START_INTERVAL_S = 0.05  # for which processes are started in one go
+MAX_FAILED_STARTS = 5  # processes in a row that end before they work
+MAX_DELAY_S = 5.0  # before a process that keeps ending at once is replaced
+RETRY_S = 1.0  # before another try to start a process that the system had no room for
+LACK_TIMEOUT_S = 30.0  # with no process, for lack of room, before an error is raised
+START_INTERVAL_S = 0.05  # to spend on starting processes before other events are handled
 
 
 class Pool:
-    """As many task processes as `plan` has, each with a thread that waits for its end.
+    """Runs as many task processes as `plan` asks for, each with a thread that waits for its end.
 
     Args:
         plan: what they are to do.
         group: the supervisor's random name.
-        log: given, in one line each, what people should know.
+        log: called with each line that people should see.
         on_end: called with a process that has ended, in the thread that waits for it.
-        prestarted: processes that were started before anything was known but their number of
-            threads; taken out as they are used.
+        prestarted: processes that were started before their configuration was known; removed
+            from this list as they are used.
 
     Attributes:
         children: those that run.
-        failed_starts: processes in a row that have ended before they worked.
+        failed_starts: how many processes in a row have ended before they worked.
     """
 
     def __init__(
@@ -58,21 +58,21 @@ class Pool:
         self._log = log
         self._on_end = on_end
         self._prestarted = prestarted
-        self._start_at = [0.0] * plan.processes.count  # times of those that are to be started
+        self._start_at = [0.0] * plan.processes.count  # when to start each process that is due
         self._no_room_since: float | None = None
 
     @property
     def is_empty(self) -> bool:
-        """Whether none runs, and none is to be started."""
+        """Whether no process runs, and none will be started."""
         return not self.children and not self._start_at
 
     def has_due(self, now: float) -> bool:
-        """Whether one is to be started now."""
+        """Whether a process is due to be started."""
         return min(self._start_at, default=now) < now
 
     def start_due(self, now: float, seed: int) -> None:
-        """Start those whose time has come: for so long that a signal, or the end, can wait for it,
-        and none after one that there is no room for."""
+        """Start the processes that are due. Stop after a short time, so that signals and the end of
+        the run are not delayed, and after one that the system has no room for."""
         self._start_at.sort()
         due = bisect.bisect(self._start_at, now)
         while due and time.monotonic() < now + START_INTERVAL_S:
@@ -87,10 +87,10 @@ class Pool:
             due -= 1
 
     def replace(self, *, worked: bool) -> None:
-        """Start another process in the place of one that has ended.
+        """Schedule a process to replace one that has ended.
 
         Raises:
-            DqError: they all end before they have `worked`.
+            DqError: too many in a row have ended before they `worked`.
         """
         self.failed_starts = 0 if worked else self.failed_starts + 1
         if self.failed_starts >= MAX_FAILED_STARTS:
@@ -102,13 +102,13 @@ class Pool:
         self._start_at.append(time.monotonic() + delay)
 
     def drain(self) -> None:
-        """Start no more, and have those that run leave."""
+        """Start no more processes, and tell the running ones to leave."""
         self._start_at.clear()
         for child in self.children:
             child.drain()
 
     def after_fork(self) -> None:
-        """Close what a fork has of the processes."""
+        """Close a fork's copies of what belongs to the processes."""
         for child in [*self.children, *self._prestarted]:
             child.after_fork()
 
@@ -161,7 +161,7 @@ class Pool:
         self._on_end(child)
 
     def _on_no_room(self, error: DqError) -> None:
-        """Go on with those there are, and try again: descriptors, memory, processes come free."""
+        """Go on with the running processes, and try again later, when resources may be free."""
         now = time.monotonic()
         if self._no_room_since is None:
             self._no_room_since = now

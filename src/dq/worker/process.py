@@ -33,39 +33,39 @@ class Process:
         self.config = config
         self.cells = cells
         self.name = f"{socket.gethostname()}:{os.getpid()}"
-        self.forked = False  # whether this is a copy that a task has made
+        self.forked = False  # whether this is a fork that a task has made
         self.draining = threading.Event()
         self.loop = EventLoop()
         self.connector = Connector(config, self.name, self.draining)
         self.programs = Programs(config, self.name, self.loop, self.set_state)
         self._lock = threading.Lock()  # guards the count of tasks, and `_codes`
-        self._codes: list[int] = []  # of slots that have left
+        self._codes: list[int] = []  # exit codes of slots that have left
         self._service: Service | None = None
         self._tasks_left = config.max_tasks
         self._recursion_limit = sys.getrecursionlimit()
         self.slots = [Slot(self, view) for view in slot_views(cells, config.threads)]
 
     def set_state(self, state: int) -> None:
-        """Let the supervisor know how far this process has come."""
+        """Show the supervisor the state of this process."""
         self.cells.view[STATE] = state
 
     @property
     def leaving(self) -> bool:
-        """Whether it is to take no more tasks."""
+        """Whether it must not take more tasks."""
         return self.cells.view[LEAVING] != 0
 
     def max_tasks(self) -> int:
-        """How many tasks the next batch may have, -1 for any number."""
+        """How many tasks the next batch may have; -1 for any number."""
         return -1 if self._tasks_left is None else max(self._tasks_left, 0)
 
     def count_tasks(self, count: int) -> None:
-        """Count tasks towards the process's end."""
+        """Count tasks towards `max_tasks`."""
         with self._lock:
             if self._tasks_left is not None:
                 self._tasks_left -= count
 
     def run(self) -> int:
-        """Work in as many threads as there are slots; what the process is to end with."""
+        """Work in one thread for each slot, and return the exit code."""
         others = [
             threading.Thread(target=self._run_slot, args=(slot,), daemon=True)
             for slot in self.slots[1:]
@@ -88,14 +88,14 @@ class Process:
             self._codes.append(code)
 
     def leave(self, code: int) -> NoReturn:
-        """End the process as an interpreter ends: threads that are no daemons are waited for,
-        what is registered with atexit is called, files are flushed; for `grace` seconds at most.
+        """End the process as an interpreter ends, within `grace` seconds: wait for threads that are
+        no daemons, call what is registered with atexit, and flush files.
 
-        From here on its end is nobody's fault, whatever it is.
+        From here on no task is charged, however the process ends.
         """
         for slot in self.slots:
             if slot.client is not None:
-                slot.client.close()  # before all that: the master need not wait for it
+                slot.client.close()  # first, so that the master does not wait for the rest
         self.set_state(code)
         if not self.config.grace:
             flush()
@@ -108,8 +108,8 @@ class Process:
         raise SystemExit(code)
 
     def _forget(self) -> None:
-        """Keep nothing of the tasks': the threads that still run, and with them all that this has,
-        outlive everything, so that a file which a task's module has open would not be flushed."""
+        """Drop all references to the tasks' objects. Threads that still run keep this object alive
+        to the very end, so a file that a task's module has open would never be flushed."""
         self.programs.clear()
         for slot in self.slots:
             slot.forget()
@@ -123,11 +123,11 @@ class Process:
             return leave.code
         if self.config.task is None:
             return REFUSED
-        # Here, or that would be the context of what a task raises.
+        # Outside the `except`, or PlainMaster would be the context of whatever a task raises.
         return PlainWorker(self, self.config.task).run()
 
     def check_descriptors(self) -> None:
-        """Leave after the next report, where a task has closed what is not its own."""
+        """Leave after the next report, if a task has closed a descriptor of dq."""
         try:
             os.fstat(self.cells.fd)
         except OSError:
@@ -136,32 +136,31 @@ class Process:
 
     @property
     def is_patched(self) -> bool:
-        """Whether a task's module has put something else in the place of sockets."""
+        """Whether a task's module has patched `socket.socket`."""
         return sys.modules["socket"].__dict__.get("socket") is not socket.socket
 
     def restore_recursion_limit(self) -> None:
-        """Take back what a task has left of the recursion limit: less than this process needs to
-        report, say."""
+        """Undo a lower recursion limit that a task has set: it may be too low to report."""
         if sys.getrecursionlimit() < self._recursion_limit:
             sys.setrecursionlimit(self._recursion_limit)
 
     def after_fork(self) -> None:
-        """In the copy, when a task has forked."""
+        """Prepare a fork that a task has made."""
         self.forked = True
         for slot in self.slots:
             slot.after_fork()
 
     def check_fork(self) -> None:
-        """End a copy of the process, which a task, an input or a result has made."""
+        """End this process if it is a fork that a task, an input or a result has made."""
         if self.forked:
             end_fork(None)
 
     def serve(self, lifeline: int) -> None:
-        """Listen to the supervisor, and look at the slots, from now on."""
+        """Start to listen to the supervisor and to monitor the slots."""
         self._service = Service(self, lifeline)
 
     def drain(self) -> None:
-        """Finish what is running, report, leave."""
+        """Finish the running tasks, report them, and leave."""
         self.draining.set()
         for slot in self.slots:
             slot.hand_back()

@@ -1,11 +1,11 @@
-"""What can be asked of task processes."""
+"""The options of task processes."""
 
 from __future__ import annotations
 
 from dq._support import quantities
 from dq._support.frozen import frozen
 
-GRACE_S = 5.0  # that a process has to leave as an interpreter does
+GRACE_S = 5.0  # for a process to exit as an interpreter does
 
 
 @frozen
@@ -38,7 +38,7 @@ class ProcessOptions:
 
     @property
     def slots(self) -> int:
-        """How many tasks they can have at once."""
+        """How many tasks they can run at once."""
         return self.count * self.threads
 
 

@@ -33,14 +33,14 @@ class Program:
 
     Args:
         spec: the job.
-        config: what the master may name.
+        config: says which functions the master may name.
         loop: awaits what the function returns.
-        definitions: those of the job's classes; more may come.
+        definitions: of the job's classes; more may be added.
         initialized: the initializers that have been called in this process.
 
     Attributes:
-        other: the version of the function's module, where that is to be reported.
-        timed: whether results have their seconds with them.
+        other: the version of the function's module, if it differs and has to be reported.
+        timed: whether results come with their seconds.
         brief: whether the tasks have turned out to be very short.
     """
 
@@ -56,8 +56,8 @@ class Program:
         self.other: Version | None = None
         self._scope = Scope()
         self._definitions = definitions
-        self._defined = 0  # how many of them
-        self._defining = threading.Lock()  # guards that, and the scope meanwhile
+        self._defined = 0  # how many definitions have been loaded
+        self._defining = threading.Lock()  # guards `_defined`, and the scope while it changes
         by_value_classes.enter_scope(self._scope)
         function = _load(spec, config, loop, initialized)
         self._loads = loads_for(config.allow)
@@ -74,10 +74,10 @@ class Program:
         self.brief = False
 
     def enter(self) -> None:
-        """Have what this thread unpickles be of this job's classes.
+        """Make this thread unpickle objects with this job's classes.
 
         Raises:
-            BadTask: they cannot be had here.
+            BadTask: they cannot be made here.
         """
         by_value_classes.enter_scope(self._scope)
         if self._defined == len(self._definitions):
@@ -105,10 +105,10 @@ class Program:
                 raise BadTask(f"the class {kind} of an input cannot be made: {text}") from error
 
     def _check_version(self, spec: JobSpec, config: Config) -> None:
-        """See whether the function is that of the file which the run began with.
+        """Check that the module's file is the one that the run began with.
 
         Raises:
-            BadTask: it is not, and has to be.
+            BadTask: it is another one, and the job is strict.
         """
         version = version_of(spec.ref) if spec.digest else NO_VERSION
         if not version.digest or version.digest == spec.digest:
@@ -118,15 +118,15 @@ class Program:
             name = setting("strict_code", by_option=outputs.is_command(spec.output))
             raise BadTask(f"{text} ({name})")
         self.other = version
-        if config.parents is None:  # else the master's terminal is this one's
+        if config.parents is None:  # otherwise the master, on the same terminal, reports it
             print(f"dq: {text} at the master", file=sys.stderr, flush=True)
 
     def _trying(
         self, call: Callable[[object], object], loop: EventLoop
     ) -> Callable[[object], object]:
-        """The same function, while it is not known whether its results are to be awaited, though
-        it is no `async def`: its first batch says. (A look at each result is a third of a no-op.)
-        """
+        """The same function, until its first result shows whether results have to be awaited. A
+        function that is no `async def` may also return awaitables. (Checking every result takes a
+        third of the time of a no-op.)"""
         awaiting_call = awaiting(call, loop)
         self.trying = True
 
@@ -142,8 +142,8 @@ class Program:
         return tried
 
     def caller(self, batch: RunningBatch, bad: bool) -> Callable[[object], object]:
-        """What is called with each input: the function, with only what this job needs
-        around it. A bare no-op costs 0.15 µs here; a clock read would double that."""
+        """What is called with each input: the function, and only those wrappers that this job
+        needs. A bare no-op takes 0.15 µs here; reading the clock would double that."""
         call: Callable[[object], object] = self.call
         if self.spec.timeout is not None:
             call = limited(call, batch.cells, self.spec.timeout)
@@ -155,8 +155,8 @@ class Program:
 def _load(
     spec: JobSpec, config: Config, loop: EventLoop, initialized: set[TaskRef]
 ) -> Callable[..., object]:
-    """A job's function, after its initializer has been called: once in a process or, by value, for
-    each job, whose own globals it sets."""
+    """A job's function, loaded after its initializer was called. The initializer is called once in
+    a process or, if it was sent by value, once for each job, because it sets that job's globals."""
     if spec.init is not None and spec.init.kind == "value" and not spec.init.data:
         assert spec.ref is not None
         config.check(spec.ref)

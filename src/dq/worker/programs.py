@@ -18,17 +18,17 @@ from dq.worker.config import Config
 from dq.worker.event_loop import EventLoop
 from dq.worker.program import Definition, Program
 
-LARGE_BYTES = 1 << 20  # of a function by value that is not left to the garbage collector's turn
+LARGE_BYTES = 1 << 20  # of a function by value, from which on it is collected at once
 
 
 class Programs:
-    """The functions of the jobs that are not over, each loaded once for all slots.
+    """The functions of the current jobs, each loaded once for all slots.
 
     Args:
-        config: what the master may name.
-        name: of this process, for the master.
+        config: says which functions the master may name.
+        name: what the master calls this process.
         loop: awaits what functions return.
-        set_state: tells the supervisor that a function is being loaded, or has been.
+        set_state: shows the supervisor that a function is being loaded, or has been loaded.
 
     Attributes:
         specs: the jobs, by their ids.
@@ -64,7 +64,7 @@ class Programs:
         self._set_state(LOADING)
         try:
             return Program(spec, self._config, self._loop, definitions, self._initialized)
-        except KeyboardInterrupt as error:  # the module's own: Ctrl-C does nothing here
+        except KeyboardInterrupt as error:  # raised by the module, since Ctrl-C does nothing here
             raise BadTask(f"cannot import {spec.ref}: KeyboardInterrupt") from error
         finally:
             self._set_state(LOADED)
@@ -76,8 +76,8 @@ class Programs:
             return loading.load(ref)
 
     def update(self, job: str, spec: JobSpec | None, client: Client) -> None:
-        """Keep what has come of a job, and nothing of those that have ended: a function may have a
-        large table with it, and each call of `map` is a job."""
+        """Keep what a job has brought, and drop the jobs that have ended. A function may bring a
+        large table, and each call of `map` is a job."""
         large = False
         for id in client.ended:
             self._programs.pop(id, None)
@@ -92,10 +92,10 @@ class Programs:
             gc.collect()  # a function and its globals refer to each other
 
     def refusal(self, job: str, error: BadTask) -> str:
-        """The text for the master of a job that cannot be done here; it is printed here, too."""
+        """The text that tells the master why a job cannot run here. It is printed here, too."""
         ref = self.specs[job].ref
         is_named = ref is None or ref.kind != "value"
-        if self._config.parents is None:  # else the master's terminal is this one's
+        if self._config.parents is None:  # otherwise the master, on the same terminal, reports it
             is_absent = is_named and not self._config.allow
             hint = "; this worker needs the same code as the master" if is_absent else ""
             print(f"dq: cannot load this job: {error}{hint}", file=sys.stderr, flush=True)
@@ -105,6 +105,6 @@ class Programs:
         return text[:LONGEST_TEXT]
 
     def clear(self) -> None:
-        """Keep nothing of the tasks'."""
+        """Drop all references to the tasks' objects."""
         self._programs.clear()
         self.specs.clear()

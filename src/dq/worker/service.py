@@ -1,4 +1,5 @@
-"""The two threads that serve a task process: one listens to its supervisor, one to its slots."""
+"""The two threads that serve a task process: a listener for its supervisor, a monitor of its
+slots."""
 
 from __future__ import annotations
 
@@ -22,65 +23,65 @@ CHECK_INTERVAL_S = 0.1  # between two checks by the monitor
 
 
 class Service:
-    """Listens and monitors, in threads that `threading` knows nothing of: a module that patches
-    it, as gevent's does, finds no thread but its own, as it has to; and no task counts them.
+    """Listens and monitors, in threads that `threading` does not know. gevent, for example, patches
+    `threading` and must find no other thread, and tasks that count threads must not see these.
 
     Args:
         process: the task process.
-        lifeline: descriptor that says when to leave, and when the supervisor has died.
+        lifeline: descriptor of the pipe in `dq.worker.lifeline`.
     """
 
     def __init__(self, process: Process, lifeline: int) -> None:
         self._process = process
         self._lifeline = lifeline
         with platform.HighDescriptors():
-            # The second is closed when the threads are to end.
+            # Closing the writer tells the threads to end.
             self._stop_reader, self._stop_writer = os.pipe()
         self._joins = [_start_unseen(self._listen), _start_unseen(self._monitor)]
 
     def close(self) -> None:
-        """End the threads: CPython 3.10 and 3.11 may crash where one comes back from a wait in
-        the moment when the interpreter has ended."""
+        """End the threads. CPython 3.10 and 3.11 may crash if a thread returns from a wait just
+        when the interpreter has ended."""
         with contextlib.suppress(OSError):
             os.close(self._stop_writer)
         for join in self._joins:
             join(1.0)
 
     def _listen(self) -> None:
-        """Wait for the supervisor to say that the process is to leave, or to die."""
+        """Wait until the supervisor tells the process to leave, or dies."""
         lifeline = self._lifeline
-        with contextlib.suppress(OSError):  # a task has closed what is not its own
+        with contextlib.suppress(OSError):  # a task has closed a descriptor of dq
             while lifeline in select.select([lifeline, self._stop_reader], [], [])[0]:
                 if os.read(lifeline, 1) != DRAIN:
                     os.kill(os.getpid(), signal.SIGKILL)
                 self._process.drain()
 
     def _monitor(self) -> None:
-        """Check the slots now and then."""
+        """Check the slots from time to time."""
         process = self._process
         while not self._is_to_end():
             for slot in process.slots:
-                if process.leaving:  # again: it may have been reporting when it was told to
+                if process.leaving:  # again: it may have been reporting the last time
                     slot.hand_back()
                     slot.interrupt()
                 else:
                     slot.check()
 
     def _is_to_end(self) -> bool:
-        """Wait for `CHECK_INTERVAL_S`, and whether the process ends."""
+        """Wait for `CHECK_INTERVAL_S`, and return whether the process ends."""
         try:
             return bool(select.select([self._stop_reader], [], [], CHECK_INTERVAL_S)[0])
-        except OSError:  # a task has closed what is not its own
+        except OSError:  # a task has closed a descriptor of dq
             time.sleep(CHECK_INTERVAL_S)
             return False
 
 
 def _start_unseen(work: Callable[[], None]) -> Callable[[float], object]:
-    """Start a thread that `threading` knows nothing of; what waits for its end, for so long."""
+    """Start a thread that `threading` does not know; return a function that waits for its end."""
     if hasattr(_thread, "start_joinable_thread"):  # from Python 3.13 on
         handle = _thread.start_joinable_thread(work)
         return cast("Callable[[float], object]", handle.join)
-    ends = []  # a lock that is free once the interpreter has forgotten the thread
+    ends = []  # a lock that is released when the thread has ended
 
     def run() -> None:
         ends.append(_thread._set_sentinel())  # type: ignore[attr-defined]  # as `threading` has it

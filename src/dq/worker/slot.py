@@ -1,8 +1,8 @@
 """A slot of a task process: leases batches, has them run, and reports.
 
-Who touches what: the slot's own thread runs the tasks; the process's monitor checks every slot
-ten times a second: where a batch takes long it reports what is done, and where a single task does,
-it hands back what is not started. Both report under `Slot.lock`.
+Two threads work on a slot. The slot's own thread runs the tasks. The process's monitor checks every
+slot ten times a second. If a batch takes long, the monitor reports the outcomes so far. If a single
+task takes long, it hands back the tasks that have not started. Both report under `Slot.lock`.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ if TYPE_CHECKING:
 
     from dq.worker.process import Process
 
-STUCK_CHECKS = 2  # that find the same task again, after which those behind it are handed back
-PARTIAL_REPORT_S = 0.25  # of work, after which what is done is reported while the batch goes on,
-PARTIAL_REPORT_FACTOR = 3  # or so many times what such a report takes, on a slow connection
-LEASE_WAIT_S = 20.0  # that a slot waits for a batch before it asks again
+STUCK_CHECKS = 2  # in a row that see the same task, before the tasks behind it are handed back
+PARTIAL_REPORT_S = 0.25  # of work, before outcomes are reported while the batch goes on,
+PARTIAL_REPORT_FACTOR = 3  # or so many times the time for such a report, on a slow connection
+LEASE_WAIT_S = 20.0  # for a batch, before a slot asks again
 
 
 class Slot:
@@ -48,7 +48,7 @@ class Slot:
         self.cells = SlotCells(view)
         self.lock = threading.Lock()  # guards reports: `client`, the batch, and when to report
         self.client: Client | None = None
-        self.waiting = False  # whether the client is in a call that can be cut off
+        self.waiting = False  # whether the client is in a call that may be interrupted
         self._batch: RunningBatch | None = None
         self._report_after = PARTIAL_REPORT_S
         self._last_seen = (0, 0)
@@ -60,7 +60,7 @@ class Slot:
         """Work until there is a reason to leave.
 
         Raises:
-            Leave: its code says which.
+            Leave: its code gives the reason.
         """
         report: ReportMessage | None = None
         while True:
@@ -69,15 +69,15 @@ class Slot:
                 while True:
                     report = self._work(client, self._next(client, report))
             except ProtocolError:
-                report = None  # drop: the master will not have it, now or later
+                report = None  # drop it: the master will never accept it
                 client.close()
             except ConnectError:
-                client.close()  # retry: reporting twice does no harm
+                client.close()  # try again: reporting twice does no harm
                 self.process.check_descriptors()
 
     def _connect(self) -> Client:
         process = self.process
-        if process.is_patched:  # a fresh one, with sockets as they should be, does better
+        if process.is_patched:  # a fresh process has unpatched sockets
             raise Leave(RECYCLE)
         client = process.connector.connect()
         with self.lock:
@@ -86,12 +86,13 @@ class Slot:
         return client
 
     def _next(self, client: Client, report: ReportMessage | None) -> LeaseMessage:
-        """Report, and wait for the next batch. A call that is cut off, to drain, is made again on
-        another connection, by a slot that then wants nothing more: reporting twice does no harm."""
+        """Report, and wait for the next batch. If the call is interrupted because the process has
+        to leave, the slot reports again on a new connection and asks for no more tasks. Reporting
+        twice does no harm."""
         process = self.process
         while True:
             most, answer = process.max_tasks(), None
-            self.waiting = True  # before it looks: who tells it to leave looks at this afterwards
+            self.waiting = True  # set before checking `leaving`: `interrupt` reads it afterwards
             try:
                 if most and not process.leaving:
                     answer = self._send(client, report, most)
@@ -112,7 +113,7 @@ class Slot:
     def _send(
         self, client: Client, report: ReportMessage | None, most: int
     ) -> tuple[str, LeaseMessage | None, JobSpec | None]:
-        """Report, in as many messages as the master's limit takes, and ask for `most` tasks."""
+        """Report, in as many messages as the master's limit requires, and ask for `most` tasks."""
         if report is None:
             return client.exchange(None, most, LEASE_WAIT_S)
         *parts, last = split(report, self.process.connector.max_result)
@@ -121,8 +122,8 @@ class Slot:
         return client.exchange(last, most, LEASE_WAIT_S)
 
     def _work(self, client: Client, lease: LeaseMessage) -> ReportMessage:
-        # To import the function or to unpickle an input may run anything: until it is known which
-        # task is run, it may be any.
+        # Importing the function or unpickling an input may run any code. Until the first task
+        # starts, any task of the batch may be the cause of a crash.
         cells, process = self.cells, self.process
         cells.announce(lease.lease, lease.start, lease.count)
         cells.limit_coding(process.programs.specs[lease.job].timeout, LOAD_EXTRA_S)
@@ -140,7 +141,7 @@ class Slot:
         if program.other is not None:
             client.differ(program.other.file, program.other.digest)
             program.other = None
-        if process.leaving:  # to load it has taken its time
+        if process.leaving:  # it may have been told to leave while it loaded the function
             self._end_lease()
             return given_back(client, lease)
         cells.limit_coding(program.spec.timeout)
@@ -150,7 +151,7 @@ class Slot:
             if not self._open(batch, items):
                 break
             batch.run(bad)
-            if not batch.missing:  # else what has been handed back would be unpickled for nothing
+            if not batch.missing:  # do not unpickle tasks that have been handed back
                 break
         return self._finish(batch, client.run)
 
@@ -159,7 +160,7 @@ class Slot:
         self.cells.end_coding()
 
     def _open(self, batch: RunningBatch, items: list[object]) -> bool:
-        """Go on to these inputs of a batch; False where they have been handed back."""
+        """Continue with these inputs of a batch; False if they have been handed back."""
         with self.lock:
             if self._batch is None:
                 self._batch = batch
@@ -174,7 +175,8 @@ class Slot:
             self.process.check_fork()
             self._batch = None
             self.cells.end_coding()
-        # What is on its way now: whose results they are that take a process beyond its memory.
+        # Announce the tasks of this report: if the process exceeds its memory limit now, these
+        # results are the cause.
         self.cells.announce(report.lease, report.first, sum(one.count for one in report.outcomes))
         self.cells.end_lease()
         return report
@@ -182,8 +184,8 @@ class Slot:
     # The monitor's thread
 
     def check(self) -> None:
-        """Hand back what waits behind a task that takes long; report what is done, where all of
-        them together do."""
+        """Hand back the tasks behind one that takes long. If the whole batch takes long, report the
+        outcomes so far."""
         batch = self._batch
         if batch is None:
             return
@@ -197,19 +199,19 @@ class Slot:
             self._report_so_far(keep=True)
 
     def hand_back(self) -> None:
-        """Report what is done, and hand back what is not started."""
+        """Report the outcomes so far, and hand back the tasks that have not started."""
         self._report_so_far(keep=False)
 
     def _report_so_far(self, keep: bool) -> None:
-        """Report what is done; `keep` what is not started, or hand it back."""
+        """Report the outcomes so far; `keep` the tasks that have not started, or hand them back."""
         if not self.lock.acquire(blocking=False):
-            return  # it is reporting by itself
+            return  # the slot is just reporting
         try:
             client, batch = self.client, self._batch
             if client is not None and batch is not None:
                 self._report_part(client, batch, keep)
         except (ConnectError, DqError):
-            pass  # the slot will see that when it reports, and report all of it again
+            pass  # the slot will fail in the same way, and report everything again
         finally:
             self.lock.release()
 
@@ -231,14 +233,14 @@ class Slot:
     # At the process's end
 
     def forget(self) -> None:
-        """Keep nothing of a task's."""
+        """Drop all references to the tasks' objects."""
         self._batch = None
 
-    # A task's
+    # In a fork that a task has made
 
     def after_fork(self) -> None:
-        """In a process that a task has forked: neither go on with the batch, nor touch what the
-        supervisor sees."""
+        """Start no other task, and write nothing that the supervisor sees, in a process that a task
+        has forked."""
         if self._batch is not None:
             self._batch.abandon()
         self.cells.after_fork()
@@ -246,8 +248,8 @@ class Slot:
     # The listener's thread
 
     def interrupt(self) -> None:
-        """Let a slot that only waits for a batch wait no longer; one that still reports is not cut
-        off, its tasks would be run again."""
+        """Interrupt a slot that only waits for a batch. A slot that still reports is not
+        interrupted, because its tasks would be run again."""
         client = self.client
         if self.waiting and client is not None and client.sent:
             client.channel.shutdown()

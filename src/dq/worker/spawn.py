@@ -1,6 +1,8 @@
-"""Starting task processes: fresh ones, with a pipe and shared memory, and given later what to do.
+"""Starts task processes: fresh ones, with a pipe and shared memory. Their configuration comes
+later.
 
-Apart from `dq.worker.supervisor`, so that a command can start them before it imports all the rest.
+This is apart from `dq.worker.supervisor`, so that a command can start them before it imports the
+rest.
 """
 
 from __future__ import annotations
@@ -19,8 +21,8 @@ from dq.worker import cells
 from dq.worker.child import Child
 from dq.worker.lifeline import MARK
 
-# What BLAS libraries and others of that kind take the number of their threads from. Each starts one
-# for each CPU where nothing is set: N processes on N CPUs would have N times N.
+# Variables from which BLAS and similar libraries take their number of threads. If they are not set,
+# each library starts one thread for each CPU, so N processes on N CPUs would have N * N threads.
 THREAD_COUNTS = (
     "OPENBLAS_NUM_THREADS",
     "MKL_NUM_THREADS",
@@ -29,8 +31,8 @@ THREAD_COUNTS = (
     "NUMEXPR_NUM_THREADS",
     "NUMBA_NUM_THREADS",
 )
-OMP_THREADS = "OMP_NUM_THREADS"  # which most of those go by, too
-NUMBER = "DQ_SLOT"  # variable of a task process: which of its supervisor's it is
+OMP_THREADS = "OMP_NUM_THREADS"  # which most of these libraries read, too
+NUMBER = "DQ_SLOT"  # environment variable with a task process's number at its supervisor
 
 
 def start_child(
@@ -40,12 +42,12 @@ def start_child(
     seed: int | None = None,
     stderr: Callable[[], int] | None = None,
 ) -> Child:
-    """Start a process for so many slots, which waits for the rest on its standard input.
+    """Start a process that waits for its configuration on standard input.
 
     Args:
         threads: how many slots.
-        number: which of its supervisor's processes it is.
-        sharing: how many processes the CPUs are for.
+        number: its number at its supervisor.
+        sharing: how many processes share the CPUs.
         seed: of its hashes; None for this process's.
         stderr: makes a descriptor for its standard error; None for this process's.
 
@@ -66,8 +68,8 @@ def start_child(
             stderr=errors,
             pass_fds=(memory.fd,) if pipe is None else (memory.fd, pipe),
             env=_environment(number, sharing, hash_seed() if seed is None else seed),
-            # Out of the terminal's group: Ctrl-C is for the supervisor, which lets tasks
-            # finish; and whatever a task leaves behind can be ended with it.
+            # A group of its own: Ctrl-C reaches only the supervisor, which lets tasks finish, and
+            # whatever a task leaves behind can be killed with the group.
             start_new_session=True,
         )
     except OSError as error:
@@ -86,7 +88,7 @@ def _environment(number: int, sharing: int, seed: int) -> dict[str, str]:
     environ[MARK] = "1"
     environ[NUMBER] = str(number)
     environ[HASH_SEED] = str(seed)
-    if OMP_THREADS not in environ:  # else the user has said how many, for those that go by it too
+    if OMP_THREADS not in environ:  # otherwise the user has set the number of threads
         threads = str(max(1, quantities.cpus() // max(sharing, 1)))
         environ[OMP_THREADS] = threads
         for name in THREAD_COUNTS:
@@ -95,11 +97,11 @@ def _environment(number: int, sharing: int, seed: int) -> dict[str, str]:
 
 
 def reject_nested() -> None:
-    """Keep a program that begins anew in a task process, and does not notice, from starting others
-    in which it begins anew.
+    """Refuse to start task processes from within one. A program that runs from the start in its own
+    task process, by mistake, would go on starting others.
 
     Raises:
-        DqError: this is one.
+        DqError: this is a task process.
     """
     if MARK in os.environ:
         raise DqError(
@@ -115,8 +117,8 @@ def is_frozen() -> bool:
 
 
 def _pipe_to_frozen() -> int:
-    """What `multiprocessing.freeze_support` reads in a process of its own: nothing to prepare, and
-    something of dq's, to import which is enough."""
+    """A pipe with what `multiprocessing.freeze_support` reads: empty preparation data, and an
+    object of dq. Unpickling the object imports dq, and that starts the task process."""
     read, write = os.pipe()
     with open(write, "wb") as pipe:
         pipe.write(pickle.dumps({}) + pickle.dumps(DqError))
@@ -124,8 +126,8 @@ def _pipe_to_frozen() -> int:
 
 
 def _frozen_command(pipe: int) -> list[str]:
-    # What multiprocessing gives to a program of its own, for `freeze_support` to find; where the
-    # program imports dq before that, it comes to nothing else. See `dq.__init__`.
+    # `freeze_support` looks for these arguments, as multiprocessing passes them. If the program
+    # imports dq first, that import already starts the task process. See `dq.__init__`.
     return [sys.executable, "--multiprocessing-fork", "tracker_fd=None", f"pipe_handle={pipe}"]
 
 
@@ -133,11 +135,11 @@ def _command() -> list[str]:
     if not sys.executable:
         raise DqError("cannot start a task process: sys.executable does not name the interpreter")
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    # In place of the current directory, where a user's queue.py would hide the real one.
-    # Nothing that is imported becomes garbage: looking for some takes 2 ms of 30.
+    # This replaces the current directory, where a user's queue.py would hide the real one.
+    # Imports leave no garbage, and looking for some would take 2 ms of 30.
     setup = f"import gc, sys; gc.disable(); sys.path[0] = {home!r}"
     code = f"{setup}; import dq.worker.main as main; main.main()"
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # as spawn does
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # like multiprocessing
     return [sys.executable, *flags, "-c", code]
 
 

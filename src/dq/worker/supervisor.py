@@ -4,8 +4,8 @@
     signals ──────┤                                               ├──▶ one queue ──▶ Supervisor.run
                   └ watcher thread ─ "the connection was lost" ───┘
 
-Everything that happens becomes an event in one queue, which one thread takes in turn; only that
-thread starts, ends and replaces processes, and it alone charges tasks at the master.
+Everything that happens becomes an event in one queue. One thread handles the events in turn. Only
+that thread starts, ends and replaces processes, and charges tasks at the master.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ from dq.worker.plan import Plan
 from dq.worker.pool import Pool
 from dq.worker.spawn import reject_nested
 
-CHECK_INTERVAL_S = 0.05  # between two looks at deadlines and memory
-PROMPT_EXIT_S = 0.5  # in which a process without a task leaves
+CHECK_INTERVAL_S = 0.05  # between two checks of deadlines and memory
+PROMPT_EXIT_S = 0.5  # for a process without a task to leave
 
 
 @frozen
@@ -48,8 +48,8 @@ class Lost:
 
 @frozen
 class Drain:
-    """Finish what is running, and leave; `notify` is called once every process knows, where one of
-    them has something to finish."""
+    """Finish the running tasks, and leave. If there is a task to finish, `notify` is called once
+    every process has been told."""
 
     notify: Callable[[], None]
 
@@ -63,13 +63,13 @@ Event = Ended | Lost | Drain | Quit
 
 
 class Supervisor:
-    """Keeps the task processes of `plan` at work until the master has finished.
+    """Runs the task processes of `plan` until the master has finished.
 
     Args:
         plan: what to run.
-        log: given, in one line each, what people should know.
-        prestarted: processes that were started before anything was known but their number of
-            threads; taken out as they are used.
+        log: called with each line that people should see.
+        prestarted: processes that were started before their configuration was known; removed
+            from this list as they are used.
     """
 
     def __init__(
@@ -81,8 +81,8 @@ class Supervisor:
         self.plan = plan
         self.group = os.urandom(8).hex()
         self._log = log
-        # Not a SimpleQueue, whose get() waits for ever when its time is up while it takes its lock
-        # (CPython 3.10 to 3.13; on 3.10 with a timeout of 0 nearly always).
+        # Not a SimpleQueue: its get() waits for ever if the timeout expires while it takes its lock
+        # (CPython 3.10 to 3.13; on 3.10 nearly always with a timeout of 0).
         self._events: queue.Queue[Event] = queue.Queue()
         self._pool = Pool(
             plan,
@@ -108,8 +108,8 @@ class Supervisor:
     # From any thread, or a signal's handler
 
     def drain(self, notify: Callable[[], None]) -> None:
-        """Finish what is running, report, leave; where there is something to finish, `notify` is
-        called once no more will be started."""
+        """Finish the running tasks, report them, and leave. If there is a task to finish, `notify`
+        is called once no more will be started."""
         self._events.put(Drain(notify))
 
     def quit(self) -> None:
@@ -118,12 +118,12 @@ class Supervisor:
 
     @property
     def only_leaving(self) -> bool:
-        """Whether nothing but the ends of processes that have no more to do is waited for."""
+        """Whether all remaining processes are exiting."""
         return all(child.exiting_since for child in list(self._pool.children))
 
     def after_fork(self) -> None:
-        """Close what a fork of the supervisor's process has of its connection and of its processes,
-        which would else not see it end."""
+        """Close a fork's copies of the connection and the pipes. The master and the task processes
+        would otherwise not see the supervisor end."""
         self._control.after_fork()
         self._pool.after_fork()
 
@@ -133,7 +133,7 @@ class Supervisor:
         """Connect to the master, looking for it for up to `patience` seconds.
 
         Raises:
-            ConnectError: not found, or not with this key.
+            ConnectError: there is no master, or it has another key.
         """
         self._control.connect(patience, until)
 
@@ -141,7 +141,7 @@ class Supervisor:
         """Work until the master has finished, or there is another reason to leave.
 
         Raises:
-            MasterLost: its connection was lost, and it did not come back in time.
+            MasterLost: the connection was lost, and the master did not come back in time.
             DqError: task processes cannot be started.
         """
         try:
@@ -188,8 +188,8 @@ class Supervisor:
                 self._end_all()
 
     def _is_finishing(self, now: float) -> bool:
-        """Whether a process here is in a task, or not able to leave at once: it has yet to report
-        its last batch, perhaps."""
+        """Whether a process runs a task, or cannot leave at once, for example because it has not
+        reported its last batch yet."""
         children, threads = self._pool.children, self.plan.processes.threads
         is_late = bool(children) and now > self._leaving_since + PROMPT_EXIT_S
         views = (view for child in children for view in child.slot_views(threads))
@@ -205,7 +205,7 @@ class Supervisor:
         if state in cells.EXIT_CODES:
             self._reap_left(child, code)
         else:
-            groups.kill(child.pid)  # whatever a task has started and left
+            groups.kill(child.pid)  # to end whatever its tasks have started
             self._charge(child, code)
         child.close()
         if state == cells.FINISHED:
@@ -217,7 +217,7 @@ class Supervisor:
             self._pool.replace(worked=state not in (0, cells.LOADING))
 
     def _reap_left(self, child: Child, code: int) -> None:
-        """One that had no more to do: however it ended, no task was in it."""
+        """Handle the end of a process that was exiting. However it ended, it ran no task."""
         self._left_groups.add(child.pid)
         if code < 0 and not child.kill_reason:
             how = charges.how_ended(code)
