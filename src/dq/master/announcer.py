@@ -1,4 +1,4 @@
-"""What a master says of workers and clients that come and go."""
+"""Reports the workers and clients that join and leave a master."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ log = logging.getLogger("dq")
 
 
 class Announcer:
-    """Passes the news of who is connected on to people.
+    """Reports to people who has joined and who has left.
 
     Args:
-        dispatcher: holds the news.
-        serving: knows how others join.
-        lifetime: after its end no workers are asked for.
+        dispatcher: records who joins and leaves.
+        serving: gives the command that starts a worker.
+        lifetime: once it has ended, nobody is asked to start workers.
         report: called with each line that people should see; None for the log.
-        key_hint: where whoever starts a worker has the key from.
+        key_hint: says where to find the key for a new worker.
         has_workers: whether the master has workers of its own.
 
     Attributes:
-        note: called with the lines that people can do without.
+        note: called with lines of minor interest.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Announcer:
         self._looks_for_workers = serving.has_port and not has_workers
 
     def announce(self) -> None:
-        """Say what is new."""
+        """Report what has changed."""
         with self._dispatcher.lock:
             notes = self._dispatcher.presence.notes()
             nobody = self._dispatcher.presence.no_worker_notice()
@@ -60,7 +60,7 @@ class Announcer:
 
 
 def beside_bar(write: Callable[[str], None]) -> Callable[[str], None]:
-    """The same function, which has a bar make room for what it may write to a terminal."""
+    """The same function; the progress bar is erased while it writes to the terminal."""
 
     def tell(line: str) -> None:
         with screen.room():

@@ -192,8 +192,8 @@ def run_master(
 
 
 def _find(task: str | Function, unpack: bool) -> None:
-    """Import a task before there is a master, for which it would be too late to be refused what
-    the module does to this process. Other libraries are for the master to miss."""
+    """Import a task before the master exists, because the module may change this process in a way
+    that a master has to refuse. The master itself reports a missing library."""
     if isinstance(task, str):
         with contextlib.suppress(MissingModule):
             check(task, unpack=unpack)
@@ -201,7 +201,7 @@ def _find(task: str | Function, unpack: bool) -> None:
 
 @contextlib.contextmanager
 def _beside_bar(master: Master, progress: bool | Report) -> Iterator[None]:
-    """Have what local tasks print make room for a bar, where one is shown on a terminal."""
+    """Erase the progress bar, if there is one on the terminal, while local tasks print."""
     forwarder = forwarder_beside_bar(quiet=progress is not True)
     if forwarder is None:
         yield

@@ -53,12 +53,12 @@ class Call(Future[T]):
 
 
 class CallJob:
-    """The calls of one function: a job to which inputs are added one by one, without an end."""
+    """The calls of one function: a job without an end, to which inputs are added one by one."""
 
     def __init__(self, runtime: Runtime, refs: Refs) -> None:
         self._jobs = runtime.jobs
         self._dispatcher = runtime.dispatcher
-        self._futures: dict[int, Future[Any]] = {}  # of whatever the function returns
+        self._futures: dict[int, Future[Any]] = {}  # by index; of whatever the function returns
         self._next = 0
         self._served = self._jobs.open_calls(refs, self.resolve, self.fail)
 
@@ -87,14 +87,14 @@ class CallJob:
         self._jobs.close_calls(self._served)
 
     def fail(self, error: BaseException) -> None:
-        """Let all futures fail that have no result yet."""
+        """Fail all futures that have no result yet."""
         while self._futures:
-            with suppress(KeyError):  # another thread has it, with its result
+            with suppress(KeyError):  # another thread has removed it, to complete it
                 _complete(self._futures.popitem()[1], error=error)
 
     def resolve(self, record: Recorded) -> None:
-        """Complete the futures of a record, with an error where its values cannot be read: this is
-        a connection's thread, in which nobody would see the error."""
+        """Complete the futures of a record. If its values cannot be read, give the error to the
+        futures, because nobody would see it in this thread, which serves a connection."""
         batch = record.batch
         values: Sequence[object]
         try:
@@ -109,7 +109,7 @@ class CallJob:
 
 
 class _Unreadable:
-    """In place of a value: why it cannot be read."""
+    """Stands in for a value that cannot be read, and holds the error."""
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
@@ -131,4 +131,4 @@ def _complete(
         else:
             future.set_result(value)
     except concurrent.futures.InvalidStateError:
-        future.set_running_or_notify_cancel()  # wakes whoever waits, with CancelledError
+        future.set_running_or_notify_cancel()  # the future was cancelled: wakes its waiters

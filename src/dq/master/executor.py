@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     P = ParamSpec("P")
 
-MAX_FUNCTIONS = 32  # that are kept, here and in the workers, though no call of theirs is left
+MAX_FUNCTIONS = 32  # kept here and in the workers after their last call
 
 T = TypeVar("T")
 
@@ -60,18 +60,16 @@ class Executor(concurrent.futures.Executor):
         _executors.add(self)
 
     def _reset(self, master: Master | None) -> None:
-        """Start without calls, in this process."""
+        """Start without calls. Also called in a fork of the process."""
         self._master = master
         self._started = False
-        self._lock = threading.Lock()  # guards this, the two below and `_shut`
+        self._lock = threading.Lock()  # guards `_master`, `_started`, `_jobs` and `_shut`
         self._jobs: dict[Refs, CallJob] = {}
-        self._finishing = (
-            threading.Lock()
-        )  # held while calls are waited for, and the master is closed
+        self._finishing = threading.Lock()  # held while waiting for calls and closing the master
 
     def _start(self) -> Master:
-        """The master, started. An Executor that a module makes when it is imported is made in each
-        worker too, where its master is not to start unless it is called."""
+        """The master, started at the first call. If a module makes an Executor when it is imported,
+        every worker makes one too, and that must not start a master unless it is used."""
         master = self._master or Master(workers=self._workers, **self._options)
         self._master = master
         if self._owns and not self._started:
@@ -80,8 +78,8 @@ class Executor(concurrent.futures.Executor):
         return master
 
     def after_fork(self) -> None:
-        """In a fork of this process: start workers of its own with the next call. A master that the
-        Executor was given stays the parent's."""
+        """Prepare a fork of this process, which starts workers of its own at its next call. A
+        master that the Executor was given still belongs to the parent."""
         self._reset(None if self._owns else self._master)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
@@ -143,8 +141,8 @@ class Executor(concurrent.futures.Executor):
         return job
 
     def _drop_idle(self) -> None:
-        """Keep nothing of the functions that have no call left: a lambda is another one each time
-        that it is made, and a script's function wherever what it refers to has changed."""
+        """Drop the functions that have no call left. They would pile up: a lambda is a new function
+        each time it is made, and a script's function is new whenever its globals have changed."""
         for refs, job in list(self._jobs.items()):
             if job.is_idle:
                 del self._jobs[refs]

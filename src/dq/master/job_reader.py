@@ -1,4 +1,4 @@
-"""A job from the side of whoever reads its records."""
+"""The reader's side of a job: takes its records, and may read its inputs."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from dq.master.progress import Progress, Report
 
 
 class JobReader:
-    """Reads the records of a job, and its inputs where the reader's thread is to do that.
+    """Reads the records of a job. It can also read the job's inputs.
 
     Args:
         served: the job.
         dispatcher: what serves it.
-        workers: checked for a reason why no records come.
+        workers: asked for an error if no records arrive.
         lifetime: the master's.
-        reads_inputs: whether the thread that reads the records reads the inputs.
+        reads_inputs: whether the thread that reads the records also reads the inputs.
 
     Attributes:
         on_records: called with records as they arrive.
@@ -47,22 +47,22 @@ class JobReader:
         self._input_error: BaseException | None = None
         self._abort_error: Exception | None = None
         self._halted = False
-        self._received: deque[Recorded] = deque()  # and not passed on yet
-        self._out_of_order: dict[int, Recorded] = {}  # wait for earlier ones, by their start
+        self._received: deque[Recorded] = deque()  # but not passed on yet
+        self._out_of_order: dict[int, Recorded] = {}  # by start; they wait for earlier ones
         self._progress: Progress | None = None
 
     @property
     def input_error(self) -> BaseException | None:
-        """What the inputs raised, if anything: `records` raises it again."""
+        """The error that the inputs raised, if any. `records` raises it again."""
         return self._input_error
 
     def feed(self) -> None:
-        """Read the inputs; what their iterator raises is raised again by `records`."""
+        """Read the inputs. `records` raises the errors of their iterator."""
         try:
             self._dispatcher.feeding.feed(self.served)
         except InputChanged as error:
             self._fail(error)
-        except BadInput as error:  # of a file that is damaged from there on: its first part is run
+        except BadInput as error:  # the file is damaged here, but the inputs before that are run
             self._input_error = error
             self._dispatcher.feeding.end_inputs(self.served)
         except BaseException as error:
@@ -73,7 +73,7 @@ class JobReader:
         self.halt("its inputs failed")
 
     def records(self, timeout: float = 1.0) -> list[Recorded] | None:
-        """Records as they come; None at the end, [] when there were none for `timeout` seconds.
+        """Records as they arrive; None at the end, [] if none arrived in `timeout` seconds.
 
         Raises:
             Stopped: there are too many failures, or the master is closed.
@@ -100,7 +100,7 @@ class JobReader:
         return records
 
     def _check_stopped(self) -> None:
-        """Raise if the job has ended before every task had an outcome."""
+        """Raise an error if the job ended before every task had an outcome."""
         job = self.served.job
         if job.stopped is None:
             return
@@ -113,13 +113,13 @@ class JobReader:
         raise Stopped(f"stopped before the end: {job.counts.failed} task(s) failed")
 
     def consumed(self, records: list[Recorded]) -> None:
-        """Records have been passed on; as much more may come."""
+        """Note that records have been passed on, so that as many more may arrive."""
         self._dispatcher.delivery.consumed(self.served, records)
 
     def abort(self, error: Exception) -> None:
-        """Raise this in the thread that reads the records, at once; from another thread. (Raised by
-        a signal's handler it could come in the middle of a condition's wait, which then breaks its
-        lock.)"""
+        """Raise this error at once in the thread that reads the records. Call it from another
+        thread. (A signal handler must not raise it, because it may interrupt the wait of a
+        condition, and that corrupts the condition's lock.)"""
         self._abort_error = error
         self._dispatcher.delivery.wake_readers()
 
@@ -129,21 +129,21 @@ class JobReader:
         self._dispatcher.jobs.halt(self.served, reason)
 
     def close(self) -> None:
-        """Forget the job; what is running is not waited for."""
+        """Forget the job, without waiting for running tasks."""
         self._dispatcher.jobs.close(self.served)
 
     def abandon(self) -> None:
-        """Have the job forgotten soon, from wherever the garbage collector runs."""
+        """Have the job forgotten soon. The garbage collector may call this in any thread."""
         self._dispatcher.jobs.abandon(self.served)
         if self._progress is not None:
             self._progress.abandon()
 
     def show_progress(self, wanted: bool | Report, size: int | None) -> None:
-        """Show how far it is, or tell a function, until `progress_shown` or `abandon`.
+        """Show the progress, or report it to a function, until `progress_shown` or `abandon`.
 
         Args:
-            wanted: a function, or whether to show it.
-            size: how many inputs there are, where that is known.
+            wanted: the function, or whether to show the progress.
+            size: how many inputs there are, if that is known.
         """
         if wanted is False:
             return
@@ -159,7 +159,8 @@ class JobReader:
 
     @contextlib.contextmanager
     def progress_shown(self) -> Iterator[None]:
-        """End the progress with the block: with its summary, or without where the block raises."""
+        """Stop showing progress at the end of the block. Print a summary unless the block
+        raises."""
         try:
             yield
         except GeneratorExit:
@@ -185,7 +186,7 @@ class JobReader:
                 self.consumed([record])
 
     def unordered(self) -> Iterator[Recorded]:
-        """Records as they come."""
+        """Records as they arrive."""
         while (records := self.records()) is not None:
             self._received.extend(records)
             while self._received:
@@ -193,7 +194,8 @@ class JobReader:
             self.consumed(records)
 
     def undelivered(self) -> list[Recorded]:
-        """Records that arrived and were not passed on when a run ends early, in input order."""
+        """Records that have arrived but were not passed on before a run ended early, in input
+        order."""
         unread = self._dispatcher.delivery.unread(self.served)
         if unread and self.on_records is not None:
             self.on_records(unread)

@@ -1,4 +1,4 @@
-"""From a task and its options to the spec that workers get of a job."""
+"""Makes the spec of a job, which workers get, from a task and its options."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class JobSpecs:
 
     Args:
         options: of every job.
-        has_workers: whether the master has workers of its own, which need every library here.
+        has_workers: whether the master has local workers, which need every library here.
         report: called with each line that people should see.
 
     Raises:
@@ -42,14 +42,15 @@ class JobSpecs:
                 check_initializer(options.initializer)
 
     def check(self, task: str | Function) -> None:
-        """Refuse a task that workers could not call. A library that is missing here may be there on
-        the workers' machines: a master opens neither inputs nor results."""
+        """Refuse a task that workers could not call. A library that is missing here may still exist
+        on the workers' machines, and the master does not need it: it unpickles neither inputs nor
+        results."""
         with self._libraries_elsewhere():
             check(task, unpack=self.options.unpack)
 
     @contextlib.contextmanager
     def _libraries_elsewhere(self) -> Iterator[None]:
-        """Let a library be missing here, said once, where all the workers are elsewhere."""
+        """Accept that a library is missing here, and report it once, if all workers are remote."""
         try:
             yield
         except MissingModule as error:
@@ -76,7 +77,7 @@ class JobSpecs:
 
         Args:
             ref: the function.
-            init: the initializer, where it was referred to together with the function.
+            init: the initializer, if it was referred to together with the function.
             id: None for a random one.
             output: what results become.
             reading: how workers make values of the inputs.
@@ -95,12 +96,13 @@ class JobSpecs:
         )
 
     def plain_spec(self, task: str | Function) -> JobSpec:
-        """The spec of the job that has the items of plain clients for inputs."""
+        """The spec of the job whose inputs are the items of plain clients."""
         self.check(task)
         return self.spec(*self.refer(task), id="plain")
 
     def code_digest(self, function: str | Function, ref: TaskRef) -> str:
-        """A digest of what goes by value of a task and the initializer; "" where nothing does."""
+        """A digest of the task and the initializer, if they are sent by value; "" if they are
+        not."""
         init = self.options.initializer
         init_ref = self._refer_initializer()
         init_goes = init_ref is not None and init_ref.kind == "value"

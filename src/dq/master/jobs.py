@@ -1,4 +1,4 @@
-"""What opens the jobs of a master: their specs, journals, inputs and readers."""
+"""Opens the jobs of a master, with their specs, journals, inputs and readers."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
 
 
 class Jobs:
-    """Opens jobs; `map`, `stream`, `Executor` and the command line are made of this.
+    """Opens jobs. `map`, `stream`, `Executor` and the command line are built on this.
 
     Args:
         specs: makes their specs.
         dispatcher: serves them.
-        serving: has to be open.
+        serving: must be open before a job is.
         workers: checked by their readers.
         lifetime: the master's.
         report: called with each line that people should see.
@@ -57,7 +57,7 @@ class Jobs:
         self._workers = workers
         self._lifetime = lifetime
         self._report = report
-        # Jobs of executors, each with what is called when none of its calls can end any more.
+        # Jobs of executors, each with the function to call if its calls can no longer be run.
         self._calls: dict[str, tuple[ServedJob, Callable[[BaseException], None]]] = {}
 
     # With inputs from an iterable
@@ -73,7 +73,7 @@ class Jobs:
         reader_feeds: bool = False,
         progress: bool | Report = False,
     ) -> JobReader:
-        """Start a job with values for inputs; arguments as for `Master.map` and `open`."""
+        """Start a job whose inputs are values; arguments as for `Master.map` and `open`."""
         self._lifetime.check_process()
         check_progress(progress)
         self._specs.check(task)
@@ -103,8 +103,8 @@ class Jobs:
         function: str | Function = "",
         origin: str = "",
     ) -> Journal | None:
-        """Open what a job with these arguments is to be continued from; None without a path. A
-        `function` that goes by value is known there by what it does."""
+        """Open the journal from which a job with these arguments continues; None without a path.
+        The journal recognizes a `function` that is sent by value by a digest of its code."""
         if path is None:
             if retry_failed:
                 raise UsageError(f"{setting('retry_failed')} goes with {setting('journal')}")
@@ -112,7 +112,7 @@ class Jobs:
         from dq.journal.facts import facts
         from dq.journal.writer import Journal  # SQLite, which few runs need
 
-        self._dispatcher.jobs.close_abandoned()  # it may be that of an iterator that nobody keeps
+        self._dispatcher.jobs.close_abandoned()  # one of them may still have this journal open
         version = version_of(ref)
         about = facts(
             ref,
@@ -147,12 +147,12 @@ class Jobs:
         Args:
             ref: the function.
             source: the inputs: values, or lines of bytes.
-            init: the initializer, where it was referred to together with the function.
+            init: the initializer, if it was referred to together with the function.
             output: what results become, one of `dq.data.outputs.OUTPUT_FORMATS`.
             reading: how workers make values of the inputs.
-            journal: what to continue from, and to write to; closed with the job or the master.
-            reader_feeds: have the thread that reads the job's records read its inputs too, rather
-                than a thread of their own.
+            journal: to continue from and to write to; closed with the job or the master.
+            reader_feeds: whether the thread that reads the job's records also reads its inputs;
+                otherwise a separate thread does.
         """
         self._check_started()
         spec = self._specs.spec(ref, init, output=output, reading=reading)
@@ -170,7 +170,7 @@ class Jobs:
             reads_inputs=reader_feeds,
         )
         if reader.length is None and not reader_feeds:
-            context = contextvars.copy_context()  # what the inputs' code may look at
+            context = contextvars.copy_context()  # the inputs' code may use context variables
             threading.Thread(
                 target=context.run, args=(job.feed,), name="dq-feeder", daemon=True
             ).start()
@@ -178,9 +178,9 @@ class Jobs:
 
     def _check_started(self) -> None:
         self._lifetime.check_process()
-        self._serving.address  # noqa: B018  # raises where it is not open
+        self._serving.address  # noqa: B018  # raises an error if it is not open
 
-    # With calls for inputs, one by one
+    # With calls as inputs, added one by one
 
     def refer(self, task: str | Function) -> tuple[TaskRef, TaskRef | None]:
         """Where workers find a task, and the initializer, as they are now."""
@@ -197,8 +197,8 @@ class Jobs:
 
         Args:
             refs: what to call, as `refer` has it.
-            sink: given its records, by the threads that took them in.
-            fail: called with the error when there will be no more records.
+            sink: called with its records, in the threads that received them.
+            fail: called with the error if there will be no more records.
         """
         spec = replace(self._specs.spec(*refs), unpack="call")
         rules = self._specs.options.rules
@@ -208,12 +208,13 @@ class Jobs:
         return served
 
     def close_calls(self, served: ServedJob) -> None:
-        """End such a job."""
+        """End a job of calls."""
         self._calls.pop(served.spec.id, None)
         self._dispatcher.jobs.close(served)
 
     def check_calls(self) -> None:
-        """Let such jobs fail that the local workers cannot do, where there are no others."""
+        """Fail the jobs of calls that the local workers cannot run, if there are no other
+        workers."""
         for served, fail in list(self._calls.values()):
             try:
                 self._workers.check(served)
@@ -221,7 +222,7 @@ class Jobs:
                 fail(error)
 
     def fail_calls(self, error: BaseException) -> None:
-        """Let all such jobs fail."""
+        """Fail all jobs of calls."""
         for _, fail in list(self._calls.values()):
             fail(error)
 

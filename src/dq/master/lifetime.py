@@ -1,4 +1,4 @@
-"""When a master works: in the process that made it, until it is closed."""
+"""The lifetime of a master: from its creation until it is closed, and in one process only."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ class Lifetime:
         return self._closed.is_set()
 
     def wait(self, timeout: float) -> bool:
-        """Wait until it is closed; whether it is."""
+        """Wait until it is closed, and return whether it is."""
         return self._closed.wait(timeout)
 
     def end(self) -> bool:
-        """Close it; whether this call has done that. A fork of its process cannot."""
+        """Close it, and return whether this call did. A fork of its process cannot close it."""
         if self._closed.is_set() or os.getpid() != self._process:
             return False
         self._closed.set()
         return True
 
     def check_process(self) -> None:
-        """Refuse to go on in another process than the one that made the master.
+        """Refuse to go on in a process other than the one that made the master.
 
         Raises:
-            UsageError: this is a fork of it.
+            UsageError: this is a fork of that process.
         """
         if os.getpid() != self._process:
             raise UsageError(

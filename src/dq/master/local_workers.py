@@ -16,7 +16,7 @@ from dq.worker.process_options import ProcessOptions
 from dq.worker.supervisor import Supervisor
 
 SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished
-JOIN_INTERVAL_S = 0.05  # between two looks at whether they only have to end
+JOIN_INTERVAL_S = 0.05  # between two checks whether they are all exiting
 
 
 class LocalWorkers:
@@ -24,12 +24,12 @@ class LocalWorkers:
 
     Args:
         options: how many, and with what limits.
-        dispatcher: its readers are woken when the processes cannot go on.
+        dispatcher: its readers are woken if the supervisor fails.
         report: called with each line that people should see.
 
     Attributes:
         started_ahead: task processes that were started before the master; it uses them first.
-        sharing: how many processes the machine's CPUs are for.
+        sharing: how many processes share the machine's CPUs.
         stderr: see `Plan`.
     """
 
@@ -43,13 +43,13 @@ class LocalWorkers:
         self._options = options
         self._dispatcher = dispatcher
         self._report = report
-        self._are_all = False  # whether no others can come
+        self._are_all = False  # whether no remote workers can join
         self._supervisor: Supervisor | None = None
         self._thread: threading.Thread | None = None
         self._error: BaseException | None = None
 
     def start(self, serving: Serving) -> None:
-        """Start them, if there are to be any."""
+        """Start them, if there are any to start."""
         if not self.count:
             return
         plan = Plan(
@@ -58,7 +58,7 @@ class LocalWorkers:
             processes=self._options,
             inherit=True,
             sharing=self.sharing,
-            # They connect to where this process listens, which its certificate need not name.
+            # They connect to a local address, which the certificate need not name.
             tls=replace(serving.tls, check_name=False),
             stderr=self.stderr,
         )
@@ -81,10 +81,10 @@ class LocalWorkers:
             self._dispatcher.delivery.wake_readers()
 
     def check(self, served: ServedJob | None = None) -> None:
-        """Raise what keeps them from working, where nobody else could work in their place.
+        """Raise the error that stops them, if no other worker could take over.
 
         Args:
-            served: a job; None to look at no job's refusals.
+            served: a job whose rejections to check as well; None for none.
         """
         if self._error is not None:
             raise self._error
@@ -95,16 +95,16 @@ class LocalWorkers:
             raise BadTask(reason)
 
     def quit(self) -> None:
-        """End them now; another thread waits for that."""
+        """End them now, without waiting; `join` waits."""
         if self._supervisor is not None:
             self._supervisor.quit()
 
     def join(self) -> None:
-        """Wait for them to leave, once the master has finished, and end those that do not."""
+        """Wait for them to leave after the master has finished, and kill those that do not."""
         if self._thread is None or self._supervisor is None:
             return
         self._thread.join(SHUTDOWN_TIMEOUT_S)
-        # A process that has no more to do but to end takes no longer than its `grace`.
+        # An exiting process takes no longer than its `grace`, so there is no need to kill it.
         while self._thread.is_alive() and self._supervisor.only_leaving:
             self._thread.join(JOIN_INTERVAL_S)
         if self._thread.is_alive():
@@ -112,6 +112,7 @@ class LocalWorkers:
             self._thread.join()
 
     def after_fork(self) -> None:
-        """Close what this process has of them: only its parent can wait for them."""
+        """Close a fork's copies of their pipes and connection. Only the parent can wait for
+        them."""
         if self._supervisor is not None:
             self._supervisor.after_fork()

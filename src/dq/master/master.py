@@ -129,7 +129,7 @@ class Master:
         tls_ca: str | os.PathLike[str] | None = None,
         report: Callable[[str], None] | None = None,
     ) -> None:
-        self.runtime = Runtime(  # for other modules of dq
+        self.runtime = Runtime(  # public only to other modules of dq
             task,
             authkey=authkey,
             processes=ProcessOptions(

@@ -1,4 +1,4 @@
-"""The keyword arguments of `Master`, for calls that hand them on."""
+"""The keyword arguments of `Master`, for the calls that pass them on."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ StrPath = str | os.PathLike[str]
 
 
 class Options(TypedDict, total=False):
-    """Those of `TaskOptions`, `ProcessOptions`, `ServerOptions` and `TlsOptions` that `run`,
-    `run_master` and `Executor` take besides their own."""
+    """The fields of `TaskOptions`, `ProcessOptions`, `ServerOptions` and `TlsOptions` that `run`,
+    `run_master` and `Executor` accept in addition to their own arguments."""
 
     threads: int
     retries: int

@@ -1,4 +1,4 @@
-"""How far a run is: a bar on a terminal, a line now and then elsewhere, or a user's function."""
+"""Progress of a run: a bar on a terminal, regular lines elsewhere, or a user's function."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from dq._support.screen import TICK, screen, takes_bar
 from dq.core.records import Failed, Recorded
 from dq.errors import UsageError
 
-LINE_INTERVAL_S = 30.0  # between two lines where there is no terminal
+LINE_INTERVAL_S = 30.0  # between two lines, if there is no terminal
 MAX_BAR_WIDTH = 30  # columns
 
-# Told how many are done, of how many as far as that is known, and how many have failed.
+# Called with the number of tasks done, the total if it is known, and the number that failed.
 Report = Callable[[int, "int | None", int], object]
 
 
 class Progress:
-    """Counts outcomes, and shows them from `start` to `finish`.
+    """Counts outcomes, and shows the progress from `start` to `finish`.
 
     Args:
-        total: how many inputs there are, as far as that is known.
+        total: returns how many inputs there are; None if that is not known.
         quiet: show nothing.
-        report: called in place of showing anything.
-        asked: whether it was asked for: then the summary is shown in any case.
-        known: tasks before this one that had an outcome when the run began, about.
+        report: called instead of showing anything.
+        asked: whether the user asked for progress; the summary is then always shown.
+        known: about how many of the first tasks had an outcome when the run began.
     """
 
     def __init__(
@@ -42,7 +42,7 @@ class Progress:
         self.failed = 0
         self.skipped = 0
         self._known = known
-        self._replayed = 0  # outcomes that were on record before
+        self._replayed = 0  # outcomes that came from the journal
         self._total = total
         self._asked = asked
         self._report = report
@@ -50,7 +50,7 @@ class Progress:
         self.has_bar = not quiet and report is None and takes_bar()
         self._started = self._said = self._last = time.monotonic()
         self._ended = False
-        self._stopped = threading.Event()  # wakes the ticker, so that no run waits for its end
+        self._stopped = threading.Event()  # wakes the ticker, so that a run ends without delay
         self._ticker: threading.Thread | None = None
 
     @property
@@ -59,7 +59,7 @@ class Progress:
         return self.done + self.failed + self.skipped
 
     def start(self) -> None:
-        """Show that nothing is done yet."""
+        """Start to show progress."""
         self._started = self._said = self._last = time.monotonic()
         if self._report is not None:
             self._report(0, self._known_total(), 0)
@@ -71,7 +71,7 @@ class Progress:
         self._ticker.start()
 
     def take(self, records: Sequence[Recorded]) -> None:
-        """Count outcomes that have come."""
+        """Count the outcomes that have arrived."""
         self._last = time.monotonic()
         for record in records:
             if not isinstance(record.outcome, Failed):
@@ -86,8 +86,8 @@ class Progress:
             self._report(self.done, self._known_total(), self.failed)
 
     def finish(self, late: int = 0) -> None:
-        """Say how it went, where a bar was shown, something failed, or outcomes came too late: of
-        tasks that were given to others meanwhile, and had theirs."""
+        """Stop, and print a summary if a bar was shown, something failed, or there were `late`
+        outcomes. An outcome is late if another worker has already finished the task."""
         self.stop()
         worth_it = self.has_bar or self._asked or self.failed or self.skipped or late
         if self._quiet or self._report is not None or not worth_it:
@@ -99,7 +99,7 @@ class Progress:
         screen.say(f"dq: {', '.join(parts)}")
 
     def stop(self) -> None:
-        """Show nothing any more."""
+        """Stop showing progress, and wait for the ticker to end."""
         self._ended = True
         self._stopped.set()
         if self._ticker is not None:
@@ -107,8 +107,8 @@ class Progress:
             self._ticker = None
 
     def abandon(self) -> None:
-        """Show nothing any more soon, from wherever the garbage collector runs: it waits for no
-        lock and no thread."""
+        """Have the ticker stop soon. The garbage collector may call this in any thread, so it takes
+        no lock and waits for no thread."""
         self._ended = True
 
     def _tick(self) -> None:
@@ -137,16 +137,16 @@ class Progress:
         )  # fmt: skip
 
     def _known_total(self) -> int | None:
-        """How many inputs there are; None once there turn out to be more."""
+        """How many inputs there are; None if that is unknown, or has turned out to be too low."""
         total = self._total()
         return None if total is None or total < self.count else total
 
 
 def check_progress(wanted: object) -> None:
-    """Refuse what is no `progress` argument.
+    """Refuse a `progress` argument of a wrong type.
 
     Raises:
-        UsageError: it is not.
+        UsageError: it has a wrong type.
     """
     if not isinstance(wanted, bool) and not callable(wanted):
         raise UsageError(
@@ -163,16 +163,16 @@ def describe(
     skipped: int = 0,
     silence: float = 0.0,
 ) -> list[str]:
-    """Progress in words.
+    """Describe the progress in words.
 
     Args:
         count: how many inputs have an outcome.
         done: how many of them returned.
         total: how many there are.
-        rate: outcomes in a second.
-        failed, skipped: the others.
-        silence: seconds since the last outcome. Time that was to be left and has passed meanwhile
-            was none.
+        rate: outcomes per second.
+        failed, skipped: how many of the others failed, and how many were skipped.
+        silence: seconds since the last outcome. If they exceed the estimated time left, the
+            estimate was wrong, and none is given.
 
     >>> describe(50, 48, 200, 5.0, failed=2)
     ['50 of 200', '5/s', '30s left', '2 failed']
@@ -193,7 +193,7 @@ def _counted(count: int, what: str) -> list[str]:
 
 
 def draw(done: int, total: int | None, parts: list[str], width: int) -> str:
-    """A bar with its words, in `width` columns; the rate makes room first.
+    """Draw a bar with its words in `width` columns. If space is short, the rate is dropped first.
 
     >>> draw(1, 2, ["1 of 2"], 18)
     '[####    ] 1 of 2'

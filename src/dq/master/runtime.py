@@ -1,4 +1,4 @@
-"""A master's parts, wired, and the order in which they start and end."""
+"""Wires the parts of a master, and starts and ends them in order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.worker.process_options import ProcessOptions
 
-MAINTENANCE_INTERVAL_S = 0.05  # between two looks at slow sources and old leases
+MAINTENANCE_INTERVAL_S = 0.05  # between two checks of slow sources and old leases
 SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished
 HURRIED_SHUTDOWN_TIMEOUT_S = 0.5  # the same after an error
 WAIT_SLICE_S = 1.0  # on Windows nothing interrupts a wait
@@ -131,8 +131,8 @@ class Runtime:
             self.workers.quit()
         self.workers.join()
         if self.serving.has_port:
-            # Also after an error: an idle worker learns of the end at once, instead of looking for
-            # a master that does not come back.
+            # Wait even after an error, so that idle workers learn of the end at once. They would
+            # otherwise look for a master that does not come back.
             self.dispatcher.connections.wait_until_no_workers(
                 HURRIED_SHUTDOWN_TIMEOUT_S if now else SHUTDOWN_TIMEOUT_S
             )
@@ -141,7 +141,7 @@ class Runtime:
         self.jobs.fail_calls(Stopped("the master was closed"))
 
     def after_fork(self) -> None:
-        """Give up, in a fork of the master's process, what that still uses."""
+        """In a fork of the master's process: release what the original process still uses."""
         self.serving.after_fork()
         self.workers.after_fork()
 
@@ -151,7 +151,7 @@ def _after_fork() -> None:
         runtime.after_fork()
 
 
-# Those of this process and, in a fork of it, of its parents.
+# The runtimes of this process; in a fork, also those of its parents.
 _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)

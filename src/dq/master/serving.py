@@ -1,4 +1,4 @@
-"""Where a master is reached: its address, key, encryption and server."""
+"""How a master can be reached: its address, key, encryption and server."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class Serving:
     """Opens and closes the server of a master.
 
     Args:
-        options: where it listens; without a port, where only this machine's workers find it.
+        options: say where it listens; without a port, only workers of this machine can reach it.
         tls: how connections to a port are encrypted.
         authkey: the shared key; None to look for it, or to make one where there is no port.
-        report: called with a line for each client that is refused, saying why.
+        report: called for each client that is refused, with a line that says why.
 
     Raises:
         BadKey: there is no key, or an empty one.
@@ -52,7 +52,7 @@ class Serving:
         self._folder: tempfile.TemporaryDirectory[str] | None = None  # of a Unix socket
 
     def open(self, dispatcher: Dispatcher) -> None:
-        """Listen, and serve what the dispatcher has.
+        """Listen, and serve the dispatcher.
 
         Raises:
             ConnectError: the port cannot be had.
@@ -70,9 +70,9 @@ class Serving:
             self._folder.cleanup()
 
     def after_fork(self) -> None:
-        """Close what this process has of the server, and leave the folder to its parent."""
+        """Close a fork's copy of the server, and leave the folder to the parent."""
         if self._folder is not None:
-            self._folder._finalizer.detach()  # type: ignore[attr-defined]  # it would remove it
+            self._folder._finalizer.detach()  # type: ignore[attr-defined]  # which would remove it
         if self._server is not None:
             self._server.after_fork()
 
@@ -94,13 +94,13 @@ class Serving:
 
     @property
     def local_address(self) -> Address:
-        """Where processes on this machine find it."""
+        """The address for processes on this machine."""
         if isinstance(self.address, str):
             return self.address
         return reachable(*self.address)
 
     def join_command(self, *, needs_task: bool) -> str:
-        """The command that starts a worker elsewhere, but for the key."""
+        """The command that starts a worker on another machine, without the key."""
         address = self.address
         assert not isinstance(address, str)
         command = f"dq worker --server {show(outside(*address))}"
@@ -111,7 +111,8 @@ class Serving:
         return command
 
     def _private_address(self) -> Address:
-        """Where only this user's processes find it, or only those that have the key can use it."""
+        """A Unix socket that only this user's processes can reach or, if there are none, a local
+        port that needs the key."""
         if not platform.unix_sockets():
             return ("127.0.0.1", 0)
         try:
@@ -124,7 +125,7 @@ class Serving:
     def _bind(self, address: Address) -> Server:
         try:
             return Server(Registry(), address, self.authkey, SERIALIZER)
-        except (OSError, UnicodeError) as error:  # the latter for a host that is no name
+        except (OSError, UnicodeError) as error:  # UnicodeError if the host is no valid name
             raise ConnectError(explain_bind(address, error)) from None
 
 

@@ -19,13 +19,13 @@ Batches = Callable[[], Iterator[Iterable[T]]]  # starts an iterator over a job's
 
 
 def chained(job: JobReader, batches: Batches[T]) -> Iterator[T]:
-    """One iterator over a job's batches, which takes the job off the board at its end, or when
-    nobody keeps it any more. (A generator that yields each value would cost 100 ns for each: more
-    than everything else that the master does for a short task.)"""
+    """One iterator over all of a job's batches. It abandons the job at its end, or when the
+    iterator is garbage-collected. (A generator that yields single values would cost 100 ns for
+    each, more than everything else that the master does for a short task.)"""
 
     def run() -> Iterator[Iterable[T]]:
         try:
-            yield ()  # from here on `finally` is sure to run
+            yield ()  # from here on `finally` always runs
             with job.progress_shown():
                 yield from batches()
         finally:
@@ -37,7 +37,7 @@ def chained(job: JobReader, batches: Batches[T]) -> Iterator[T]:
 
 
 def results(job: JobReader) -> Iterator[Iterator[Result[object]]]:
-    """The results of each batch, as they come."""
+    """The results of each batch, as they arrive."""
     return (results_of(job.served, record) for record in job.unordered())
 
 
@@ -55,12 +55,12 @@ def values_of(job: JobReader, ordered: bool) -> Iterator[list[object]]:
 
 
 def values_or_errors(served: ServedJob, record: Recorded) -> list[object]:
-    """The values of a record, a `TaskError` in the place of one that failed."""
+    """The values of a record, with a `TaskError` for each task that failed."""
     return _values_or_errors(served, record)[0]
 
 
 def _values_or_errors(served: ServedJob, record: Recorded) -> tuple[list[object], bool]:
-    """The same, and whether one of them failed."""
+    """The same, and whether a task failed."""
     if isinstance(record.outcome, Failed):
         return [TaskError(result) for result in results_of(served, record)], True
     values, bad = batches.load_checked(record.outcome.blob)
@@ -76,7 +76,7 @@ def _values_or_errors(served: ServedJob, record: Recorded) -> tuple[list[object]
 
 
 def _bad_result(record: Recorded, place: int, item: object, bad: BadValue) -> Result[object]:
-    """The record of a task whose value cannot be unpickled here."""
+    """The result of a task whose value cannot be unpickled here."""
     return Result(
         id=record.batch.start + place,
         input=item,
