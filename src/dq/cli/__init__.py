@@ -39,11 +39,11 @@ def cli() -> None:
 
 
 def main() -> None:
-    """Run the command line: the one place where errors become lines and exit codes."""
+    """Run the command line. Only here are errors turned into lines and exit codes."""
     naming.use_options()
     debug = "--debug" in sys.argv
     platform.fill_standard_descriptors()
-    if sys.stderr is None:  # it was closed: print() would then use standard output
+    if sys.stderr is None:  # if it is closed, print() would use standard output
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # for as long as the process lives
     try:
         code = cli.main(prog_name="dq", standalone_mode=False) or 0
@@ -51,8 +51,9 @@ def main() -> None:
         code = _say(_usage(error), error.exit_code, debug)
     except (KeyboardInterrupt, click.Abort):
         code = _say("interrupted", 130, debug)
-        # Where the interrupt came within an exec of a string (a named tuple's, at import), CPython
-        # ends `python -m` by SIGINT though it was caught; until another exec has gone well.
+        # If an interrupt comes during an exec of a string (at the import of a named tuple, say),
+        # CPython ends `python -m` with SIGINT although the interrupt was caught. Another exec that
+        # succeeds prevents that.
         exec("")
     except dq.DqError as error:
         code = _say(str(error), error.exit_code, debug)
@@ -63,7 +64,7 @@ def main() -> None:
             raise
         said = f"the system has no room for dq: {error or 'out of memory'} (see ulimit -a)"
         code = _say(said, 1, debug)
-    gc.freeze()  # nothing more is worth looking for: that would take 8 ms, twice
+    gc.freeze()  # skip the last two collections, which take 8 ms each
     sys.exit(code)
 
 
@@ -76,8 +77,8 @@ def _usage(error: click.ClickException) -> str:
 
 
 def _say_unwritable(error: OSError, debug: bool) -> int:
-    """Say that standard output takes no more, where `click.echo` found out; raise anything else,
-    which is dq's own mistake."""
+    """Report that `click.echo` could not write to standard output. Raise any other error again,
+    since that is a bug in dq."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

@@ -1,6 +1,6 @@
-"""``dq run`` and ``dq master``: their arguments, and task processes as early as possible.
+"""``dq run`` and ``dq master``: their arguments. Task processes are started as early as possible.
 
-What they do is in `dq.cli.runs`, which imports nearly everything.
+The work is done in `dq.cli.runs`, which imports nearly everything.
 """
 
 from __future__ import annotations
@@ -66,26 +66,26 @@ def run(**given: Any) -> None:
     if given["port"] is None and options.is_typed("host"):
         raise click.UsageError("--host goes with --port PORT (0 for a free one)")
     for number in endings():
-        signal.signal(number, _stop_early)  # until there is something to finish
+        signal.signal(number, _stop_early)  # until there are tasks to finish
     cpus = quantities.cpus()
     workers = _needed(given, cpus)
-    # While they import what they need, so does this process: that is half of what a short run
-    # takes. More than there are CPUs would only be in each other's way.
-    given["sharing"] = given["workers"] or workers  # the CPUs; those that were asked for
+    # Start the processes before the imports below: both sides then import at the same time, which
+    # is half the time of a short run. More processes than CPUs would only slow each other down.
+    given["sharing"] = given["workers"] or workers  # how many processes share the CPUs
     forwarder = forwarder_beside_bar(quiet=given["quiet"])
     stderr = None if forwarder is None else forwarder.open
     ahead = [
         start_child(given["threads"], number, given["sharing"], stderr=stderr)
         for number in range(min(workers, cpus))
     ]
-    from dq.cli import runs  # after the above, which it is about
+    from dq.cli import runs  # here, so that the task processes start first
 
     runs.run(given, workers, ahead, forwarder)
 
 
 def _needed(given: dict[str, Any], cpus: int) -> int:
-    """As many processes as were asked for, or one for each CPU with work for all of its threads;
-    but none that would have nothing to do."""
+    """How many processes to start: the number in the options, or one for each CPU. Processes that
+    would have no input are not started."""
     workers: int | None = given["workers"]
     if given["input"] is not None:
         return workers or cpus

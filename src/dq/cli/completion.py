@@ -1,7 +1,7 @@
-"""What the Tab key offers for values: files, folders, and the functions of a file of Python.
+"""Shell completion of values: files, folders, and the functions of a Python file.
 
-A shell completes files itself where it is asked to; without that, it would offer none to a
-program that has completions of its own.
+A program with completions of its own has to ask the shell to complete files; otherwise the shell
+offers none.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Path(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in new clicks
-    """The name of a file or folder; whoever opens it says what is wrong with it."""
+    """The name of a file or folder. It is not checked here, but when it is opened."""
 
     def __init__(self, kind: str) -> None:
         self.name = kind
@@ -29,7 +29,7 @@ class Path(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic
 
 
 class Task(Path):
-    """A file, and after a colon one of its functions."""
+    """A file and, after a colon, one of its functions."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -41,8 +41,8 @@ class Task(Path):
 
 
 class Input(Path):
-    """A file, as an input often is the name of one; or the end of the TASK before it, since bash
-    takes what is on either side of a colon, and the colon, for words of their own."""
+    """A file, because inputs are often names of files; or the end of the TASK in front of it,
+    because bash splits words at a colon."""
 
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
@@ -62,7 +62,7 @@ INPUT = Input("input")
 
 
 def _paths(incomplete: str, kind: str) -> list[CompletionItem]:
-    from click.shell_completion import CompletionItem  # here, since only the Tab key needs it
+    from click.shell_completion import CompletionItem  # here, since only completion needs it
 
     return [CompletionItem(incomplete, type=kind)]
 

@@ -1,4 +1,4 @@
-"""Counts the inputs of a file ahead of the run, for the time that is left."""
+"""Counts the inputs of a file ahead of the run, to estimate the time left."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Counter:
     """Counts in a thread of its own.
 
     Args:
-        opened: opens the inputs once more. What counts as one is then decided in one place only.
+        opened: opens the inputs once more, with the reader of the run, so that both count alike.
     """
 
     def __init__(self, opened: Callable[[], Iterable[object]]) -> None:
@@ -23,11 +23,11 @@ class Counter:
         self._stopped = threading.Event()
 
     def start(self) -> None:
-        """Count, until the end or `stop`."""
+        """Count until the end of the inputs, or until `stop`."""
         threading.Thread(target=self._count, name="dq-counter", daemon=True).start()
 
     def stop(self) -> None:
-        """Count no further."""
+        """Stop counting."""
         self._stopped.set()
 
     def _count(self) -> None:
@@ -41,7 +41,7 @@ class Counter:
                 if found < AT_ONCE:
                     self.total = count
                     return
-                # Leave the interpreter to the run for as long as it was in use.
+                # Pause for as long as the counting took, so that the run can use the interpreter.
                 self._stopped.wait(time.monotonic() - began)
         except Exception:
-            return  # the run itself will say what is wrong with the inputs
+            return  # the run itself will report what is wrong with the inputs

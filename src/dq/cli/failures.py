@@ -1,4 +1,4 @@
-"""Failed tasks for people: what each is called, and what they have in common."""
+"""Describes failed tasks to people: their names, advice, and groups of similar failures."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Callable, Iterator
 from dq._support.naming import setting
 from dq.core.records import Failure
 
-SHOWN = 10  # failures, or groups of them, that are shown one by one
-FIRST = 3  # tasks of a group that are named
+SHOWN = 10  # failures, or groups of failures, shown one by one
+FIRST = 3  # tasks named for each group
 LONGEST = 40  # characters of an input
-MOST_GROUPS = 1000  # that are counted apart: a type's name may be another each time
+MOST_GROUPS = 1000  # counted separately; the name of a type may differ each time
 
 _FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
-# What Python says of a number that is opened, and of one that is used as a text.
+# What Python says if a number is opened as a file, or is used as text.
 _NOT_OPEN = (f"[Errno {errno.EBADF}]", "not readable", "not writable", "File or stream is not ")
 _NO_TEXT = re.compile(
     "'(?:int|float)' object has no attribute '(?P<name>\\w+)'|PathLike object, not '?(?:int|float)"
@@ -35,13 +35,13 @@ def plain(failure: Failure) -> str:
 
 
 def named(index: int, value: object = None, place: str = "", *, known: bool = True) -> str:
-    """How to call a task: by its id, as records have it, and by its input.
+    """Name a task by its id, as in its record, and by its input.
 
     Args:
         index: its id.
         value: the input.
-        place: where in a file that stands.
-        known: whether the input is at hand.
+        place: the file and line of the input.
+        known: whether the input is available.
 
     >>> named(1, 7), named(2, "a b", "in.txt line 3"), named(3, known=False)
     ('task 1 (7)', 'task 2 (in.txt line 3: "a b")', 'task 3')
@@ -53,7 +53,7 @@ def named(index: int, value: object = None, place: str = "", *, known: bool = Tr
 
 
 def shortened(value: object) -> str:
-    """An input as JSON, or as Python shows it, in a few words.
+    """A short form of an input: as JSON, or as Python shows it.
 
     >>> shortened({"a": [1, None]}), shortened("x" * 100)
     ('{"a": [1, null]}', '"xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx...')
@@ -66,13 +66,13 @@ def shortened(value: object) -> str:
 
 
 def failed_line(name: str, failure: Failure, attempts: int, advice: str = "") -> str:
-    """What to say of one task that failed."""
+    """The line that reports a failed task."""
     again = f" after {attempts} attempts" if attempts > 1 else ""
     return f"{name} failed{again}: {plain(failure)}{advice and '; '}{advice}"
 
 
 def advice_on(value: object, failure: Failure) -> str:
-    """What to do about a failure that comes from how an input was read; "" where it does not.
+    """Advice on a failure that was caused by how an input was read; "" for other failures.
 
     Args:
         value: the input.
@@ -98,8 +98,8 @@ def _parts_of(value: object) -> list[object]:
 
 
 def _wants_text(failure: Failure) -> bool:
-    """Whether a number was taken for a file, or for a text. As a file's name it is the number of
-    something that is open, or is not."""
+    """Whether a task used a number as a file's name or as text. Python takes a number in place of a
+    file's name for a descriptor, which may be open or not."""
     if failure.type in ("OSError", "UnsupportedOperation"):
         return failure.message.startswith(_NOT_OPEN)
     found = _NO_TEXT.search(failure.message)
@@ -107,14 +107,15 @@ def _wants_text(failure: Failure) -> bool:
 
 
 def raised_at(traceback: str) -> str:
-    """The last place in the user's own code that a traceback names: not in a library that it
-    calls, unless the task itself is one's; "" where it names none.
+    """The last place in the user's own code that a traceback names; "" if there is none. If the
+    task itself belongs to a library, this is a place in that library.
 
     >>> raised_at('Traceback ...:\\n  File "/home/a/app.py", line 3, in f\\n    json.loads(x)\\n'
     ...     '  File "/usr/lib/python3.12/json/__init__.py", line 9, in loads\\nError: no')
     'f (/home/a/app.py:3)'
     """
-    # Of chained exceptions the last is the one that was raised; a group's frames are indented.
+    # The last of several chained exceptions is the one that was raised. Frames of an exception
+    # group are indented.
     *_, last = traceback.rpartition("\nTraceback (most recent call last):\n")
     frames = _FRAME.findall(last)
     if not frames:
@@ -126,7 +127,7 @@ def raised_at(traceback: str) -> str:
 
 
 def _near(path: str) -> str:
-    """A path as one would name it from here."""
+    """A path, relative to the current folder if it is below that."""
     here = os.getcwd() + os.sep
     return path.removeprefix(here)
 
@@ -145,14 +146,15 @@ class Group:
 
 
 class Groups:
-    """Counts failures by their type and where in the user's own code they were raised."""
+    """Counts failures by their type and the place in the user's own code."""
 
     def __init__(self) -> None:
         self.count = 0
         self._groups: dict[tuple[str, str], Group] = {}
 
     def add(self, failure: Failure, name: Callable[[], str]) -> None:
-        """Count one; `name` says how to call its task, which takes some time."""
+        """Count a failure. `name` makes the name of its task, and is slow, so it is called only if
+        needed."""
         self.count += 1
         key = failure.type, raised_at(failure.traceback)
         if key not in self._groups and len(self._groups) >= MOST_GROUPS:

@@ -1,4 +1,4 @@
-"""``dq journal``: what is in one, and what can be saved of it."""
+"""``dq journal``: shows what is in a journal, and recovers damaged ones."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def journal(file: str, format: str, failed: bool, recover: str | None, debug: bo
 
 
 def summary(contents: Contents) -> Iterator[str]:
-    """What a journal has, for people."""
+    """Describe a journal's contents for people."""
     facts = contents.facts
     if not facts:
         yield "empty: no input has an outcome yet\n"
@@ -99,7 +99,7 @@ def _line(task: FailedTask) -> str:
 
 
 def saved(contents: Contents, new: str) -> Iterator[str]:
-    """What could be saved, and what could not."""
+    """Describe what could be recovered, and what could not."""
     total = contents.done + len(contents.failed) + contents.unreadable
     yield f"saved the outcomes of {total} task(s) in {new}\n"
     if contents.gaps:

@@ -1,6 +1,6 @@
-"""How help is laid out: options in groups, on one line each, and the rare ones behind --help-all.
+"""The layout of help: options in groups, one line each, with rare ones only in --help-all.
 
-An option says once, where it is defined, in which group it stands and whether it is rare.
+The definition of an option says which group it belongs to, and whether it is rare.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 INPUT, OUTPUT, FAILURES, WORKERS = "Input", "Output", "Failures", "Workers"
 CONNECTION, SECURITY, OTHER = "Connection", "Security", "Other"
 GROUPS = (INPUT, OUTPUT, FAILURES, WORKERS, CONNECTION, SECURITY, OTHER)
-SERVICE_PORTS = ("tcp://", "udp://", "sctp://")  # how a service's port begins, and none of ours
-NAMES_WIDTH = 26  # at most: longer names have their text on the next line
+SERVICE_PORTS = ("tcp://", "udp://", "sctp://")  # how Kubernetes begins a service's port
+NAMES_WIDTH = 26  # the most: the text of longer names starts on the next line
 
 EXIT_CODES = {
     0: "success",
@@ -29,13 +29,13 @@ EXIT_CODES = {
 
 
 class Option(click.Option):
-    """An option with its place in help.
+    """An option with its group in help.
 
     Args:
         group: one of `GROUPS`.
-        rare: shown by ``--help-all`` only.
+        rare: whether only ``--help-all`` shows it.
         help: one line of at most 50 characters, its default included where that is shown.
-        more: what ``--help-all`` and the reference say besides.
+        more: additional text for ``--help-all`` and the reference.
     """
 
     def __init__(
@@ -47,8 +47,8 @@ class Option(click.Option):
         self.more = more
 
     def resolve_envvar_value(self, ctx: click.Context) -> str | None:
-        """Its variable, unless Kubernetes has set that: for a service `dq-master` it sets
-        DQ_MASTER_PORT=tcp://10.96.0.5:5000 in every pod beside it."""
+        """The value of its environment variable, unless Kubernetes has set that. For a service
+        `dq-master`, Kubernetes sets DQ_MASTER_PORT=tcp://10.96.0.5:5000 in every pod next to it."""
         value = super().resolve_envvar_value(ctx)
         is_port = self.name is not None and self.name.endswith("port")
         return None if value and is_port and value.startswith(SERVICE_PORTS) else value
@@ -57,7 +57,7 @@ class Option(click.Option):
 def option(
     *names: str, group: str, cls: type[Option] = Option, **attributes: Any
 ) -> Callable[[F], F]:
-    """As `click.option`, of an `Option`."""
+    """Like `click.option`, but makes an `Option`."""
     return click.option(*names, group=group, cls=cls, **attributes)
 
 
@@ -123,7 +123,8 @@ def is_shown(option: click.Option, in_full: bool) -> bool:
 
 
 def grouped(options: Iterable[click.Option]) -> Iterable[tuple[str, list[click.Option]]]:
-    """Options by group, the rare ones last in each; what is not ours (``--help``) under Other."""
+    """Options by group, with rare ones last. Options of click itself (``--help``) are under
+    Other."""
     ordered = sorted(options, key=lambda option: getattr(option, "rare", False))
     for title in GROUPS:
         group = [option for option in ordered if getattr(option, "group", OTHER) == title]
@@ -132,7 +133,7 @@ def grouped(options: Iterable[click.Option]) -> Iterable[tuple[str, list[click.O
 
 
 def names(option: click.Option, in_full: bool) -> str:
-    """What an option is called, with its value: by its first short and long name, or by all.
+    """The names of an option, with its value: the first short and long name, or all of them.
 
     >>> names(click.Option(["-w", "--workers", "-j", "--jobs"], metavar="N"), False)
     '-w, --workers N'
@@ -145,7 +146,7 @@ def names(option: click.Option, in_full: bool) -> str:
 
 
 def value(option: click.Option) -> str:
-    """How the value of an option is written; nothing for a flag."""
+    """The placeholder for an option's value; "" for a flag."""
     if option.is_flag:
         return ""
     if option.metavar:
@@ -156,16 +157,16 @@ def value(option: click.Option) -> str:
 
 
 def default(option: click.Option) -> str:
-    """The default of an option as help shows it; nothing where there is none to show."""
+    """The default of an option as help shows it; "" if there is none to show."""
     if option.is_flag:
         return option.opts[0] if option.secondary_opts and option.default is True else ""
-    # Some versions of click have a mark of their own for "none".
+    # Some versions of click have a special value for "no default".
     known = isinstance(option.default, (str, int, float)) and option.default != ""
     return str(option.default) if known else ""
 
 
 def text(option: click.Option, in_full: bool) -> str:
-    """What an option is for: on one line, or all that there is to say."""
+    """The description of an option, on one line or in full."""
     shown = default(option) if in_full or option.show_default else ""
     parts = [option.help or "", getattr(option, "more", "") if in_full else ""]
     return " ".join(part for part in [*parts, f"[{shown}]" if shown else ""] if part)

@@ -1,4 +1,4 @@
-"""What ``dq bench`` measures: dq on this machine, or the way to a master."""
+"""What ``dq bench`` measures: dq on this machine, or the connection to a master."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from dq.security.tls import PLAIN, Tls
 from dq.transport import dialing, limits
 from dq.transport.addresses import Address
 
-ENOUGH = 0.4  # seconds that a rate is measured for
-CALLS = 300  # single calls, or as many as are made in ...
+ENOUGH = 0.4  # seconds to measure a rate
+CALLS = 300  # single calls, or as many as can be made in ...
 PATIENCE = 1.5  # ... so many seconds
 PAYLOAD = 1024 * 1024  # bytes of an input or result
 LARGEST = 16 * 1024 * 1024  # bytes of one message to or from a master
-CONNECTS = 20  # a master takes 64 that have not authenticated
+CONNECTS = 20  # a master accepts 64 unauthenticated connections
 
 
 @frozen
 class Figure:
-    """Something measured.
+    """A measured value.
 
     Args:
-        what: in words.
+        what: a description.
         value: the figure.
         unit: "tasks/s", "bytes/s" or "s".
     """
@@ -42,7 +42,7 @@ class Figure:
 
 
 def here(workers: int) -> Iterator[Figure]:
-    """Measure dq with so many task processes of its own.
+    """Measure dq with `workers` task processes of its own.
 
     >>> next(here(1)).unit
     's'
@@ -77,13 +77,13 @@ def _through(master: Master, task: str, inputs: Sequence[object]) -> None:
 
 
 def _payloads(count: int) -> list[bytes]:
-    """Each an object of its own: pickle sends the same one only once in a batch."""
+    """Payloads that are separate objects, because pickle sends the same object only once."""
     rest = bytes(PAYLOAD - 8)
     return [n.to_bytes(8, "big") + rest for n in range(min(count, 256))] * (-(-count // 256))
 
 
 def _rate(run: Callable[[int], None]) -> float:
-    """How many a second, of as many as take long enough to tell."""
+    """The rate per second, with enough tasks for a reliable figure."""
     count = 16
     while True:
         took = _took(run, count)
@@ -92,7 +92,7 @@ def _rate(run: Callable[[int], None]) -> float:
         count *= 4 if took < ENOUGH / 4 else 2
 
 
-# The way to a master
+# The connection to a master
 
 
 @frozen
@@ -100,8 +100,8 @@ class Use:
     """Whether others use a master at the moment.
 
     Args:
-        slots: task slots of dq workers that are connected; None where it does not say.
-        busy: batches that they have.
+        slots: task slots of connected dq workers; None if the master does not say.
+        busy: batches that these workers have.
         waiting: items on its task queue.
     """
 
@@ -117,7 +117,7 @@ class Use:
 
 
 class Server:
-    """A master that runs, looked at without a task put on its queues, or taken off them.
+    """A running master. Measuring it puts no task on its queues, and takes none.
 
     Args:
         address: the master's.
@@ -125,7 +125,7 @@ class Server:
         tls: how connections are encrypted.
 
     Raises:
-        ConnectError: nobody there, or another key.
+        ConnectError: there is no master, or it has another key.
     """
 
     def __init__(self, address: Address, authkey: bytes, tls: Tls = PLAIN) -> None:
@@ -133,7 +133,7 @@ class Server:
         self._plain = PlainClient(address, authkey, tls)
         self._client: Client | None = None
         try:
-            # Neither a slot, which is given tasks, nor a worker, which is announced.
+            # The role is neither a slot, which gets tasks, nor a worker, which is announced.
             self._client = Client(
                 address,
                 authkey,
@@ -143,7 +143,7 @@ class Server:
                 tls=tls,
             )
         except PlainMaster:
-            pass  # it has the two queues only
+            pass  # a plain master has only the two queues
 
     def close(self) -> None:
         self._plain.close()
@@ -151,12 +151,12 @@ class Server:
             self._client.close()
 
     def use(self) -> Use:
-        """Who else is there."""
+        """Who else uses the master."""
         client, waiting = self._client, self._plain.qsize()
         return Use(None, 0, waiting) if client is None else Use(client.slots, client.busy, waiting)
 
     def measure(self) -> Iterator[Figure]:
-        """Measure the network alone, and what goes over it."""
+        """Measure the network alone, and then calls over it."""
         yield from _of_times("network alone, a TCP connect", self._connects())
         yield from _of_times("plain client, a call (qsize)", _times(self._plain.qsize))
         client = self._client
@@ -175,7 +175,7 @@ class Server:
 
 
 def _bandwidth(send: Callable[[int], None], most: int) -> float:
-    """Bytes a second, in messages as large as take long enough to tell."""
+    """Bytes per second, with messages large enough for a reliable figure."""
     size = 64 * 1024
     while size * 4 <= most and _took(send, size) < ENOUGH / 4:
         size *= 4
@@ -196,7 +196,7 @@ def _took(call: Callable[[int], None], argument: int) -> float:
 
 
 def _times(call: Callable[[], object], count: int = CALLS) -> list[float]:
-    """Seconds that each of some calls takes."""
+    """The seconds that each of several calls takes."""
     call()
     times: list[float] = []
     until = time.perf_counter() + PATIENCE

@@ -30,11 +30,11 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Group(click.Group):
-    """A group whose commands are loaded when one is called: ``dq --help`` needs no more than the
-    lines given here.
+    """A group that loads a command only when it is called. ``dq --help`` needs just the lines given
+    here.
 
     Args:
-        homes: for each command its import path and its line of help.
+        homes: the import path and the line of help of each command.
     """
 
     def __init__(self, *args: Any, homes: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
@@ -42,9 +42,9 @@ class Group(click.Group):
         self._homes = dict(homes)
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Show the help where nothing is given; click's own way differs from version to version."""
+        """Show the help if no arguments are given. click's own way differs between its versions."""
         help_ = ctx.help_option_names[-1]
-        if args[:1] == ["help"]:  # as git has it
+        if args[:1] == ["help"]:  # as in git
             args = [*args[1:], help_]
         return super().parse_args(ctx, args or [help_])
 
@@ -96,7 +96,7 @@ class Parsed(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # gener
 
 
 class Whole(click.IntRange):
-    """A whole number in a range, in plainer words than click's where it is none."""
+    """A whole number in a range, with plainer error messages than click's."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         try:
@@ -111,15 +111,15 @@ class Whole(click.IntRange):
 
 
 class OneFile(Option):
-    """A file's name, which is refused where it is empty or there are two: click would take the
-    last and say nothing."""
+    """The name of a file. It must not be empty or given twice: click would silently use the
+    last."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"type": completion.FILE, **kwargs, "multiple": True})
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
         value = self.resolve_envvar_value(ctx)
-        return None if value is None else (value,)  # not split at its spaces
+        return None if value is None else (value,)  # do not split it at spaces
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         names = super().process_value(ctx, value)
@@ -133,7 +133,7 @@ class OneFile(Option):
 
 
 class SomeFiles(OneFile):
-    """The same for an option that may be given more than once; all of the names, in a tuple."""
+    """The same for an option that may be given several times. The value is a tuple of all names."""
 
     def process_value(self, ctx: click.Context, value: Any) -> Any:
         names = Option.process_value(self, ctx, value)
@@ -147,7 +147,7 @@ class SomeFiles(OneFile):
 
 
 def _delimiter(text: str) -> str:
-    r"""One character of ASCII, or a tab as people write it.
+    r"""Read an ASCII character, or one of the usual spellings of a tab.
 
     >>> _delimiter(";"), _delimiter("\\t"), _delimiter("tab")
     (';', '\t', '\t')
@@ -179,8 +179,8 @@ KEEPALIVE = Parsed("seconds", _keepalive)
 
 
 def is_typed(name: str) -> bool:
-    """Whether an option of the command that runs stands on its command line, rather than being a
-    default, or one of the environment's."""
+    """Whether an option of the current command was given on the command line, rather than as a
+    default or by the environment."""
     source = click.get_current_context().get_parameter_source(name)
     return source is ParameterSource.COMMANDLINE
 

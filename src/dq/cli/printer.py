@@ -1,4 +1,4 @@
-"""Takes a run's records as they come: results to the output, failures and progress to people."""
+"""Handles the records of a run: writes results to the output, and reports failures and progress."""
 
 from __future__ import annotations
 
@@ -20,34 +20,34 @@ from dq.master.progress import Progress
 
 if TYPE_CHECKING:
     from dq.cli.run_inputs import RunInputs
-    from dq.master.job_reader import JobReader  # which `dq worker` does without
+    from dq.master.job_reader import JobReader  # not at run time, since `dq worker` needs none
 
 LEFT = "without waiting for running tasks"
 
 
 def say(line: str) -> None:
-    """One line for people."""
+    """Write one line for people."""
     screen.say(f"dq: {printable(line)}")
 
 
 def say_finishing(running: int) -> None:
-    """Say what the first signal does, where there is something to wait for."""
+    """Say what the first signal does, if there are tasks to wait for."""
     if running:
         say(FINISHING)
 
 
 class Unreadable(BadInput):
-    """Raised when a line cannot be read, and is not to be skipped."""
+    """Raised when a line cannot be read, and must not be skipped."""
 
 
 class Printer:
-    """Copies records to the output, and says what failed.
+    """Copies records to the output, and reports failures.
 
     Args:
-        job: what is run.
+        job: the job to read.
         source: its inputs.
         writer: where results go.
-        failures: where the records of failed tasks go besides, if anywhere.
+        failures: an additional file for the records of failed tasks; None for none.
         given: the command's options.
     """
 
@@ -67,20 +67,20 @@ class Printer:
         self._form = given["format"]
         self._shares_terminal = writer.is_terminal
         known = job.served.replay.left if job.served.replay is not None else 0
-        # A result that ends in NUL leaves the cursor behind it, where no bar can be.
+        # A result that ends in NUL leaves the cursor behind it, so there is no free line for a bar.
         has_no_line = self._shares_terminal and self._form == NUL_ENDED
         self.progress = Progress(self._total, quiet=given["quiet"] or has_no_line, known=known)
         job.on_records = self.progress.take
         self.failed = 0
         self._skipped = 0
         self._groups = Groups()
-        self._written = Spans()  # tasks that have their result in the output
+        self._written = Spans()  # tasks whose results are in the output
 
     # From a signal's thread
 
     def drain(self) -> None:
         """Let running tasks finish, and start no others."""
-        self._job.halt("interrupted")  # first: whoever reads the line can rely on it
+        self._job.halt("interrupted")  # first, so that the line is true when it appears
         say_finishing(self._job.served.job.leases)
 
     def leave(self) -> None:
@@ -90,10 +90,10 @@ class Printer:
     # From the main thread
 
     def run(self, stages: Stages) -> None:
-        """Take all records.
+        """Handle all records.
 
         Raises:
-            DqError: the run ends early; the message says what there is of its results.
+            DqError: the run ended early; the message says which results exist.
         """
         records = self._job.unordered if self._given["unordered"] else self._job.ordered
         self.progress.start()
@@ -101,7 +101,7 @@ class Printer:
             for record in records():
                 self._take(record)
         except Exception as error:
-            with contextlib.suppress(DqError):  # what has to be said is why the run ends
+            with contextlib.suppress(DqError):  # the first error is the one to report
                 self._take_rest()
             if error is self._job.input_error and not isinstance(error, DqError):
                 error = BadInput(f"cannot read {self._source.name}: {_reason(error)}")
@@ -112,7 +112,7 @@ class Printer:
             self.progress.stop()
 
     def commit(self) -> None:
-        """Every task has its outcome: let the files appear."""
+        """Complete the files, now that every task has an outcome."""
         try:
             self._writer.commit()
             if self._failures is not None:
@@ -121,7 +121,7 @@ class Printer:
             raise self._with_what_is_kept(error) from None
 
     def summarize(self) -> None:
-        """Say what failed, and how it went."""
+        """Report failures, and the end of the run."""
         if self._groups.count > SHOWN:
             hint = "" if self._failures else "; --failures FILE writes each of them"
             say(f"{self._groups.count - SHOWN} more failed{hint}")
@@ -130,7 +130,7 @@ class Printer:
                 say(line)
         if self._skipped > SHOWN:
             say(f"{self._skipped - SHOWN} more inputs were skipped")
-        # What a worker says could not be read is believed once it has been looked at.
+        # These counts are checked. A worker may claim that any input could not be read.
         self.progress.failed, self.progress.skipped = self.failed, self._skipped
         self.progress.finish(self._job.served.job.counts.dropped)
 
@@ -139,7 +139,7 @@ class Printer:
         return job.next + job.unbatched if job.ended else self._source.count()
 
     def _explained(self, error: DqError, stages: Stages) -> DqError:
-        """Why the run ends early, as people are to be told."""
+        """The error that tells people why the run ended early."""
         if isinstance(error, InputChanged):
             error = BadInput(f"{self._source.place(error.index)} {error.reason}")
         elif type(error) is Stopped and stages.count:
@@ -149,8 +149,8 @@ class Printer:
         return self._with_what_is_kept(error)
 
     def _with_what_is_kept(self, error: DqError) -> DqError:
-        """The same error, whose message also says what there is of the results, and how to have
-        them all."""
+        """The same error, with a message that also says which results exist, and how to get the
+        others."""
         count = self._written.count
         if not count or (self._writer.broken and not self._writer.kept):
             return error
@@ -161,7 +161,7 @@ class Printer:
         return error
 
     def _resume(self, error: DqError) -> str:
-        """How to have the rest; "" where the same inputs would end in the same way."""
+        """How to get the other results; "" if the same inputs would fail in the same way."""
         if self._given["journal"] is None:
             return "; with --journal FILE the same command would have gone on from there"
         if isinstance(error, Unreadable):
@@ -179,10 +179,10 @@ class Printer:
             self._take_failure(record, outcome)
 
     def _take_rest(self) -> None:
-        """What has come besides, of which some may have waited for an earlier one: in the output
-        it is of more use than nowhere."""
+        """Write the results that have arrived but were not written yet. Some of them waited for
+        earlier ones, but users are better off with them than without."""
         for record in self._job.undelivered():
-            with contextlib.suppress(BadInput):  # the first one was said
+            with contextlib.suppress(BadInput):  # the first one is reported
                 self._take(record)
 
     def _write(self, record: Recorded, blob: bytes) -> None:
@@ -191,13 +191,13 @@ class Printer:
         self._written.add(record.batch.start, record.batch.stop)
 
     def _why_bad(self, record: Recorded) -> Failure | None:
-        """Why an input cannot be read, where that is so: a worker may say it of any, and it ends
-        the run."""
+        """Why an input cannot be read; None if it can. It is checked here, because a bad input ends
+        the run, and a worker may claim that any input is bad."""
         [value] = self._job.served.values(record.batch)
         return value.failure if isinstance(value, BadValue) else None
 
     def _fill(self, record: Recorded) -> None:
-        """Write what stands for the result of a task that has none, if anything does."""
+        """Write the value of `--fill`, if given, in place of a missing result."""
         if self._given["fill"] is not None:
             self._write(record, text(self._form, [self._given["fill"]]))
 
@@ -237,13 +237,14 @@ def _reason(error: Exception) -> str:
 
 
 def _has_input(result: Result[object]) -> bool:
-    """Whether the record of a failed task has its input: one that was too large is nowhere."""
+    """Whether the record of a failed task has its input. An input that was too large is not
+    kept."""
     return result.error is None or result.error.type != "InputTooLarge"
 
 
 def _failure_line(result: Result[object]) -> str:
-    """What `--failures` writes: without an input, where the record has none, so that no other run
-    takes the null in its place for one."""
+    """The line that `--failures` writes. If the record has no input, the line has none either:
+    another run would take a null for the input."""
     line = jsonl(result)
     if _has_input(result):
         return line

@@ -1,5 +1,4 @@
-"""What the options say of a run's files: in which form results are written, and that no file is
-used for two things."""
+"""Checks a run's files: the format of the output, and that no file is used for two purposes."""
 
 from __future__ import annotations
 
@@ -12,7 +11,7 @@ from dq.errors import UsageError
 
 
 def output_format(given: dict[str, Any]) -> str:
-    """The form that results are to have."""
+    """The format of the results."""
     form: str = given["format"] or outputs.format_of(given["output"])
     if suffix := outputs.compressed_suffix_of(given["output"]):
         raise UsageError(f"-o writes no {suffix} files: leave it out, and pipe results to a packer")
@@ -29,8 +28,8 @@ def _check_fill(fill: str, form: str, given: dict[str, Any]) -> None:
 
 
 def check_files(given: dict[str, Any]) -> None:
-    """Refuse to use one file for two things: what is written at the end of the run would take the
-    place of the other, or what is written meanwhile would be read."""
+    """Refuse to use one file for two purposes. The run would overwrite one content with the other,
+    or read what it has just written."""
     used = {_code_of(given["task"]): "task"}
     if given["journal"] is not None:
         path = os.path.realpath(given["journal"])
@@ -43,9 +42,9 @@ def check_files(given: dict[str, Any]) -> None:
             _claim(used, taken, given, name)
     if given["failures"] == "-" and (given["output"] or "-") == "-":
         raise UsageError("--failures - is where the results go: give -o FILE, or --failures FILE")
-    used.pop(_code_of(given["task"]))  # which may be read
-    # An input may be replaced at the end by what was made of it, and records of failures by those
-    # that have failed again.
+    used.pop(_code_of(given["task"]))  # it may be an input
+    # At the end, the output may replace the input that it was made from, and the records of
+    # failures may be replaced by those of tasks that failed again.
     named = ("output", "failures") if given["field"] else ("output",)
     own = {os.path.realpath(given[name]) for name in named if given[name]}
     for read in given["input"] or ():
@@ -54,7 +53,7 @@ def check_files(given: dict[str, Any]) -> None:
 
 
 def _code_of(task: str) -> str:
-    """The file that a TASK's module has, if it is below the current folder."""
+    """The file of a TASK's module, if the module is below the current folder."""
     where = task.rpartition(":")[0]
     return os.path.realpath(where if where.endswith(".py") else f"{where.replace('.', '/')}.py")
 

@@ -1,4 +1,4 @@
-"""The inputs of a run: INPUTs, or what the files of `--input` hold."""
+"""The inputs of a run: INPUTs, or the contents of the files of `--input`."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from dq.errors import UsageError
 
 @frozen
 class RunInputs:
-    """The inputs of a run: where they come from, how many there are, and how to name one's place.
+    """The inputs of a run: where they come from, how many there are, and where each of them is.
 
     Args:
-        reading: how workers make values of them.
-        text: what they are read from; None for arguments.
-        counter: counts them ahead, where that can be done.
+        reading: how workers turn them into values.
+        text: the files that they are read from; None for arguments.
+        counter: counts them ahead of the run, if that is possible.
     """
 
     items: Iterable[bytes]
@@ -31,20 +31,20 @@ class RunInputs:
     counter: Counter | None = None
 
     def place(self, index: int) -> str:
-        """An input by where it stands."""
+        """The place of an input, for messages."""
         return self.line(index) or f"the input of task {index}"
 
     def line(self, index: int) -> str:
-        """The file and line of an input that comes from one."""
+        """The file and line of an input that comes from a file."""
         return "" if self.text is None else self.text.place(index)
 
     @property
     def name(self) -> str:
-        """What they are read from."""
+        """The name of what they are read from."""
         return "the inputs" if self.text is None else self.text.name
 
     def count(self) -> int | None:
-        """How many there are, where they have been counted."""
+        """How many there are; None if they have not been counted."""
         return None if self.counter is None else self.counter.total
 
     def start_counting(self) -> None:
@@ -53,14 +53,15 @@ class RunInputs:
             self.counter.start()
 
     def stop_counting(self) -> None:
-        """Count no further."""
+        """Stop counting."""
         if self.counter is not None:
             self.counter.stop()
 
 
 def run_inputs(given: dict[str, Any]) -> RunInputs:
-    """Where the options say that the inputs come from."""
-    # Ended as lines are, for the workers to cut off: an argument may itself end in a newline.
+    """The inputs that the options ask for."""
+    # End arguments like lines, so that workers cut off this end and not a newline that belongs to
+    # the argument.
     arguments = [os.fsencode(argument) + b"\r\n" for argument in given["inputs"]]
     if given["input"] is None:
         for name in ("input_format", "delimiter", "skip_bad", "field"):
@@ -83,7 +84,7 @@ def run_inputs(given: dict[str, Any]) -> RunInputs:
 
 
 def _input_format(given: dict[str, Any]) -> str | None:
-    """The format that the options name; None where the files' names are to say."""
+    """The format in the options; None to go by the names of the files."""
     if given["null"] and given["input_format"] not in (None, "lines", "null"):
         raise UsageError(
             f"--null and --input-format {given['input_format']}: give the one or the other"

@@ -1,4 +1,4 @@
-"""What ``dq run`` and ``dq master`` do."""
+"""The work of ``dq run`` and ``dq master``."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ from dq.worker.child import Child, dismiss
 from dq.worker.process_options import ProcessOptions
 
 if TYPE_CHECKING:
-    from dq.journal.writer import Journal  # SQLite, which few runs need
+    from dq.journal.writer import Journal  # not at run time: few runs need SQLite
 
-SLOW_END = 0.5  # seconds until it is said that processes take their time to end
+SLOW_END = 0.5  # seconds before a line says that processes are slow to end
 ENDING = "waiting for task processes to end; once more to leave now"
 
 
 def run(
     given: dict[str, Any], workers: int, ahead: list[Child], forwarder: Forwarder | None
 ) -> None:
-    """``dq run``, with task processes that were started already."""
+    """``dq run``, with task processes that were started ahead."""
     enter_directory()
     checks.begin(given["timeout"])
     try:
@@ -55,7 +55,7 @@ def run(
         _serve_job(runtime, ref, given, forwarder)
     finally:
         checks.close()
-        dismiss(ahead)  # those that nothing came to be known for
+        dismiss(ahead)  # those that got no configuration
         if forwarder is not None:
             forwarder.close()
 
@@ -84,20 +84,20 @@ def master(given: dict[str, Any]) -> None:
 
 
 def _ref(given: dict[str, Any]) -> TaskRef:
-    """Where workers find the TASK, once it has been found here: but for its libraries, where all
-    of the workers are elsewhere."""
+    """Check the TASK, and return where workers find it. Its libraries may be missing here if all
+    workers are on other machines."""
     try:
         return checked(given["task"], unpack=given["unpack"])
     except MissingModule:
         if given["workers"]:
             raise
-        return refer(given["task"])  # the master will say it
+        return refer(given["task"])  # the master will report the missing library
 
 
 def _runtime(
     task: str | None, given: dict[str, Any], authkey: bytes | None, workers: int
 ) -> Runtime:
-    """What serves, with the options that have the names of its records' fields."""
+    """Make the runtime. Each option goes to the record that has a field of the same name."""
     if given["fail_fast"]:
         given["max_failures"] = 1
     with quietly():
@@ -128,7 +128,7 @@ def _serve_queues(runtime: Runtime) -> None:
         while not stages.count:
             stages.wait(1.0)
             runtime.workers.check()
-        runtime.dispatcher.drain()  # first: whoever reads the line can rely on it
+        runtime.dispatcher.drain()  # first, so that the line is true when it appears
         say_finishing(runtime.dispatcher.busy)
         while runtime.dispatcher.busy and stages.count < 2:
             stages.wait(0.1)
@@ -176,11 +176,11 @@ def _serve_job(
                 except Stopped:
                     _close_in_order(runtime, stages)
                     raise
-                _close_in_order(runtime, stages)  # told to stop in the last tasks
+                _close_in_order(runtime, stages)  # a signal may have come during the last tasks
             printer.commit()
         finally:
             if forwarder is not None:
-                forwarder.close()  # first: this is what tasks have printed up to their end
+                forwarder.close()  # first, so that all output of tasks comes before the summary
             if printer is not None:
                 printer.summarize()
     if printer.failed:
@@ -189,8 +189,8 @@ def _serve_job(
 
 
 def _suggest_input(given: dict[str, Any]) -> None:
-    """Where the only INPUT is a file's name, and the task could do nothing with it: its lines may
-    have been meant."""
+    """Suggest `--input` if the task failed and the only INPUT is a file's name: the user may have
+    meant the lines of the file."""
     if len(given["inputs"]) != 1:
         return
     [name] = given["inputs"]
@@ -200,8 +200,8 @@ def _suggest_input(given: dict[str, Any]) -> None:
 
 
 def _close_in_order(runtime: Runtime, stages: Stages) -> None:
-    """Where the first signal has let running tasks finish: let processes leave as they do after
-    the last task, until the second signal."""
+    """After a first signal, let the processes exit as they do after the last task. A second signal
+    ends them."""
     if stages.count == 1:
         stages.on_second = runtime.workers.quit
         slow = threading.Timer(SLOW_END, say, (ENDING,))

@@ -1,5 +1,6 @@
-"""The two stages of Ctrl-C: the first lets running tasks finish, the second leaves now; a third
-does not even say so. A terminal that is closed (SIGHUP) means the second: nobody is there to wait.
+"""The stages of Ctrl-C. The first lets running tasks finish, and the second ends the run now. A
+third ends the process without a message. Closing the terminal (SIGHUP) has the effect of the
+second, because nobody is there to wait.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ HANGUP: int | None = getattr(signal, "SIGHUP", None)  # missing on Windows
 
 
 def endings() -> list[int]:
-    """The signals besides Ctrl-C's that end a run."""
+    """The signals other than SIGINT that end a run."""
     if HANGUP is None or signal.getsignal(HANGUP) is signal.SIG_IGN:  # as under nohup
         return [signal.SIGTERM]
     return [signal.SIGTERM, HANGUP]
@@ -29,14 +30,14 @@ def _nothing() -> None:
 
 
 class Stages:
-    """Counts SIGINT, SIGTERM and SIGHUP while entered; what they do is set by whoever runs.
+    """Counts SIGINT, SIGTERM and SIGHUP while entered. The run sets what they do.
 
     `on_first` and `on_second` run outside the handler, in a thread, so that they may take locks.
     """
 
     def __init__(self) -> None:
         self.count = 0
-        self.interrupted = False  # by SIGINT, rather than told to end by SIGTERM
+        self.interrupted = False  # by SIGINT rather than SIGTERM
         self.on_first: Callable[[], None] = _nothing
         self.on_second: Callable[[], None] = _nothing
         self._before: dict[int, object] = {}
@@ -52,7 +53,7 @@ class Stages:
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() returned
 
     def wait(self, seconds: float) -> None:
-        """Sleep, but not on after a signal."""
+        """Sleep until the time is up or a signal arrives."""
         until = time.monotonic() + seconds
         before = self.count
         while self.count == before and time.monotonic() < until:
@@ -60,12 +61,12 @@ class Stages:
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == HANGUP:
-            if self.count >= 2:  # the kernel sends one, and the shell another
+            if self.count >= 2:  # the kernel sends one, and the shell sends another
                 return
             self.count = 1
         self.count += 1
         self.interrupted = number == signal.SIGINT
-        if self.count > 2:  # something does not let go, a reader of the results perhaps
+        if self.count > 2:  # something blocks the end, perhaps a reader of the results
             os._exit(Interrupted.exit_code if self.interrupted else Stopped.exit_code)
         step = self.on_first if self.count == 1 else self.on_second
         threading.Thread(target=step, daemon=True).start()

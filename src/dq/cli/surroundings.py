@@ -1,4 +1,4 @@
-"""What commands need of their surroundings: the import path, standard output, the authkey."""
+"""Sets up what commands need: the import path, standard output, the authkey."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dq.security import keys
 
 
 def enter_directory() -> None:
-    """Have the current directory on the import path, as ``python -m`` has it."""
+    """Put the current directory on the import path, as ``python -m`` does."""
     here = os.getcwd()
     if sys.path[:1] != [here]:
         sys.path.insert(0, here)
@@ -24,14 +24,14 @@ def enter_directory() -> None:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Standard output is for results: what a module prints when imported goes elsewhere."""
+    """Redirect what a module prints when imported, since standard output is for results."""
     with contextlib.redirect_stdout(sys.stderr):
         yield
 
 
 def find_key(given: dict[str, Any]) -> bytes:
-    """The authkey, from wherever it is."""
-    # click passes over a variable that is set and empty; a key's must not be.
+    """Find the authkey."""
+    # click ignores a variable that is set but empty. For a key, that must be an error.
     prefix = click.get_current_context().auto_envvar_prefix
     for option in ("authkey", "authkey_file"):
         variable = f"{prefix}_{option.upper()}"
@@ -49,7 +49,7 @@ def key_to_serve(given: dict[str, Any], host: str) -> bytes:
 
 
 def prompt_for_key() -> Any:
-    """What asks for the key on a terminal; None where there is none."""
+    """A function that asks for the key on the terminal; None if there is no terminal."""
     if sys.stdin is None or not sys.stdin.isatty():
         return None
     return lambda: click.prompt("authkey", hide_input=True, err=True)

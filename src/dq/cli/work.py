@@ -97,7 +97,7 @@ def _work(supervisor: Supervisor, stages: Stages, given: dict[str, Any]) -> None
         supervisor.connect(plan.reconnect, until=lambda: stages.count > 0)
     except ConnectError:
         if stages.count:
-            return  # told to leave before there was a master
+            return  # a signal came before a master was found
         raise
     if not given["quiet"]:
         slots = plan.processes.slots
@@ -141,7 +141,7 @@ def keygen(
 
 
 def _make_certificates(folder: str, hosts: tuple[str, ...], force: bool) -> None:
-    from dq.security import certs  # which only this needs
+    from dq.security import certs  # here, since only this needs it
 
     names = certs.make(folder, hosts, force=force)
     quoted = shlex.quote(folder)
