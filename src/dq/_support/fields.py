@@ -1,4 +1,4 @@
-"""The fields of a record by their names: options travel from one record to the next by these."""
+"""Copies options from one record to another by the names of their fields."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def names_of(kind: type) -> tuple[str, ...]:
     >>> names_of(Point)
     ('x', 'y')
     """
-    names: tuple[str, ...] = kind.__match_args__  # type: ignore[attr-defined]  # every record's
+    names: tuple[str, ...] = kind.__match_args__  # type: ignore[attr-defined]  # every record has it
     return names
 
 
 def narrowed(kind: type[R], record: object) -> R:
-    """A record with those of its fields that another record has too."""
+    """Make a record of this kind from the fields that another record has in common with it."""
     names = names_of(type(record))
     return kind(**{name: getattr(record, name) for name in names_of(kind) if name in names})
 
 
 def given_for(given: Mapping[str, Any], *kinds: type) -> dict[str, Any]:
-    """What a command was given for the fields of some records, by the names of these. A command
-    that lacks an option leaves its field out."""
+    """The options of a command that are fields of some records, by name. Options that the command
+    does not have are left out."""
     params = {name: parameter(name) for kind in kinds for name in names_of(kind)}
     return {name: given[param] for name, param in params.items() if param in given}

@@ -1,4 +1,4 @@
-"""The seed of the hashes in all task processes of this process's runs."""
+"""The seed for hashes in all task processes of this process's runs."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ _seeds: list[int] = []  # the one that this process has chosen
 
 
 def hash_seed() -> int:
-    """The user's where PYTHONHASHSEED has one, else a random one, the same at each call.
+    """The seed in PYTHONHASHSEED or, if there is none, a random one that is the same at each call.
 
-    With one for each process, as Python has it, `hash("a") % 8` would be another number in each.
+    By default each Python process has its own seed, and `hash("a") % 8` differs between processes.
     """
     if not _seeds:
         given = os.environ.get(HASH_SEED, "")

@@ -1,16 +1,16 @@
-"""What a setting is called in a message: `max_message` from Python, `--max-message` on the command
-line, whichever the reader has typed."""
+"""The names of settings in messages. The reader sees what they have typed: `max_message` in Python,
+`--max-message` on the command line."""
 
 from __future__ import annotations
 
-# Where the option is not the argument's name with dashes.
+# Options that are not the argument's name with dashes.
 OPTIONS = {"initializer": "--init"}
 
 _by_options = False
 
 
 def use_options(yes: bool = True) -> None:
-    """Have messages of this process name options: it is a command, or works for one."""
+    """Make messages of this process name options, because it is a command or works for one."""
     global _by_options
     _by_options = yes
 
@@ -20,10 +20,10 @@ def uses_options() -> bool:
 
 
 def setting(name: str, value: object = None, *, by_option: bool = False) -> str:
-    """The name of a setting, with a value of it where one is given.
+    """The name of a setting, with its value if one is given.
 
     Args:
-        by_option: the job comes from a command, whoever works on it.
+        by_option: name the option, because the job comes from a command.
 
     >>> setting("max_message"), setting("tls", "psk")
     ('max_message', "tls='psk'")

@@ -1,4 +1,4 @@
-"""What is particular to an operating system, each with what to do where it is missing."""
+"""Features of particular operating systems, each with a fallback for the others."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 _LAST_ACK_RECV = slice(56, 60)  # milliseconds; of struct tcp_info in <linux/tcp.h>
-# Containers can have a hard limit of a thousand million, and an old program that a task starts
+# A container may have a hard limit of a thousand million, and an old program started by a task
 # would close that many descriptors one by one.
 _ENOUGH_DESCRIPTORS = 1 << 20
-# Descriptors below are left to tasks: where a number is taken for a file's name, `open(5)` must not
-# find dq's own connection.
+# Lower descriptors are left to tasks: if a task mistakes a number for a file's name, `open(5)` must
+# not open dq's own connection.
 _RESERVED = 100
 _MACOS_OPEN_MAX = 10240  # the most that macOS takes where its hard limit says "infinite"
 
@@ -26,7 +26,7 @@ _MACOS_OPEN_MAX = 10240  # the most that macOS takes where its hard limit says "
 class Cells:
     """Counters of 8 bytes each in memory that several processes share.
 
-    A cell is aligned, so that who reads it sees the value before or after a write, never half.
+    A cell is aligned, so a reader sees the value before or after a write, never half of it.
 
     Attributes:
         fd: the file descriptor to give a child, with ``pass_fds``; not inherited otherwise.
@@ -56,7 +56,7 @@ class Cells:
 
         Raises OSError or ValueError when the descriptor is not that of so many cells.
         """
-        # pass_fds made it inheritable; what a task starts is not to keep it open.
+        # pass_fds made it inheritable, but programs that a task starts must not keep it open.
         os.set_inheritable(fd, False)
         return cls(fd, count)
 
@@ -97,7 +97,7 @@ def _memory_file(length: int) -> int:
     if not hasattr(os, "memfd_create"):
         return _unlinked_file(length)
     try:
-        fd: int = os.memfd_create("dq-cells")  # close-on-exec unless told otherwise
+        fd: int = os.memfd_create("dq-cells")  # close-on-exec by default
     except OSError:  # an older kernel, a sandbox, vm.memfd_noexec=2
         return _unlinked_file(length)
     os.ftruncate(fd, length)
@@ -106,7 +106,7 @@ def _memory_file(length: int) -> int:
 
 def _unlinked_file(length: int) -> int:
     with _temporary_file() as file:
-        # Written, not truncated to length: on a full disk a hole is a SIGBUS when it is touched.
+        # Write the bytes rather than truncate: on a full disk, touching a hole raises SIGBUS.
         file.write(bytes(length))
         file.flush()
         return os.dup(file.fileno())
@@ -117,13 +117,12 @@ def _temporary_file() -> IO[bytes]:
 
     try:
         return tempfile.TemporaryFile()
-    except OSError:  # a read-only file system; this one is in memory
+    except OSError:  # a read-only file system, but /dev/shm is in memory
         return tempfile.TemporaryFile(dir="/dev/shm")
 
 
 class HighDescriptors:
-    """While entered, what is opened has descriptors from 100 on; lower ones where there are not so
-    many.
+    """While entered, new files get descriptors from 100 on, or lower ones if there are too few.
 
     >>> with HighDescriptors():
     ...     pipe = os.pipe()
@@ -140,7 +139,7 @@ class HighDescriptors:
         try:
             while not self._taken or self._taken[-1] < _RESERVED:
                 self._taken.append(os.dup(self._taken[0]) if self._taken else _null())
-        except OSError:  # there are no more
+        except OSError:  # there are no free descriptors
             self.__exit__()
 
     def __exit__(self, *exc: object) -> None:
@@ -153,7 +152,7 @@ def _null() -> int:
 
 
 def moved_up(sock: socket.socket) -> socket.socket:
-    """A socket with a descriptor from 100 on, in place of this one; this one where that cannot be.
+    """Replace a socket by one with a descriptor from 100 on; return the same one if that fails.
 
     >>> import socket
     >>> with moved_up(socket.socket()) as sock:
@@ -166,7 +165,7 @@ def moved_up(sock: socket.socket) -> socket.socket:
         import fcntl  # missing on Windows
 
         high = fcntl.fcntl(sock.fileno(), fcntl.F_DUPFD_CLOEXEC, _RESERVED)
-    except (ImportError, OSError):  # or there are not so many descriptors
+    except (ImportError, OSError):  # OSError: there are too few descriptors
         return sock
     moved = socket.socket(sock.family, sock.type, sock.proto, fileno=high)
     moved.settimeout(sock.gettimeout())
@@ -175,10 +174,10 @@ def moved_up(sock: socket.socket) -> socket.socket:
 
 
 def fill_standard_descriptors() -> None:
-    """Have the null device on descriptors 0 to 2 where they are closed.
+    """Open the null device on those of the descriptors 0 to 2 that are closed.
 
-    Else the next file or socket to be opened would take their place, and be what a child reads
-    as its standard input, or writes its errors to.
+    Otherwise the next file or socket to be opened would get such a descriptor. A child would then
+    read it as standard input, or write errors to it.
 
     >>> fill_standard_descriptors()
     """
@@ -192,8 +191,8 @@ def fill_standard_descriptors() -> None:
 def die_with_parent(parent_pid: int) -> bool:
     """Have the kernel kill this process when its parent dies; False where it cannot.
 
-    The kernel takes for the parent the thread that started this process: that thread has to live
-    as long as the parent itself does. Exits with 1 when the parent has gone already.
+    The kernel regards the thread that started this process as the parent, so that thread has to
+    live as long as the parent process. If the parent has already died, this exits with code 1.
 
     Args:
         parent_pid: the process id of the parent, as the parent itself knows it.
@@ -203,7 +202,7 @@ def die_with_parent(parent_pid: int) -> bool:
     """
     if sys.platform != "linux" or not _set_parent_death_signal():
         return False
-    # The parent may have died before the kernel was asked, and is then never reported.
+    # If the parent died before the call above, the kernel never reports it.
     if os.getppid() != parent_pid:
         os._exit(1)
     return True
@@ -223,7 +222,7 @@ def _set_parent_death_signal() -> bool:
 
 
 def is_stopped(pid: int) -> bool:
-    """Whether a process has been stopped, by SIGSTOP or a debugger; False where nobody can tell.
+    """Whether SIGSTOP or a debugger has stopped a process; False if that cannot be determined.
 
     >>> is_stopped(os.getpid())
     False
@@ -236,15 +235,15 @@ def is_stopped(pid: int) -> bool:
 
 
 def outward_address(ipv6: bool) -> str | None:
-    """The address from which this machine would talk to others; None where it has no way to them.
+    """The address from which this machine reaches others; None if it has no route to them.
 
     >>> outward_address(ipv6=False) != ""
     True
     """
     import socket  # here to keep start-up fast: who has a socket has paid for it
 
-    # Addresses that stand for anybody elsewhere in documentation. Nothing is sent to them: to
-    # connect such a socket only looks up the route.
+    # These addresses are reserved for documentation. Nothing is sent to them: connecting a datagram
+    # socket only looks up the route.
     family, there = (socket.AF_INET6, "2001:db8::1") if ipv6 else (socket.AF_INET, "192.0.2.1")
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as sock:
@@ -256,9 +255,9 @@ def outward_address(ipv6: bool) -> str | None:
 
 
 def keepalive(sock: socket.socket, idle: int = 10, interval: int = 5, probes: int = 3) -> None:
-    """Have a TCP connection find out that its other end is gone, and send at once.
+    """Make a TCP connection detect that its other end is gone, and send data without delay.
 
-    Nothing happens on any other socket, nor for an option that the system does not have.
+    Other kinds of sockets, and options that the system does not have, are ignored.
 
     Args:
         sock: the socket.
@@ -288,7 +287,7 @@ def keepalive(sock: socket.socket, idle: int = 10, interval: int = 5, probes: in
 
 
 def acknowledge(sock: socket.socket) -> None:
-    """Have what a TCP connection has received so far acknowledged now, where the system can.
+    """Acknowledge now what a TCP connection has received so far, if the system supports that.
 
     >>> import socket
     >>> with socket.socket() as sock:
@@ -302,13 +301,13 @@ def acknowledge(sock: socket.socket) -> None:
 def unheard(sock: socket.socket) -> float:
     """Return the seconds since the other machine last acknowledged something.
 
-    While it has sent nothing: since it connected, time in the listen queue included, which nothing
-    else tells. Zero where the system does not say: anywhere but on Linux, and for a Unix
-    socket.
+    If it has not sent anything, return the seconds since it connected. They include the time in the
+    listen queue, which cannot be found out in another way. Return zero on systems other than Linux,
+    and for a Unix socket.
     """
     import socket  # here to keep start-up fast: who has a socket has paid for it
 
-    if sys.platform != "linux":  # FreeBSD's struct is another
+    if sys.platform != "linux":  # FreeBSD has a different struct
         return 0.0
     try:
         told = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_ACK_RECV.stop)
@@ -325,7 +324,7 @@ def _set(sock: socket.socket, level: int, name: str, value: int) -> None:
         return
     try:
         sock.setsockopt(level, option, value)
-    except OSError:  # the name is there, the kernel's support is not (gVisor, old Windows)
+    except OSError:  # Python knows the option, but the kernel does not (gVisor, old Windows)
         pass
 
 
@@ -381,7 +380,7 @@ def unix_sockets() -> bool:
 
 
 def who_listens(port: int) -> str | None:
-    """The process that listens on a TCP port, as ``name (pid N)``; None where nobody can tell.
+    """The process that listens on a TCP port, as ``name (pid N)``; None if it cannot be found.
 
     >>> who_listens(0) is None
     True
@@ -396,7 +395,7 @@ def who_listens(port: int) -> str | None:
                 with open(f"/proc/{pid}/comm") as file:
                     return f"{file.read().strip()} (pid {pid})"
         except OSError:
-            continue  # ended meanwhile, or somebody else's
+            continue  # it has ended, or belongs to another user
     return None
 
 

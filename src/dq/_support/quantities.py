@@ -1,4 +1,4 @@
-"""What a user types for a duration, a size or a number of processes, and how dq shows a time."""
+"""Reads durations, sizes and numbers of processes that users type, and formats durations."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _CENTURY = 100 * 365 * 86400.0
 
 _SIZE = re.compile(rf"({_NUMBER})\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 _PREFIXES = ("", "K", "M", "G", "T", "P")
-LEAST_MEMORY = 32 * 1024 * 1024  # bytes; a task process that has done nothing yet has half of it
+LEAST_MEMORY = 32 * 1024 * 1024  # bytes; an idle task process needs half of that
 _LARGEST_SIZE = 2**63 - 1
 
-KEEPALIVE = (5, 86400)  # seconds, the least and the most: what each system takes
+KEEPALIVE = (5, 86400)  # seconds, least and most, that every system accepts
 
-MOST_PROCESSES = 10_000  # of one supervisor, and with each of them a thread of it
+MOST_PROCESSES = 10_000  # of one supervisor, which has a thread for each
 MOST_THREADS = 1_000  # task slots of one process
 _PROCESSES = re.compile(r"([-+]?)([0-9]{1,9})|([0-9]{1,9})%")
 
@@ -64,7 +64,7 @@ def size(text: str, least: int = 0) -> int:
     Args:
         text: a number, alone or with a unit such as K, KB or KiB.
 
-        least: bytes that it has to be.
+        least: the smallest size that is accepted.
 
     Raises ValueError when the text is no size, or less than `least`, or beyond 64 bits.
 
@@ -88,7 +88,7 @@ def size(text: str, least: int = 0) -> int:
 
 
 def given(**values: object) -> dict[str, object]:
-    """Those of some arguments that are not None."""
+    """The arguments that are not None."""
     return {name: value for name, value in values.items() if value is not None}
 
 
@@ -136,10 +136,10 @@ def text(**words: object) -> None:
 
 
 def _shown(value: object) -> str:
-    """A wrong value in a message: of a number that is too long, its beginning."""
+    """A wrong value for a message; long ones are cut short."""
     try:
         shown = repr(value)
-    except Exception:  # whatever it is: even an int has one that raises, beyond 4300 digits
+    except Exception:  # a repr may raise anything; even an int's does, beyond 4300 digits
         shown = f"one of type {type(value).__name__}"
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
@@ -218,7 +218,7 @@ def _quotas(proc: str, cgroup: str) -> Iterator[int]:
 def _up(path: str) -> Iterator[str]:
     """Yield a group's path and those above it: every one of them can set a limit.
 
-    A container often sees its own group at the top, under a path which only the host has.
+    A container often sees its own group at the top, with a path that exists only on the host.
     """
     group = os.path.normpath("/" + path.lstrip("/")).rstrip("/")
     while group:
@@ -248,7 +248,7 @@ def human_duration(seconds: float) -> str:
     """Return a time span in the two units that matter, for people; ``?`` when it is not known.
 
     Args:
-        seconds: the span; infinity and nan are what is not known.
+        seconds: the span; infinity or nan if it is not known.
 
     >>> [human_duration(seconds) for seconds in (0.31, 12, 190, 3725, 180000)]
     ['0.3s', '12s', '3m10s', '1h02m', '2d02h']

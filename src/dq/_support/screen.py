@@ -1,9 +1,8 @@
-"""Standard error as several write to it at once: lines, a bar that makes room for them, and what
-tasks print.
+"""Coordinates what is written to standard error: lines, a progress bar, and the output of tasks.
 
-The bar stands on the last line. Whoever has something for the terminal erases it first and draws
-it again after, behind one lock. What local tasks print comes through a pipe for that (`Forwarder`):
-on its way to the terminal by itself it would end up behind the bar.
+The bar is on the last line. Every writer erases it first and draws it again afterwards, under one
+lock. The output of local tasks therefore comes through a pipe (`Forwarder`). If tasks wrote to the
+terminal directly, their output would appear behind the bar.
 """
 
 from __future__ import annotations
@@ -18,24 +17,24 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 ERASE = "\r\x1b[K"
-MARGIN = 5  # columns that a bar leaves free: two ^C fit there, which the terminal itself shows
-TICK = 0.1  # seconds between two looks at the bar
-REDRAW = 0.2  # seconds between two states of it
-AT_ONCE = 0.05  # seconds since it was drawn last, from which on it is drawn again at once
-PARTIAL = 2.0  # seconds that the beginning of a line waits for its end
+MARGIN = 5  # columns that a bar leaves free, so that two ^C fit, which the terminal echoes
+TICK = 0.1  # seconds between two checks of the bar
+REDRAW = 0.2  # seconds between two updates of the bar
+AT_ONCE = 0.05  # seconds after drawing the bar, from which on it is drawn again at once
+PARTIAL = 2.0  # seconds that an incomplete line waits for its end
 CHUNK = 1 << 16
-AT_MOST = 16  # chunks between two looks at anything else
+AT_MOST = 16  # chunks of one pipe before the other pipes have their turn
 
 
 class Screen:
-    """Standard error, with a bar on it or without."""
+    """Standard error, with or without a bar."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
-        self._bar: Callable[[int], str] | None = None  # its text, for so many columns
+        self._bar: Callable[[int], str] | None = None  # makes its text for a number of columns
         self._is_drawn = False
         self._drawn_at = 0.0
-        self._width = 0  # of what was drawn
+        self._width = 0  # of the text that was drawn
 
     def show(self, bar: Callable[[int], str]) -> None:
         """Show a bar from now on; it is drawn again by `tick`."""
@@ -44,20 +43,20 @@ class Screen:
             self._draw()
 
     def hide(self) -> None:
-        """Show no bar any more."""
+        """Remove the bar."""
         with self._lock:
             self._erase()
             self._bar = None
 
     def tick(self) -> None:
-        """Draw the bar where that is due."""
+        """Draw the bar if that is due."""
         with self._lock:
             if not self._is_drawn or time.monotonic() - self._drawn_at >= REDRAW:
                 self._draw()
 
     @contextlib.contextmanager
     def room(self) -> Iterator[None]:
-        """Have the terminal to oneself, with the bar out of the way."""
+        """Hold the terminal for the block, with the bar erased."""
         with self._lock:
             self._erase()
             yield
@@ -67,7 +66,7 @@ class Screen:
     def say(self, line: str) -> None:
         """Write one line, and never fail."""
         with self.room(), contextlib.suppress(OSError, ValueError):
-            if sys.stderr is not None:  # else print() would use standard output
+            if sys.stderr is not None:  # otherwise print() would use standard output
                 print(line, file=sys.stderr, flush=True)
 
     def write(self, data: bytes) -> None:
@@ -76,7 +75,7 @@ class Screen:
             sys.stderr.flush()
             if hasattr(sys.stderr, "buffer"):
                 sys.stderr.buffer.write(data)
-            else:  # a notebook's
+            else:  # in a notebook
                 sys.stderr.write(data.decode(errors="backslashreplace"))
             sys.stderr.flush()
 
@@ -94,11 +93,11 @@ class Screen:
             self._is_drawn = False
 
     def _eraser(self) -> str:
-        """What takes away what was drawn: a notebook has no escapes for that."""
+        """The text that erases the bar. Notebooks do not support the escape sequence."""
         return f"\r{' ' * self._width}\r" if _is_notebook() else ERASE
 
     def _put(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):  # the terminal has gone
+        with contextlib.suppress(OSError, ValueError):  # the terminal has been closed
             sys.stderr.write(text)
             sys.stderr.flush()
 
@@ -107,8 +106,8 @@ screen = Screen()
 
 
 def takes_bar() -> bool:
-    """Whether standard error is a terminal on which a line can be erased, or a notebook's, and
-    somebody looks."""
+    """Whether standard error can show a bar to a person: it is a terminal on which a line can be
+    erased, or a notebook."""
     if _is_notebook():
         return True
     if sys.stderr is None or not sys.stderr.isatty():
@@ -122,7 +121,7 @@ def _is_notebook() -> bool:
 
 
 def columns() -> int:
-    """How wide the terminal is now. Not by `shutil`, which asks standard output."""
+    """The current width of the terminal. `shutil` cannot tell, because it asks standard output."""
     with contextlib.suppress(OSError, ValueError, AttributeError):
         if found := os.get_terminal_size(sys.stderr.fileno()).columns:
             return found
@@ -132,20 +131,20 @@ def columns() -> int:
 
 
 def _is_in_foreground() -> bool:
-    """Whether the terminal is this job's just now, and not the shell's or another's."""
+    """Whether this process is in the foreground of its terminal."""
     try:
         return os.tcgetpgrp(sys.stderr.fileno()) == os.getpgrp()
-    except (OSError, ValueError, AttributeError):  # it is nobody's, or no such thing here
+    except (OSError, ValueError, AttributeError):  # no terminal, or no job control
         return True
 
 
 class Forwarder:
-    """Pipes for the standard error of task processes, of which each line goes to the screen. Each
-    process has its own: in one for all, long lines of several would be mixed."""
+    """Pipes for the standard error of task processes, forwarded to the screen line by line. Each
+    process has its own pipe: in a shared one, long lines of several processes would be mixed."""
 
     def __init__(self) -> None:
         self._wake, self._waker = os.pipe()
-        self._opened: deque[_Source] = deque()  # that the thread has not seen yet
+        self._opened: deque[_Source] = deque()  # new pipes that the thread has not registered yet
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="dq-forwarder", daemon=True)
         self._thread.start()
@@ -159,8 +158,8 @@ class Forwarder:
         return other
 
     def close(self) -> None:
-        """Forward what has been written up to now. Not up to each pipe's end: a program that a
-        task has started, and left, may have it open for as long as it runs."""
+        """Forward what has been written so far, and stop. Do not wait for the end of each pipe,
+        because a program that a task has left running may keep the pipe open."""
         if self._closed:
             return
         self._closed = True
@@ -192,16 +191,17 @@ class Forwarder:
 
 
 class _Source:
-    """The end of a pipe that is read from."""
+    """The reading end of a pipe."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
         self.ended = False
-        self.rest = b""  # the beginning of a line
-        self._since = 0.0  # when that came
+        self.rest = b""  # the beginning of an incomplete line
+        self._since = 0.0  # when it arrived
 
     def forward(self) -> None:
-        """Show what there is, but no more than a pipe holds: what comes later has its time."""
+        """Show what there is now, but no more than a pipe holds, so that no pipe delays the
+        others."""
         for _ in range(AT_MOST):
             try:
                 data = os.read(self.descriptor, CHUNK)
@@ -213,13 +213,13 @@ class _Source:
             self._take(data)
 
     def end_line(self, patience: float) -> None:
-        """Show the beginning of a line that has waited so long for its end."""
+        """Show an incomplete line that has waited for its end for `patience` seconds."""
         if self.rest and time.monotonic() - self._since >= patience:
             screen.write(self.rest + b"\n")
             self.rest = b""
 
     def _take(self, data: bytes) -> None:
-        """Show the lines that are whole; one of no end is shown in pieces."""
+        """Show all complete lines. A very long line is shown in pieces."""
         whole, newline, rest = data.rpartition(b"\n")
         if newline:
             screen.write(self.rest + whole + newline)
@@ -232,11 +232,11 @@ class _Source:
 
 
 def forwarder_beside_bar(*, quiet: bool) -> Forwarder | None:
-    """One, where a bar is shown; else tasks write to standard error by themselves, as they do
-    where the system has not what it takes."""
+    """A forwarder, if a bar is shown and the system supports it; otherwise None, and tasks write to
+    standard error directly."""
     if quiet or not takes_bar() or not hasattr(select, "poll"):
         return None
     try:
         return Forwarder()
-    except OSError:  # no more descriptors, say
+    except OSError:  # for example, there are no more descriptors
         return None

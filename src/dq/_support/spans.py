@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-Span = tuple[int, int]  # id of a first task, and that after the last
+Span = tuple[int, int]  # id of the first task, and the id after the last
 
 SHOWN = 10  # spans that are listed one by one
 
 
 class Spans:
-    """Ids that come as spans, in any order, each once.
+    """A set of ids, added as spans in any order, each id once.
 
     >>> spans = Spans([(0, 5), (6, 7)])
     >>> str(spans), spans.count, spans.has_gaps
@@ -19,13 +19,13 @@ class Spans:
 
     def __init__(self, spans: Iterable[Span] = ()) -> None:
         self.count = 0
-        self._starts: dict[int, int] = {}  # the span's end by its start
-        self._stops: dict[int, int] = {}  # and the other way round
+        self._starts: dict[int, int] = {}  # the end of each span, by its start
+        self._stops: dict[int, int] = {}  # the start of each span, by its end
         for start, stop in spans:
             self.add(start, stop)
 
     def add(self, start: int, stop: int) -> None:
-        """Add a span, and make one of those that touch."""
+        """Add a span, and merge it with the spans that it touches."""
         self.count += stop - start
         start = self._stops.pop(start, start)
         stop = self._starts.pop(stop, stop)
@@ -34,7 +34,7 @@ class Spans:
 
     @property
     def has_gaps(self) -> bool:
-        """Whether there is an id before the last that is missing."""
+        """Whether an id before the last one is missing."""
         return bool(self._starts) and self._starts.keys() != {0}
 
     def __str__(self) -> str:
