@@ -26,8 +26,8 @@ from dq.functions.by_value_classes import Scope
 
 PYTHON = "{}.{}".format(*sys.version_info)
 
-# Held while modules are registered with cloudpickle, whose register is global. Reentrant: what is
-# pickled may itself call `dump`.
+# Held while modules are registered with cloudpickle, whose registry is global. Reentrant, because
+# an object may call `dump` while it is pickled.
 _lock = threading.RLock()
 importable.hold_while_forking(_lock)
 
@@ -50,10 +50,10 @@ def dump(*items: object) -> bytes:
 
 
 def load(data: bytes) -> tuple[Any, ...]:
-    """What was pickled by `dump`.
+    """Unpickle what `dump` has pickled.
 
     Raises:
-        BadTask: another Python made it.
+        BadTask: another version of Python made it.
     """
     version, _, pickled = data.partition(b"\n")
     if version.decode() != PYTHON:
@@ -85,14 +85,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
     def reducer_override(self, item: Any) -> Any:
         kind = type(item)
         if kind is CodeType:
-            # cloudpickle drops the file's name. Version 2 of marshal marks no shared objects, which
-            # would depend on reference counts: so the same code is always the same bytes.
+            # cloudpickle drops the file's name. Version 2 of marshal does not mark shared objects.
+            # Such marks depend on reference counts, and the same code must give the same bytes.
             return marshal.loads, (marshal.dumps(item, 2),)
         if kind is io.TextIOWrapper and item not in (sys.stdout, sys.stderr):
             raise pickle.PicklingError("an open file")  # cloudpickle would send a copy of it
         if kind is _lru_cache_wrapper and not importable.can_import(item):
             return _cached, (item.__wrapped__, item.cache_parameters())
-        if kind is cached_property:  # up to Python 3.11 it has a lock
+        if kind is cached_property:  # it has a lock up to Python 3.11
             return _cached_property, (item.func, item.attrname)
         if kind is ModuleType:
             self._register(item.__name__)
@@ -127,14 +127,14 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
         make, args, state, _, _, set_state = reduced
         if isinstance(args[3], dict):
             args[3].update(_slots_of(kind))
-        # By the last argument but one cloudpickle finds a class that it has made before, which may
-        # be another job's, of another time.
+        # The last argument but one lets cloudpickle find a class that it has made before. That may
+        # be an older class of another job.
         args = (*args[:-2], None, args[-1])
         name = by_value_classes.name_of(kind)
         return _make_class, (name, make, args), (set_state, state), None, None, _set_class
 
     def _register(self, name: str | None) -> None:
-        """Have cloudpickle pickle a module's contents by value, though it is in `sys.modules`."""
+        """Make cloudpickle pickle a module's contents by value although it is in `sys.modules`."""
         module = sys.modules.get(name or "")
         if module is None or name in importable.MAIN_MODULES:
             return
@@ -146,10 +146,10 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it 
 
 
 def _slots_of(kind: type) -> dict[str, Any]:
-    """The `__slots__` of a class, which cloudpickle sets only once the class is made. They have no
-    effect then, and a worker's objects would get a `__dict__`, which the caller's class lacks."""
+    """The `__slots__` of a class. cloudpickle sets them after it has made the class, and they have
+    no effect then: the worker's objects would have a `__dict__`, unlike the caller's."""
     own = vars(kind)
-    if "__slots__" not in own or NamedTuple in own.get("__orig_bases__", ()):  # it makes its own
+    if "__slots__" not in own or NamedTuple in own.get("__orig_bases__", ()):  # makes its own
         return {}
     return {"__slots__": own["__slots__"]}
 
@@ -206,8 +206,8 @@ def _make_function(
 def _set_function(
     function: FunctionType, state: tuple[Callable[[Any, Any], Any], dict[str, Any], dict[str, Any]]
 ) -> None:
-    """Set what cloudpickle has for a function, but no global that is there already: the task or
-    its initializer may have changed it."""
+    """Set the state that cloudpickle has sent for a function, except globals that already exist:
+    the task or its initializer may have changed them."""
     set_state, attributes, slots = state
     there = function.__globals__
     slots["__globals__"] = {k: v for k, v in slots["__globals__"].items() if k not in there}
@@ -238,7 +238,8 @@ def _set_class(kind: type, state: tuple[Callable[[type, Any], Any], Any]) -> Non
 
 def publish(items: Iterable[object]) -> None:
     """Put functions of the caller's `__main__`, and what they refer to there, into this process's
-    `__main__`: a task that gives one to a `multiprocessing.Pool` pickles it by its name."""
+    `__main__`. A task that passes one to a `multiprocessing.Pool` needs it there, because the pool
+    pickles it by its name."""
     main = sys.modules["__main__"]
     for item in items:
         function = _function_of(item)
@@ -258,8 +259,8 @@ def _function_of(item: object) -> FunctionType | None:
 
 
 def reduce_reference(item: object, found: dict[str, type]) -> Any:
-    """How to pickle something among values that workers cannot import: a class by its name, all
-    else by value.
+    """How to pickle an object in a value that workers cannot import: a class by its name,
+    everything else by value.
 
     Args:
         item: a class, function or module.

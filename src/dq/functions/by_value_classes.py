@@ -15,12 +15,12 @@ from collections import deque
 
 from dq.functions.importable import hold_while_forking
 
-RECENT_CLASSES = 10_000  # that stay known though the program has dropped them
+RECENT_CLASSES = 10_000  # stay known even if the program has dropped them
 
 
 class Scope:
-    """What one job has by value in this process, kept apart from later versions of the same
-    classes and globals that another job of the same caller may bring.
+    """The classes and globals that one job has brought by value. They are kept apart, because
+    another job of the same caller may bring later versions of them.
 
     Attributes:
         classes: by their names.
@@ -43,11 +43,11 @@ def current_scope() -> Scope | None:
 
 
 def enter_scope(scope: Scope | None) -> None:
-    """Have this thread work on the job with this scope."""
+    """Make this thread work on the job with this scope."""
     _thread.scope = scope
 
 
-_lock = threading.Lock()  # guards the making of names
+_lock = threading.Lock()  # guards the creation of names
 hold_while_forking(_lock)
 _classes: weakref.WeakValueDictionary[str, type] = weakref.WeakValueDictionary()
 _names: weakref.WeakKeyDictionary[type, str] = weakref.WeakKeyDictionary()
@@ -108,7 +108,7 @@ def is_received(kind: type) -> bool:
 
 
 def is_own(name: str) -> bool:
-    """Whether this process has defined the class of that name, which no pickle may change then."""
+    """Whether this process has defined the class of that name. No pickle may then change it."""
     kind = _classes.get(name)
     return kind is not None and kind not in _received
 

@@ -33,7 +33,7 @@ def digest_of_function(label: str, *functions: object) -> str:
         label: what to call it in the error.
 
     Raises:
-        BadJournal: there is none; the message names what stands in the way.
+        BadJournal: there is none; the message names the cause.
 
     >>> [digest_of_function("", f) for f in (lambda x: x + 1, lambda x: x + 1)].count(
     ...     digest_of_function("", lambda x: x + 2)
@@ -64,7 +64,7 @@ class _Digester:
 
     def __init__(self) -> None:
         self._open: dict[int, int] = {}  # depth of those in progress, by identity
-        self._done: dict[int, tuple[object, bytes]] = {}  # with the object, whose id stays taken
+        self._done: dict[int, tuple[object, bytes]] = {}  # with the object, to reserve its id
 
     def of(self, value: object) -> bytes:
         """The digest of a value.
@@ -78,7 +78,7 @@ class _Digester:
         if id(value) in self._done:
             return self._done[id(value)][1]
         depth = self._open.get(id(value))
-        if depth is not None:  # it contains itself: a function that calls itself, say
+        if depth is not None:  # it contains itself, as a function that calls itself does
             return self.joined("above", [str(depth).encode()])
         self._open[id(value)] = len(self._open)
         try:
@@ -245,7 +245,7 @@ def _text_of(value: object) -> bytes:
     if isinstance(value, bytes | bytearray):
         return bytes(value)
     if isinstance(value, int):
-        return hex(value).encode()  # of any length
+        return hex(value).encode()  # an int may have any length
     return repr(value).encode(errors="backslashreplace")
 
 

@@ -25,7 +25,7 @@ from dq.errors import BadTask, DqError, RemoteTraceback
 if TYPE_CHECKING:
     from typing import NoReturn
 
-IMPORT_EXTRA_S = 10.0  # that an import may take besides a task's own time limit
+IMPORT_EXTRA_S = 10.0  # beyond a task's time limit, for an import
 
 Answer = tuple[object, DqError | None, str]  # a check's result, or its error and traceback
 
@@ -34,8 +34,8 @@ class Fork:
     """A fork of this process that calls functions and sends back what they return.
 
     Args:
-        limit: a task's time limit in seconds, which a check may exceed by `IMPORT_EXTRA_S`; None
-            for any time.
+        limit: a task's time limit in seconds; a check may take `IMPORT_EXTRA_S` more. None for
+            no limit.
     """
 
     def __init__(self, limit: float | None) -> None:
@@ -87,7 +87,7 @@ class Fork:
 
 
 def _serve(asked: int, answer: int, parent: int) -> NoReturn:
-    """What the fork does until its end."""
+    """Serve the parent's requests in the fork, until the end."""
     try:
         platform.die_with_parent(parent)
         for number in (signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)):
@@ -119,8 +119,8 @@ def _answer(function: Callable[..., object], args: tuple[object, ...]) -> Answer
 
 
 def _interrupted(error: KeyboardInterrupt) -> str:
-    """The message for a module that raises it. It has the words of `dq.functions.loading`, which
-    takes a KeyboardInterrupt for Ctrl-C and lets it pass."""
+    """The message for a module that raises KeyboardInterrupt, worded as in `dq.functions.loading`,
+    which treats a KeyboardInterrupt as Ctrl-C and does not catch it."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     file = os.path.basename(place.filename)
     return (
@@ -174,8 +174,8 @@ class Checks:
             raise
 
     def begin(self, limit: float | None) -> None:
-        """Run checks in a fork from now on, on Linux: elsewhere libraries of the system may fail
-        in one."""
+        """On Linux, run checks in a fork from now on. On other systems, system libraries may fail
+        in a fork."""
         self._forks, self._limit = sys.platform == "linux", limit
 
     def close(self) -> None:

@@ -41,7 +41,7 @@ def _is_found(module: str, name: str, item: object) -> bool:
     found: object = sys.modules.get(module)
     for part in name.split("."):
         found = getattr(found, part, None)
-    # Each look-up of a method makes another object.
+    # Each look-up of a method makes a new object.
     return found is item or (isinstance(item, MethodType | BuiltinFunctionType) and found == item)
 
 
@@ -68,8 +68,8 @@ def _finders_find(name: str, module: ModuleType) -> bool:
 
 
 def _is_synthetic(name: str, module: ModuleType, *, found: bool) -> bool:
-    """Whether a package itself puts the module into `sys.modules`, and so will do so elsewhere too:
-    a new one, or another one's alias, as `collections` does with `collections.abc`."""
+    """Whether a package itself puts the module into `sys.modules`, and so does the same in other
+    processes. The module may be new, or an alias, as `collections` makes `collections.abc`."""
     other = getattr(getattr(module, "__spec__", None), "name", name)
     if other != name and sys.modules.get(other) is module:
         return can_import_module(other)
@@ -97,7 +97,7 @@ def _is_same_file(one: str, other: str) -> bool:
 
 
 def hold_while_forking(lock: threading.Lock | threading.RLock) -> None:
-    """Have a lock free in the child of a fork, whichever thread holds it."""
+    """Release a lock in the child of a fork, whichever thread holds it."""
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(
             before=lock.acquire, after_in_parent=lock.release, after_in_child=lock.release
@@ -105,7 +105,7 @@ def hold_while_forking(lock: threading.Lock | threading.RLock) -> None:
 
 
 def is_class(item: object) -> bool:
-    """Whether it is a class; `isinstance` takes `list[int]` for one too, up to Python 3.10."""
+    """Whether it is a class. Up to Python 3.10, `isinstance` accepts `list[int]` as a class too."""
     return issubclass(type(item), type)
 
 
@@ -120,7 +120,7 @@ def is_by_reference(item: object) -> bool:
 
 
 def place_of(item: object) -> tuple[str, str] | None:
-    """Module and name of an object that exists once in each process, of which a copy would not do:
+    """Module and name of an object that exists once in each process and must not be copied, such as
     `os.environ`, or the methods of the generator behind `random.random`.
 
     >>> import random

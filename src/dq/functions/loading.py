@@ -1,4 +1,4 @@
-"""Loads the function that a reference names, and says in one line why where that fails."""
+"""Loads the function that a reference names. If that fails, one line says why."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def is_importing() -> bool:
 
 
 def refuse_while_importing() -> None:
-    """Called first by everything that starts a run. A module that starts a run when imported would
-    have each of that run's workers, which import it too, start another.
+    """Refuse to start a run while a task's module is imported. The workers of such a run would
+    import the module too, and each would start another run.
 
     Raises:
         BadTask: this thread is importing a task's module.
@@ -102,7 +102,7 @@ def _load_file(ref: TaskRef) -> ModuleType:
             return known
         name = f"dq_task_{name}"
     with open(path, "rb") as file:
-        # Else this module's own `from __future__` would apply to it too.
+        # Otherwise this module's own `from __future__` would apply to it too.
         code = compile(file.read(), path, "exec", dont_inherit=True)
     module = ModuleType(name)
     module.__dict__.update(__file__=path, __package__="")
@@ -116,7 +116,7 @@ def _load_file(ref: TaskRef) -> ModuleType:
 
 
 def _missing(ref: TaskRef, part: str, found: object) -> str:
-    import difflib  # here to keep start-up fast, as everything that only errors need
+    import difflib  # here to keep start-up fast, since only errors need it
     import inspect
 
     names = [name for name in dir(found) if not name.startswith("_")]
@@ -137,7 +137,8 @@ def _import_error(ref: TaskRef, error: ImportError) -> BadTask:
 
 
 def _is_of_others(error: ImportError, ref: TaskRef) -> bool:
-    """Whether what could not be imported belongs to a library rather than to the user's code."""
+    """Whether the module that could not be imported belongs to a library, not to the user's
+    code."""
     if not error.name:  # from a library that lacks another library or a driver
         return "relative import" not in str(error)
     if error.name.partition(".")[0] == ref.where.partition(".")[0]:
@@ -150,7 +151,8 @@ def _is_of_others(error: ImportError, ref: TaskRef) -> bool:
 
 
 def _as_part_of_its_package(ref: TaskRef) -> str:
-    """How to name a file that is part of a package, as its path does not."""
+    """Advice on how to name a file that is part of a package, since loading it by its path
+    fails."""
     root, base = os.path.split(file_path(ref))
     parts = [base[:-3]]
     while not parts[1:] or os.path.isfile(os.path.join(root, "__init__.py")):

@@ -1,4 +1,4 @@
-"""What a user names as a task, as a reference by which workers find it."""
+"""Turns what a user gives as a task into a reference by which workers find it."""
 
 from __future__ import annotations
 
@@ -102,14 +102,14 @@ def _by_import_path(task: str | Function) -> TaskRef | None:
 
 
 def _by_value(task: str | Function, *more: str | Function) -> TaskRef:
-    from dq.functions import sending  # here: nothing that can be imported needs it
+    from dq.functions import sending  # here, since importable functions do not need it
 
     label = label_of(task)
     return TaskRef(kind="value", where=label, data=sending.dump_task(label, task, *more))
 
 
 def label_of(task: str | Function) -> str:
-    """What to call a function; the same in each process.
+    """The name of a function for messages; the same in each process.
 
     >>> import functools
     >>> label_of(functools.partial(print, end="")), label_of("abc".upper)

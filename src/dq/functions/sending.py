@@ -42,7 +42,8 @@ def definitions_of(kinds: Iterable[type]) -> bytes:
 
 
 def _culprit(item: object, seen: set[int]) -> str | None:
-    """The innermost thing a function refers to that cannot be pickled, with who refers to it."""
+    """The innermost object that cannot be pickled among those a function refers to, and what refers
+    to it."""
     if id(item) in seen or importable.can_import(item):
         return None
     seen.add(id(item))

@@ -15,7 +15,7 @@ def check_init(function: Function, ref: TaskRef) -> None:
     """Refuse an initializer that cannot be called without arguments.
 
     Raises:
-        BadTask: it takes some.
+        BadTask: it requires arguments.
     """
     import inspect  # here, since task processes need none of it
 
@@ -59,7 +59,7 @@ def is_async(function: Function) -> bool:
     """Whether calling it returns an awaitable."""
     if type(function) is BuiltinFunctionType:
         return False
-    if type(function) is FunctionType and not function.__dict__:  # else it may be marked as async
+    if type(function) is FunctionType and not function.__dict__:  # attributes may mark it async
         return bool(function.__code__.co_flags & CO_COROUTINE)
     import inspect  # here to keep start-up fast: few tasks are anything else
 

@@ -12,7 +12,7 @@ class JobSpec:
     """What a worker has to know of a job.
 
     Args:
-        id: random, so that no other run's job has the same.
+        id: random, so that jobs of other runs have other ids.
         ref: the function; None for the worker's own default.
         reading: how to make a value of an input.
         unpack: "" calls ``f(input)``, "items" ``f(*list)`` or ``f(**mapping)``, "call" with the
@@ -21,7 +21,7 @@ class JobSpec:
         timeout: seconds a task may run.
         init: called once in each process, before its first task.
         digest: of the file that the function's module is in; "" for none.
-        strict: whether a worker whose file has another digest is to run nothing.
+        strict: whether a worker whose file has another digest must not run tasks.
     """
 
     id: str

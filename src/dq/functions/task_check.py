@@ -11,7 +11,7 @@ from dq.functions.reference import Function, TaskRef
 
 
 def checked(task: str | Function, *, unpack: bool = False) -> TaskRef:
-    """Where workers find a task, once it has been found here.
+    """Check a task, and return where workers find it.
 
     Raises:
         BadTask: it cannot be loaded, called or sent.
@@ -44,7 +44,7 @@ def check_initializer(initializer: str | Function) -> None:
     """Refuse an initializer that cannot be found here, called without arguments or sent.
 
     Raises:
-        BadTask: that is so.
+        BadTask: one of these is the case.
     """
     ref = reference.refer(initializer)
     if isinstance(initializer, str):
@@ -58,7 +58,7 @@ def _check_initializer_path(ref: TaskRef) -> None:
 
 
 def refuse_gevent() -> None:
-    """Refuse to work without threads, which gevent's patches take away: the master would hang.
+    """Refuse to work where gevent has replaced threads, because a master would hang.
 
     Raises:
         UsageError: gevent has patched this process.

@@ -53,5 +53,5 @@ class TaskOptions:
 
     @property
     def rules(self) -> Rules:
-        """What the board needs of them: those of the same names."""
+        """The options that the board needs, which have the same names there."""
         return narrowed(Rules, self)
