@@ -4,9 +4,9 @@ A batch is the pickle of a pair, of which the first says what the second is:
 
     EACH_PICKLED        a list with a pickle of each value
     AS_IS               a list of the values
-    CHECK_SHARING       a list of the values, which may share what one task could change for another
+    CHECK_SHARING       a list of the values, which may share objects that a task could change
     -n                  a list with one batch of n values, which may fail to be unpickled
-    n                   a list of batches, each of n values, but for the last
+    n                   a list of batches, each of n values except the last
     WITH_CLASSES        definitions of classes, and a batch that needs them
 """
 
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 EACH_PICKLED, AS_IS, CHECK_SHARING = False, True, None
 WITH_CLASSES = 2  # pieces have at least `MIN_PIECE_VALUES`
 
-MAX_PIECE_VALUES = 500  # in one pickle: what it takes to pickle them stays in the cache
-MIN_PIECE_VALUES = 10  # in one pickle: values too large for that gain nothing by it
-SMALL_BYTES = 50_000  # a smaller pickle has no dict or set with so many keys that it is refused
+MAX_PIECE_VALUES = 500  # in one pickle: pickling so many stays within the CPU's cache
+MIN_PIECE_VALUES = 10  # in one pickle: larger values gain nothing from being pickled together
+SMALL_BYTES = 50_000  # the dicts and sets of a smaller pickle are never refused for their size
 CHUNK_VALUES = 20_000  # in memory at a time: in a list of a million each takes twice as long
 
 
@@ -91,7 +91,7 @@ def _dump_pieces(values: Sequence[object], size: int, check: bool, classes: Clas
 def _dump_piece(values: Sequence[object], check: bool, classes: Classes) -> bytes:
     if len(values) == 1 and type(values[0]) in SCALARS:
         return pickle.dumps((AS_IS, values))
-    # A `DataPickler` pays from two values on.
+    # A `DataPickler` is faster from two values on.
     blob = _dump_whole(values, check, classes) if len(values) > 1 else None
     return blob or pickle.dumps((EACH_PICKLED, [dump_one(value, classes) for value in values]))
 
@@ -106,7 +106,7 @@ def _dump_whole(values: Sequence[object], check: bool, classes: Classes) -> byte
         return None
     blob = file.getvalue()
     if pickler.plain_class and set(map(type, values)) != {pickler.plain_class}:
-        return None  # where the class is missing, values of other types would be lost too
+        return None  # if a worker lacks the class, values of other types would be lost too
     if len(blob) > SMALL_BYTES and not are_unshared(values):
         return None
     return pickle.dumps((-len(values), [blob])) if pickler.known else blob
@@ -154,7 +154,7 @@ def load_chunks(
                     items = [_load_one(item, loads) for item in items]
                 elif unshare and kind is not AS_IS and may_share(items, kind is CHECK_SHARING):
                     items, copied = [_copied(item) for item in items], True
-                # In a piece that is one pickle, all values are bad or none.
+                # In a piece that is one pickle, either all values are bad or none is.
                 checked = items if kind is EACH_PICKLED or copied else items[:1]
                 bad = bad or BadValue in set(map(type, checked))
                 values += items
@@ -168,15 +168,15 @@ def load_chunks(
 def _copied(value: object) -> object:
     try:
         return pickle.loads(dump_one(value))
-    except Exception as error:  # nested deeper than this stack, say
+    except Exception as error:  # for example, nested too deeply for this stack
         return _bad(error)
 
 
 def pieces(
     blob: bytes, loads: Loads = pickle.loads, skip: int = 0, count: int | None = None
 ) -> Iterator[tuple[int | None, list[Any]]]:
-    """The pieces of a batch, or of a part of it: what each is, and its values or their pickles. A
-    piece of n values that are more than built-in data is -n in place of `CHECK_SHARING`."""
+    """The pieces of a batch or of a part of it, each with its kind and its values or their pickles.
+    The kind of n values that are not all built-in data is -n instead of `CHECK_SHARING`."""
     size, items = _unpickle_pair(blob, loads)
     if size == WITH_CLASSES:
         definitions, blob = items
@@ -209,7 +209,7 @@ def _part(values: list[Any], start: int, stop: int) -> list[Any]:
 
 
 def _open_piece(size: int | None, items: list[Any], loads: Loads) -> tuple[int | None, list[Any]]:
-    """What a piece is, and its values or their pickles. If it cannot be unpickled, all are bad."""
+    """The kind of a piece, and its values or pickles. If it cannot be unpickled, all are bad."""
     if size is None or isinstance(size, bool):
         return size, items
     if size >= 0:
@@ -224,8 +224,8 @@ def _open_piece(size: int | None, items: list[Any], loads: Loads) -> tuple[int |
 
 
 def _unpickle_pair(blob: bytes, loads: Loads) -> tuple[int | None, list[Any]]:
-    """The pair that `dump` has pickled. It may come from somebody else who made one up: with an
-    endless range, say, or with one pickle many times."""
+    """The pair that `dump` has pickled. A hostile client may have made up another one, for example
+    with an endless range, or with one pickle many times."""
     size, items = cast("tuple[int | None, list[Any]]", loads(blob))
     if not isinstance(items, list | tuple) or not isinstance(size, int | None):
         raise TypeError("not a batch of values")
@@ -239,7 +239,7 @@ def _unpickle_pair(blob: bytes, loads: Loads) -> tuple[int | None, list[Any]]:
 
 
 class NoCollection:
-    """Turns garbage collection off meanwhile: up to Python 3.11 it runs in the midst of unpickling,
+    """Turns garbage collection off while entered. Up to Python 3.11 it runs during unpickling,
     which then takes twice as long for rows."""
 
     def __enter__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 
-MAX_RECORD_BYTES = 1 << 26  # of a record that goes on over several lines
+MAX_RECORD_BYTES = 1 << 26  # of a record that spans several lines
 
 
 def _open_quote(delimiter: str) -> re.Pattern[bytes]:
@@ -17,8 +17,8 @@ def _open_quote(delimiter: str) -> re.Pattern[bytes]:
 
 
 def csv_records(lines_of_file: Iterable[bytes], delimiter: str) -> Iterator[tuple[bytes, int]]:
-    """CSV records, and how many lines each has besides its first. A record goes on over a line's
-    end while a quote is open, until it has `MAX_RECORD_BYTES`: the quote may never be closed."""
+    """CSV records, each with the number of lines after its first. A record does not end with its
+    line while a quote is open. It ends at `MAX_RECORD_BYTES` in case the quote is never closed."""
     opens = _open_quote(delimiter).fullmatch
     lines: list[bytes] = []
     size = 0

@@ -1,4 +1,4 @@
-"""From the inputs of a batch, as the master has them, to a task's values."""
+"""Decodes the inputs of a batch, as the master sends them, into the values of tasks."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ Parse = Callable[[bytes], object]
 
 @frozen
 class InputKind:
-    """What the inputs of a job are until a worker decodes them. (`dq.data.formats` has the formats
-    of files, each of which gives inputs of one kind.)
+    """The form of a job's inputs before a worker decodes them. (`dq.data.formats` has the formats
+    of files; each format gives inputs of one kind.)
 
     Args:
         parser: makes what parses a line; None where inputs are values rather than lines.
-        is_json: whether lines are JSON for the most part, so that many are parsed at once.
+        is_json: whether most lines are JSON, so that it pays to parse many at once.
         has_fields: whether a value is a record, of which one field may be the input.
         has_columns: whether a header names the columns, and a delimiter separates them.
     """
@@ -102,8 +102,8 @@ class Decoder:
         return [value for values, _ in self.chunks(blob, skip, count) for value in values]
 
     def chunks(self, blob: bytes, skip: int, count: int) -> Iterator[tuple[list[object], bool]]:
-        """The same some at a time, and whether one of these is a `BadValue`. No two of them share
-        what a task could change."""
+        """The same, some at a time, and whether one of these is a `BadValue`. No two values share
+        an object that a task could change."""
         if self._parse is None:
             yield from load_chunks(blob, self._loads, skip, count, unshare=True)
             return
@@ -135,7 +135,7 @@ def _field_of(record: object, field: str) -> object:
 
 def _parse_one(parse: Parse, line: bytes) -> object:
     if not isinstance(line, bytes):
-        return line  # None, for one that was too large to be sent
+        return line  # None for an input that was too large to be sent
     try:
         return parse(line)
     except (BadInput, ValueError, RecursionError) as error:
@@ -150,9 +150,9 @@ def _parse_at_once(lines: list[object]) -> list[object] | None:
     """The values of lines of JSON, parsed as one list: five to ten times as fast as one by one.
     None where a line is not JSON by itself.
 
-    A marker that is in no line stands between each two of them. Where every second value is the
-    marker, and there are no more values than lines and markers, each line is one value: half a
-    value, or two values, would leave a marker inside a value or in another place.
+    The lines are joined with a marker that occurs in none of them. If every second value of the
+    result is the marker, and the number of values is right, each line is exactly one value. A line
+    with half a value, or with two, would put a marker inside a value or in another place.
     """
     try:
         text = b"[%b]" % _JOINT.join(lines)  # type: ignore[arg-type]  # bytes, or None if too large
@@ -167,8 +167,8 @@ def _parse_at_once(lines: list[object]) -> list[object] | None:
 
 
 def _may_overflow(text: bytes, lines: list[object]) -> bool:
-    """Whether a number in it may be too large for a float. To check each number takes longer than
-    to parse it."""
+    """Whether a number in it may be too large for a float. This is a guess, because checking each
+    number takes longer than parsing it."""
     if b"e" in text or b"E" in text:
         return True
     max_digits = sys.float_info.max_10_exp

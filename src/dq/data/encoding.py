@@ -1,4 +1,4 @@
-"""From inputs to blobs that fit into messages, in the master."""
+"""Encodes inputs, in the master, as blobs that fit into messages."""
 
 from __future__ import annotations
 

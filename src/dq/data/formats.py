@@ -20,7 +20,7 @@ FORMATS = {
 #: The modules that open files with these suffixes.
 COMPRESSIONS = {".gz": "gzip", ".bz2": "bz2", ".xz": "lzma", ".lzma": "lzma"}
 
-# Of files that would be binary if they were read as lines.
+# Suffixes of binary files, which must not be read as lines.
 UNREADABLE_SUFFIXES = (".zst", ".zip", ".7z", ".lz4", ".z", ".rar", ".tar", ".tgz")
 
 

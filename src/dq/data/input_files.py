@@ -30,7 +30,7 @@ class InputFiles:
     Args:
         paths: their names; ``-`` is standard input.
         format: one of `FORMATS`; None goes by the files' suffixes.
-        delimiter: between two cells of CSV; None for the format's own.
+        delimiter: between two cells of CSV; None for the default of the format.
         raw: keep inputs strings.
         field: the one field of each record that is the input; "" for the record itself.
 
@@ -130,7 +130,7 @@ def _common_format(paths: Sequence[str]) -> str:
 
 
 def _kind_of(format: Format, *, raw: bool) -> str:
-    """The kind of the inputs; with columns, `raw` concerns the cells."""
+    """The kind of the inputs. If there are columns, `raw` applies to the cells."""
     return "raw" if raw and not format.has_columns else format.kind
 
 
@@ -138,7 +138,7 @@ def _opened(path: str) -> BinaryIO:
     if path == "-":
         if sys.stdin is None:
             raise BadInput("standard input is closed")
-        # Not sys.stdin.buffer: the interpreter aborts at its end where a thread still waits in it.
+        # Not sys.stdin.buffer: the interpreter aborts at exit if a thread still waits in it.
         return open(sys.stdin.fileno(), "rb", closefd=False)
     compression = compression_of(path)
     opener: Callable[[str, str], BinaryIO]
@@ -150,7 +150,7 @@ def _opened(path: str) -> BinaryIO:
 
 
 def _check_readable(path: str) -> None:
-    """Find out now whether a file can be opened later, without waiting for what may be a pipe."""
+    """Check now whether a file can be opened later. Skip pipes, because opening one may block."""
     if path == "-" or (os.path.exists(path) and not os.path.isfile(path)):
         return
     _opened(path).close()

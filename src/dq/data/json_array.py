@@ -11,8 +11,8 @@ from dq._support.naming import setting
 from dq.data.parsing import json_decoder
 from dq.errors import BadInput
 
-READ_CHARS = 1 << 16  # at a time, where an item may be at its end
-MAX_TOKEN_CHARS = len("-Infinity")  # of JSON's tokens but for strings and numbers
+READ_CHARS = 1 << 16  # to read at a time, when the current item may be complete
+MAX_TOKEN_CHARS = len("-Infinity")  # of JSON's tokens other than strings and numbers
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 
@@ -50,7 +50,7 @@ class JsonArray:
         while True:
             self._count += 1
             item = self._item()
-            end = self._next()  # before the item goes out: it may be a number that is cut off
+            end = self._next()  # check this before yielding: the item may be part of a bad number
             if end not in (",", "]"):
                 raise self._bad("is not followed by a comma or the array's end")
             yield item.encode()
@@ -60,8 +60,8 @@ class JsonArray:
             self._at += 1
 
     def _item(self) -> str:
-        """The text of the next item, past which the position moves. More is read where the item may
-        go on."""
+        """The text of the next item. Move the position behind it, and read more if the item may be
+        incomplete."""
         while True:
             self._next()
             try:
@@ -76,8 +76,8 @@ class JsonArray:
             return item
 
     def _may_go_on(self, error: Exception) -> bool:
-        """Whether text that is not JSON may be so with more of the file. Otherwise an error at the
-        start would read all of the file into memory."""
+        """Whether text that is not JSON may become JSON with more of the file. Without this check,
+        an error at the start would read the whole file into memory."""
         if not isinstance(error, json.JSONDecodeError):
             return False
         is_open = error.msg.startswith("Unterminated string")
@@ -93,7 +93,7 @@ class JsonArray:
                 return self._text[self._at : self._at + 1]
 
     def _read(self, size: int) -> bool:
-        """Read so many characters more, or as many as there are; False where there are none."""
+        """Read up to `size` more characters; False if there are none left."""
         parts: list[str] = []
         while size > 0:
             chunk = next(self._chunks, b"")

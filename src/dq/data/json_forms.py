@@ -1,6 +1,6 @@
-"""How values are written as JSON whose types JSON does not have.
+"""Converts values of types that JSON does not have into values that it has.
 
-Imported only where a batch has such a value: `json.dumps` writes built-in data as they are.
+Imported only if a batch has such a value: `json.dumps` writes built-in data as they are.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ AS_LIST = (list, tuple, deque, range, Sequence)
 
 
 def form_of(value: object) -> object:
-    """A value as one that `json.dumps` writes.
+    """Convert a value into one that `json.dumps` can write.
 
     Raises:
         TypeError: it has no form in JSON.

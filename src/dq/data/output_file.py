@@ -19,7 +19,7 @@ from dq.errors import OutputError, UsageError
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-# Do not follow a link that somebody else has put there, nor wait for the reader of a pipe.
+# Do not follow a link that somebody else has made, and do not wait for the reader of a pipe.
 _FLAGS = os.O_RDWR | os.O_CREAT
 for _name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)
@@ -41,7 +41,7 @@ class Writer:
         # /dev/stdout may be a file that others write to as well, so it is not replaced.
         self._path = path = None if path in ("-", "/dev/stdout") else path
         self._option = option
-        # Of a link, the file that it points to is replaced.
+        # If the path is a link, the file that it points to is replaced.
         self._target = None if path is None or _is_special(path) else os.path.realpath(path)
         self._part = "" if self._target is None else part_of(self._target)
         self._size: int | None = None  # bytes of whole blobs; None before the first
@@ -154,7 +154,7 @@ class Writer:
             raise self._failure(error) from None
 
     def _replace(self, target: str) -> None:
-        if os.name == "nt":  # which renames no open file
+        if os.name == "nt":  # Windows cannot rename an open file
             self._file.close()
         self._copy_mode(target, 0)
         os.replace(self._part, target)
@@ -223,7 +223,8 @@ def _is_special(path: str) -> bool:
 
 
 def close_stdout() -> None:
-    """Redirect standard output to nowhere, else the interpreter fails again to flush it at exit."""
+    """Redirect standard output to nowhere, or the interpreter would fail again to flush it at
+    exit."""
     devnull = os.open(os.devnull, os.O_WRONLY)
     os.dup2(devnull, sys.stdout.fileno())
     os.close(devnull)

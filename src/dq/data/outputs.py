@@ -1,7 +1,7 @@
 """The formats of results: what tasks return, as the blobs that workers send.
 
-For a command a worker's blob is finished text, which the master only copies; for the Python
-interface it is pickled values.
+For a command, a worker's blob is finished text, which the master just copies. For the Python
+interface it consists of pickled values.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def text(form: str, values: Iterable[object]) -> bytes:
 
 
 def read_text(form: str, blob: bytes, count: int) -> list[str] | None:
-    """The inverse of `text`; None where values have the end of one in them."""
+    """The inverse of `text`; None if a value contains the mark that ends values."""
     end = OUTPUT_FORMATS[form].end
     values = blob.decode(errors="surrogateescape").removesuffix(end)
     parts = values.split(end) if count > 1 else [values]
@@ -226,11 +226,11 @@ def compressed_suffix_of(path: str | None) -> str:
 
 
 def are_plain(values: Sequence[object]) -> bool:
-    """Whether all types in these are built in, so that `json.dumps` may have them as they are: it
-    would take a named tuple for a list. `marshal` refuses any other type, in a twentieth of the
-    time."""
+    """Whether all types in these values are built in, so that `json.dumps` can write them as they
+    are. (It would write a named tuple as a list.) `marshal` refuses any other type, in a twentieth
+    of the time."""
     try:
-        marshal.dumps(values, 2)  # type: ignore[arg-type]  # that it may refuse
+        marshal.dumps(values, 2)  # type: ignore[arg-type]  # marshal may refuse a value
     except ValueError:
         return False
     return True

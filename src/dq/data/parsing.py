@@ -1,4 +1,4 @@
-"""What stands in a line, or in a cell of one: text, JSON, the cells of CSV."""
+"""Parses lines and cells: text, JSON, CSV."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def cells_of(record: str, delimiter: str = ",") -> list[str]:
     """
     csv.field_size_limit(MAX_CELL_CHARS)  # the default of 131,072 is too low
     try:
-        # Strict: else a quote that is left open would pass.
+        # Strict, or a quote that is never closed would be accepted.
         return next(csv.reader([record], delimiter=delimiter, strict=True), [])
     except csv.Error as error:
         reason, *_ = str(error).split(" - ")  # what follows is advice for callers of csv
@@ -50,12 +50,12 @@ def cells_of(record: str, delimiter: str = ",") -> list[str]:
 
 
 def _no_constant(name: str) -> object:
-    raise ValueError(f"{name} is not JSON")  # Python's json would take NaN and Infinity
+    raise ValueError(f"{name} is not JSON")  # Python's json would accept NaN and Infinity
 
 
 def _float(text: str) -> float | str:
-    """A number with a fraction or an exponent; as text where a float would be infinite, which could
-    not be written as JSON again."""
+    """A number with a fraction or an exponent. If the float would be infinite, keep the text,
+    because JSON cannot represent infinity."""
     value = float(text)
     return value if value - value == 0 else text
 
@@ -73,7 +73,7 @@ def value_of(text: str) -> object:
     (1000.0, 'NaN', [1, 2], '007', '1e999')
     """
     if text and text[0] not in _JSON_STARTS:
-        return text  # a name, say: an error of the decoder costs eight times as much
+        return text  # for example a name; an error of the decoder costs eight times as much
     try:
         return json_decoder.decode(text)
     except (ValueError, RecursionError):

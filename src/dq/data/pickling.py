@@ -33,8 +33,8 @@ SCALARS_BY_MODULE = {
 
 class DataPickler(pickle.Pickler):
     """Pickles data and objects of one plain class, nested or not, and refuses anything else. For
-    built-in data this costs nothing, whereas to look at the types of a row's items takes half as
-    long as to pickle it.
+    built-in data this costs nothing. Checking the types of a row's items instead would take half as
+    long as pickling the row.
 
     Args:
         file: takes the pickle.
@@ -46,7 +46,7 @@ class DataPickler(pickle.Pickler):
     """
 
     def __init__(self, file: io.BytesIO, classes: Classes) -> None:
-        super().__init__(file, 4)  # from 5 on, bytearrays are not seen by `reducer_override`
+        super().__init__(file, 4)  # from 5 on, `reducer_override` is not called for bytearrays
         self.classes = classes
         self.known: set[type] = set()
         self.plain_class: type | None = None
@@ -57,7 +57,7 @@ class DataPickler(pickle.Pickler):
         kind = item if isinstance(item, type) else type(item)
         if kind in self.known or self._admits(kind):
             return _reduced(item, self.classes) if kind is item else NotImplemented
-        if item is by_value_classes.class_named:  # as which a class by value is pickled
+        if item is by_value_classes.class_named:  # which pickles a class by value
             return NotImplemented
         raise pickle.PicklingError(f"{kind.__name__} is not data")
 
@@ -80,8 +80,8 @@ _PLAIN_METHODS = ("__new__", "__reduce__", "__reduce_ex__", "__getattribute__", 
 
 
 def _is_plain(kind: type) -> bool:
-    """Whether objects of a class are just attributes in a `__dict__`: then to unpickle one runs no
-    code besides the import of its module, and to copy one runs none."""
+    """Whether objects of a class consist only of attributes in a `__dict__`. Unpickling one then
+    runs no code except the import of its module, and copying one runs none."""
     own_hash: object = kind.__hash__
     return (
         type(kind) is type
@@ -123,8 +123,8 @@ def _reduced(item: object, classes: Classes) -> Any:
 
 
 def definitions_of(classes: Classes) -> bytes:
-    """What `by_value.load` defines these classes by at the other end."""
-    from dq.functions import sending  # as above
+    """The pickle from which `by_value.load` defines these classes at the other end."""
+    from dq.functions import sending  # here, since few values need it
 
     return sending.definitions_of(classes.values())
 

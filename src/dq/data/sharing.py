@@ -15,13 +15,13 @@ if TYPE_CHECKING:
 
 
 MAX_CONTAINER_ITEMS = 1000  # of values in one pickle: unpickling may refuse a huge dict
-MAX_PARTS = 100_000  # that are looked at: nested tuples may have far more than their pickle
+MAX_PARTS = 100_000  # that are checked: nested tuples may have far more parts than their pickle
 SOLE_REFERENCE_COUNT = max(map(sys.getrefcount, [object()]))  # of what only its list refers to
 
 
 def may_share(values: list[Any], built_in: bool) -> bool:
-    """Whether values fresh from a pickle may share something that a task could change. To check
-    this here is cheaper than before pickling, and leaves it to workers rather than the master.
+    """Whether values fresh from a pickle may share something that a task could change. Checking
+    this after unpickling is cheaper than before pickling, and workers do it rather than the master.
 
     Args:
         values: the values.
@@ -36,8 +36,8 @@ def may_share(values: list[Any], built_in: bool) -> bool:
 
 
 def _are_numbers(values: list[Any]) -> bool:
-    """Whether built-in data are all numbers. To add them up takes 4 ns each, to look at their types
-    18 ns. Types that are not built in could run code of their own."""
+    """Whether built-in data are all numbers. Adding them up takes 4 ns each, checking their types
+    18 ns. Types that are not built in could run their own code."""
     try:
         sum(values)
     except (TypeError, OverflowError):
@@ -46,9 +46,9 @@ def _are_numbers(values: list[Any]) -> bool:
 
 
 def _are_flat_and_sole(values: list[Any]) -> bool:
-    """Whether these are tuples and dicts of scalars, each there once. The garbage collector tracks
-    no such dicts, and no such tuples that it has seen. To ask it takes a third of the time that
-    it takes to look into them."""
+    """Whether these are tuples and dicts of scalars, each referred to once. The garbage collector
+    does not track such dicts, nor such tuples once it has seen them. Asking it takes a third of the
+    time of inspecting them."""
     if type(values[0]) is tuple:
         gc.collect(0)
     return (
@@ -97,9 +97,9 @@ def _contents(part: object) -> object:
 
 
 def _parts_of(containers: Sequence[Any], types: set[type]) -> Sequence[Any]:
-    """Everything in containers of these types, in one call: 12 ns an item, where iterating over the
-    containers takes three times as long. It leaves out the keys of a dict that has only keys of
-    type `str`."""
+    """Everything in containers of these types, in one call. This takes 12 ns an item, a third of
+    the time of iterating over the containers. It leaves out the keys of dicts that have only keys
+    of type `str`."""
     if dict not in types or sys.version_info < (3, 13):
         return gc.get_referents(*containers)
     # From 3.13 on it leaves out the values as well, where the dict is an object's `__dict__`.

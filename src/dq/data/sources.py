@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class NoInput:
-    """Stands in for an input that is not there any more. It cannot be pickled."""
+    """Stands in for an input that no longer exists. It cannot be pickled."""
 
     def __init__(self, failure: Failure) -> None:
         self.failure = failure
@@ -27,17 +27,17 @@ class NoInput:
 CANCELLED = NoInput(Failure("CancelledError", "it was cancelled"))
 MISSING = NoInput(Failure("IndexError", "the list of inputs has become shorter since"))
 
-# Types whose length is known and whose items need no waiting. Another kind of sequence may compute
-# its items, or read them from somewhere.
+# Types whose length is known and whose items are available at once. Other sequences may compute
+# their items, or read them from somewhere.
 AT_HAND = (list, tuple, range)
 
 
 class Source:
     """A job's inputs, on their way from an iterable to batches.
 
-    `take` never waits. An iterator may have to be waited for, so a thread of its own reads it ahead
-    with `read`, into a buffer that both threads use without a lock: a deque is safe for one thread
-    that appends and others that pop.
+    `take` never waits. An iterator may be slow, so a separate thread reads it ahead with `read`.
+    Both threads use the buffer without a lock, because a deque is safe for one thread that appends
+    and others that pop.
 
     Args:
         inputs: any iterable; one of `AT_HAND` is not read ahead.

@@ -1,4 +1,4 @@
-"""One file of inputs, as records of bytes: where each of them ends, and where it stands.
+"""One file of inputs, read as records of bytes: where each record ends, and its line in the file.
 
 The master only finds the ends; `dq.data.decoding`, in the worker, parses the records.
 """
@@ -19,9 +19,9 @@ from dq.errors import BadInput
 if TYPE_CHECKING:
     from typing import BinaryIO
 
-BOM = b"\xef\xbb\xbf"  # that Windows programs put in front of UTF-8
+BOM = b"\xef\xbb\xbf"  # Windows programs put it in front of UTF-8
 CHUNK_BYTES = 1 << 16  # read at once, where records are not lines
-LINE_END = b"\r\n"  # which the worker cuts off; a newline before it is the input's own
+LINE_END = b"\r\n"  # removed by the worker; a newline in front of it belongs to the input
 
 
 @frozen
@@ -79,7 +79,7 @@ class TextFile:
         # A row of empty cells is not blank where the delimiter is a tab.
         self._blanks = bytes(set(b" \t\r\n\v\f") - set(self._delimiter.encode()))
         self._skipped: list[int] = []  # for each skipped blank line, how many inputs came before
-        self._header = 0  # lines of the header, and before it
+        self._header = 0  # how many lines the header has, with those before it
         self.fields = self._read_fields() if format.has_columns else []
 
     def __iter__(self) -> Iterator[bytes]:
@@ -89,7 +89,7 @@ class TextFile:
         self._file.close()
 
     def place(self, index: int) -> str:
-        """Where in the file an input stands."""
+        """The place of an input in the file, for messages."""
         number = index + 1 + self._header + bisect.bisect_right(self._skipped, index)
         return f"{self.name} {self._format.noun} {number}"
 
@@ -122,7 +122,7 @@ class TextFile:
             yield last + LINE_END
 
     def json_items(self) -> Iterator[bytes]:
-        """The items of a JSON array, each as it is written there."""
+        """The items of a JSON array, each as it is written in the file."""
         return JsonArray(self._chunks(), self.name).items()
 
     def csv_rows(self) -> Iterator[bytes]:
@@ -158,7 +158,8 @@ class TextFile:
         return BadInput(f"cannot read {self.name}{how}: {what}")
 
     def _close_at_end(self) -> Iterator[bytes]:
-        # By the reader itself: another thread would wait for it while it reads a slow pipe.
+        # The reader closes the file itself: another thread would have to wait for it while it reads
+        # a slow pipe.
         self._file.close()
         yield from ()
 
