@@ -68,7 +68,7 @@ class Executor(concurrent.futures.Executor):
         self._finishing = threading.Lock()  # held while waiting for calls and closing the master
 
     def _start(self) -> Master:
-        """The master, started at the first call. If a module makes an Executor when it is imported,
+        """The master, started if it was not. If a module makes an Executor when it is imported,
         every worker makes one too, and that must not start a master unless it is used."""
         master = self._master or Master(workers=self._workers, **self._options)
         self._master = master
