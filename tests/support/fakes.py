@@ -6,7 +6,7 @@ Each passes the contract tests of the real one, `tests/unit/**/test_*_contract.p
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dq.core.records import Batch, Recorded
 from dq.errors import BadJournal, DqError, OutputError
@@ -30,6 +30,12 @@ class FakeChannel:
 
     def peer_sends_at_once(self) -> None:
         pass
+
+    def attach(self, buffers: Sequence[memoryview]) -> None:
+        pass
+
+    def take_attachment(self) -> memoryview | None:
+        return None
 
     def peer(self) -> str:
         return "here"

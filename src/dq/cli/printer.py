@@ -12,6 +12,7 @@ from dq.cli.failures import SHOWN, Groups, advice_on, failed_line, named
 from dq.cli.signals import FINISHING, Stages
 from dq.core.records import Done, Failed, Failure, Recorded, Result, printable
 from dq.data.batches import BadValue
+from dq.data.buffers import head_of
 from dq.data.output_file import Writer
 from dq.data.outputs import NUL_ENDED, is_text, jsonl, text
 from dq.dispatch.results import results_of
@@ -172,7 +173,7 @@ class Printer:
     def _take(self, record: Recorded) -> None:
         outcome = record.outcome
         if isinstance(outcome, Done):
-            self._write(record, outcome.blob)
+            self._write(record, head_of(outcome.blob))
         elif outcome.is_unreadable and (bad := self._why_bad(record)):
             self._take_bad(record, bad)
         else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dq._support.frozen import Generic, TypeVar, frozen
+from dq.core.blobs import Blob
 
 Loads = Callable[[bytes | bytearray], object]  # unpickles
 T = TypeVar("T")
@@ -130,7 +131,7 @@ class Batch:
     job: str
     start: int
     count: int
-    blob: bytes
+    blob: Blob
     skip: int = 0
     redelivered: bool = False
 
@@ -170,7 +171,7 @@ class Done:
     """
 
     count: int
-    blob: bytes
+    blob: Blob
     seconds: float = 0.0
 
 

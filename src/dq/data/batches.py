@@ -8,6 +8,8 @@ A batch is the pickle of a pair, of which the first says what the second is:
     -n                  a list with one batch of n values, which may fail to be unpickled
     n                   a list of batches, each of n values except the last
     WITH_CLASSES        definitions of classes, and a batch that needs them
+    WITH_BUFFERS        for each value its pickle, and how many of the blob's buffers it has
+    JOINED              the head of a blob with buffers, and the buffers
 """
 
 from __future__ import annotations
@@ -19,7 +21,17 @@ import sys
 from collections.abc import Iterator, Sequence
 
 from dq._support.frozen import TYPE_CHECKING, cast
+from dq.core.blobs import Blob, LargeBlob
 from dq.core.records import Failure, Loads
+from dq.data.buffers import (
+    LargePickle,
+    blob_of,
+    head_of,
+    is_buffer,
+    pickles_in,
+    split,
+    with_head,
+)
 from dq.data.pickling import SCALARS, Classes, DataPickler, Define, definitions_of, dump_one
 from dq.data.sharing import are_unshared, may_share
 
@@ -27,7 +39,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 EACH_PICKLED, AS_IS, CHECK_SHARING = False, True, None
-WITH_CLASSES = 2  # pieces have at least `MIN_PIECE_VALUES`
+WITH_CLASSES, WITH_BUFFERS, JOINED = 2, 3, 4  # pieces have at least `MIN_PIECE_VALUES`
 
 MAX_PIECE_VALUES = 500  # in one pickle: pickling so many stays within the CPU's cache
 MIN_PIECE_VALUES = 10  # in one pickle: larger values gain nothing from being pickled together
@@ -46,7 +58,7 @@ class BadValue:
 
 def dump(
     values: Sequence[object], *, check_sharing: bool = True, define: Define | None = None
-) -> bytes:
+) -> Blob:
     """Pickle a batch of values, so that one that cannot be unpickled does not affect the others.
 
     Args:
@@ -65,18 +77,41 @@ def dump(
         define(classes)
         return blob
     definitions = definitions_of(classes) if classes else b""
-    return pickle.dumps((WITH_CLASSES, [definitions, blob])) if definitions else blob
+    if not definitions:
+        return blob
+    return with_head(blob, pickle.dumps((WITH_CLASSES, [definitions, head_of(blob)])))
 
 
-def _dump(values: Sequence[object], check: bool, classes: Classes) -> bytes:
-    if len(values) < 2 or type(values[0]) in SCALARS:
+def _dump(values: Sequence[object], check: bool, classes: Classes) -> Blob:
+    if not values or (type(values[0]) in SCALARS and not is_buffer(values[0])):
         return _dump_pieces(values, MAX_PIECE_VALUES, check, classes)
-    first = dump_one(values[0], classes)
-    size = min(SMALL_BYTES // 2 // len(first), MAX_PIECE_VALUES)
-    if size < MIN_PIECE_VALUES:
-        rest = [dump_one(value, classes) for value in values[1:]]
-        return pickle.dumps((EACH_PICKLED, [first, *rest]))
+    first = LargePickle.of(values[0], classes)
+    size = min(SMALL_BYTES // 2 // first.nbytes, MAX_PIECE_VALUES)
+    if len(values) == 1 or size < MIN_PIECE_VALUES:
+        return _dump_each([first, *[LargePickle.of(value, classes) for value in values[1:]]])
     return _dump_pieces(values, size, check, classes)
+
+
+def _dump_each(pickles: list[LargePickle]) -> Blob:
+    if any(each.buffers for each in pickles):
+        return blob_of(pickles, WITH_BUFFERS)
+    return pickle.dumps((EACH_PICKLED, [each.pickle for each in pickles]))
+
+
+def joined(blob: Blob) -> bytes:
+    """A blob in one piece, for a file."""
+    if isinstance(blob, bytes):
+        return blob
+    return pickle.dumps((JOINED, [blob.head, *map(bytes, blob.buffers)]))
+
+
+def open_blob(blob: Blob, loads: Loads) -> tuple[Blob, object]:
+    """The pair that a blob is a pickle of, and the blob, with its buffers apart from its head."""
+    pair = loads(head_of(blob))
+    if isinstance(pair, tuple) and pair[0] is JOINED:
+        blob = split(pair[1])
+        pair = loads(blob.head)
+    return blob, pair
 
 
 def _dump_pieces(values: Sequence[object], size: int, check: bool, classes: Classes) -> bytes:
@@ -112,12 +147,12 @@ def _dump_whole(values: Sequence[object], check: bool, classes: Classes) -> byte
     return pickle.dumps((-len(values), [blob])) if pickler.known else blob
 
 
-def load(blob: bytes, loads: Loads = pickle.loads) -> list[object]:
+def load(blob: Blob, loads: Loads = pickle.loads) -> list[object]:
     """The inverse of `dump`. A value that cannot be unpickled is a `BadValue`."""
     return load_checked(blob, loads)[0]
 
 
-def load_checked(blob: bytes, loads: Loads = pickle.loads) -> tuple[list[object], bool]:
+def load_checked(blob: Blob, loads: Loads = pickle.loads) -> tuple[list[object], bool]:
     """The values of a batch, and whether one of them is a `BadValue`."""
     values: list[object] = []
     bad = False
@@ -128,7 +163,7 @@ def load_checked(blob: bytes, loads: Loads = pickle.loads) -> tuple[list[object]
 
 
 def load_chunks(
-    blob: bytes,
+    blob: Blob,
     loads: Loads = pickle.loads,
     skip: int = 0,
     count: int | None = None,
@@ -173,16 +208,20 @@ def _copied(value: object) -> object:
 
 
 def pieces(
-    blob: bytes, loads: Loads = pickle.loads, skip: int = 0, count: int | None = None
+    blob: Blob, loads: Loads = pickle.loads, skip: int = 0, count: int | None = None
 ) -> Iterator[tuple[int | None, list[Any]]]:
     """The pieces of a batch or of a part of it, each with its kind and its values or their pickles.
     The kind of n values that are not all built-in data is -n instead of `CHECK_SHARING`."""
-    size, items = _unpickle_pair(blob, loads)
+    blob, pair = open_blob(blob, loads)
+    size, items = _checked_pair(pair, len(blob))
     if size == WITH_CLASSES:
-        definitions, blob = items
+        definitions, head = items
         _define(definitions, loads)
-        size, items = _unpickle_pair(blob, loads)
+        size, items = _unpickle_pair(head, loads)
     stop = sys.maxsize if count is None else skip + count
+    if isinstance(blob, LargeBlob):
+        yield EACH_PICKLED, pickles_in(items, blob)[skip:stop]
+        return
     if size is None or isinstance(size, bool) or size < 0:
         kind, values = _open_piece(size, items, loads)
         yield kind, _part(values, skip, stop)
@@ -226,14 +265,18 @@ def _open_piece(size: int | None, items: list[Any], loads: Loads) -> tuple[int |
 def _unpickle_pair(blob: bytes, loads: Loads) -> tuple[int | None, list[Any]]:
     """The pair that `dump` has pickled. A hostile client may have made up another one, for example
     with an endless range, or with one pickle many times."""
-    size, items = cast("tuple[int | None, list[Any]]", loads(blob))
+    return _checked_pair(loads(blob), len(blob))
+
+
+def _checked_pair(pair: object, most: int) -> tuple[int | None, list[Any]]:
+    size, items = cast("tuple[int | None, list[Any]]", pair)
     if not isinstance(items, list | tuple) or not isinstance(size, int | None):
         raise TypeError("not a batch of values")
     if size is None or size is True:
         return size, items
     if size < 0 and (len(items) != 1 or -size > len(items[0])):
         raise TypeError("not a batch of so many values")
-    if sum(map(len, items)) > len(blob):
+    if size != WITH_BUFFERS and sum(map(len, items)) > most:
         raise TypeError("more pickles than there are bytes of them")
     return size, items
 
@@ -251,9 +294,9 @@ class NoCollection:
             gc.enable()
 
 
-def _load_one(data: bytes, loads: Loads) -> object:
+def _load_one(data: bytes | LargePickle, loads: Loads) -> object:
     try:
-        return loads(data)
+        return loads(data) if isinstance(data, bytes) else data.load(loads)
     except Exception as error:
         return _bad(error)
 

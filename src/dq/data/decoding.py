@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Iterator
 
 from dq._support.frozen import cast, frozen
+from dq.core.blobs import Blob
 from dq.core.records import Failure, Loads, Reading
 from dq.data.batches import BadValue, NoCollection, load_chunks
+from dq.data.buffers import copy_of
 from dq.data.parsing import (
     cells_of,
     fast_json_decoder,
@@ -97,11 +99,13 @@ class Decoder:
         self._parse = None if kind.parser is None else kind.parser(reading)
         self._is_json = kind.is_json
 
-    def decode(self, blob: bytes, skip: int, count: int) -> list[object]:
-        """The `count` values after the first `skip`; a `BadValue` where there is no value."""
-        return [value for values, _ in self.chunks(blob, skip, count) for value in values]
+    def decode(self, blob: Blob, skip: int, count: int) -> list[object]:
+        """The `count` values after the first `skip`; a `BadValue` where there is no value. Nobody
+        else has their memory."""
+        chunks = self.chunks(copy_of(blob), skip, count)
+        return [value for values, _ in chunks for value in values]
 
-    def chunks(self, blob: bytes, skip: int, count: int) -> Iterator[tuple[list[object], bool]]:
+    def chunks(self, blob: Blob, skip: int, count: int) -> Iterator[tuple[list[object], bool]]:
         """The same, some at a time, and whether one of these is a `BadValue`. No two values share
         an object that a task could change."""
         if self._parse is None:

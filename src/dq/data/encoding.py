@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from dq._support.naming import setting
+from dq.core.blobs import Blob
 from dq.core.records import Failure
 from dq.data import batches
 from dq.data.pickling import Define
@@ -13,7 +14,7 @@ from dq.data.sources import NoInput
 
 def encode(
     items: list[object], max_bytes: int, define: Define | None = None
-) -> Iterator[tuple[int, bytes | Failure]]:
+) -> Iterator[tuple[int, Blob | Failure]]:
     """Pickle a batch of inputs. It is halved until each part can be pickled and fits, so that an
     input that cannot be sent is a part by itself.
 

@@ -14,17 +14,18 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 
 from dq._support.frozen import TYPE_CHECKING, cast, frozen
+from dq.core.blobs import Blob
 from dq.core.records import Failure, Loads, Result
-from dq.data import batches
+from dq.data import batches, buffers
 from dq.data.batches import BadValue
 
 if TYPE_CHECKING:
     from typing import Any
 
     # Index of the first task, inputs, results, attempt, name of the worker.
-    Encode = Callable[[int, Sequence[object], Sequence[Any], int, str], bytes]
+    Encode = Callable[[int, Sequence[object], Sequence[Any], int, str], Blob]
     # Blob, count, what unpickles.
-    Decode = Callable[[bytes, int, Loads], list[dict[str, object]]]
+    Decode = Callable[[Blob, int, Loads], list[dict[str, object]]]
 
 NUL_ENDED = "null-ended text"
 COMPRESSED_SUFFIXES = (".gz", ".bz2", ".xz", ".zst")  # of files that dq does not write
@@ -59,11 +60,11 @@ class OutputFormat:
 
 def _encode_values(
     start: int, items: Sequence[object], values: Sequence[object], attempt: int, worker: str
-) -> bytes:
+) -> Blob:
     return batches.dump(values, check_sharing=False)
 
 
-def _decode_values(blob: bytes, count: int, loads: Loads) -> list[dict[str, object]]:
+def _decode_values(blob: Blob, count: int, loads: Loads) -> list[dict[str, object]]:
     return [_field_of(value) for value in batches.load(blob, loads)]
 
 
@@ -77,21 +78,23 @@ def _encode_timed(
     results: Sequence[tuple[object, float]],
     attempt: int,
     worker: str,
-) -> bytes:
-    values = batches.dump([value for value, _ in results], check_sharing=False)
-    return pickle.dumps((values, [seconds for _, seconds in results]))
+) -> Blob:
+    blob = batches.dump([value for value, _ in results], check_sharing=False)
+    head = pickle.dumps((buffers.head_of(blob), [seconds for _, seconds in results]))
+    return buffers.with_head(blob, head)
 
 
-def _decode_timed(blob: bytes, count: int, loads: Loads) -> list[dict[str, object]]:
+def _decode_timed(blob: Blob, count: int, loads: Loads) -> list[dict[str, object]]:
     values, seconds, _ = load_timed(blob, loads)
     pairs = zip(values, seconds, strict=True)
     return [{**_field_of(value), "seconds": round(took, 6)} for value, took in pairs]
 
 
-def load_timed(blob: bytes, loads: Loads = pickle.loads) -> tuple[list[object], list[float], bool]:
+def load_timed(blob: Blob, loads: Loads = pickle.loads) -> tuple[list[object], list[float], bool]:
     """The values and seconds of a blob of "results", and whether one value is a `BadValue`."""
-    pickled, seconds = cast("tuple[bytes, list[float]]", loads(blob))
-    values, has_bad = batches.load_checked(pickled, loads)
+    blob, pair = batches.open_blob(blob, loads)
+    head, seconds = cast("tuple[bytes, list[float]]", pair)
+    values, has_bad = batches.load_checked(buffers.with_head(blob, head), loads)
     return values, seconds, has_bad
 
 
@@ -113,10 +116,10 @@ def text(form: str, values: Iterable[object]) -> bytes:
         return joined.encode(errors="surrogateescape")
 
 
-def read_text(form: str, blob: bytes, count: int) -> list[str] | None:
+def read_text(form: str, blob: Blob, count: int) -> list[str] | None:
     """The inverse of `text`; None if a value contains the mark that ends values."""
     end = OUTPUT_FORMATS[form].end
-    values = blob.decode(errors="surrogateescape").removesuffix(end)
+    values = buffers.head_of(blob).decode(errors="surrogateescape").removesuffix(end)
     parts = values.split(end) if count > 1 else [values]
     return parts if len(parts) == count else None
 
@@ -127,7 +130,7 @@ def _text_format(form: str, end: str) -> OutputFormat:
     ) -> bytes:
         return text(form, values)
 
-    def decode(blob: bytes, count: int, loads: Loads) -> list[dict[str, object]]:
+    def decode(blob: Blob, count: int, loads: Loads) -> list[dict[str, object]]:
         texts = read_text(form, blob, count)
         return [{}] * count if texts is None else [{"result": text} for text in texts]
 
@@ -170,7 +173,7 @@ def encode(
     results: Sequence[object],
     attempt: int,
     worker: str,
-) -> bytes:
+) -> Blob:
     """The blob of consecutive tasks that returned.
 
     Args:
@@ -184,7 +187,7 @@ def encode(
     return OUTPUT_FORMATS[form].encode(start, items, results, attempt, worker)
 
 
-def decode(form: str, blob: bytes, count: int, loads: Loads) -> list[dict[str, object]] | None:
+def decode(form: str, blob: Blob, count: int, loads: Loads) -> list[dict[str, object]] | None:
     """The fields that each result of a blob gives to a record; None where the blob has lines of
     such records already."""
     decode = OUTPUT_FORMATS.get(form, OUTPUT_FORMATS["values"]).decode

@@ -8,6 +8,7 @@ import pickle
 from collections.abc import Callable
 
 from dq._support.frozen import TYPE_CHECKING
+from dq.data import arrays
 from dq.functions import by_value_classes, importable
 
 if TYPE_CHECKING:
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 Classes = dict[str, type]  # that are sent by value, by their names on the wire
 Define = Callable[[Classes], None]
+Buffers = list[memoryview]
+LARGE_BYTES = 64 * 1024  # from which a buffer is kept out of its pickle
 
 # Types whose values any process can unpickle. A batch of these, in containers or not, is pickled as
 # one list, which is up to ten times as fast as one by one.
@@ -106,12 +109,27 @@ _GETSET = vars(type)["__dict__"]  # the descriptor that gives an object its `__d
 class _AnyPickler(pickle.Pickler):
     """Pickles anything, and by value what the other end could not import."""
 
-    def __init__(self, file: io.BytesIO, classes: Classes) -> None:
-        super().__init__(file)
+    def __init__(self, file: io.BytesIO, classes: Classes, buffers: Buffers | None) -> None:
+        if buffers is None:
+            super().__init__(file)
+        else:
+            super().__init__(file, 5, buffer_callback=lambda buffer: _keep(buffer, buffers))
         self.classes = classes
+        self.buffers = buffers
 
     def reducer_override(self, item: object) -> Any:
+        if self.buffers is not None and type(item).__module__ == "numpy":
+            return arrays.reduced(item)
         return _reduced(item, self.classes)
+
+
+def _keep(buffer: pickle.PickleBuffer, buffers: Buffers) -> bool:
+    """Keep a large buffer; return whether it is to be in the pickle instead."""
+    view = buffer.raw()
+    if view.nbytes >= LARGE_BYTES:
+        buffers.append(view)
+        return False
+    return True
 
 
 def _reduced(item: object, classes: Classes) -> Any:
@@ -129,13 +147,17 @@ def definitions_of(classes: Classes) -> bytes:
     return sending.definitions_of(classes.values())
 
 
-def dump_one(value: object, classes: Classes | None = None) -> bytes:
+def dump_one(
+    value: object, classes: Classes | None = None, buffers: Buffers | None = None
+) -> bytes:
     """Pickle a value.
 
     Args:
         value: the value.
         classes: takes the classes in it that the other end could not import.
+        buffers: takes its large buffers, such as the memory of an array, which are then not copied
+            into the pickle (PEP 574). None to have everything in the pickle.
     """
     file = io.BytesIO()
-    _AnyPickler(file, {} if classes is None else classes).dump(value)
+    _AnyPickler(file, {} if classes is None else classes, buffers).dump(value)
     return file.getvalue()

@@ -11,6 +11,7 @@ from typing import cast
 
 from dq.core.records import Batch
 from dq.data import batches
+from dq.data.buffers import LargePickle
 from dq.data.pickling import SCALARS, dump_one
 from dq.security.safe_pickle import safe_loads
 
@@ -23,7 +24,7 @@ def part_of(item: object, lines: bool) -> bytes:
     try:
         if type(item) in SCALARS:
             return _text_of(item)
-        return dump_one(item)
+        return _bytes_of(LargePickle.of(item, {}))
     except Exception:
         return b""  # it cannot be pickled, so no worker ever had it
 
@@ -57,13 +58,27 @@ def parts_in(batch: Batch, lines: bool) -> list[bytes]:
     return parts
 
 
-def _part_of_pickle(piece: bytes) -> bytes:
+def _bytes_of(value: LargePickle) -> bytes:
+    """The bytes for a value. Its pickle begins as dq 0.1.0 had it, so that journals of then can be
+    resumed."""
+    pickled = value.pickle
+    if isinstance(pickled, str):
+        return b"".join([pickled.encode(), *value.buffers])
+    return b"".join([_PROTOCOL_4, pickled[len(_PROTOCOL_4) :], *value.buffers])
+
+
+_PROTOCOL_4 = b"\x80\x04"
+
+
+def _part_of_pickle(piece: bytes | LargePickle) -> bytes:
     """The bytes for one pickle, which may be of a scalar in a batch with other values."""
+    if isinstance(piece, LargePickle):
+        return _bytes_of(piece)
     try:
         value = safe_loads(piece)
     except Exception:
         return piece
-    return part_of(value, False) if type(value) in SCALARS else piece
+    return part_of(value, False) if type(value) in SCALARS else _bytes_of(LargePickle(piece, ()))
 
 
 def digest_of(parts: Sequence[bytes]) -> tuple[bytes, bytes]:

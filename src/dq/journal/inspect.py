@@ -14,6 +14,7 @@ from dq._support.frozen import frozen
 from dq._support.spans import Span
 from dq.core.records import Failed
 from dq.data import outputs
+from dq.data.buffers import head_of
 from dq.errors import BadJournal
 from dq.journal.database import (
     UNREADABLE,
@@ -222,7 +223,7 @@ def _lines_of(row: Row, output: str, given: str | None) -> Iterator[str]:
     # Only standard data types are unpickled, since somebody else may have made the journal.
     results = outputs.decode(output, outcome.blob, outcome.count, safe_loads)
     if results is None:
-        yield outcome.blob.decode()
+        yield head_of(outcome.blob).decode()
         return
     for place, result in enumerate(results):
         yield _line({"id": row.start + place, **result, **common})

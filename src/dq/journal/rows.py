@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from dq._support.frozen import frozen
 from dq.core.records import Done, Failed, Failure, Outcome, Recorded
+from dq.data import batches
 from dq.journal.input_digests import digest_of, parts_in
 
 COLUMNS = 10  # of the table of outcomes
@@ -53,7 +54,7 @@ class Row:
         outcome = self.outcome
         blob, failure = b"", None
         if isinstance(outcome, Done):
-            blob = outcome.blob
+            blob = batches.joined(outcome.blob)
         else:
             cause = outcome.failure
             failure = json.dumps([cause.type, cause.message, cause.traceback, outcome.retry])

@@ -162,14 +162,18 @@ class Client(ServerConnection):
         Returns:
             "go", "idle" or "stop" (the master has finished); a lease; its job, the first time.
         """
-        report = outcomes.to_wire() if outcomes is not None else None
+        report = None
+        if outcomes is not None:
+            report = outcomes.to_wire()
+            self.channel.attach(outcomes.buffers)
         answer = self.call(LEASES, "exchange", report, most, wait)
         state, lease, news = cast(ExchangeWire, answer)
         spec = None
         if news is not None:
             spec = None if news[0] is None else JobSpec.from_wire(news[0])
             self.ended, self.definitions = news[1:]
-        return state, LeaseMessage.from_wire(lease) if lease else None, spec
+        attachment = self.channel.take_attachment()
+        return state, LeaseMessage.from_wire(lease, attachment) if lease else None, spec
 
     def beat(self, stopped: list[str]) -> bool:
         """Send a supervisor's heartbeat.

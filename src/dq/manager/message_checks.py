@@ -5,14 +5,15 @@ They are not in `dq.manager.messages`, because task processes do not need them.
 
 from __future__ import annotations
 
+from dq.core.blobs import Blob
 from dq.core.leases import Report
 from dq.core.records import LONGEST_TEXT, Done, Failed, Failure, Outcome
 from dq.errors import ProtocolError
-from dq.manager.messages import Wire
+from dq.manager.messages import Wire, buffers_of, large_blob
 
 
-def read_report(wire: Wire) -> tuple[str, Report, str]:
-    """Read a report from built-in types.
+def read_report(wire: Wire, attachment: memoryview | None = None) -> tuple[str, Report, str]:
+    """Read a report from built-in types, and the attachment of its message.
 
     Raises:
         ProtocolError: it is not what a `ReportMessage` becomes.
@@ -21,12 +22,16 @@ def read_report(wire: Wire) -> tuple[str, Report, str]:
         run, lease, first, outcomes, handed_back, busy, refusal = wire
         if type(outcomes) is not list:
             raise TypeError("not a list of outcomes")
-        taken = tuple(_outcome(item) for item in outcomes)
+        rest = attachment or memoryview(b"")
+        taken = []
+        for item in outcomes:
+            outcome, rest = _outcome(item, rest)
+            taken.append(outcome)
         outcomes.clear()  # frees them now: the caller's list lives until the call returns
         report = Report(
             lease=as_count(lease),
             first=as_count(first),
-            outcomes=taken,
+            outcomes=tuple(taken),
             handed_back=as_count(handed_back),
             busy=as_seconds(busy),
         )
@@ -69,12 +74,29 @@ def as_text(value: object) -> str:
     return value
 
 
-def _outcome(item: Wire) -> Outcome:
+def _outcome(item: Wire, attachment: memoryview) -> tuple[Outcome, memoryview]:
+    """An outcome, and what it leaves of the attachment."""
     if len(item) == 3:
-        count, blob, seconds = item
-        if not isinstance(blob, bytes) or not count:
+        count, wire, seconds = item
+        blob = _blob(wire, attachment)
+        if not count:
             raise ValueError("not an outcome")
-        return Done(count=as_count(count), blob=blob, seconds=as_seconds(seconds))
+        done = Done(count=as_count(count), blob=blob, seconds=as_seconds(seconds))
+        return done, attachment[sum(buffer.nbytes for buffer in buffers_of(blob)) :]
     type, message, traceback, seconds, retry = item
     failure = Failure(type=as_text(type), message=as_text(message), traceback=as_text(traceback))
-    return Failed(failure=failure, seconds=as_seconds(seconds), retry=bool(retry))
+    failed = Failed(failure=failure, seconds=as_seconds(seconds), retry=bool(retry))
+    return failed, attachment
+
+
+def _blob(wire: object, attachment: memoryview) -> Blob:
+    if isinstance(wire, bytes):
+        return wire
+    if type(wire) is not tuple or len(wire) != 2:
+        raise ValueError("not a blob")
+    head, sizes = wire
+    if type(head) is not bytes or type(sizes) is not list:
+        raise ValueError("not a blob")
+    if not sizes or not all(as_count(size) for size in sizes):
+        raise ValueError("a buffer without bytes")
+    return large_blob((head, sizes), attachment)

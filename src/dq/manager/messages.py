@@ -7,10 +7,14 @@ what arrives, since a client that has the key can still send anything.
 from __future__ import annotations
 
 from dq._support.frozen import frozen
+from dq.core.blobs import Blob, LargeBlob
 from dq.core.records import Done, Outcome
 
 Wire = tuple[object, ...]
-LeaseWire = tuple[int, str, int, int, int, bytes, int]  # the fields of a LeaseMessage
+# The head of a `LargeBlob`, and the sizes of its buffers, which are in the message's attachment.
+LargeWire = tuple[bytes, list[int]]
+# The fields of a LeaseMessage
+LeaseWire = tuple[int, str, int, int, int, bytes | LargeWire, int]
 # A job's spec, the first time; which jobs have ended; definitions of the job's classes by value.
 NewsWire = tuple[Wire | None, list[str], list[tuple[tuple[str, ...], bytes]]]
 ExchangeWire = tuple[str, LeaseWire | None, NewsWire | None]  # "go", "idle" or "stop"; lease; news
@@ -26,19 +30,29 @@ class LeaseMessage:
     start: int
     count: int
     skip: int
-    blob: bytes
+    blob: Blob
     attempt: int
 
     @classmethod
-    def from_wire(cls, wire: LeaseWire) -> LeaseMessage:
+    def from_wire(cls, wire: LeaseWire, attachment: memoryview | None = None) -> LeaseMessage:
         """From built-in types, of a master that is trusted."""
-        return cls(*wire)
+        lease, job, start, count, skip, blob, attempt = wire
+        if isinstance(blob, bytes):  # the values by position: this is on the path of each call
+            return cls(lease, job, start, count, skip, blob, attempt)
+        assert attachment is not None
+        return cls(lease, job, start, count, skip, large_blob(blob, attachment), attempt)
 
     def to_wire(self) -> LeaseWire:
         """As built-in types."""
         return (
-            self.lease, self.job, self.start, self.count, self.skip, self.blob, self.attempt
+            self.lease, self.job, self.start, self.count, self.skip, blob_to_wire(self.blob),
+            self.attempt
         )  # fmt: skip
+
+    @property
+    def buffers(self) -> tuple[memoryview, ...]:
+        """What to attach to its message."""
+        return buffers_of(self.blob)
 
 
 @frozen
@@ -66,10 +80,44 @@ class ReportMessage:
             self.refusal,
         )
 
+    @property
+    def buffers(self) -> tuple[memoryview, ...]:
+        """What to attach to its message."""
+        dones = [outcome for outcome in self.outcomes if isinstance(outcome, Done)]
+        return tuple(buffer for done in dones for buffer in buffers_of(done.blob))
+
+
+def buffers_of(blob: Blob) -> tuple[memoryview, ...]:
+    """The buffers of a blob, which are attached to its message."""
+    return blob.buffers if isinstance(blob, LargeBlob) else ()
+
+
+def blob_to_wire(blob: Blob) -> bytes | LargeWire:
+    """A blob as built-in types, without its buffers."""
+    if isinstance(blob, bytes):
+        return blob
+    return (blob.head, [buffer.nbytes for buffer in blob.buffers])
+
+
+def large_blob(wire: LargeWire, attachment: memoryview) -> LargeBlob:
+    """The blob whose buffers are at the start of an attachment.
+
+    Raises:
+        ValueError: the attachment has fewer bytes.
+    """
+    head, sizes = wire
+    buffers, at = [], 0
+    for size in sizes:
+        buffers.append(attachment[at : at + size])
+        at += size
+    if at > attachment.nbytes:
+        raise ValueError("the attachment is too short")
+    return LargeBlob(head, tuple(buffers))
+
 
 def _to_wire(outcome: Outcome) -> tuple[object, ...]:
     if isinstance(outcome, Done):
-        return (outcome.count, outcome.blob, outcome.seconds)
+        return (outcome.count, blob_to_wire(outcome.blob), outcome.seconds)
     failure = outcome.failure
     return (
         failure.type,

@@ -151,6 +151,7 @@ class WorkerEndpoint:
             blob=batch.blob,
             attempt=lease.attempt,
         )
+        connection.channel.attach(message.buffers)
         return ("go", message.to_wire(), news)
 
     def differ(self, run: str, file: str, digest: str) -> None:
@@ -188,7 +189,7 @@ class WorkerEndpoint:
 
     def _take_in(self, connection: Connection, wire: Wire) -> None:
         q = self._q
-        run, report, refusal = read_report(wire)
+        run, report, refusal = read_report(wire, connection.channel.take_attachment())
         if run != q.run:
             return  # it is for an earlier master's run
         holder = connection.holder

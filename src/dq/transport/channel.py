@@ -7,7 +7,7 @@ import multiprocessing.connection as mpc
 import pickle
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from dq._support import platform
 from dq._support.frozen import TYPE_CHECKING
@@ -15,7 +15,14 @@ from dq._support.naming import setting
 from dq.core.records import Loads
 from dq.security.tls import SpeaksPlain, answered_in_plain
 from dq.transport.limits import COALESCE_LIMIT, ENVELOPE_BYTES, GROW_STEP, KEEPALIVE_S
-from dq.transport.reading import MessageReader, MessageTooLarge, Stalled, Wire
+from dq.transport.reading import (
+    LONG_MESSAGE,
+    WITH_ATTACHMENT,
+    MessageReader,
+    MessageTooLarge,
+    Stalled,
+    Wire,
+)
 
 if TYPE_CHECKING:
     import ssl  # only encrypted connections need it
@@ -51,6 +58,7 @@ class Channel:
         sock.settimeout(None)
         self._pending: Callable[[], int] = _none  # bytes that TLS has decrypted already
         self._is_shut = False
+        self._to_attach: Sequence[memoryview] = ()  # to the next message
         self.loads = loads
         self.max_message = max_message
         self.on_received: Callable[[], None] = _nothing
@@ -209,7 +217,8 @@ class Channel:
     def recv(self) -> object:
         limit = self.max_message
         try:
-            message = self._read(None if limit is None else limit + ENVELOPE_BYTES)
+            most = None if limit is None else limit + ENVELOPE_BYTES
+            message = self._read(most, takes_attachments=True)
         except MessageTooLarge as error:
             self.on_too_large(error)
             try:
@@ -223,15 +232,37 @@ class Channel:
         self.on_received()
         return self.loads(message)
 
+    def attach(self, buffers: Sequence[memoryview]) -> None:
+        """Send these buffers along with the next message, without copying them into it. Only a
+        `Channel` can receive them."""
+        self._to_attach = buffers
+
+    def take_attachment(self) -> memoryview | None:
+        """What was attached to the last message. The memory belongs to the caller."""
+        taken, self.reader.attachment = self.reader.attachment, None
+        return taken
+
     def send_bytes(self, buf: bytes) -> None:
         self.wire.tick()
         size = len(buf)
-        header = struct.pack("!i", size) if size <= 0x7FFFFFFF else struct.pack("!iQ", -1, size)
+        if self._to_attach:
+            self._send_attached(buf)
+            return
+        is_long = size > 0x7FFFFFFF
+        header = struct.pack("!iQ", LONG_MESSAGE, size) if is_long else struct.pack("!i", size)
         if size <= COALESCE_LIMIT:
             self.wire.sock.sendall(header + buf)
         else:
             self.wire.sock.sendall(header)
             self.wire.sock.sendall(buf)
+
+    def _send_attached(self, buf: bytes) -> None:
+        buffers, self._to_attach = self._to_attach, ()
+        attached = sum(buffer.nbytes for buffer in buffers)
+        self.wire.sock.sendall(struct.pack("!iQQ", WITH_ATTACHMENT, len(buf), attached) + buf)
+        for buffer in buffers:
+            self.wire.tick()
+            self.wire.sock.sendall(buffer)
 
     def send_zeros(self, size: int) -> None:
         """Answer a call with so many zeros. Few of them are in memory at a time, because a client
@@ -239,7 +270,7 @@ class Channel:
         start = b"\x80\x03X\x07\0\0\0#RETURNB" + struct.pack("<I", size)
         piece = bytes(min(size, GROW_STEP))
         self.wire.tick()
-        self.wire.sock.sendall(struct.pack("!iQ", -1, len(start) + size + 2) + start)
+        self.wire.sock.sendall(struct.pack("!iQ", LONG_MESSAGE, len(start) + size + 2) + start)
         for sent in range(0, size, GROW_STEP):
             self.wire.sock.sendall(memoryview(piece)[: size - sent])
         self.wire.sock.sendall(b"\x86.")
@@ -249,9 +280,9 @@ class Channel:
     def recv_bytes(self, maxlength: int | None = None) -> bytes:
         return bytes(self._read(maxlength))
 
-    def _read(self, limit: int | None) -> bytes | bytearray:
+    def _read(self, limit: int | None, takes_attachments: bool = False) -> bytes | bytearray:
         try:
-            return self.reader.read(limit)
+            return self.reader.read(limit, takes_attachments=takes_attachments)
         except Stalled:
             self.on_stalled()
             self.shutdown()

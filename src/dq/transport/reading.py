@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
+from collections.abc import Iterator
 
 from dq._support import platform
+from dq._support.memory import memory
 from dq.transport import limits
 from dq.transport.limits import COALESCE_LIMIT, GROW_FACTOR, GROW_STEP, RECV_CHUNK, SKIP_CHUNK
+
+# What a header has in place of a size. The standard library has the first one.
+LONG_MESSAGE = -1  # the size follows, in 8 bytes
+WITH_ATTACHMENT = -2  # the message's size follows, and that of the bytes behind it, in 8 bytes each
 
 
 class MessageTooLarge(OSError):
@@ -56,13 +63,18 @@ class MessageReader:
 
     def __init__(self, wire: Wire) -> None:
         self.buffered = b""  # bytes received after the last message
+        self.attachment: memoryview | None = None  # the last message's
         # For a message over 16 KiB, CPython sends the header first, and Nagle's algorithm delays
         # the body until the header is acknowledged. dq's own connections have no such delay.
         self.peer_delays = True
         self._wire = wire
 
-    def read(self, limit: int | None) -> bytes | bytearray:
+    def read(self, limit: int | None, *, takes_attachments: bool = False) -> bytes | bytearray:
         """The next message.
+
+        Args:
+            limit: bytes that it may have; None for any number.
+            takes_attachments: whether it may have an attachment, which counts towards the limit.
 
         Raises:
             EOFError: there is none.
@@ -74,17 +86,22 @@ class MessageReader:
         if not data:
             raise EOFError
         data = self._at_least(4, data)
-        (size,), start = struct.unpack_from("!i", data), 4
-        if size == -1:
+        (size,), start, attached = struct.unpack_from("!i", data), 4, 0
+        if size == LONG_MESSAGE:
             data = self._at_least(12, data)
             (size,), start = struct.unpack_from("!Q", data, 4), 12
-        if size < 0 or (limit is not None and size > limit):
+        elif size == WITH_ATTACHMENT and takes_attachments:
+            data = self._at_least(20, data)
+            (size, attached), start = struct.unpack_from("!QQ", data, 4), 20
+        if size < 0 or (limit is not None and size + attached > limit):
             self.buffered = data[start:]
-            error = MessageTooLarge(f"a message of {size} bytes")
-            error.size = size
+            error = MessageTooLarge(f"a message of {size + attached} bytes")
+            error.size = size + attached
             raise error
-        message, self.buffered = data[start : start + size], data[start + size :]
-        return message if len(message) == size else self._complete(message, size)
+        begun, self.buffered = data[start : start + size], data[start + size :]
+        message = begun if len(begun) == size else self._complete(begun, size)
+        self.attachment = self._read_attachment(attached) if attached else None
+        return message
 
     def skip(self, size: int) -> None:
         """Read and discard the rest of a message. Its sender reads no answer before it has sent all
@@ -117,15 +134,33 @@ class MessageReader:
 
     def _complete(self, start: bytes, size: int) -> bytearray:
         """Receive the rest of a message whose start was received with its header."""
-        wire = self._wire
         if self.peer_delays:
             # For each message, because the system resets this by itself.
-            platform.acknowledge(wire.sock)
-        if size <= COALESCE_LIMIT or wire.deadline is not None:
+            platform.acknowledge(self._wire.sock)
+        if size <= COALESCE_LIMIT:
             return self._grow(start, size)
+        with self._stall_timeout():
+            return self._grow(start, size)
+
+    def _read_attachment(self, size: int) -> memoryview:
+        """Receive the attachment of a message, straight into the memory where it stays."""
+        view = memory.take(size)
+        start, self.buffered = self.buffered[:size], self.buffered[size:]
+        view[: len(start)] = start
+        with self._stall_timeout():
+            self._fill(view[len(start) :])
+        return view
+
+    @contextlib.contextmanager
+    def _stall_timeout(self) -> Iterator[None]:
+        """Raise `Stalled` if nothing arrives for some time. A deadline takes precedence."""
+        wire = self._wire
+        if wire.deadline is not None:
+            yield
+            return
         wire.sock.settimeout(limits.STALL_TIMEOUT_S)
         try:
-            return self._grow(start, size)
+            yield
         except TimeoutError:
             text = f"nothing more of a message came for {limits.STALL_TIMEOUT_S:g} s"
             raise Stalled(text) from None
@@ -134,7 +169,6 @@ class MessageReader:
 
     def _grow(self, start: bytes, size: int) -> bytearray:
         # Allocated as bytes arrive, because a peer can announce any size at no cost.
-        wire = self._wire
         buffer = bytearray(min(size, GROW_STEP))
         buffer[: len(start)] = start
         have = len(start)
@@ -144,9 +178,16 @@ class MessageReader:
                 larger[:have] = buffer
                 buffer = larger
             with memoryview(buffer)[have:] as view:
-                wire.tick()
-                count = wire.sock.recv_into(view)
+                self._fill(view)
+            have = len(buffer)
+        return buffer
+
+    def _fill(self, view: memoryview) -> None:
+        """Receive so many bytes."""
+        wire, have = self._wire, 0
+        while have < len(view):
+            wire.tick()
+            count = wire.sock.recv_into(view[have:])
             if not count:
                 raise OSError("cut off")
             have += count
-        return buffer

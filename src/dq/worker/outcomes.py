@@ -6,8 +6,10 @@ from collections.abc import Callable
 
 from dq._support.frozen import TYPE_CHECKING, cast
 from dq._support.naming import setting
+from dq.core.blobs import Blob
 from dq.core.records import Done, Failed, Failure, Outcome
 from dq.data import outputs
+from dq.data.buffers import head_of
 from dq.manager.messages import ReportMessage
 from dq.worker.event_loop import is_awaitable
 from dq.worker.failure import describe
@@ -127,7 +129,7 @@ def _seconds(form: str, results: list[object]) -> float:
     return sum([seconds for _, seconds in cast("list[tuple[object, float]]", results)])
 
 
-def _check_finished(form: str, blob: bytes, results: list[object]) -> None:
+def _check_finished(form: str, blob: Blob, results: list[object]) -> None:
     """Refuse results that have not been run yet: their `str` or pickle would be useless.
 
     Raises:
@@ -140,7 +142,7 @@ def _check_finished(form: str, blob: bytes, results: list[object]) -> None:
                 raise TypeError(complaint)
 
 
-def is_suspicious(form: str, blob: bytes) -> bool:
+def is_suspicious(form: str, blob: Blob) -> bool:
     """Whether encoded results may contain iterators or awaitables. As text, these show their
     address; as pickles, they come from one of two modules. (Checking each result would take a tenth
     of the time of a short task.)
@@ -148,9 +150,10 @@ def is_suspicious(form: str, blob: bytes) -> bool:
     >>> is_suspicious("text", f"{map(str, [])}".encode()), is_suspicious("text", b"1\\n2\\n")
     (True, False)
     """
+    head = head_of(blob)
     if outputs.is_command(form):
-        return any(mark in blob for mark in (b" at 0x", b"<_io.", b"count(", b"repeat("))
-    return b"builtins" in blob or b"itertools" in blob
+        return any(mark in head for mark in (b" at 0x", b"<_io.", b"count(", b"repeat("))
+    return b"builtins" in head or b"itertools" in head
 
 
 def complaint_of(value: object) -> str | None:

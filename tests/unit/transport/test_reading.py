@@ -137,7 +137,7 @@ def test_a_message_beyond_2_gib_has_the_standard_librarys_long_header() -> None:
     assert Wire.sent[0] == struct.pack("!iQ", -1, 0x80000000)
 
 
-@pytest.mark.parametrize("size", [-5, -2, -(2**31)])
+@pytest.mark.parametrize("size", [-5, -3, -(2**31)])
 def test_a_negative_length_is_refused(ends: tuple[Channel, socket.socket], size: int) -> None:
     channel, peer = ends
     peer.sendall(struct.pack("!i", size))

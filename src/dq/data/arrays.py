@@ -1,0 +1,28 @@
+"""How numpy's arrays are pickled, so that their memory need not be copied.
+
+numpy hands out an array's memory (PEP 574) only if the array is contiguous, of the class `ndarray`,
+and of a type that the buffer protocol knows. And a read-only array would arrive read-only.
+"""
+
+from __future__ import annotations
+
+from dq._support.frozen import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def reduced(item: Any) -> Any:
+    """What `Pickler.reducer_override` returns for an object of one of numpy's types."""
+    kind = type(item)
+    name = kind.__name__
+    if name == "memmap":
+        array: Any = kind.__base__
+        return array.view, (item.view(array), kind)
+    if name != "ndarray" or item.dtype.hasobject:
+        return NotImplemented
+    if item.dtype.kind in "mM":  # dates and times
+        return kind.view, (item.view("i8"), item.dtype)
+    if item.flags.forc and item.flags.writeable:
+        return NotImplemented
+    return item.copy(order="K").__reduce_ex__(5)

@@ -1,0 +1,157 @@
+"""Arrays and other large values there and back: right, writable, and the receiver's own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+import dq
+from support import FaultProxy, Running, fds
+
+Array = npt.NDArray[np.float64]
+KEY = "a key of the test's own"
+N = 100_000  # 800 kB
+
+
+def arrays(count: int, size: int = N) -> Iterator[Array]:
+    for number in range(count):
+        yield np.full(size, float(number))
+
+
+def doubled_in_place(array: Array) -> Array:
+    array *= 2
+    return array
+
+
+def frame(array: Array) -> dict[str, object]:
+    return {"array": array, "bytes": array.tobytes(), "sum": float(array.sum())}
+
+
+def killed_once(pair: tuple[str, Array]) -> Array:
+    path, array = pair
+    array += 1
+    if not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return array
+
+
+def check(found: list[Array], count: int) -> None:
+    assert len(found) == count
+    for number, array in enumerate(found):
+        assert array.flags.writeable
+        assert np.array_equal(array, np.full(N, 2.0 * number))
+
+
+@contextmanager
+def remote_worker(address: str) -> Iterator[Running]:
+    argv = (sys.executable, "-m", "dq", "worker", "--server", address, "-p", "2")
+    env = {"DQ_AUTHKEY": KEY, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with Running(*argv, env=env) as worker:
+        yield worker
+
+
+def test_tasks_may_change_their_arrays_and_the_callers_stay() -> None:
+    inputs = list(arrays(20))
+    with dq.Master(workers=2) as master:
+        check(list(master.map(doubled_in_place, inputs)), 20)
+    for number, array in enumerate(inputs):
+        assert np.array_equal(array, np.full(N, float(number)))
+
+
+def test_a_value_with_several_large_parts_comes_back_whole() -> None:
+    for number, found in enumerate(dq.run(frame, arrays(4), workers=2)):
+        assert np.array_equal(found["array"], np.full(N, float(number)))
+        assert found["bytes"] == found["array"].tobytes()
+        assert found["sum"] == number * N
+
+
+def test_large_and_small_values_of_one_batch_stay_apart() -> None:
+    inputs = [None, b"x" * 100_000, *arrays(2), "text", {"a": np.arange(50_000)}, 3]
+    for found, given in zip(dq.run(one, inputs, workers=1, batch=7), inputs, strict=True):
+        assert type(found) is type(given)
+        assert repr(found) == repr(given)
+
+
+def one(x: object) -> object:
+    return x
+
+
+def test_the_input_of_a_result_is_a_copy() -> None:
+    [given] = arrays(1)
+    with dq.Master(workers=1) as master:
+        [result] = master.stream(doubled_in_place, [given])
+    assert np.array_equal(result.input, given)
+    assert not np.shares_memory(result.input, given)
+    check([result.value], 1)
+
+
+def test_arrays_go_to_another_machine_and_back() -> None:
+    with (
+        dq.Master(host="127.0.0.1", port=0, authkey=KEY) as master,
+        remote_worker(f"127.0.0.1:{master.address[1]}"),
+    ):
+        check(list(master.map(doubled_in_place, arrays(20))), 20)
+
+
+@pytest.mark.parametrize("nbytes", [100, N, 4 * N, 7 * N])
+def test_a_connection_cut_in_the_midst_of_an_array_loses_nothing(nbytes: int) -> None:
+    with (
+        dq.Master(host="127.0.0.1", port=0, authkey=KEY) as master,
+        FaultProxy(master.address) as proxy,
+        remote_worker(f"127.0.0.1:{proxy.port}"),
+    ):
+        found = []
+        for direction in ("down", "up", "down"):
+            values = master.map(doubled_in_place, arrays(6))
+            found.append([next(values)])
+            proxy.cut_after(nbytes, direction)
+            found[-1] += values
+    for values in found:
+        check(values, 6)
+
+
+def test_a_task_that_is_tried_again_gets_its_array_as_it_was(tmp_path: Path) -> None:
+    inputs = [(str(tmp_path / str(n)), array) for n, array in enumerate(arrays(3))]
+    found = dq.run(killed_once, inputs, workers=2)
+    for number, array in enumerate(found):
+        assert np.array_equal(array, np.full(N, number + 1.0))
+
+
+def test_nothing_is_left_of_arrays_whose_processes_were_killed(tmp_path: Path) -> None:
+    shared = set(os.listdir("/dev/shm"))
+    with dq.Master(workers=2) as master:
+        list(master.map(one, arrays(2)))
+        before = fds(os.getpid())
+        inputs = [(str(tmp_path / str(n)), array) for n, array in enumerate(arrays(4))]
+        list(master.map(killed_once, inputs))
+        list(master.map(one, arrays(2)))
+        assert fds(os.getpid()) <= before
+    assert set(os.listdir("/dev/shm")) <= shared
+
+
+def test_a_journal_has_arrays_and_knows_a_changed_one(tmp_path: Path) -> None:
+    path = tmp_path / "j"
+    first = dq.run(doubled_in_place, arrays(3), workers=2, journal=path)
+    resumed = dq.run(doubled_in_place, arrays(3), workers=2, journal=path)
+    check(first, 3)
+    check(resumed, 3)
+    changed = list(arrays(3))
+    changed[1][N // 2] += 1
+    with pytest.raises(dq.InputChanged, match="the input of task 1 "):
+        dq.run(doubled_in_place, changed, workers=2, journal=path)
+
+
+def test_an_array_over_the_limit_fails_alone() -> None:
+    inputs = [np.zeros(10), np.zeros(300_000), np.zeros(20)]
+    found = dq.run(one, inputs, workers=1, max_message=1_000_000, return_exceptions=True)
+    assert [type(value).__name__ for value in found] == ["ndarray", "TaskError", "ndarray"]
+    assert found[1].result.error.type == "InputTooLarge"
