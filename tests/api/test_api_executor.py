@@ -157,12 +157,23 @@ def test_a_call_handed_to_a_worker_that_has_just_gone_is_another_ones() -> None:
         assert pool.submit(abs, 6).result(PATIENCE) == -6
 
 
-def test_calls_while_waiting_threads_look_at_their_callers_are_all_done(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """Now and then, whoever waits stops for a moment to see whether its caller is there."""
-    monkeypatch.setattr("dq.dispatch.leasing.LIVENESS_CHECK_S", 0.02)
-    monkeypatch.setattr("dq.manager.endpoints.LIVENESS_CHECK_S", 0.02)
+def test_a_callback_that_waits_for_another_call_holds_up_nothing_else() -> None:
+    """Callbacks run in the thread that has received the result."""
+    with by_hand() as (master, pool, port):
+        hands = [Hand(port, f"hand{n}") for n in range(2)]
+        for count, hand in enumerate(hands, 1):
+            hand.thread.start()
+            wait_until(lambda count=count: len(master.runtime.dispatcher.pending) == count)
+        nested: list[int] = []
+        first: Future[int] = pool.submit(abs, 5)
+        first.add_done_callback(lambda _: nested.append(pool.submit(abs, 6).result(PATIENCE)))
+        wait_until(lambda: bool(nested), PATIENCE)
+        assert (first.result(PATIENCE), nested) == (-5, [-6])
+
+
+def test_calls_while_requests_are_looked_at_are_all_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Now and then a thread looks whose time is up among the requests that wait."""
+    monkeypatch.setattr("dq.dispatch.hand_outs.LIVENESS_CHECK_S", 0.002)
     with by_hand() as (_, pool, port):
         hands = [Hand(port, f"hand{n}") for n in range(4)]
         for hand in hands:

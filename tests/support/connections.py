@@ -71,7 +71,14 @@ class FakeClient:
         self, outcomes: ReportMessage | None = None, wait: float = 5.0
     ) -> tuple[object, ...]:
         report = outcomes.to_wire() if outcomes else None
-        return self.ask(WorkerEndpoint(self.dispatcher).exchange, report, -1, wait)
+        self.ask(WorkerEndpoint(self.dispatcher).exchange, report, -1, wait)
+        return self.received()
+
+    def received(self) -> tuple[object, ...]:
+        """The answer to an exchange, which any thread may send."""
+        kind, answer = cast("tuple[str, tuple[object, ...]]", self.channel.sent.get(timeout=10))
+        assert kind == "#RETURN"
+        return answer
 
     def leave(self) -> None:
         self.channel.ended.set()

@@ -5,6 +5,7 @@ Each passes the contract tests of the real one, `tests/unit/**/test_*_contract.p
 
 from __future__ import annotations
 
+import queue
 import threading
 from collections.abc import Callable, Sequence
 
@@ -17,16 +18,28 @@ from dq.journal.writer import READ_ROWS, Entry
 class FakeChannel:
     """What endpoints and the dispatcher use of a `Channel`; a test sets `ended` for its peer."""
 
+    is_encrypted = False
+    is_full = False  # whether sending would block
+
     def __init__(self) -> None:
         self.ended = threading.Event()
         self.on_received: Callable[[], None] = lambda: None
         self.on_sent: Callable[[], None] = lambda: None
+        self.sent: queue.SimpleQueue[object] = queue.SimpleQueue()
 
     def peer_closed(self) -> bool:
         return self.ended.is_set()
 
     def shutdown(self) -> None:
         self.ended.set()
+
+    def may_send(self) -> bool:
+        return not self.is_full
+
+    def send(self, obj: object) -> None:
+        if self.ended.is_set():
+            raise BrokenPipeError
+        self.sent.put(obj)
 
     def peer_sends_at_once(self) -> None:
         pass

@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from dq.core.leases import Lease, LeaseHolder
 from dq.dispatch.state import DispatchState
 from dq.transport.channel import Channel
+
+if TYPE_CHECKING:
+    from dq.dispatch.pending_requests import WorkerRequest  # which knows its connection
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +27,7 @@ class Connection:
         result_held: what it got from the result queue, until that is sent.
         joined: whether it is on the board.
         gets_tasks: whether it is a plain client that has asked for a task.
+        request: its last request that was kept until there is something to lease.
     """
 
     channel: Channel
@@ -34,6 +39,7 @@ class Connection:
     result_held: list[object] = field(default_factory=list)
     joined: bool = False
     gets_tasks: bool = False
+    request: WorkerRequest | None = None
 
 
 class Connections:

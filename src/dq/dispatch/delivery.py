@@ -40,14 +40,22 @@ class Delivery:
         self._pending = pending
         self._plain = plain
         self._replaying = replaying
+        self._with_news: set[str] = set()  # ids of jobs whose readers have not been notified yet
         # Pairs of a record and its sink. A deque needs no lock, and `run_sinks` takes none.
         self._sinks: deque[tuple[Callable[[Recorded], None], Recorded]] = deque()
 
     # From the board
 
-    def deliver(self, recorded: list[Recorded], ran: bool = True) -> None:
-        """Pass on new records; called with the lock held. Tasks that never `ran` are not written to
-        the journal, since they would fail again and have no digest."""
+    def deliver(self, recorded: list[Recorded], ran: bool = True, *, notify: bool = True) -> None:
+        """Pass on new records; called with the lock held.
+
+        Args:
+            recorded: the records.
+            ran: whether their tasks have run. Others are not written to the journal, since they
+                would fail again and have no digest.
+            notify: whether to wake the readers now. Otherwise `notify_readers` has to be called
+                soon.
+        """
         for record in recorded:
             served = self._served_jobs.get(record.batch.job)
             if served is None:
@@ -61,10 +69,20 @@ class Delivery:
                 self._sinks.append((served.sink, record))
             else:
                 served.records.append(record)
-        for id in {record.batch.job for record in recorded}:
-            if id in self._served_jobs:
-                self._served_jobs[id].news.notify()
+        self._with_news.update(record.batch.job for record in recorded)
+        if notify:
+            self.notify_readers()
         self._pending.announce()
+
+    def notify_readers(self) -> None:
+        """Wake the readers of new records, if this has not been done yet."""
+        if not self._with_news:
+            return
+        with self._lock:
+            while self._with_news:
+                served = self._served_jobs.get(self._with_news.pop())
+                if served is not None:
+                    served.news.notify()
 
     def take_written(self, entries: list[Entry]) -> None:
         """Pass on what the journal has written, or nothing if it has failed."""

@@ -4,9 +4,11 @@ One lock guards the board, the sources and the records that are not read yet. Th
 transitions never wait; the waiting is done here. Each part is a module of its own:
 
     connections       the clients that are connected
-    pending_requests  the threads that wait for something to lease
+    pending_requests  the requests that wait for something to lease
     batch_maker       what a connection gets next
-    leasing           waiting for a batch, and handing it over
+    leasing           plain clients' requests, whose threads wait for a task
+    worker_requests   dq workers' requests, which wait without a thread
+    hand_outs         the thread that hands out to these
     delivery          records on their way to journals, readers and plain clients
     replaying         records that are in a journal already
     feeding           inputs that are read ahead, or pushed
@@ -34,6 +36,7 @@ from dq.dispatch.connections import Connection, Connections
 from dq.dispatch.death_reports import DeathReports
 from dq.dispatch.delivery import Delivery
 from dq.dispatch.feeding import Feeding
+from dq.dispatch.hand_outs import HandOuts
 from dq.dispatch.job_registry import JobRegistry
 from dq.dispatch.leasing import Leasing
 from dq.dispatch.other_versions import OtherVersions
@@ -45,6 +48,7 @@ from dq.dispatch.rejections import Rejections
 from dq.dispatch.replaying import Replaying
 from dq.dispatch.served_job import PLAIN
 from dq.dispatch.state import DispatchState
+from dq.dispatch.worker_requests import WorkerRequests
 from dq.functions.spec import JobSpec
 from dq.security.safe_pickle import safe_loads
 from dq.transport.channel import Channel
@@ -101,7 +105,11 @@ class Dispatcher:
             state, self.pending, self.plain, self.delivery, max_message=max_message
         )
         self.leasing = Leasing(state, self.connections, self.pending, batches, self.delivery)
-        self.feeding = Feeding(state, self.pending, self.leasing)
+        self.requests = WorkerRequests(
+            state, self.connections, self.pending, batches, self.delivery
+        )
+        self.hand_outs = HandOuts(state, self.pending, self.requests)
+        self.feeding = Feeding(state, self.pending, self.requests)
         self.jobs = JobRegistry(state, self.pending, self.delivery)
         self.rejections = Rejections(state, self.pending, self.delivery)
         self.death_reports = DeathReports(state, self.connections, self.delivery)
@@ -126,14 +134,26 @@ class Dispatcher:
 
     @contextmanager
     def serving(self, channel: Channel) -> Iterator[None]:
-        """Serve a connection within this context, and requeue what it holds at the end."""
+        """Serve a connection within this context, and requeue what it holds at the end.
+
+        Raises:
+            OSError: there are too many threads.
+        """
+        self.hand_outs.start()
         connection = self.connections.open(channel)
-        channel.on_received = lambda: self.plain.ack(connection)
+        channel.on_received = lambda: self._received(connection)
         channel.on_sent = connection.result_held.clear
         try:
             yield
         finally:
+            self.requests.cancel(connection)
             self._leave(connection)
+
+    def _received(self, connection: Connection) -> None:
+        """Handle the arrival of a connection's next request, which also says that the last answer
+        has arrived."""
+        self.requests.settle(connection)
+        self.plain.ack(connection)
 
     def _leave(self, connection: Connection) -> None:
         holder = connection.holder

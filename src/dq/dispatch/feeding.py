@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dq.data import sources
-from dq.dispatch.leasing import Leasing
 from dq.dispatch.pending_requests import PendingRequests
 from dq.dispatch.served_job import ServedJob
 from dq.dispatch.state import DispatchState
+from dq.dispatch.worker_requests import WorkerRequests
 
 SLOW_READ_S = 0.005  # a read that takes longer is slow: inputs are then read one by one
 SLOW_INPUT_S = 50e-6  # the same, for each input in a read
@@ -21,16 +21,18 @@ class Feeding:
     Args:
         state: what the dispatcher's parts share.
         pending: woken when inputs have been read.
-        leasing: leases inputs that are pushed.
+        requests: of the workers, to which inputs that are pushed are leased.
     """
 
-    def __init__(self, state: DispatchState, pending: PendingRequests, leasing: Leasing) -> None:
+    def __init__(
+        self, state: DispatchState, pending: PendingRequests, requests: WorkerRequests
+    ) -> None:
         self._state = state
         self._lock = state.lock
         self._board = state.board
         self._clock = state.clock
         self._pending = pending
-        self._leasing = leasing
+        self._requests = requests
 
     # Read ahead
 
@@ -106,7 +108,7 @@ class Feeding:
         with self._lock:
             served.source.buffer.append(item)
             self._board.supply(served.spec.id, 1)
-        self._leasing.hand_out()
+        self._requests.hand_out()
 
     def revoke(self, served: ServedJob, index: int) -> None:
         """Cancel a pushed input that was not leased yet. Its result is None."""

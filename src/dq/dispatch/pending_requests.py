@@ -1,4 +1,9 @@
-"""Requests that wait until there is something to lease."""
+"""Requests that wait until there is something to lease.
+
+A plain client's request is a thread that waits. A dq worker's request needs no thread: whoever has
+a batch for it leases the batch and sends the answer, while the thread of the connection is already
+waiting for the worker's report. That saves a single call two switches between threads.
+"""
 
 from __future__ import annotations
 
@@ -10,31 +15,65 @@ from dq.dispatch.connections import Connection
 from dq.dispatch.state import DispatchState
 
 
-class PendingRequest:
-    """A thread that waits for something to lease to its connection. The dispatcher's lock guards it
-    while it waits. When another thread removes it from `PendingRequests`, only that thread may use
-    it until it releases the bell.
+class WaitingThread:
+    """A thread that waits for something to lease to a plain client.
 
     Attributes:
-        most: how many tasks the connection may have at once; None for any number.
-        send: sends it a lease; None if only its own thread may do that.
         bell: a lock that is held until there may be something to lease.
-        lease: the lease that another thread has made for it.
-        sent: whether that thread has also sent it.
     """
 
-    __slots__ = ("bell", "connection", "lease", "most", "send", "sent")
+    __slots__ = ("bell", "connection")
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.bell = threading.Lock()
+        self.bell.acquire()
+
+
+class WorkerRequest:
+    """A dq worker's request for a batch. The dispatcher's lock guards it while it is pending. The
+    thread that removes it from `PendingRequests` has to answer it, or to add it again.
+
+    Args:
+        connection: the worker's.
+        most: how many tasks it may have at once; None for any number.
+        deadline: when it is answered in any case, in seconds of the dispatcher's clock.
+        send: sends a lease, or that there is none.
+
+    Attributes:
+        open: a lock that is held until the request has been answered.
+        is_cancelled: whether its connection has ended.
+    """
+
+    __slots__ = ("connection", "deadline", "is_cancelled", "most", "open", "send")
 
     def __init__(
-        self, connection: Connection, most: int | None, send: Callable[[Lease], None] | None
+        self,
+        connection: Connection,
+        most: int | None,
+        deadline: float,
+        send: Callable[[Lease | None], None],
     ) -> None:
         self.connection = connection
         self.most = most
+        self.deadline = deadline
         self.send = send
-        self.bell = threading.Lock()
-        self.bell.acquire()
-        self.lease: Lease | None = None
-        self.sent = False
+        self.is_cancelled = False
+        self.open = threading.Lock()
+        self.open.acquire()
+
+    def answer(self, lease: Lease | None) -> None:
+        """Send the answer. If that fails, the connection ends, and its leases are requeued."""
+        channel = self.connection.channel
+        try:
+            self.send(lease)
+        except OSError:
+            channel.shutdown()  # its own thread then handles the end of the connection
+        except BaseException:  # such as KeyboardInterrupt: half of the answer may have been sent
+            channel.shutdown()
+            raise
+        finally:
+            self.open.release()
 
 
 class PendingRequests:
@@ -48,13 +87,17 @@ class PendingRequests:
             compares it before it waits, so that it misses nothing that came in the meantime.
         has_refusals: whether a worker has rejected a job. The request that is woken may then be
             one that must not have what there is.
+        for_workers: a condition: notified if there may be something for a dq worker's request.
+        next_deadline: when the thread that waits for this condition looks at the requests anyway.
     """
 
     def __init__(self, state: DispatchState) -> None:
         self._state = state
         self._board = state.board
         self._lock = state.lock
-        self._waiting: dict[PendingRequest, None] = {}
+        self._waiting: dict[WaitingThread | WorkerRequest, None] = {}
+        self.for_workers = threading.Condition(state.lock)
+        self.next_deadline = 0.0
         self.announced = 0
         self.has_refusals = False
 
@@ -76,30 +119,46 @@ class PendingRequests:
 
     def wake_one(self) -> None:
         """Wake the newest request, whose process is most likely still in the processor's caches."""
-        if self._waiting:
-            self._waiting.popitem()[0].bell.release()
+        if not self._waiting:
+            return
+        newest = next(reversed(self._waiting))
+        if isinstance(newest, WorkerRequest):
+            self.for_workers.notify()
+        else:
+            del self._waiting[newest]
+            newest.bell.release()
 
     def wake_all(self) -> None:
-        while self._waiting:
-            self._waiting.popitem()[0].bell.release()
+        for request in list(self._waiting):
+            if isinstance(request, WaitingThread):
+                del self._waiting[request]
+                request.bell.release()
+        self.for_workers.notify()
 
-    def newest(self) -> PendingRequest | None:
-        return next(reversed(self._waiting), None)
-
-    def add(self, request: PendingRequest) -> None:
+    def add(self, request: WaitingThread | WorkerRequest) -> None:
         """Add a request as the newest."""
         self._waiting[request] = None
+        if isinstance(request, WorkerRequest) and request.deadline < self.next_deadline:
+            self.for_workers.notify()
 
-    def remove(self, request: PendingRequest) -> None:
-        """Remove a request. The caller has to release its bell."""
+    def discard(self, request: WaitingThread | WorkerRequest) -> bool:
+        """Remove a request, and return whether it was still pending."""
+        if request not in self._waiting:
+            return False
         del self._waiting[request]
+        return True
 
-    def wait(self, request: PendingRequest, seconds: float) -> None:
+    def of_workers(self) -> list[WorkerRequest]:
+        """The requests of dq workers, the newest first."""
+        return [one for one in reversed(self._waiting) if isinstance(one, WorkerRequest)]
+
+    def newest_of_worker(self) -> WorkerRequest | None:
+        """The newest request, if that is a dq worker's."""
+        newest = next(reversed(self._waiting), None)
+        return newest if isinstance(newest, WorkerRequest) else None
+
+    def wait(self, request: WaitingThread, seconds: float) -> None:
         """Wait, without the lock, until an added request is woken or time is up."""
-        if request.bell.acquire(timeout=seconds):
-            return
-        with self._lock:
-            taken = request not in self._waiting
-            self._waiting.pop(request, None)
-        if taken:  # by a thread that is about to hand over a lease
-            request.bell.acquire()
+        if not request.bell.acquire(timeout=seconds):
+            with self._lock:
+                self._waiting.pop(request, None)

@@ -22,6 +22,10 @@ class DispatchState:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
         self.lock = threading.RLock()  # reentrant: parts call each other
+        # Held while inputs are taken and pickled; never acquired while `lock` is held. The GIL lets
+        # only one thread at a time pickle anyway. Without this lock a thousand threads could each
+        # have a batch in memory.
+        self.turn = threading.Lock()
         self.board = Board(_lease_ids())
         self.served_jobs: dict[str, ServedJob] = {}
         self.stopping = False

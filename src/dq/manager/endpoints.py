@@ -41,7 +41,7 @@ class TaskQueue:
             served.source.buffer.append(item)
             q.plain.unfinished_tasks.add(1)
             q.board.supply(PLAIN, 1)
-        q.leasing.hand_out()
+        q.requests.hand_out()
 
     def put_nowait(self, item: object) -> None:
         self.put(item, block=False)

@@ -7,8 +7,9 @@ from dq.core.leases import Lease, LeaseHolder
 from dq.core.records import LONGEST_NAME, LONGEST_TEXT, printable
 from dq.dispatch.connections import Connection
 from dq.dispatch.dispatcher import Dispatcher
-from dq.dispatch.leasing import SEND_AT_ONCE_BYTES, Answered
+from dq.dispatch.pending_requests import WorkerRequest
 from dq.dispatch.served_job import ServedJob
+from dq.dispatch.worker_requests import SEND_AT_ONCE_BYTES
 from dq.errors import ProtocolError
 from dq.manager.message_checks import as_count, as_text, read_report
 from dq.manager.messages import LeaseMessage, Wire
@@ -109,29 +110,35 @@ class WorkerEndpoint:
         connection = q.connections.current
         if type(most) is not int or type(wait) not in (int, float) or wait != wait:
             raise ProtocolError("an exchange that is none")  # fewer than one task is no batch
-        if report is not None:
-            try:
-                self._take_in(connection, report)
-                q.delivery.run_sinks()
-            except ProtocolError:
-                connection.channel.shutdown()  # a client that sends a false report is disconnected
-                raise
-        if not most:
-            return ("idle", None, None)
+        request = WorkerRequest(
+            connection,
+            None if most < 0 else most,
+            q.clock() + wait,
+            lambda lease: self._send(connection, lease),
+        )
         try:
-            lease = q.leasing.lease(
-                connection,
-                wait,
-                None if most < 0 else most,
-                lambda lease: connection.channel.send(
-                    ("#RETURN", self._granted(connection, lease))
-                ),
-            )
-        except Answered:
-            return ANSWERED
-        if lease is None:
-            return ("stop" if q.stopping else "idle", None, None)
-        return self._granted(connection, lease)
+            if report is not None:
+                self._take_in(connection, report)
+                q.delivery.run_sinks()  # first, since they may wait for other tasks
+            if not most:
+                return ("idle", None, None)
+            q.requests.answer(request)
+        except ProtocolError:
+            connection.channel.shutdown()  # a client that sends a false report is disconnected
+            raise
+        finally:
+            # After the worker has its next batch, since both need the GIL.
+            q.delivery.notify_readers()
+        if connection.channel.is_encrypted:
+            q.requests.await_answer(request)
+        return ANSWERED
+
+    def _send(self, connection: Connection, lease: Lease | None) -> None:
+        """Answer an exchange, in whichever thread has something for the worker."""
+        answer: Wire = ("stop" if self._q.stopping else "idle", None, None)
+        if lease is not None:
+            answer = self._granted(connection, lease)
+        connection.channel.send(("#RETURN", answer))
 
     def _granted(self, connection: Connection, lease: Lease) -> Wire:
         served = self._q.served_jobs.get(lease.batch.job)
@@ -195,7 +202,8 @@ class WorkerEndpoint:
         holder = connection.holder
         if not refusal:
             with q.lock:
-                q.delivery.deliver(q.board.report(holder, report, q.clock()))
+                recorded = q.board.report(holder, report, q.clock())
+                q.delivery.deliver(recorded, notify=False)
         elif not holder.group:
             raise ProtocolError("a refusal for all who have not said who they are")
         elif q.rejections.reject(holder, report.lease, refusal):

@@ -101,11 +101,12 @@ class CallJob:
             values = values_or_errors(self._served, record)
         except BaseException as error:  # a result's own code may raise anything, SystemExit too
             values = [_Unreadable(error)] * batch.count
+        # First, since each future wakes a thread that needs the GIL.
+        self._dispatcher.delivery.consumed(self._served, [record])
         for index, value in zip(range(batch.start, batch.stop), values, strict=False):
             future = self._futures.pop(index, None)
             if future is not None:
                 _complete_with(future, value)
-        self._dispatcher.delivery.consumed(self._served, [record])
 
 
 class _Unreadable:

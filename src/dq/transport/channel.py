@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing.connection as mpc
 import pickle
+import select
 import socket
 import struct
 from collections.abc import Callable, Sequence
@@ -126,6 +127,18 @@ class Channel:
         except OSError:
             return True
 
+    def may_send(self) -> bool:
+        """Whether there is room to send some KiB without blocking. There is, unless the peer has
+        left earlier messages unread."""
+        sock = self.wire.sock
+        if sock.fileno() < 0:
+            return True  # sending fails at once
+        if not hasattr(select, "poll"):  # Windows
+            return bool(select.select([], [sock], [], 0)[1])
+        poll = select.poll()
+        poll.register(sock, select.POLLOUT)
+        return bool(poll.poll(0))
+
     def peer(self) -> str:
         """The host on the other end."""
         try:
@@ -138,11 +151,17 @@ class Channel:
         # A socket for both families shows an IPv4 address like this.
         return host.removeprefix("::ffff:") if "." in host else host
 
+    @property
+    def is_encrypted(self) -> bool:
+        """Whether it uses TLS. Then one thread must not send while another one receives, because
+        both change the state of the encryption."""
+        return self._pending is not _none
+
     def security(self) -> str:
         """How the connection is encrypted, for users."""
         if self.wire.sock.family == getattr(socket, "AF_UNIX", None):
             return "on this machine"
-        if self._pending is _none:
+        if not self.is_encrypted:
             return "not encrypted"
         by = "certificates" if self.wire.sock.getpeercert(True) else "the key"  # type: ignore[attr-defined]  # an SSLSocket
         return f"encrypted (TLS from {by})"
@@ -228,8 +247,8 @@ class Channel:
             raise MessageTooLarge(
                 f"a message of {error.size} bytes; the limit is {limit} ({setting('max_message')})"
             ) from None
+        self.on_received()  # first: another thread may just be ending the last answer
         self.asked = True
-        self.on_received()
         return self.loads(message)
 
     def attach(self, buffers: Sequence[memoryview]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from typing import cast
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from dq.core.jobs import Rules
 from dq.core.leases import LeaseHolder
 from dq.dispatch.connections import Connection
-from dq.dispatch.pending_requests import PendingRequest, PendingRequests
+from dq.dispatch.pending_requests import PendingRequests, WaitingThread, WorkerRequest
 from dq.dispatch.state import DispatchState
 from dq.transport.channel import Channel
 from support.fakes import FakeChannel
@@ -23,17 +22,17 @@ def state() -> DispatchState:
     return state
 
 
-def waiting(pending: PendingRequests, count: int) -> list[PendingRequest]:
+def waiting(pending: PendingRequests, count: int) -> list[WaitingThread]:
     """So many requests, the newest last."""
     requests = []
     for number in range(count):
         connection = Connection(cast(Channel, FakeChannel()), LeaseHolder(number))
-        requests.append(PendingRequest(connection, most=None, send=None))
+        requests.append(WaitingThread(connection))
         pending.add(requests[-1])
     return requests
 
 
-def woken(requests: list[PendingRequest]) -> list[bool]:
+def woken(requests: list[WaitingThread]) -> list[bool]:
     return [not request.bell.locked() for request in requests]
 
 
@@ -58,7 +57,8 @@ def test_all_are_woken_where_one_might_not_be_allowed_to_have_it(state: Dispatch
     requests = waiting(pending, 2)
     pending.has_refusals = True
     state.board.supply("j", 1)
-    pending.announce()
+    with state.lock:
+        pending.announce()
     assert woken(requests) == [True, True]
 
 
@@ -69,13 +69,27 @@ def test_who_has_waited_long_enough_no_longer_waits(state: DispatchState) -> Non
     assert len(pending) == 0
 
 
-def test_a_request_that_is_being_served_when_its_time_is_up_waits_for_that(
-    state: DispatchState,
-) -> None:
+def test_a_workers_request_stays_pending_when_something_is_announced(state: DispatchState) -> None:
+    """Who answers it removes it, so that nobody has to add it again if there was nothing."""
     pending = PendingRequests(state)
-    [request] = waiting(pending, 1)
-    pending.remove(request)
-    late = threading.Timer(0.05, request.bell.release)
-    late.start()
-    pending.wait(request, 0.0)
-    assert late.finished.is_set()
+    [thread] = waiting(pending, 1)
+    connection = Connection(cast(Channel, FakeChannel()), LeaseHolder(9))
+    pending.add(request := WorkerRequest(connection, None, 60.0, lambda lease: None))
+    state.board.supply("j", 1)
+    with state.lock:
+        pending.announce()
+    assert pending.newest_of_worker() is request
+    assert (woken([thread]), request.open.locked()) == ([False], True)
+
+
+def test_an_answer_that_cannot_be_sent_ends_the_connection() -> None:
+    channel = FakeChannel()
+
+    def send(lease: object) -> None:
+        raise BrokenPipeError
+
+    connection = Connection(cast(Channel, channel), LeaseHolder(9))
+    request = WorkerRequest(connection, None, 60.0, send)
+    request.answer(None)
+    assert channel.ended.is_set()
+    assert not request.open.locked()

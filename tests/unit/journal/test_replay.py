@@ -53,15 +53,17 @@ class Run:
 
     @contextmanager
     def worker(self) -> Iterator[Run]:
-        with self.dispatcher.serving(cast(Channel, FakeChannel())):
+        self.channel = FakeChannel()
+        with self.dispatcher.serving(cast(Channel, self.channel)):
             info = {"group": "g", "name": "here:2", "role": "slot", "default": False}
             WorkerEndpoint(self.dispatcher).hello(PROTOCOL, dict(info))
             yield self
 
     def lease(self) -> Any:
         """Lease number, first index, count; None where there is nothing to do."""
-        _, granted, _ = WorkerEndpoint(self.dispatcher).exchange(None, -1, 0.0)
-        return None if granted is None else (granted[0], granted[2], granted[3])  # type: ignore[index]
+        WorkerEndpoint(self.dispatcher).exchange(None, -1, 0.0)
+        _, (_, granted, _) = cast(Any, self.channel.sent.get(timeout=10))
+        return None if granted is None else (granted[0], granted[2], granted[3])
 
     def report(self, lease: int, first: int, count: int) -> None:
         done = (Done(count, b"new"),)
