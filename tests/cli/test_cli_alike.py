@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from dq._support import quantities
 from dq.worker.child import dismiss
-from dq.worker.spawn import OMP_THREADS, THREAD_COUNTS, start_child
+from dq.worker.spawn import OMP_THREADS, THREAD_COUNTS, Spawner
 from support import DQ, Running, dq, serving, wait_until
 
 KEY = "k" * 16
@@ -134,19 +136,28 @@ def test_a_long_import_path_reaches_workers(project: Path) -> None:
         assert run.wait() == 0
 
 
-def test_a_process_that_dies_before_it_has_its_configuration_holds_nobody_up() -> None:
-    child = start_child(1)
-    child.popen.kill()
+@pytest.fixture
+def spawner() -> Iterator[Spawner]:
+    spawner = Spawner()
+    yield spawner
+    spawner.close()
+
+
+def test_a_process_that_dies_before_it_has_its_configuration_holds_nobody_up(
+    spawner: Spawner,
+) -> None:
+    child = spawner.start(1)
+    os.kill(child.pid, signal.SIGKILL)
     child.send_config(bytes(1 << 20))
     child.popen.wait()
     child.close()
 
 
-def test_a_process_that_is_to_leave_hears_of_it_after_all_else() -> None:
-    child = start_child(1)
+def test_a_process_that_is_to_leave_hears_of_it_after_all_else(spawner: Spawner) -> None:
+    child = spawner.start(1)
     try:
         child.drain()  # nothing has been written that it could be mistaken for
-        assert child.popen.poll() is None
+        assert child.popen.returncode is None
     finally:
         dismiss([child])
     wait_until(lambda: child.popen.returncode is not None)

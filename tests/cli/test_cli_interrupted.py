@@ -132,7 +132,9 @@ def test_workers_that_cannot_go_on_leave_the_results(project: Path) -> None:
     """They end as soon as they start, once the first task has been done."""
     (project / "once.py").write_text("def f(x):\n    open('been', 'w').close()\n    return x\n")
     (project / "sitecustomize.py").write_text(
-        f"import os\nif os.path.exists({str(project / 'been')!r}): os._exit(3)\n"
+        "import os\n"
+        f"def end():\n    if os.path.exists({str(project / 'been')!r}): os._exit(3)\n"
+        "end()\nos.register_at_fork(after_in_child=end)\n"
     )
     argv = ("run", "once:f", "1", "2", "-o", "out", "-w", "1", "--max-tasks", "1", "--batch", "1")
     path = [str(project), *filter(None, [os.environ.get("PYTHONPATH")])]

@@ -10,7 +10,7 @@ import pytest
 
 from dq._support import quantities
 from dq.cli import commands
-from support import DQ, Running, descendants, dq, wait_until
+from support import DQ, Running, dq, task_processes, wait_until
 
 # Tasks that return only once as many of them run as their input says.
 MEETING = """
@@ -84,7 +84,7 @@ def test_the_number_of_processes_is_as_gnu_parallel_has_it(
     expected = quantities.processes(count, quantities.cpus())
     argv = (*DQ, "run", "meeting:stay", *map(str, range(expected)), option, count)
     with Running(*argv, cwd=meeting) as running:
-        wait_until(lambda: len(descendants(running.pid)) == expected)
+        wait_until(lambda: len(task_processes(running.pid)) == expected)
         (meeting / "go").touch()
         assert running.wait() == 0
 
@@ -110,7 +110,7 @@ def test_a_worker_has_so_many_processes(meeting: Path, option: str) -> None:
         worker_argv = (*DQ, "worker", "-s", f"127.0.0.1:{port}", option, "2")
         with Running(*worker_argv, cwd=meeting, env={"DQ_AUTHKEY": "k" * 16}) as worker:
             worker.wait_for("working on 2 task")
-            wait_until(lambda: len(descendants(worker.pid)) == 2)
+            wait_until(lambda: len(task_processes(worker.pid)) == 2)
             (meeting / "go").touch()
             assert master.wait() == 0
             assert worker.wait() == 0

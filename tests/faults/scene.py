@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from faults.history import History, lines
-from support import DQ, Running, alive, command, descendants, dq, serving, wait_until
+from support import DQ, Running, alive, command, dq, serving, task_processes, wait_until
 
 KEY = "a key for tests only"
 
@@ -87,11 +87,6 @@ class Hazards:
 
     def open_gate(self) -> None:
         self.gate.touch()
-
-
-def task_processes(pid: int) -> list[int]:
-    """The task processes that a supervisor has now."""
-    return [child for child in descendants(pid) if "import dq.worker.main" in command(child)]
 
 
 def gone(*pids: int, timeout: float = 30) -> None:

@@ -11,8 +11,8 @@ from multiprocessing.connection import Client
 
 import pytest
 
-from faults.scene import KEY, Hazards, cpu_seconds, kill, task_processes
-from support import DQ, Running, fds, serving, wait_until
+from faults.scene import KEY, Hazards, cpu_seconds, kill
+from support import DQ, Running, fds, serving, task_processes, wait_until
 
 pytestmark = pytest.mark.slow
 

@@ -30,8 +30,8 @@ import pytest
 from dq.errors import DqError
 from faults.chaos import Deadly, Visit, Visitors
 from faults.ledger import TASKS, Ledger
-from faults.scene import KEY, Hazards, kill, task_processes
-from support import DQ, FaultProxy, Running, run, wait_until
+from faults.scene import KEY, Hazards, kill
+from support import DQ, FaultProxy, Running, run, task_processes, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -394,7 +394,7 @@ CALLS = """
 import json, os, random, signal, sys
 import dq, hazards
 from support import alive, wait_until
-from faults.scene import kill, task_processes
+from faults.scene import kill
 
 chance = random.Random(int(sys.argv[1]))
 told, killed, cancelled, seen = [], 0, set(), []
@@ -438,7 +438,7 @@ def test_cancelled_calls_stay_so_and_the_others_have_their_own_result(
 STREAMS = """
 import itertools, json, os, random, sys
 import dq, hazards
-from faults.scene import kill, task_processes
+from faults.scene import kill
 
 chance = random.Random(int(sys.argv[1]))
 taken, killed = [], 0

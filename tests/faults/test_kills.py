@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from faults.ledger import TASKS, Ledger
-from faults.scene import Hazards, Killer, gone, kill, task_processes
-from support import DQ, FaultProxy, Running, alive, wait_until
+from faults.scene import Hazards, Killer, gone, kill
+from support import DQ, FaultProxy, Running, alive, task_processes, wait_until
 
 #: No task is to be failed for the deaths that the tests cause.
 PATIENT = ("--max-deaths", "1000")

@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from faults.scene import Hazards, gone, kill, task_processes
-from support import DQ, Running, alive, python, wait_until
+from faults.scene import Hazards, gone, kill
+from support import DQ, Running, alive, python, task_processes, wait_until
 
 
 def test_the_tasks_of_a_machine_that_went_are_done_by_others(hazards: Hazards) -> None:

@@ -185,16 +185,14 @@ def _write_parcel(hazards: Hazards, deed: str = "os.abort()") -> None:
         "class Parcel:\n"
         "    def __reduce__(self):\n        return opened, ()\n"
         "def opened():\n"
-        f"    if 'dq.worker.main' in ' '.join(sys.orig_argv):\n        {deed}\n"
+        f"    if 'DQ_SLOT' in os.environ:\n        {deed}\n"
         "    return Parcel()\n"
     )
 
 
 def test_a_function_whose_import_takes_the_process_along_ends_the_run(hazards: Hazards) -> None:
     (hazards.folder / "abrupt.py").write_text(
-        "import os, sys\n"
-        "if 'dq.worker.main' in ' '.join(sys.orig_argv):\n    os.abort()\n"
-        "def f(x):\n    return x\n"
+        "import os, sys\nif 'DQ_SLOT' in os.environ:\n    os.abort()\ndef f(x):\n    return x\n"
     )
     done = dq("run", "abrupt:f", *map(str, range(20)), "-w", "1", cwd=hazards.folder)
     assert done.returncode == 1

@@ -20,8 +20,8 @@ import pytest
 
 from dq.journal import inspect
 from dq.journal.writer import Journal
-from faults.scene import KEY, gone, task_processes
-from support import DQ, Running, descendants, dq, serving, wait_until
+from faults.scene import KEY, gone
+from support import DQ, Running, descendants, dq, serving, task_processes, wait_until
 
 WORK = """
 import os, time

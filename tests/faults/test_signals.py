@@ -11,8 +11,18 @@ from collections.abc import Callable
 
 import pytest
 
-from faults.scene import Hazards, gone, task_processes
-from support import DQ, FaultProxy, Running, descendants, dq, environment, serving, wait_until
+from faults.scene import Hazards, gone
+from support import (
+    DQ,
+    FaultProxy,
+    Running,
+    descendants,
+    dq,
+    environment,
+    serving,
+    task_processes,
+    wait_until,
+)
 
 INPUTS = list(range(6))
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 4}

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 import dq
-from faults.scene import Hazards, gone, task_processes
-from support import Running, run, serving, wait_until
+from faults.scene import Hazards, gone
+from support import Running, run, serving, task_processes, wait_until
 
 LIMIT = ("--timeout", "2", "--retries", "1")
 #: Seconds beyond the time-out that the master waits for a supervisor that says nothing.

@@ -24,7 +24,7 @@ from support.process import (
     serving,
     wait_until,
 )
-from support.procfs import alive, command, descendants, fds, rss, threads
+from support.procfs import alive, command, descendants, fds, rss, task_processes, threads
 from support.proxy import FaultProxy
 
 __all__ = [
@@ -52,6 +52,7 @@ __all__ = [
     "run",
     "script",
     "serving",
+    "task_processes",
     "threads",
     "two_hosts",
     "wait_until",

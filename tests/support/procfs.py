@@ -105,3 +105,16 @@ def command(pid: int) -> str:
         return (PROC / str(pid) / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
     except OSError:
         return "(gone)"
+
+
+def name(pid: int) -> str:
+    """Its name, which dq gives to its processes."""
+    try:
+        return (PROC / str(pid) / "comm").read_text().strip()
+    except OSError:
+        return "(gone)"
+
+
+def task_processes(pid: int) -> list[int]:
+    """The task processes below `pid`."""
+    return [child for child in descendants(pid) if name(child) == "dq-task"]

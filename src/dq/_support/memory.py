@@ -18,13 +18,11 @@ SOLE_REFERENCES = max(map(sys.getrefcount, [object()]))  # to what only its list
 class Memory:
     """Hands out memory that stays with whoever refers to it.
 
-    Nearly all the time that it takes to receive an array is the kernel's, for each new page of
-    4 KiB: 0.4 ms for 1 MiB, of which copying takes 0.02. So a block is used again if nothing refers
-    to it, and large ones have huge pages where the system has these (7 ms for 50 MiB, not 35).
+    Receiving 1 MiB takes the kernel 0.4 ms for new pages of 4 KiB, and 0.02 ms for copying. So a
+    block is used again if nothing refers to it, and large ones have huge pages where the system has
+    these (7 ms for 50 MiB, not 35).
 
     >>> memory = Memory()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=memory.after_fork)
     >>> first = memory.take(100_000)
     >>> second = memory.take(100_000)
     >>> first.obj is second.obj

@@ -173,6 +173,19 @@ def moved_up(sock: socket.socket) -> socket.socket:
     return moved
 
 
+def is_open(descriptor: int) -> bool:
+    """Whether a descriptor is in use.
+
+    >>> is_open(1 << 20)
+    False
+    """
+    try:
+        os.fstat(descriptor)
+    except OSError:
+        return False
+    return True
+
+
 def fill_standard_descriptors() -> None:
     """Open the null device on those of the descriptors 0 to 2 that are closed.
 
@@ -182,9 +195,7 @@ def fill_standard_descriptors() -> None:
     >>> fill_standard_descriptors()
     """
     for number in range(3):
-        try:
-            os.fstat(number)
-        except OSError:
+        if not is_open(number):
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free
 
 
@@ -209,9 +220,10 @@ def die_with_parent(parent_pid: int) -> bool:
 
 
 def _set_parent_death_signal() -> bool:
+    import signal
+
     try:
         import ctypes  # here to keep start-up fast: only a child process needs it
-        import signal
 
         prctl = ctypes.CDLL(None).prctl
     except (ImportError, OSError, AttributeError):  # built without ctypes, or linked statically
@@ -219,6 +231,31 @@ def _set_parent_death_signal() -> bool:
     prctl.argtypes = (ctypes.c_int, *[ctypes.c_ulong] * 4)
     prctl.restype = ctypes.c_int
     return bool(prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0)
+
+
+def name_process(name: str) -> None:
+    """Name this process for `top`, `pgrep` and the like, where the system allows it.
+
+    Args:
+        name: at most 15 characters.
+
+    >>> name_process("doctest")
+    """
+    try:
+        with open("/proc/self/comm", "w") as file:
+            file.write(name)
+    except OSError:  # a system without it
+        pass
+
+
+def can_fork() -> bool:
+    """Whether a process without threads may fork and go on in both. macOS's own libraries forbid
+    that, and only Linux ends the forks with their parent.
+
+    >>> can_fork() in (True, False)
+    True
+    """
+    return sys.platform == "linux" and hasattr(os, "fork")
 
 
 def is_stopped(pid: int) -> bool:

@@ -16,7 +16,7 @@ from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, SECURITY, WORKERS, Command, option
 from dq.cli.signals import endings
 from dq.errors import Stopped
-from dq.worker.spawn import start_child
+from dq.worker.spawn import Spawner
 
 
 @click.command(cls=Command)
@@ -74,13 +74,14 @@ def run(**given: Any) -> None:
     given["sharing"] = given["workers"] or workers  # how many processes share the CPUs
     forwarder = forwarder_beside_bar(quiet=given["quiet"])
     stderr = None if forwarder is None else forwarder.open
+    spawner = Spawner()
     ahead = [
-        start_child(given["threads"], number, given["sharing"], stderr=stderr)
+        spawner.start(given["threads"], number, given["sharing"], stderr=stderr)
         for number in range(min(workers, cpus))
     ]
     from dq.cli import runs  # here, so that the task processes start first
 
-    runs.run(given, workers, ahead, forwarder)
+    runs.run(given, workers, spawner, ahead, forwarder)
 
 
 def _needed(given: dict[str, Any], cpus: int) -> int:

@@ -29,6 +29,7 @@ from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.worker.child import Child, dismiss
 from dq.worker.process_options import ProcessOptions
+from dq.worker.spawn import Spawner
 
 if TYPE_CHECKING:
     from dq.journal.writer import Journal  # not at run time: few runs need SQLite
@@ -38,7 +39,11 @@ ENDING = "waiting for task processes to end; once more to leave now"
 
 
 def run(
-    given: dict[str, Any], workers: int, ahead: list[Child], forwarder: Forwarder | None
+    given: dict[str, Any],
+    workers: int,
+    spawner: Spawner,
+    ahead: list[Child],
+    forwarder: Forwarder | None,
 ) -> None:
     """``dq run``, with task processes that were started ahead."""
     enter_directory()
@@ -51,11 +56,13 @@ def run(
             authkey = key_to_serve(given, given["host"])
         runtime = _runtime(None, given, authkey, workers)
         checks.close()
-        runtime.workers.started_ahead, runtime.workers.sharing = ahead, given["sharing"]
+        runtime.workers.started_ahead, runtime.workers.spawner = ahead, spawner
+        runtime.workers.sharing = given["sharing"]
         _serve_job(runtime, ref, given, forwarder)
     finally:
         checks.close()
         dismiss(ahead)  # those that got no configuration
+        spawner.close()
         if forwarder is not None:
             forwarder.close()
 

@@ -13,6 +13,7 @@ from dq.master.serving import Serving
 from dq.worker.child import Child
 from dq.worker.plan import Plan
 from dq.worker.process_options import ProcessOptions
+from dq.worker.spawn import Spawner
 from dq.worker.supervisor import Supervisor
 
 SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished
@@ -29,6 +30,7 @@ class LocalWorkers:
 
     Attributes:
         started_ahead: task processes that were started before the master; it uses them first.
+        spawner: starts the others; None for one of their own.
         sharing: how many processes share the machine's CPUs.
         stderr: see `Plan`.
     """
@@ -38,6 +40,7 @@ class LocalWorkers:
     ) -> None:
         self.count = options.count
         self.started_ahead: list[Child] | None = None
+        self.spawner: Spawner | None = None
         self.sharing = options.count
         self.stderr: Callable[[], int] | None = None
         self._options = options
@@ -62,7 +65,7 @@ class LocalWorkers:
             tls=replace(serving.tls, check_name=False),
             stderr=self.stderr,
         )
-        self._supervisor = Supervisor(plan, self._report, self.started_ahead)
+        self._supervisor = Supervisor(plan, self._report, self.started_ahead, self.spawner)
         self._dispatcher.presence.local_group = self._supervisor.group
         self._are_all = not serving.has_port
         if self._are_all:

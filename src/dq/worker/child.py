@@ -8,6 +8,7 @@ import threading
 
 from dq._support import platform
 from dq.worker import cells, lifeline
+from dq.worker.fork_client import ForkedProcess
 
 
 class Child:
@@ -20,9 +21,13 @@ class Child:
         exiting_since: when it was first seen to be exiting; 0 before that.
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], cells: platform.Cells, number: int) -> None:
+    def __init__(
+        self,
+        popen: subprocess.Popen[bytes] | ForkedProcess,
+        cells: platform.Cells,
+        number: int,
+    ) -> None:
         self.popen = popen
-        self.pid = popen.pid
         self.cells = cells
         self.number = number
         self.kill_reason = ""
@@ -33,6 +38,15 @@ class Child:
         self._draining = False
         self._sending = False
         self._closed = False
+
+    @property
+    def pid(self) -> int:
+        """Its pid.
+
+        Raises:
+            DqError: the system has no room for it.
+        """
+        return self.popen.pid
 
     @property
     def state(self) -> int:

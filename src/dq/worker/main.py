@@ -25,10 +25,16 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 
-def main() -> NoReturn:
-    """Run a task process. The supervisor starts it with garbage collection off."""
+def main(parent: int = 0, cells_fd: int = -1) -> NoReturn:
+    """Run a task process. Its parent starts it with garbage collection off.
+
+    Args:
+        parent: pid of the process that has forked it; 0 if it is a fresh interpreter.
+        cells_fd: descriptor of its cells; -1 for the one in its configuration.
+    """
     gc.freeze()
     gc.enable()
+    platform.name_process("dq-task")
     os.environ.pop(lifeline.MARK, None)  # not for programs that tasks start
     with platform.HighDescriptors():
         pipe = os.dup(0)
@@ -36,9 +42,10 @@ def main() -> NoReturn:
             config: Config = pickle.loads(lifeline.receive(pipe))
         except EOFError:
             os._exit(1)  # the supervisor had nothing to do for it
-        platform.die_with_parent(config.parent)
-        cells = platform.Cells.open(os.dup(config.cells), count(config.threads))
-    os.close(config.cells)
+        platform.die_with_parent(parent or config.parent)
+        cells_fd = config.cells if cells_fd < 0 else cells_fd
+        cells = platform.Cells.open(os.dup(cells_fd), count(config.threads))
+    os.close(cells_fd)
     naming.use_options(config.by_options)
     with open(os.devnull, "rb") as devnull:
         os.dup2(devnull.fileno(), 0)

@@ -18,7 +18,7 @@ from dq.worker import logs
 from dq.worker.child import Child, dismiss
 from dq.worker.config import Config, Parents
 from dq.worker.plan import Plan
-from dq.worker.spawn import start_child
+from dq.worker.spawn import Spawner
 
 MAX_FAILED_STARTS = 5  # processes in a row that end before they work
 MAX_DELAY_S = 5.0  # before a process that keeps ending at once is replaced
@@ -37,6 +37,7 @@ class Pool:
         on_end: called with a process that has ended, in the thread that waits for it.
         prestarted: processes that were started before their configuration was known; removed
             from this list as they are used.
+        spawner: starts the others.
 
     Attributes:
         children: those that run.
@@ -50,6 +51,7 @@ class Pool:
         log: Callable[[str], None],
         on_end: Callable[[Child], None],
         prestarted: list[Child],
+        spawner: Spawner,
     ) -> None:
         self.children: set[Child] = set()
         self.failed_starts = 0
@@ -58,6 +60,7 @@ class Pool:
         self._log = log
         self._on_end = on_end
         self._prestarted = prestarted
+        self._spawner = spawner
         self._start_at = [0.0] * plan.processes.count  # when to start each process that is due
         self._no_room_since: float | None = None
 
@@ -109,14 +112,19 @@ class Pool:
 
     def after_fork(self) -> None:
         """Close a fork's copies of what belongs to the processes."""
+        self._spawner.after_fork()
         for child in [*self.children, *self._prestarted]:
             child.after_fork()
 
     def _start(self, seed: int) -> None:
         child = self._prestarted.pop() if self._prestarted else self._spawn(seed)
         try:
+            _ = child.pid  # a process without one could not be forked
             config = pickle.dumps(self._config(child, seed))
             threading.Thread(target=self._wait, args=(child, config), daemon=True).start()
+        except DqError:
+            dismiss([child])
+            raise
         except RuntimeError as error:  # there is no memory for its stack
             dismiss([child])
             raise DqError(f"cannot start a task process: {error}") from None
@@ -125,7 +133,7 @@ class Pool:
     def _spawn(self, seed: int) -> Child:
         plan = self._plan
         taken = {child.number for child in self.children}
-        return start_child(
+        return self._spawner.start(
             plan.processes.threads,
             number=next(number for number in count() if number not in taken),
             sharing=plan.sharing or plan.processes.count,

@@ -1,5 +1,4 @@
-"""Starts task processes: fresh ones, with a pipe and shared memory. Their configuration comes
-later.
+"""Starts task processes, each with a pipe and shared memory. Their configuration comes later.
 
 This is apart from `dq.worker.supervisor`, so that a command can start them before it imports the
 rest.
@@ -7,11 +6,12 @@ rest.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from dq._support import platform, quantities
 from dq._support.hash_seed import HASH_SEED, hash_seed
@@ -19,6 +19,8 @@ from dq.errors import DqError
 from dq.security import keys
 from dq.worker import cells
 from dq.worker.child import Child
+from dq.worker.fork_client import ForkedProcess, ForkServer
+from dq.worker.fork_messages import ForkRequest
 from dq.worker.lifeline import MARK
 
 # Variables from which BLAS and similar libraries take their number of threads. If they are not set,
@@ -35,52 +37,135 @@ OMP_THREADS = "OMP_NUM_THREADS"  # which most of these libraries read, too
 NUMBER = "DQ_SLOT"  # environment variable with a task process's number at its supervisor
 
 
-def start_child(
-    threads: int,
-    number: int = 0,
-    sharing: int = 1,
-    seed: int | None = None,
-    stderr: Callable[[], int] | None = None,
-) -> Child:
-    """Start a process that waits for its configuration on standard input.
-
-    Args:
-        threads: how many slots.
-        number: its number at its supervisor.
-        sharing: how many processes share the CPUs.
-        seed: of its hashes; None for this process's.
-        stderr: makes a descriptor for its standard error; None for this process's.
-
-    Raises:
-        DqError: the system has no room for it.
+class Spawner:
+    """Starts task processes. A fork server makes them if the system can fork; otherwise each is a
+    fresh interpreter.
     """
-    reject_nested()
-    memory, pipe, errors = None, None, None
+
+    def __init__(self) -> None:
+        self._server: ForkServer | None = None
+
+    def start_server(self, seed: int | None = None) -> None:
+        """Start the fork server, if there is to be one, so that it is ready when it is needed.
+
+        Raises:
+            DqError: the system has no room for it.
+        """
+        reject_nested()
+        if _has_server():
+            with _no_room():
+                self._started(hash_seed() if seed is None else seed)
+
+    def start(
+        self,
+        threads: int,
+        number: int = 0,
+        sharing: int = 1,
+        seed: int | None = None,
+        stderr: Callable[[], int] | None = None,
+    ) -> Child:
+        """Start a process that waits for its configuration on standard input.
+
+        Args:
+            threads: how many slots.
+            number: its number at its supervisor.
+            sharing: how many processes share the CPUs.
+            seed: of its hashes; None for this process's.
+            stderr: makes a descriptor for its standard error; None for this process's.
+
+        Raises:
+            DqError: the system has no room for it.
+        """
+        reject_nested()
+        seed = hash_seed() if seed is None else seed
+        environ = _environment(number, sharing, seed)
+        with contextlib.ExitStack() as stack, _no_room():
+            errors = None if stderr is None else stderr()
+            if errors is not None:
+                stack.callback(os.close, errors)
+            memory = platform.shared_cells(cells.count(threads))
+            cleanup = stack.enter_context(contextlib.ExitStack())
+            cleanup.callback(memory.close)
+            process: ForkedProcess | subprocess.Popen[bytes]
+            if _has_server():
+                process = self._fork(environ, seed, memory.fd, errors)
+            else:
+                process = _start_fresh(environ, memory.fd, errors)
+            cleanup.pop_all()
+            return Child(process, memory, number)
+
+    def _fork(
+        self, environ: dict[str, str], seed: int, cells_fd: int, stderr: int | None
+    ) -> ForkedProcess:
+        request = ForkRequest(environ, _directory())
+        try:
+            return self._started(seed).fork(request, cells_fd, stderr)
+        except ConnectionError:  # the server has been killed
+            self.close()
+            return self._started(seed).fork(request, cells_fd, stderr)
+
+    def _started(self, seed: int) -> ForkServer:
+        if self._server is not None and self._server.seed != seed:
+            self.close()
+        if self._server is None:
+            command = _command(_SERVE.format(os.getpid()))
+            self._server = ForkServer(command, _environment(0, 1, seed), seed)
+        return self._server
+
+    def close(self) -> None:
+        """End the fork server, and with it the processes that it has made."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+    def after_fork(self) -> None:
+        """In a fork of this process: close the socket of the fork server."""
+        if self._server is not None:
+            self._server.after_fork()
+            self._server = None
+
+
+def _has_server() -> bool:
+    """Whether task processes are forked. A program that is its own interpreter cannot start the
+    server."""
+    return platform.can_fork() and not is_frozen()
+
+
+@contextlib.contextmanager
+def _no_room() -> Iterator[None]:
     try:
-        errors = None if stderr is None else stderr()
-        memory = platform.shared_cells(cells.count(threads))
-        if is_frozen():
-            pipe = _pipe_to_frozen()
-        popen = subprocess.Popen(
-            _command() if pipe is None else _frozen_command(pipe),
+        yield
+    except OSError as error:
+        raise DqError(f"cannot start a task process: {error.strerror}") from None
+
+
+def _directory() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # it has been deleted
+        return ""
+
+
+def _start_fresh(
+    environ: dict[str, str], cells_fd: int, stderr: int | None
+) -> subprocess.Popen[bytes]:
+    """Start a task process as a fresh interpreter."""
+    pipe = _pipe_to_frozen() if is_frozen() else None
+    try:
+        return subprocess.Popen(
+            _command(_WORK) if pipe is None else _frozen_command(pipe),
             stdin=subprocess.PIPE,
-            stdout=None if _usable(1) else subprocess.DEVNULL,
-            stderr=errors,
-            pass_fds=(memory.fd,) if pipe is None else (memory.fd, pipe),
-            env=_environment(number, sharing, hash_seed() if seed is None else seed),
+            stdout=None if platform.is_open(1) else subprocess.DEVNULL,
+            stderr=stderr,
+            pass_fds=(cells_fd,) if pipe is None else (cells_fd, pipe),
+            env=environ,
             # A group of its own: Ctrl-C reaches only the supervisor, which lets tasks finish, and
             # whatever a task leaves behind can be killed with the group.
             start_new_session=True,
         )
-    except OSError as error:
-        if memory is not None:
-            memory.close()
-        raise DqError(f"cannot start a task process: {error.strerror}") from None
     finally:
-        for descriptor in (pipe, errors):
-            if descriptor is not None:
-                os.close(descriptor)
-    return Child(popen, memory, number)
+        if pipe is not None:
+            os.close(pipe)
 
 
 def _environment(number: int, sharing: int, seed: int) -> dict[str, str]:
@@ -131,21 +216,17 @@ def _frozen_command(pipe: int) -> list[str]:
     return [sys.executable, "--multiprocessing-fork", "tracker_fd=None", f"pipe_handle={pipe}"]
 
 
-def _command() -> list[str]:
+_WORK = "import dq.worker.main as main; main.main()"
+_SERVE = "import dq.worker.fork_server as server; server.main({})"
+
+
+def _command(work: str) -> list[str]:
     if not sys.executable:
         raise DqError("cannot start a task process: sys.executable does not name the interpreter")
     home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
     # This replaces the current directory, where a user's queue.py would hide the real one.
     # Imports leave no garbage, and looking for some would take 2 ms of 30.
     setup = f"import gc, sys; gc.disable(); sys.path[0] = {home!r}"
-    code = f"{setup}; import dq.worker.main as main; main.main()"
+    code = f"{setup}; {work}"
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # like multiprocessing
     return [sys.executable, *flags, "-c", code]
-
-
-def _usable(descriptor: int) -> bool:
-    try:
-        os.fstat(descriptor)
-    except OSError:
-        return False
-    return True

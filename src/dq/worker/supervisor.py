@@ -26,7 +26,7 @@ from dq.worker.control import Control
 from dq.worker.limits import Limits
 from dq.worker.plan import Plan
 from dq.worker.pool import Pool
-from dq.worker.spawn import reject_nested
+from dq.worker.spawn import Spawner, reject_nested
 
 CHECK_INTERVAL_S = 0.05  # between two checks of deadlines and memory
 PROMPT_EXIT_S = 0.5  # for a process without a task to leave
@@ -70,6 +70,7 @@ class Supervisor:
         log: called with each line that people should see.
         prestarted: processes that were started before their configuration was known; removed
             from this list as they are used.
+        spawner: starts the others; None for a new one.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class Supervisor:
         plan: Plan,
         log: Callable[[str], None] = lambda line: None,
         prestarted: list[Child] | None = None,
+        spawner: Spawner | None = None,
     ) -> None:
         self.plan = plan
         self.group = os.urandom(8).hex()
@@ -84,12 +86,14 @@ class Supervisor:
         # Not a SimpleQueue: its get() waits for ever if the timeout expires while it takes its lock
         # (CPython 3.10 to 3.13; on 3.10 nearly always with a timeout of 0).
         self._events: queue.Queue[Event] = queue.Queue()
+        self._spawner = spawner or Spawner()
         self._pool = Pool(
             plan,
             self.group,
             log,
             on_end=lambda child: self._events.put(Ended(child)),
             prestarted=[] if prestarted is None else prestarted,
+            spawner=self._spawner,
         )
         self._control = Control(
             plan,
@@ -201,7 +205,7 @@ class Supervisor:
 
     def _reap(self, child: Child) -> None:
         self._pool.children.discard(child)
-        code, state = child.popen.returncode, child.state
+        code, state = child.popen.wait(), child.state
         if state in cells.EXIT_CODES:
             self._reap_left(child, code)
         else:
@@ -240,4 +244,5 @@ class Supervisor:
             children.discard(child)
             child.close()
         self._left_groups.join()
+        self._spawner.close()
         self._control.close()

@@ -1,0 +1,146 @@
+"""A process that forks task processes, so that each starts with everything imported.
+
+    supervisor ── socket: environment, descriptors ──▶ fork server, one thread
+        ▲                                                  │ fork
+        └──── a pipe for each: its pid, its exit status ───┴──▶ task processes
+
+It is the idea of the standard library's `forkserver`. This one also tells the exit status of each
+process, gives each its own environment and standard error, and ends with its supervisor.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import multiprocessing.connection as mpc
+import os
+import pickle
+import signal
+import socket
+import sys
+
+from dq._support import platform
+from dq._support.frozen import TYPE_CHECKING
+from dq.worker import main as task_process
+from dq.worker.fork_messages import LENGTH, PID, STATUS, ForkRequest
+
+if TYPE_CHECKING:
+    from typing import NoReturn
+
+RECV_BYTES = 64 * 1024
+MOST_DESCRIPTORS = 4  # that come with a request
+
+
+def main(parent: int) -> NoReturn:
+    """Serve the supervisor at the other end of standard input until it closes that.
+
+    Args:
+        parent: pid of the supervisor's process.
+    """
+    with platform.HighDescriptors():
+        sock = socket.socket(fileno=os.dup(0))
+    with open(os.devnull, "rb") as devnull:
+        os.dup2(devnull.fileno(), 0)
+    os.dup2(2, 1)  # so that who reads the results does not wait for this process to end
+    platform.name_process("dq-fork-server")
+    platform.die_with_parent(parent)
+    gc.freeze()  # so that collections in the processes do not copy these pages
+    server = os.getpid()
+    request, descriptors = _Server(sock).serve()
+    _begin(request, descriptors)
+    task_process.main(server, descriptors[1])
+
+
+class _Server:
+    """Forks and reaps. `serve` returns in each new process, with what it is to be."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._pipes: dict[int, int] = {}  # the pipe of each process, by its pid
+        self._woken, self._wake = os.pipe()  # written to when a process has ended
+        for end in (self._woken, self._wake):
+            os.set_blocking(end, False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+
+    def serve(self) -> tuple[ForkRequest, list[int]]:
+        while True:
+            ready = mpc.wait([self._sock, self._woken])
+            if self._woken in ready:
+                with contextlib.suppress(BlockingIOError):
+                    os.read(self._woken, RECV_BYTES)
+                self._reap()
+            if self._sock in ready:
+                request, descriptors = self._receive()
+                if self._fork(descriptors):
+                    return request, descriptors
+
+    def _receive(self) -> tuple[ForkRequest, list[int]]:
+        """The next request. Leaves if there will be none."""
+        data, descriptors, _, _ = socket.recv_fds(self._sock, RECV_BYTES, MOST_DESCRIPTORS)
+        if not data:
+            os._exit(0)  # the supervisor has left; its task processes are killed by this
+        while len(data) < LENGTH.size or len(data) < LENGTH.size + LENGTH.unpack_from(data)[0]:
+            more = self._sock.recv(RECV_BYTES)
+            if not more:
+                os._exit(0)
+            data += more
+        return pickle.loads(data[LENGTH.size :]), descriptors
+
+    def _fork(self, descriptors: list[int]) -> bool:
+        """Fork, and return whether this is the new process."""
+        pipe = descriptors[2]
+        try:
+            pid = os.fork()
+        except OSError as error:
+            pid = -(error.errno or 1)
+        if pid == 0:
+            self._close_in_child()
+            return True
+        if pid > 0:
+            self._pipes[pid] = pipe
+        _write(pipe, PID.pack(pid))
+        for descriptor in descriptors:
+            if descriptor != pipe or pid < 0:
+                os.close(descriptor)
+        return False
+
+    def _reap(self) -> None:
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+                if not pid:
+                    return
+                pipe = self._pipes.pop(pid)
+                _write(pipe, STATUS.pack(status))
+                os.close(pipe)
+
+    def _close_in_child(self) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        self._sock.close()
+        for descriptor in (self._woken, self._wake, *self._pipes.values()):
+            os.close(descriptor)
+
+
+def _write(pipe: int, data: bytes) -> None:
+    with contextlib.suppress(OSError):  # the supervisor does not want to know
+        os.write(pipe, data)
+
+
+def _begin(request: ForkRequest, descriptors: list[int]) -> None:
+    """Give a new process what is its own."""
+    # A group of its own: Ctrl-C reaches only the supervisor, which lets tasks finish, and whatever
+    # a task leaves behind can be killed with the group.
+    os.setsid()
+    stdin, _, pipe, *stderr = descriptors
+    os.close(pipe)  # or the supervisor would never see it closed if the server is killed
+    for descriptor, number in ((stdin, 0), *((each, 2) for each in stderr)):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    os.environ.clear()
+    os.environ.update(request.environ)
+    with contextlib.suppress(OSError):
+        os.chdir(request.directory or ".")
+    if "numpy.random" in sys.modules:  # of a preloaded module
+        sys.modules["numpy.random"].seed()  # or all processes would draw the same numbers

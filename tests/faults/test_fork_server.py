@@ -1,0 +1,128 @@
+"""The fork server: killed itself, and what it leaves to the processes that it makes."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import dq
+from dq._support import platform
+from faults.scene import Hazards, gone, kill
+from support import descendants, task_processes, wait_until
+from support.procfs import look, name
+
+pytestmark = pytest.mark.skipif(not platform.can_fork(), reason="no fork server here")
+
+PATIENT = ("--max-deaths", "1000", "--batch", "5")
+
+
+def servers(pid: int) -> list[int]:
+    return [child for child in descendants(pid) if name(child) == "dq-fork-server"]
+
+
+def test_a_run_goes_on_with_another_server_if_one_is_killed(hazards: Hazards) -> None:
+    inputs = list(range(300))
+    with hazards.running("short", inputs, "-w", "2", *PATIENT) as run:
+        for count in (5, 80):
+            hazards.wait_for_executions(count)
+            [server] = servers(run.pid)
+            processes = task_processes(run.pid)
+            kill(server)
+            gone(*processes)  # they end with it
+        assert run.wait() == 0, run.printed
+    history = hazards.history(inputs, run.stdout_text).check()
+    assert history.extra <= 2 * 2 * 5
+
+
+def test_nothing_is_left_of_a_run_that_is_killed(hazards: Hazards) -> None:
+    with hazards.running("gated", [1, 2], "-w", "2") as run:
+        hazards.wait_for_executions()
+        family = descendants(run.pid)
+        assert len(family) == 3
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+        gone(*family)
+
+
+def test_a_replacement_is_forked_by_the_same_server(hazards: Hazards) -> None:
+    with hazards.running("gated", [1, 2], "-w", "1", *PATIENT) as run:
+        hazards.wait_for_executions()
+        [server], [first] = servers(run.pid), task_processes(run.pid)
+        kill(first)
+        wait_until(lambda: task_processes(run.pid) not in ([], [first]))
+        [second] = task_processes(run.pid)
+        found = look(second)
+        assert found is not None
+        assert found.parent == server
+        assert found.session == second
+        hazards.open_gate()
+        assert run.wait() == 0, run.printed
+
+
+def surroundings(x: int) -> tuple[int, list[str], str, str, float]:
+    """What a process has of others', and of its own."""
+    links = []
+    for number in os.listdir("/proc/self/fd"):
+        try:
+            links.append(os.readlink(f"/proc/self/fd/{number}"))
+        except OSError:
+            continue  # the listing's own
+    return os.getpid(), sorted(links), os.environ["DQ_SLOT"], sys.argv[0], random.random()
+
+
+def test_a_process_has_no_descriptors_of_another() -> None:
+    found = {}
+    with dq.Master(workers=3, max_tasks=2) as master:
+        for pid, links, slot, program, drawn in master.map(surroundings, range(24)):
+            found[pid] = links, slot, program, drawn
+    assert len(found) > 6  # replacements among them
+    assert {slot for _, slot, _, _ in found.values()} == {"0", "1", "2"}
+    assert {program for _, _, program, _ in found.values()} == {sys.argv[0]}
+    assert len({drawn for _, _, _, drawn in found.values()}) == len(found)
+    assert len({len(links) for links, _, _, _ in found.values()}) == 1
+    inherited = {os.readlink(f"/proc/self/fd/{fd}") for fd in (1, 2)}
+    own = [set(links) - inherited for links, *_ in found.values()]
+    shared = [link for links in own for link in links if ":[" in link]
+    assert len(shared) == len(set(shared))
+
+
+def where(x: int) -> str:
+    return os.getcwd()
+
+
+def test_a_process_starts_in_the_current_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with dq.Master(workers=1, max_tasks=1) as master:
+        assert list(master.map(where, range(2))) == [os.getcwd()] * 2
+        monkeypatch.chdir(tmp_path)
+        # One process has been started before.
+        assert list(master.map(where, range(2)))[1] == str(tmp_path)
+
+
+def test_without_fork_each_process_is_a_fresh_interpreter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "can_fork", lambda: False)
+    with dq.Master(workers=2, max_tasks=5) as master:
+        parents = set(master.map(parent, range(20)))
+        assert not servers(os.getpid())
+    assert parents == {os.getpid()}
+
+
+def parent(x: int) -> int:
+    return os.getppid()
+
+
+def test_a_program_that_a_task_starts_is_no_task_process() -> None:
+    assert dq.run(started, [1], workers=1) == ["False"]
+
+
+def started(x: int) -> str:
+    code = "import os; print('DQ_TASK_PROCESS' in os.environ)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
