@@ -67,9 +67,10 @@ class Delivery:
                 served.replay.add(served, record)
             elif served.sink is not None:
                 self._sinks.append((served.sink, record))
+                continue  # it has no reader
             else:
                 served.records.append(record)
-        self._with_news.update(record.batch.job for record in recorded)
+            self._with_news.add(record.batch.job)
         if notify:
             self.notify_readers()
         self._pending.announce()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from dq._support import quantities
-from dq.functions import loading
+from dq.functions import importable, loading
 from dq.master.call_job import Call, CallJob, Future, Refs
 from dq.master.master import Master
 from dq.master.options import Options
@@ -63,8 +63,9 @@ class Executor(concurrent.futures.Executor):
         """Start without calls. Also called in a fork of the process."""
         self._master = master
         self._started = False
-        self._lock = threading.Lock()  # guards `_master`, `_started`, `_jobs` and `_shut`
+        self._lock = threading.Lock()  # guards `_master`, `_started`, `_jobs`, `_latest`, `_shut`
         self._jobs: dict[Refs, CallJob] = {}
+        self._latest: tuple[Callable[..., object], CallJob] | None = None  # of the last call
         self._finishing = threading.Lock()  # held while waiting for calls and closing the master
 
     def _start(self) -> Master:
@@ -102,7 +103,7 @@ class Executor(concurrent.futures.Executor):
             runtime.lifetime.check_process()
             if master.closed:
                 raise RuntimeError("cannot schedule new futures after shutdown")
-            self._job_of(runtime, runtime.jobs.refer(fn)).add(future, (args, kwargs))
+            self._job_of(runtime, fn).add(future, (args, kwargs))
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -132,7 +133,19 @@ class Executor(concurrent.futures.Executor):
             if self._owns and self._master is not None:
                 self._master.close()
 
-    def _job_of(self, runtime: Runtime, refs: Refs) -> CallJob:
+    def _job_of(self, runtime: Runtime, fn: Callable[..., object]) -> CallJob:
+        """The calls of a function as it is now. One that is sent by value is pickled for each call,
+        because its globals may have changed."""
+        latest, job = self._latest or (None, None)
+        if job is not None and latest is fn and importable.can_import(fn):
+            return job
+        refs = runtime.jobs.refer(fn)
+        job = self._job_of_refs(runtime, refs)
+        is_importable = all(ref is None or ref.kind == "module" for ref in refs)
+        self._latest = (fn, job) if is_importable else None
+        return job
+
+    def _job_of_refs(self, runtime: Runtime, refs: Refs) -> CallJob:
         job = self._jobs.get(refs)
         if job is None:
             if len(self._jobs) >= MAX_FUNCTIONS:
@@ -147,6 +160,7 @@ class Executor(concurrent.futures.Executor):
             if job.is_idle:
                 del self._jobs[refs]
                 job.close()
+        self._latest = None
 
 
 def _after_fork() -> None:

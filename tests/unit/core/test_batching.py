@@ -130,13 +130,13 @@ def test_the_first_batch_is_a_single_task() -> None:
     assert BatchSizer().size(10**6, 2) == 1
 
 
-def test_batches_grow_eightfold_until_they_are_worth_75_ms() -> None:
+def test_batches_grow_eightfold_until_they_are_worth_150_ms() -> None:
     sizer, sizes = BatchSizer(), []
     for _ in range(6):
         sizes.append(sizer.size(None, 2))
         sizer.observe(sizes[-1], sizes[-1] * 1e-4, sizes[-1] * 1e-4 + 0.001)
     assert sizes[:4] == [1, 8, 64, 512]
-    assert sizes[4:] == pytest.approx([750, 750], abs=2)
+    assert sizes[4:] == pytest.approx([1500, 1500], abs=2)
 
 
 def test_a_batch_is_worth_twenty_times_what_handing_it_over_costs() -> None:
@@ -167,7 +167,7 @@ def test_a_sizer_follows_tasks_that_become_slower() -> None:
     sizer = steady(1e-4, count=100)
     before = sizer.size(None, 2)
     for _ in range(20):
-        sizer.observe(100, 5.0, 5.001)
+        sizer.observe(100, 8.0, 8.001)
     assert sizer.size(None, 2) == 1 < before
 
 
