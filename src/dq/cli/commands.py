@@ -5,7 +5,9 @@ The work is done in `dq.cli.runs`, which imports nearly everything.
 
 from __future__ import annotations
 
+import gc
 import signal
+import sys
 from typing import Any, NoReturn
 
 import click
@@ -15,7 +17,10 @@ from dq._support.screen import forwarder_beside_bar
 from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, SECURITY, WORKERS, Command, option
 from dq.cli.signals import endings
+from dq.cli.surroundings import enter_directory, quietly
 from dq.errors import Stopped
+from dq.functions.forked_checks import checks
+from dq.functions.task_check import check_ahead
 from dq.worker.spawn import Spawner
 
 
@@ -79,9 +84,24 @@ def run(**given: Any) -> None:
         spawner.start(given["threads"], number, given["sharing"], stderr=stderr)
         for number in range(min(workers, cpus))
     ]
-    from dq.cli import runs  # here, so that the task processes start first
+    _check_ahead(given)
+    gc.disable()  # imports leave no garbage
+    from dq.cli import runs  # here, so that all of the above runs at the same time
 
+    gc.enable()
     runs.run(given, workers, spawner, ahead, forwarder)
+
+
+def _check_ahead(given: dict[str, Any]) -> None:
+    """Begin to check the TASK in a fork, since its module may take long to import. Only the fork
+    has the current directory on its path: dq's imports go on here, and must not find the user's
+    modules."""
+    path = sys.path[:]
+    enter_directory()
+    checks.begin(given["timeout"])
+    with quietly():
+        check_ahead(given["task"], unpack=given["unpack"])
+    sys.path[:] = path
 
 
 def _needed(given: dict[str, Any], cpus: int) -> int:

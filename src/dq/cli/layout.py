@@ -5,6 +5,7 @@ The definition of an option says which group it belongs to, and whether it is ra
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
@@ -73,6 +74,11 @@ class Command(click.Command):
                 help="Show the rare options as well, and exit.",
             )
         )  # fmt: skip
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Call it, with garbage collection, which `dq.__main__` has turned off."""
+        gc.enable()
+        return super().invoke(ctx)
 
     def get_params(self, ctx: click.Context) -> list[click.Parameter]:
         """With ``--help`` right before ``--help-all``."""

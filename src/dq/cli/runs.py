@@ -45,9 +45,8 @@ def run(
     ahead: list[Child],
     forwarder: Forwarder | None,
 ) -> None:
-    """``dq run``, with task processes that were started ahead."""
+    """``dq run``, with task processes that were started ahead, and a TASK whose check has begun."""
     enter_directory()
-    checks.begin(given["timeout"])
     try:
         with quietly():
             ref = checked(given["task"], unpack=given["unpack"])
@@ -61,8 +60,8 @@ def run(
         _serve_job(runtime, ref, given, forwarder)
     finally:
         checks.close()
-        dismiss(ahead)  # those that got no configuration
         spawner.close()
+        dismiss(ahead)  # those that got no configuration
         if forwarder is not None:
             forwarder.close()
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 
-from dq.cli.printer import say
 from dq.errors import BadKey
 from dq.security import keys
 
@@ -44,6 +43,8 @@ def key_to_serve(given: dict[str, Any], host: str) -> bytes:
     key = find_key(given)
     warning = keys.check(key, host)
     if warning is not None:
+        from dq.cli.printer import say  # here, since `dq run` needs the rest before all that
+
         say(warning)
     return key
 

@@ -51,13 +51,16 @@ class Fork:
         os.close(asked)
         os.close(answer)
 
-    def run(self, what: str, function: Callable[..., object], *args: object) -> object:
-        """Call a function that imports `what` in the fork.
+    def ask(self, function: Callable[..., object], args: tuple[object, ...]) -> None:
+        """Call a function in the fork."""
+        os.write(self._ask, _framed((function, args)))
+
+    def answer(self, what: str) -> object:
+        """What the function has returned, which imports `what`.
 
         Raises:
             DqError: it raised this, ended the process, or took too long.
         """
-        os.write(self._ask, _framed((function, args)))
         deadline = None if self._limit is None else time.monotonic() + self._limit + IMPORT_EXTRA_S
         try:
             answer = _loaded(lambda size: self._read(size, deadline))
@@ -156,6 +159,7 @@ class Checks:
         self._forks = False
         self._limit: float | None = None
         self._fork: Fork | None = None
+        self._asked: tuple[Callable[..., object], tuple[object, ...]] | None = None
 
     def __call__(self, what: str, function: Callable[..., object], *args: object) -> object:
         """Call a function of dq that imports a user's `what`.
@@ -165,13 +169,23 @@ class Checks:
         """
         if not self._forks:
             return function(*args)
-        if self._fork is None:
-            self._fork = Fork(self._limit)
         try:
-            return self._fork.run(what, function, *args)
+            if self._asked is not None and self._asked != (function, args):
+                self.close()
+            self.ask(function, *args)
+            self._asked = None
+            assert self._fork is not None
+            return self._fork.answer(what)
         except BaseException:  # Ctrl-C too
             self.close()
             raise
+
+    def ask(self, function: Callable[..., object], *args: object) -> None:
+        """Begin a check in the fork, if there is one, whose answer the next call wants."""
+        if self._forks and self._asked is None:
+            self._fork = self._fork or Fork(self._limit)
+            self._asked = function, args
+            self._fork.ask(function, args)
 
     def begin(self, limit: float | None) -> None:
         """On Linux, run checks in a fork from now on. On other systems, system libraries may fail
@@ -180,6 +194,7 @@ class Checks:
 
     def close(self) -> None:
         """End the fork; the next check starts another one."""
+        self._asked = None
         if self._fork is not None:
             fork, self._fork = self._fork, None
             fork.close()

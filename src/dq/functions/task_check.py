@@ -34,6 +34,11 @@ def check(task: str | Function, *, unpack: bool = False) -> None:
         signatures.check_call(task, reference.label_of(task), unpack=unpack)
 
 
+def check_ahead(task: str, *, unpack: bool = False) -> None:
+    """Begin the same check in the fork of a command, which meanwhile does something else."""
+    checks.ask(_check_path, task, unpack)
+
+
 def _check_path(task: str, unpack: bool) -> str:
     ref = reference.parse(task)
     signatures.check_call(loading.load(ref), str(ref), unpack=unpack)

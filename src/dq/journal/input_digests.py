@@ -77,7 +77,7 @@ def _part_of_pickle(piece: bytes | LargePickle) -> bytes:
     try:
         value = safe_loads(piece)
     except Exception:
-        return piece
+        return _bytes_of(LargePickle(piece, ()))
     return part_of(value, False) if type(value) in SCALARS else _bytes_of(LargePickle(piece, ()))
 
 

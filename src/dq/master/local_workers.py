@@ -77,10 +77,12 @@ class LocalWorkers:
 
     def _supervise(self, supervisor: Supervisor) -> None:
         try:
+            supervisor.start()  # before it connects, which takes as long as they take
             supervisor.connect(0.0)
             supervisor.run()
         except BaseException as error:
             self._error = error
+            supervisor.end()
             self._dispatcher.delivery.wake_readers()
 
     def check(self, served: ServedJob | None = None) -> None:

@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import pickle
 import signal
 import socket
-import subprocess
 import threading
 
 from dq._support import platform
 from dq.errors import DqError
 from dq.worker.fork_messages import LENGTH, PID, STATUS, ForkRequest
+from dq.worker.server_start import Started
+
+_SERVER_DIED = -(1 << 20)  # in place of a pid; no error has this number
+
+
+class ServerDied(DqError):
+    """Raised when a fork server has died before it made a process."""
 
 
 class ForkServer:
     """A fork server.
 
     Args:
-        command: starts it; its standard input is the socket for requests.
-        environ: its environment.
-        seed: of its hashes, and so of all its processes'.
-
-    Raises:
-        OSError: the system has no room for it.
+        started: what `start_server` has returned.
     """
 
-    def __init__(self, command: list[str], environ: dict[str, str], seed: int) -> None:
-        self.seed = seed
-        with platform.HighDescriptors():
-            self._sock, theirs = socket.socketpair()
-        with theirs:
-            self._popen = subprocess.Popen(
-                command,
-                stdin=theirs.fileno(),
-                stdout=None if platform.is_open(1) else subprocess.DEVNULL,
-                env=environ,
-                start_new_session=True,
-            )
+    def __init__(self, started: Started) -> None:
+        self._pid, sock, self.seed = started
+        self._sock = platform.moved_up(socket.socket(fileno=sock))
 
     def fork(self, request: ForkRequest, cells: int, stderr: int | None) -> ForkedProcess:
         """Have a process made. Its pid is known later.
@@ -50,7 +41,8 @@ class ForkServer:
             stderr: its standard error; None for the server's.
 
         Raises:
-            OSError: the server has died, or the system has no room.
+            ServerDied: the server has died.
+            OSError: the system has no room for it.
         """
         data = pickle.dumps(request)
         data = LENGTH.pack(len(data)) + data
@@ -58,20 +50,24 @@ class ForkServer:
             read_stdin, stdin = _pipe(theirs, ours)
             pipe, status = _pipe(ours, theirs)
             passed = [read_stdin, cells, status, *([] if stderr is None else [stderr])]
-            sent = socket.send_fds(self._sock, [data], passed)
-            self._sock.sendall(data[sent:])
+            try:
+                sent = socket.send_fds(self._sock, [data], passed)
+                self._sock.sendall(data[sent:])
+            except ConnectionError:
+                raise ServerDied("the process that starts task processes has died") from None
             ours.pop_all()
             return ForkedProcess(pipe, stdin)
 
     def close(self) -> None:
         """End the server. Processes that it has made end with it."""
         self._sock.close()
-        self._popen.wait()
+        with contextlib.suppress(OSError):  # somebody else has waited for it
+            os.kill(self._pid, signal.SIGKILL)
+            os.waitpid(self._pid, 0)
 
     def after_fork(self) -> None:
         """In a fork of the supervisor's process: close the socket."""
         self._sock.close()
-        self._popen.returncode = 0  # only the original can wait for it
 
 
 def _pipe(reader: contextlib.ExitStack, writer: contextlib.ExitStack) -> tuple[int, int]:
@@ -102,18 +98,21 @@ class ForkedProcess:
         """Its pid. This waits until the server has started.
 
         Raises:
-            DqError: the system has no room for the process, or the server has died.
+            ServerDied: the server has died before.
+            DqError: the system has no room for the process.
         """
         if not self._pid:
             with self._lock:
                 self._pid = self._pid or self._read_pid()
+        if self._pid == _SERVER_DIED:
+            raise ServerDied("the process that starts task processes has died")
         if self._pid < 0:
             raise DqError(f"cannot start a task process: {os.strerror(-self._pid)}")
         return self._pid
 
     def _read_pid(self) -> int:
         data = self._pipe.read(PID.size) or b""
-        return int(PID.unpack(data)[0]) if len(data) == PID.size else -errno.ECHILD
+        return int(PID.unpack(data)[0]) if len(data) == PID.size else _SERVER_DIED
 
     def wait(self) -> int:
         """Wait for its end; return its exit code as `subprocess` has it."""

@@ -17,6 +17,7 @@ from dq.errors import DqError
 from dq.worker import logs
 from dq.worker.child import Child, dismiss
 from dq.worker.config import Config, Parents
+from dq.worker.fork_client import ServerDied
 from dq.worker.plan import Plan
 from dq.worker.spawn import Spawner
 
@@ -81,6 +82,10 @@ class Pool:
         while due and time.monotonic() < now + START_INTERVAL_S:
             try:
                 self._start(seed)
+            except ServerDied:
+                del self._start_at[0]
+                self.replace(worked=False)
+                return
             except DqError as error:
                 self._on_no_room(error)
                 self._start_at[:due] = [now + RETRY_S] * due

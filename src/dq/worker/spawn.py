@@ -19,9 +19,10 @@ from dq.errors import DqError
 from dq.security import keys
 from dq.worker import cells
 from dq.worker.child import Child
-from dq.worker.fork_client import ForkedProcess, ForkServer
+from dq.worker.fork_client import ForkedProcess, ForkServer, ServerDied
 from dq.worker.fork_messages import ForkRequest
 from dq.worker.lifeline import MARK
+from dq.worker.server_start import code, start_server, take_early
 
 # Variables from which BLAS and similar libraries take their number of threads. If they are not set,
 # each library starts one thread for each CPU, so N processes on N CPUs would have N * N threads.
@@ -43,18 +44,8 @@ class Spawner:
     """
 
     def __init__(self) -> None:
-        self._server: ForkServer | None = None
-
-    def start_server(self, seed: int | None = None) -> None:
-        """Start the fork server, if there is to be one, so that it is ready when it is needed.
-
-        Raises:
-            DqError: the system has no room for it.
-        """
-        reject_nested()
-        if _has_server():
-            with _no_room():
-                self._started(hash_seed() if seed is None else seed)
+        started = take_early()
+        self._server = None if started is None else ForkServer(started)
 
     def start(
         self,
@@ -100,7 +91,7 @@ class Spawner:
         request = ForkRequest(environ, _directory())
         try:
             return self._started(seed).fork(request, cells_fd, stderr)
-        except ConnectionError:  # the server has been killed
+        except ServerDied:  # somebody has killed it
             self.close()
             return self._started(seed).fork(request, cells_fd, stderr)
 
@@ -108,8 +99,7 @@ class Spawner:
         if self._server is not None and self._server.seed != seed:
             self.close()
         if self._server is None:
-            command = _command(_SERVE.format(os.getpid()))
-            self._server = ForkServer(command, _environment(0, 1, seed), seed)
+            self._server = ForkServer(start_server(seed, _flags()))
         return self._server
 
     def close(self) -> None:
@@ -153,7 +143,7 @@ def _start_fresh(
     pipe = _pipe_to_frozen() if is_frozen() else None
     try:
         return subprocess.Popen(
-            _command(_WORK) if pipe is None else _frozen_command(pipe),
+            _command() if pipe is None else _frozen_command(pipe),
             stdin=subprocess.PIPE,
             stdout=None if platform.is_open(1) else subprocess.DEVNULL,
             stderr=stderr,
@@ -216,17 +206,13 @@ def _frozen_command(pipe: int) -> list[str]:
     return [sys.executable, "--multiprocessing-fork", "tracker_fd=None", f"pipe_handle={pipe}"]
 
 
-_WORK = "import dq.worker.main as main; main.main()"
-_SERVE = "import dq.worker.fork_server as server; server.main({})"
+def _command() -> list[str]:
+    return [sys.executable, *_flags(), "-c", code("import dq.worker.main as main; main.main()")]
 
 
-def _command(work: str) -> list[str]:
+def _flags() -> list[str]:
+    """This interpreter's options, for another one, as multiprocessing passes them on."""
     if not sys.executable:
         raise DqError("cannot start a task process: sys.executable does not name the interpreter")
-    home = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-    # This replaces the current directory, where a user's queue.py would hide the real one.
-    # Imports leave no garbage, and looking for some would take 2 ms of 30.
-    setup = f"import gc, sys; gc.disable(); sys.path[0] = {home!r}"
-    code = f"{setup}; {work}"
-    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]  # like multiprocessing
-    return [sys.executable, *flags, "-c", code]
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    return flags

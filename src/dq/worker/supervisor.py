@@ -133,6 +133,11 @@ class Supervisor:
 
     # The supervisor's own thread
 
+    def start(self) -> None:
+        """Start the task processes even before there is a connection, for a master that is known
+        to be there."""
+        self._pool.start_due(time.monotonic(), self._control.hash_seed)
+
     def connect(self, patience: float, until: Callable[[], bool] = lambda: False) -> None:
         """Connect to the master, looking for it for up to `patience` seconds.
 
@@ -153,7 +158,7 @@ class Supervisor:
             while not self._pool.is_empty:
                 self._turn()
         finally:
-            self._end_all()
+            self.end()
         if self._lost_for_good:
             raise MasterLost(
                 f"lost the master at {show(self.plan.address)}; it did not come back in"
@@ -189,7 +194,7 @@ class Supervisor:
             case Quit():
                 self._leave()
                 self._left_groups.hurry()
-                self._end_all()
+                self.end()
 
     def _is_finishing(self, now: float) -> bool:
         """Whether a process runs a task, or cannot leave at once, for example because it has not
@@ -234,7 +239,8 @@ class Supervisor:
             how = child.kill_reason or charges.how_ended(code)
             self._log(f"task process {child.pid} {how}; replacing it")
 
-    def _end_all(self) -> None:
+    def end(self) -> None:
+        """End all processes now, and the connection."""
         self._control.send_charges()
         children = self._pool.children
         for child in children:
