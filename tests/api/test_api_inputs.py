@@ -189,3 +189,26 @@ def test_an_object_that_a_task_refused_is_in_its_record() -> None:
         dq.run(refuse, [Path("x")], workers=1)
     assert caught.value.result.input == Path("x")
     assert sys.exc_info() == (None, None, None)
+
+
+# What inputs share
+
+
+def add_one(counts: list[int], by: int = 1) -> int:
+    counts.append(by)
+    return len(counts)
+
+
+def test_inputs_of_one_batch_share_what_they_shared_here() -> None:
+    """As in a chunk of `multiprocessing.Pool`: it hurts tasks that change their inputs in place."""
+    counts: list[int] = []
+    assert dq.run(add_one, [counts] * 3, workers=1, batch=3) == [1, 2, 3]
+    assert counts == []
+    assert dq.run(add_one, [counts] * 3, workers=1, batch=1) == [1, 1, 1]
+
+
+def test_calls_of_an_executor_share_nothing() -> None:
+    counts: list[int] = []
+    with dq.Executor(1, batch=3) as pool:
+        calls = [pool.submit(add_one, counts) for _ in range(30)]
+        assert {call.result() for call in calls} == {1}

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import time
 from dataclasses import dataclass
-from typing import Any
+from enum import Enum
+from typing import Any, NamedTuple
 
 
 @dataclass
@@ -17,6 +18,26 @@ class Point:
 
     x: int
     y: int
+
+
+@dataclass(frozen=True)
+class FrozenPoint:
+    x: int
+    y: int
+
+
+class NamedPoint(NamedTuple):
+    x: int
+    y: int
+
+
+class Color(Enum):
+    RED = "red"
+    GREEN = "green"
+    BLUE = "blue"
+
+
+COLORS = tuple(Color)
 
 
 def square(x: Any) -> Any:

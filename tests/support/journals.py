@@ -27,7 +27,7 @@ def lines(start: int, count: int) -> list[object]:
 
 def record(start: int, items: list[object], outcome: Outcome | None = None) -> Recorded:
     blob = b"".join(b"result %d\n" % place for place in range(start, start + len(items)))
-    batch = Batch("j", start, len(items), batches.dump(items))
+    batch = Batch("j", start, len(items), batches.dump(items, together=batches.DATA))
     return Recorded(batch, outcome or Done(len(items), blob, 0.5), 2, "here:1")
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from dq.core.records import Reading
 from dq.data import batches
-from dq.data.batches import BadValue
 from dq.data.decoding import Decoder
+from dq.data.pieces import BadValue
 
 
 def decoded(reading: Reading | str, *items: object) -> list[object]:

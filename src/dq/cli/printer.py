@@ -11,10 +11,10 @@ from dq._support.spans import Spans
 from dq.cli.failures import SHOWN, Groups, advice_on, failed_line, named
 from dq.cli.signals import FINISHING, Stages
 from dq.core.records import Done, Failed, Failure, Recorded, Result, printable
-from dq.data.batches import BadValue
 from dq.data.buffers import head_of
 from dq.data.output_file import Writer
 from dq.data.outputs import NUL_ENDED, is_text, jsonl, text
+from dq.data.pieces import BadValue
 from dq.dispatch.results import results_of
 from dq.errors import BadInput, DqError, InputChanged, Interrupted, OutputError, Stopped
 from dq.master.progress import Progress

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dq._support.frozen import cast, frozen
 from dq.core.blobs import Blob
 from dq.core.records import Failure, Loads, Reading
-from dq.data.batches import BadValue, NoCollection, load_chunks
+from dq.data.batches import NoCollection, load_chunks
 from dq.data.buffers import copy_of
 from dq.data.parsing import (
     cells_of,
@@ -21,6 +21,7 @@ from dq.data.parsing import (
     text_of,
     value_of,
 )
+from dq.data.pieces import BadValue
 from dq.errors import BadInput
 
 Parse = Callable[[bytes], object]
@@ -106,10 +107,9 @@ class Decoder:
         return [value for values, _ in chunks for value in values]
 
     def chunks(self, blob: Blob, skip: int, count: int) -> Iterator[tuple[list[object], bool]]:
-        """The same, some at a time, and whether one of these is a `BadValue`. No two values share
-        an object that a task could change."""
+        """The same, some at a time, and whether one of these is a `BadValue`."""
         if self._parse is None:
-            yield from load_chunks(blob, self._loads, skip, count, unshare=True)
+            yield from load_chunks(blob, self._loads, skip, count)
             return
         for lines, _ in load_chunks(blob, self._loads, skip, count):
             with NoCollection():

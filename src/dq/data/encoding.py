@@ -13,7 +13,10 @@ from dq.data.sources import NoInput
 
 
 def encode(
-    items: list[object], max_bytes: int, define: Define | None = None
+    items: list[object],
+    max_bytes: int,
+    define: Define | None = None,
+    together: str = batches.ANYTHING,
 ) -> Iterator[tuple[int, Blob | Failure]]:
     """Pickle a batch of inputs. It is halved until each part can be pickled and fits, so that an
     input that cannot be sent is a part by itself.
@@ -22,12 +25,13 @@ def encode(
         items: the inputs.
         max_bytes: the largest size of a part.
         define: as for `batches.dump`.
+        together: likewise.
 
     Yields:
         How many inputs a part stands for, and its blob, or why there is none.
     """
     try:
-        blob = batches.dump(items, define=define)
+        blob = batches.dump(items, together=together, define=define)
     except Exception as error:
         if len(items) == 1:
             yield 1, _not_picklable(items[0], error)
@@ -40,8 +44,8 @@ def encode(
             yield 1, _too_large(len(blob), max_bytes)
             return
     half = len(items) // 2
-    yield from encode(items[:half], max_bytes, define)
-    yield from encode(items[half:], max_bytes, define)
+    yield from encode(items[:half], max_bytes, define, together)
+    yield from encode(items[half:], max_bytes, define, together)
 
 
 def _not_picklable(item: object, error: Exception) -> Failure:

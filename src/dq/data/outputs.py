@@ -17,7 +17,7 @@ from dq._support.frozen import TYPE_CHECKING, cast, frozen
 from dq.core.blobs import Blob
 from dq.core.records import Failure, Loads, Result
 from dq.data import batches, buffers
-from dq.data.batches import BadValue
+from dq.data.pieces import BadValue, open_blob
 
 if TYPE_CHECKING:
     from typing import Any
@@ -61,7 +61,7 @@ class OutputFormat:
 def _encode_values(
     start: int, items: Sequence[object], values: Sequence[object], attempt: int, worker: str
 ) -> Blob:
-    return batches.dump(values, check_sharing=False)
+    return batches.dump(values)
 
 
 def _decode_values(blob: Blob, count: int, loads: Loads) -> list[dict[str, object]]:
@@ -79,7 +79,7 @@ def _encode_timed(
     attempt: int,
     worker: str,
 ) -> Blob:
-    blob = batches.dump([value for value, _ in results], check_sharing=False)
+    blob = batches.dump([value for value, _ in results])
     head = pickle.dumps((buffers.head_of(blob), [seconds for _, seconds in results]))
     return buffers.with_head(blob, head)
 
@@ -92,7 +92,7 @@ def _decode_timed(blob: Blob, count: int, loads: Loads) -> list[dict[str, object
 
 def load_timed(blob: Blob, loads: Loads = pickle.loads) -> tuple[list[object], list[float], bool]:
     """The values and seconds of a blob of "results", and whether one value is a `BadValue`."""
-    blob, pair = batches.open_blob(blob, loads)
+    blob, pair = open_blob(blob, loads)
     head, seconds = cast("tuple[bytes, list[float]]", pair)
     values, has_bad = batches.load_checked(buffers.with_head(blob, head), loads)
     return values, seconds, has_bad

@@ -118,7 +118,8 @@ class BatchMaker:
         parts: list[tuple[Batch, Failure | None]] = []
         served = self._served_jobs.get(batch.job)
         define = None if served is None else served.define
-        for count, blob in encode(items, self._max_message, define=define):
+        together = batches.ANYTHING if served is None else served.together
+        for count, blob in encode(items, self._max_message, define, together):
             failure = blob if isinstance(blob, Failure) else None
             data = batches.dump([None]) if isinstance(blob, Failure) else blob
             part = Batch(job=batch.job, start=start, count=count, blob=data)

@@ -7,7 +7,7 @@ from collections import deque
 
 from dq.core.records import Failed, Failure, Loads, Recorded, as_error
 from dq.data import batches
-from dq.data.batches import BadValue
+from dq.data.pieces import BadValue
 from dq.dispatch.connections import Connection
 from dq.dispatch.served_job import PLAIN
 from dq.dispatch.state import DispatchState

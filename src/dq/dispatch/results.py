@@ -7,7 +7,7 @@ from itertools import repeat, starmap
 
 from dq.core.records import Failed, Failure, Recorded, Result
 from dq.data import outputs
-from dq.data.batches import BadValue
+from dq.data.pieces import BadValue
 from dq.dispatch.served_job import ServedJob
 
 

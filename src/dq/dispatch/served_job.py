@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from dq.core.jobs import Job
 from dq.core.records import Batch, Failure, Recorded
+from dq.data import batches
 from dq.data.decoding import Decoder
 from dq.data.sources import Source
 from dq.functions.spec import JobSpec
@@ -75,6 +76,14 @@ class ServedJob:
         if self.unwritten and self.job.stopped is not None and self.replay is not None:
             return self.job.finished and self.replay.stuck  # the disk is full: no waiting
         return self.job.finished and not self.unwritten
+
+    @property
+    def together(self) -> str:
+        """Which inputs share a pickle. Calls of an executor have nothing in common, and a journal
+        knows an object by its own pickle."""
+        if self.sink is not None:
+            return batches.NOTHING
+        return batches.ANYTHING if self.replay is None else batches.DATA
 
     def read_ahead_limit(self, slots: int) -> int:
         """How many inputs to read ahead: enough for the next two batches of each slot, but at most

@@ -109,14 +109,20 @@ def is_class(item: object) -> bool:
     return issubclass(type(item), type)
 
 
+def is_definition(kind: type) -> bool:
+    """Whether objects of a type are classes, functions or modules, which may have to be sent by
+    value."""
+    return issubclass(kind, type) or kind in (FunctionType, _lru_cache_wrapper, ModuleType)
+
+
 def is_by_reference(item: object) -> bool:
     """Whether plain pickle will do for an item: workers can import it, or need not."""
     kind = type(item)
     if issubclass(kind, type):
         return not item.__flags__ & HEAP_TYPE or can_import(item)  # type: ignore[attr-defined]
-    if kind is FunctionType or kind is _lru_cache_wrapper:
-        return can_import(item)
-    return kind is not ModuleType
+    if kind is ModuleType:
+        return False
+    return not is_definition(kind) or can_import(item)
 
 
 def place_of(item: object) -> tuple[str, str] | None:

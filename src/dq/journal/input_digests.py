@@ -7,12 +7,13 @@ import pickle
 import zlib
 from array import array
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import cast
 
 from dq.core.records import Batch
-from dq.data import batches
 from dq.data.buffers import LargePickle
 from dq.data.pickling import SCALARS, dump_one
+from dq.data.pieces import pieces
 from dq.security.safe_pickle import safe_loads
 
 
@@ -50,11 +51,10 @@ def parts_in(batch: Batch, lines: bool) -> list[bytes]:
     """The same for the inputs of a batch. It uses the batch's own pickles, because a value that is
     unpickled and pickled again may give other bytes."""
     parts: list[bytes] = []
-    for kind, items in batches.pieces(batch.blob, skip=batch.skip, count=batch.count):
-        if kind is batches.EACH_PICKLED:
-            parts += map(_part_of_pickle, items)
-        else:
-            parts += [part_of(item, lines) for item in items]
+    found = pieces(batch.blob, pickle.loads, batch.skip, batch.count, apart=True)
+    for pickled, items in found:
+        part = _part_of_pickle if pickled else part_of
+        parts += [part(item, lines) for item in items]
     return parts
 
 
@@ -70,15 +70,14 @@ def _bytes_of(value: LargePickle) -> bytes:
 _PROTOCOL_4 = b"\x80\x04"
 
 
-def _part_of_pickle(piece: bytes | LargePickle) -> bytes:
-    """The bytes for one pickle, which may be of a scalar in a batch with other values."""
-    if isinstance(piece, LargePickle):
-        return _bytes_of(piece)
-    try:
-        value = safe_loads(piece)
-    except Exception:
-        return _bytes_of(LargePickle(piece, ()))
-    return part_of(value, False) if type(value) in SCALARS else _bytes_of(LargePickle(piece, ()))
+def _part_of_pickle(piece: bytes | LargePickle, lines: bool) -> bytes:
+    """The bytes for one pickle, which may be of a line or another scalar."""
+    whole = piece if isinstance(piece, LargePickle) else LargePickle(piece, ())
+    with suppress(Exception):
+        value = whole.load(safe_loads)
+        if type(value) in SCALARS:
+            return part_of(value, lines)
+    return _bytes_of(whole)
 
 
 def digest_of(parts: Sequence[bytes]) -> tuple[bytes, bytes]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import queue
 import threading
 
-from dq.data.batches import BadValue
+from dq.data.pieces import BadValue
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.leasing import LIVENESS_CHECK_S
 from dq.dispatch.plain_queue import Unfinished

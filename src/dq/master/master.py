@@ -215,7 +215,8 @@ class Master:
 
         Args:
             task: import path or function.
-            inputs: any iterable.
+            inputs: any iterable. Inputs that refer to the same object may share it in the worker,
+                as in a chunk of `multiprocessing.Pool`.
             ordered: whether in the inputs' order.
             journal: a file that each outcome is written to before you see it; the same call again
                 continues where this one stopped.

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dq.core.records import Failed, Recorded, Result
 from dq.data import batches
-from dq.data.batches import BadValue
+from dq.data.pieces import BadValue
 from dq.dispatch.results import results_of
 from dq.dispatch.served_job import ServedJob
 from dq.errors import TaskError

@@ -16,8 +16,8 @@ from operator import length_hint
 
 from dq._support.frozen import TYPE_CHECKING
 from dq.core.records import Failed, Failure, Outcome
-from dq.data.batches import BadValue
 from dq.data.decoding import Decoder
+from dq.data.pieces import BadValue
 from dq.manager.client import Client
 from dq.manager.messages import LeaseMessage, ReportMessage
 from dq.worker.cells import INDEX, SPAN, SlotCells

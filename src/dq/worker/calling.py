@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dq._support.frozen import TYPE_CHECKING, cast
 from dq._support.naming import setting
 from dq.data import outputs
-from dq.data.batches import BadValue
+from dq.data.pieces import BadValue
 from dq.functions.spec import JobSpec
 from dq.worker.cells import DEADLINE, SlotCells
 from dq.worker.event_loop import EventLoop, is_awaitable

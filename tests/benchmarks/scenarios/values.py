@@ -1,4 +1,4 @@
-"""No-op tasks a second by what goes there and back: texts, rows, rows with rows in them."""
+"""No-op tasks a second by what goes there and back: texts, rows, rows in rows, objects."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy
+
 from benchmarks import stats
-from benchmarks.functions import Point, nothing, same
+from benchmarks.functions import COLORS, FrozenPoint, NamedPoint, Point, nothing, same
 from benchmarks.measure import WORKERS, Contender, Function, Options, Sample, collect, timed
 from benchmarks.peers import dq_, pool
 from benchmarks.report import Goal, Table
@@ -25,6 +27,10 @@ KINDS: dict[str, tuple[Function, Callable[[int], Any]]] = {
     "dicts of ten fields": (same, lambda n: {f"field {k}": f"text {n + k}" for k in range(10)}),
     "tuples with dates": (same, lambda n: (n, START + datetime.timedelta(n))),
     "objects of a class": (same, lambda n: Point(n, n + 1)),
+    "frozen dataclasses": (same, lambda n: FrozenPoint(n, n + 1)),
+    "named tuples": (same, lambda n: NamedPoint(n, n + 1)),
+    "enumerations": (same, lambda n: COLORS[n % 3]),
+    "NumPy's numbers": (same, lambda n: numpy.float64(n / 7)),
 }
 
 

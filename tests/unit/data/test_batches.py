@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dq.data import batches
-from dq.data.batches import BadValue
+from dq.data.pieces import BadValue
 from dq.security.safe_pickle import safe_loads
 
 
@@ -53,7 +53,7 @@ def test_a_batch_comes_back_as_it_was(values: list[object]) -> None:
     ],
     ids=range(14),
 )
-def test_a_batch_is_one_pickle_only_where_that_is_the_same(values: list[object]) -> None:
+def test_in_a_batch_a_value_is_what_it_is_alone(values: list[object]) -> None:
     try:
         alone = [batches.load(batches.dump([value]))[0] for value in values]
     except Exception as error:
@@ -80,13 +80,6 @@ def test_a_large_batch_is_loaded_some_at_a_time() -> None:
     assert max(chunks) <= 25_000
 
 
-def test_what_is_larger_when_unfolded_is_not_sent_folded() -> None:
-    """Else a batch could have a thousand times as much in it as its bytes tell."""
-    table = list(range(20_000))
-    blob = batches.dump([(n, table) for n in range(20)])
-    assert len(blob) > 20 * 2 * len(table)
-
-
 def test_a_large_set_that_is_refused_spoils_no_other() -> None:
     values = [1, set(range(0, 65_536, 3)), 2, [1]]
     got = batches.load(batches.dump(values), safe_loads)
@@ -102,22 +95,14 @@ def test_a_made_up_batch_is_no_more_than_its_bytes() -> None:
         assert len(got) == 3
 
 
-def test_results_are_not_copied_for_what_they_share() -> None:
-    """A made-up one might have one large thing very many times over."""
-    large = tuple(range(10_000))
-    made_up = pickle.dumps((batches.CHECK_SHARING, [[large] for _ in range(1_000)]))
-    got = batches.load(made_up, safe_loads)
-    assert len({id(row[0]) for row in got}) == 1  # type: ignore[index]
-
-
 def test_a_result_that_cannot_be_unpickled_spoils_only_itself() -> None:
     rng = random.Random(1)
     huge = {"k": {rng.getrandbits(50): None for _ in range(21_000)}}
     values = [(1,), Fragile(), [bytearray(b"x"), {2}], (3, Fragile())]
     for loads in (pickle.loads, safe_loads):
-        got = batches.load(batches.dump(values, check_sharing=False), loads)
+        got = batches.load(batches.dump(values), loads)
         assert [isinstance(value, BadValue) for value in got] == [False, True, False, True]
-    bad, good = batches.load(batches.dump([huge, {"a": 1}], check_sharing=False), safe_loads)
+    bad, good = batches.load(batches.dump([huge, {"a": 1}]), safe_loads)
     assert isinstance(bad, BadValue)
     assert good == {"a": 1}
 

@@ -10,9 +10,9 @@ import pytest
 
 from dq.core.blobs import Blob, LargeBlob
 from dq.data import batches, outputs
-from dq.data.batches import BadValue
 from dq.data.buffers import copy_of
 from dq.data.pickling import LARGE_BYTES
+from dq.data.pieces import BadValue
 from dq.security.safe_pickle import safe_loads
 
 N = 20_000

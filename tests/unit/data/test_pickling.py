@@ -1,4 +1,4 @@
-"""Objects of classes in a batch: which of them go together in one pickle."""
+"""Objects of classes in a batch: none needs what another one needs."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from dq.data import batches
-from dq.data.batches import BadValue
+from dq.data.pieces import BadValue
 
 
 class Words(str):
@@ -73,8 +73,8 @@ def test_an_object_that_cannot_be_unpickled_spoils_only_itself(
     kind: Callable[[object], object],
 ) -> None:
     values = [kind(n == 3) for n in range(6)]
-    for apart in (True, False):
-        got = batches.load(batches.dump(values, check_sharing=apart))
+    for together in (batches.ANYTHING, batches.DATA, batches.NOTHING):
+        got = batches.load(batches.dump(values, together=together))
         assert [isinstance(value, BadValue) for value in got] == [n == 3 for n in range(6)]
 
 
@@ -90,7 +90,7 @@ def test_a_class_that_is_missing_spoils_only_its_own_objects(
 ) -> None:
     plain: list[object] = [Plain(n) for n in range(600)]
     values = [*plain, *([1] * 500), *plain[:300], Words("text")]
-    blob = batches.dump(values, check_sharing=False)
+    blob = batches.dump(values)
     lost = [type(value) is Plain for value in values]
     monkeypatch.delattr(sys.modules[__name__], "Plain")
     got = batches.load(blob)
@@ -129,7 +129,7 @@ def test_an_object_that_is_a_key_of_itself_spoils_only_itself() -> None:
     assert [isinstance(value, BadValue) for value in got] == [False, False, True, False, False]
 
 
-def test_objects_of_two_modules_are_not_in_one_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_objects_of_two_modules_do_not_need_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
     values: list[object] = [Plain(1), Namespace(a=2)]
     blob = batches.dump(values)
     monkeypatch.delattr(sys.modules[__name__], "Plain")

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import numpy
 import pytest
 
 from dq.core.records import Done, Recorded
@@ -29,6 +30,13 @@ def test_a_changed_input_is_found_by_its_index(tmp_path: Path) -> None:
     with pytest.raises(InputChanged) as caught:
         read(tmp_path / "j", items)
     assert caught.value.index == 17
+
+
+@pytest.mark.parametrize("length", [10, 3_000, 70_000])
+def test_lines_of_any_length_are_known_again(tmp_path: Path, length: int) -> None:
+    items: list[object] = [b"%d" % n * length + b"\n" for n in range(5)]
+    write(tmp_path / "j", [record(0, items)])
+    assert len(read(tmp_path / "j", items)) == 1
 
 
 def test_an_input_that_moved_is_a_changed_one(tmp_path: Path) -> None:
@@ -66,10 +74,14 @@ WORD = "".join(["a", " ", "word"])  # one object, in several of the inputs below
         [set(range(100)) - {0, *range(2, n), *range(65, 100)} for n in range(60, 64)],
         [Point("x"), Point(WORD), Point({WORD: [WORD, "x"], "x": {"x"}}), Point(Point(WORD))],
         [(date(2000, 1, 1 + n), Decimal(n), str(n)) for n in range(9)],
+        [b"x" * 70_000, bytearray(70_000), "y" * 3_000],
+        [numpy.arange(3), {"k": numpy.arange(20_000)}],
+        [1, *(numpy.arange(n) for n in range(9))],
     ],
     ids=[
         *("scalars", "mixed", "shared", "huge", "objects", "rows", "dicts"),
         *("digits", "digits in rows", "set", "sets", "plain objects", "dates"),
+        *("bytes", "arrays", "small arrays"),
     ],
 )
 def test_values_are_known_again(tmp_path: Path, items: list[object]) -> None:
