@@ -155,3 +155,42 @@ def test_an_array_over_the_limit_fails_alone() -> None:
     found = dq.run(one, inputs, workers=1, max_message=1_000_000, return_exceptions=True)
     assert [type(value).__name__ for value in found] == ["ndarray", "TaskError", "ndarray"]
     assert found[1].result.error.type == "InputTooLarge"
+
+
+def test_what_a_function_closes_over_is_as_at_the_call_and_its_own() -> None:
+    table = np.arange(float(N))
+
+    def first(x: int) -> float:
+        value = float(table[x])
+        table[x] = -1.0  # the process's own
+        return value
+
+    with dq.Master(workers=2, threads=2) as master:
+        values = master.map(first, range(0, N, 1000))
+        table[:] = 7.0
+        assert list(values) == list(range(0, N, 1000))
+        assert set(master.map(first, range(10))) == {7.0}
+    assert (table == 7.0).all()
+
+
+def test_a_task_and_its_initializer_share_their_arrays() -> None:
+    found: dict[str, Array] = {}
+    [given] = arrays(1)
+
+    def begin() -> None:
+        found["sum"] = given + 1
+
+    def total(x: int) -> float:
+        return float(found["sum"].sum()) + float(given[x])
+
+    with dq.Master(workers=1, initializer=begin) as master:
+        assert list(master.map(total, [1, 2])) == [N, N]
+
+
+def test_a_function_with_an_array_goes_to_another_machine() -> None:
+    table = np.arange(float(N))
+    with (
+        dq.Master(host="127.0.0.1", port=0, authkey=KEY) as master,
+        remote_worker(f"127.0.0.1:{master.address[1]}"),
+    ):
+        assert list(master.map(lambda x: float(table[x]), range(50))) == list(range(50))

@@ -72,6 +72,17 @@ class Memory:
         self._lock = threading.Lock()
 
 
+def copied(buffer: memoryview | bytes) -> memoryview:
+    """A copy of a buffer.
+
+    >>> copied(b"abc").tobytes()
+    b'abc'
+    """
+    copy = memory.take(len(buffer))
+    copy[:] = buffer
+    return copy
+
+
 def _new(size: int) -> Block:
     if size < MAPPED_FROM:
         return bytearray(size)

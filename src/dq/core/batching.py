@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-# Seconds of work that a batch should have. Between two batches a process that has slept in its tasks
-# is idle for 0.6 ms, since nothing of it or of the master is in the caches. With 0.075 s that was
-# 0.9 % of the time.
+# Seconds of work that a batch should have. Between two batches, a process that has slept in its
+# tasks is idle for 0.6 ms, since nothing of it or of the master is in the caches. With 0.075 s that
+# was 0.9 % of the time.
 WORK_S = 0.15
 EXCHANGES = 20  # a batch's work takes at least this many times as long as its exchange
 LONGEST_WORK_S = 5.0  # seconds of work that a batch has at most, even on a slow link

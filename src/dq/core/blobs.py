@@ -20,6 +20,9 @@ class LargeBlob:
     head: bytes
     buffers: tuple[memoryview, ...]
 
+    def __hash__(self) -> int:
+        return hash(self.head)  # what the buffers are views of may be changed
+
     def __len__(self) -> int:
         return len(self.head) + sum(buffer.nbytes for buffer in self.buffers)
 

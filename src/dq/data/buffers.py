@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 
+from dq._support.arrays import LARGE_BYTES
 from dq._support.frozen import cast, frozen
-from dq._support.memory import memory
+from dq._support.memory import copied
 from dq.core.blobs import Blob, LargeBlob
 from dq.core.records import Loads
-from dq.data.pickling import LARGE_BYTES, Buffers, Classes, dump_one
+from dq.data.pickling import Buffers, Classes, dump_one
 
 BYTES: dict[str, type[bytes] | type[bytearray]] = {"bytes": bytes, "bytearray": bytearray}
 
@@ -86,17 +87,11 @@ def with_head(blob: Blob, head: bytes) -> Blob:
 def split(pieces: list[bytes]) -> LargeBlob:
     """A blob from its head and its buffers, which are copied."""
     head, *buffers = pieces
-    return LargeBlob(head, tuple(map(_copied, buffers)))
+    return LargeBlob(head, tuple(map(copied, buffers)))
 
 
 def copy_of(blob: Blob) -> Blob:
     """A blob whose values do not have the memory of those that it was made of."""
     if isinstance(blob, bytes):
         return blob
-    return LargeBlob(blob.head, tuple(map(_copied, blob.buffers)))
-
-
-def _copied(buffer: memoryview | bytes) -> memoryview:
-    copy = memory.take(len(buffer))
-    copy[:] = buffer
-    return copy
+    return LargeBlob(blob.head, tuple(map(copied, blob.buffers)))

@@ -6,8 +6,8 @@ import io
 import pickle
 from collections.abc import Callable
 
+from dq._support import arrays
 from dq._support.frozen import TYPE_CHECKING
-from dq.data import arrays
 from dq.functions import importable
 
 if TYPE_CHECKING:
@@ -17,7 +17,6 @@ Classes = dict[str, type]  # that are sent by value, by their names on the wire
 Define = Callable[[Classes], None]
 Buffers = list[memoryview]
 SCALARS = frozenset({int, float, str, bytes, bool, type(None)})
-LARGE_BYTES = 64 * 1024  # from which a buffer is kept out of its pickle
 
 
 class ValuePickler(pickle.Pickler):
@@ -36,7 +35,7 @@ class ValuePickler(pickle.Pickler):
         if buffers is None:
             super().__init__(file)
         else:
-            super().__init__(file, 5, buffer_callback=lambda buffer: _keep(buffer, buffers))
+            super().__init__(file, 5, buffer_callback=arrays.keeping(buffers))
         self.is_data = True
         self._classes = classes
         self._reduces_arrays = buffers is not None
@@ -57,15 +56,6 @@ class ValuePickler(pickle.Pickler):
         from dq.functions import by_value  # here, since few values need it
 
         return by_value.reduce_reference(item, self._classes)
-
-
-def _keep(buffer: pickle.PickleBuffer, buffers: Buffers) -> bool:
-    """Keep a large buffer; return whether it is to be in the pickle instead."""
-    view = buffer.raw()
-    if view.nbytes >= LARGE_BYTES:
-        buffers.append(view)
-        return False
-    return True
 
 
 def definitions_of(classes: Classes) -> bytes:

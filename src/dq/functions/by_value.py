@@ -20,6 +20,9 @@ from typing import Any, NamedTuple, cast
 
 import cloudpickle  # type: ignore[import-untyped, unused-ignore]  # it has no types
 
+from dq._support import arrays
+from dq._support.memory import copied
+from dq.core.blobs import Blob, LargeBlob
 from dq.errors import BadTask
 from dq.functions import by_value_classes, importable
 from dq.functions.by_value_classes import Scope
@@ -38,9 +41,20 @@ def dump(*items: object) -> bytes:
     Raises:
         Exception: whatever one of them raises when pickled.
     """
+    return _dump(items, None)
+
+
+def dump_large(*items: object) -> Blob:
+    """The same, with large arrays that they refer to beside the pickle, as they are now."""
+    buffers: list[memoryview] = []
+    head = _dump(items, buffers)
+    return LargeBlob(head, tuple(map(copied, buffers))) if buffers else head
+
+
+def _dump(items: tuple[object, ...], buffers: list[memoryview] | None) -> bytes:
     file = io.BytesIO()
     with _lock:
-        pickler = _Pickler(file)
+        pickler = _Pickler(file, buffers)
         try:
             pickler.dump(items)
         finally:
@@ -49,13 +63,14 @@ def dump(*items: object) -> bytes:
     return PYTHON.encode() + b"\n" + file.getvalue()
 
 
-def load(data: bytes) -> tuple[Any, ...]:
-    """Unpickle what `dump` has pickled.
+def load(data: Blob) -> tuple[Any, ...]:
+    """Unpickle what `dump` or `dump_large` has pickled.
 
     Raises:
         BadTask: another version of Python made it.
     """
-    version, _, pickled = data.partition(b"\n")
+    head, buffers = (data, ()) if isinstance(data, bytes) else (data.head, data.buffers)
+    version, _, pickled = head.partition(b"\n")
     if version.decode() != PYTHON:
         raise BadTask(
             f"it was sent by value, from Python {version.decode()}, which Python {PYTHON} here"
@@ -64,12 +79,12 @@ def load(data: bytes) -> tuple[Any, ...]:
     before = by_value_classes.current_scope()
     by_value_classes.enter_scope(before or Scope())
     try:
-        return cast("tuple[Any, ...]", pickle.loads(pickled))
+        return cast("tuple[Any, ...]", pickle.loads(pickled, buffers=buffers))
     finally:
         by_value_classes.enter_scope(before)
 
 
-def load_one(data: bytes) -> object:
+def load_one(data: Blob) -> object:
     """The one item that was pickled by `dump`."""
     [item] = load(data)
     return item
@@ -78,12 +93,17 @@ def load_one(data: bytes) -> object:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc, unused-ignore]  # it has no types
     """Pickles by value what workers cannot import."""
 
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
+    def __init__(self, file: io.BytesIO, buffers: list[memoryview] | None) -> None:
+        keep = None if buffers is None else arrays.keeping(buffers)
+        super().__init__(file, buffer_callback=keep)
         self.registered: list[ModuleType] = []
 
     def reducer_override(self, item: Any) -> Any:
         kind = type(item)
+        if kind.__module__ == "numpy":
+            reduced = arrays.reduced(item)
+            if reduced is not NotImplemented:
+                return reduced
         if kind is CodeType:
             # cloudpickle drops the file's name. Version 2 of marshal does not mark shared objects.
             # Such marks depend on reference counts, and the same code must give the same bytes.

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from functools import partial
 
 from dq._support.frozen import frozen
+from dq.core.blobs import Blob
 from dq.errors import BadTask
 from dq.functions import importable
 
@@ -29,13 +30,14 @@ class TaskRef:
     where: str = ""
     name: str = ""
     path: str = ""
-    data: bytes = b""
+    data: Blob = b""
 
     def __str__(self) -> str:
         return f"{self.where}:{self.name}" if self.name else self.where
 
     def to_wire(self) -> tuple[str, str, str, str, bytes]:
-        return (self.kind, self.where, self.name, self.path, self.data)
+        data = self.data if isinstance(self.data, bytes) else b""  # see `JobSpec.functions`
+        return (self.kind, self.where, self.name, self.path, data)
 
 
 def parse(text: str) -> TaskRef:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FunctionType, MethodType, ModuleType
 
+from dq.core.blobs import Blob
 from dq.errors import BadTask
 from dq.functions import by_value_classes, importable
-from dq.functions.by_value import dump
+from dq.functions.by_value import dump, dump_large
 
 
-def dump_task(label: str, *functions: object) -> bytes:
+def dump_task(label: str, *functions: object) -> Blob:
     """Pickle a task, or a task and its initializer, by value.
 
     Args:
@@ -21,14 +23,8 @@ def dump_task(label: str, *functions: object) -> bytes:
     Raises:
         BadTask: something that they refer to cannot be pickled; it is named.
     """
-    try:
-        return dump(*functions)
-    except Exception as error:
-        for function in functions:
-            found = _culprit(function, set())
-            if found is not None:
-                raise BadTask(f"{label} cannot be sent to workers: {found}") from None
-        raise BadTask(f"{label} cannot be sent to workers: {_words(error)}") from None
+    with _explained(label, functions):
+        return dump_large(*functions)
 
 
 def definitions_of(kinds: Iterable[type]) -> bytes:
@@ -38,7 +34,23 @@ def definitions_of(kinds: Iterable[type]) -> bytes:
         BadTask: one refers to something that cannot be pickled; it is named.
     """
     own = [kind for kind in kinds if not by_value_classes.is_received(kind)]
-    return dump_task(own[0].__qualname__, *own) if own else b""
+    if not own:
+        return b""
+    with _explained(own[0].__qualname__, own):
+        return dump(*own)
+
+
+@contextmanager
+def _explained(label: str, items: Iterable[object]) -> Iterator[None]:
+    """Say which part of the items cannot be pickled."""
+    try:
+        yield
+    except Exception as error:
+        for item in items:
+            found = _culprit(item, set())
+            if found is not None:
+                raise BadTask(f"{label} cannot be sent to workers: {found}") from None
+        raise BadTask(f"{label} cannot be sent to workers: {_words(error)}") from None
 
 
 def _culprit(item: object, seen: set[int]) -> str | None:

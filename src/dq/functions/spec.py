@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+
 from dq._support.frozen import cast, frozen
+from dq.core.blobs import LargeBlob
 from dq.core.records import Reading
 from dq.functions.reference import TaskRef
 
@@ -22,6 +25,7 @@ class JobSpec:
         init: called once in each process, before its first task.
         digest: of the file that the function's module is in; "" for none.
         strict: whether a worker whose file has another digest must not run tasks.
+        fetch: whether a process has still to fetch functions by value.
     """
 
     id: str
@@ -33,6 +37,7 @@ class JobSpec:
     init: TaskRef | None = None
     digest: str = ""
     strict: bool = False
+    fetch: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -53,12 +58,37 @@ class JobSpec:
             init,
             self.digest,
             self.strict,
+            self.functions is not None,
         )
+
+    @property
+    def functions(self) -> LargeBlob | None:
+        """Functions by value with large buffers, which each process fetches once; None if there are
+        none."""
+        blobs = [_blob_of(self.ref), _blob_of(self.init)]
+        buffers = [buffer for blob in blobs for buffer in blob.buffers]
+        if not buffers:
+            return None
+        head = pickle.dumps([(blob.head, len(blob.buffers)) for blob in blobs])
+        return LargeBlob(head, tuple(buffers))
+
+    def with_functions(self, blob: LargeBlob) -> JobSpec:
+        """The same with the functions that a process has fetched."""
+        (head, count), (init_head, _) = pickle.loads(blob.head)
+        from dataclasses import replace  # here to keep start-up fast: few jobs need it
+
+        ref = self.ref and replace(self.ref, data=LargeBlob(head, blob.buffers[:count]))
+        init = self.init
+        if init is not None:
+            init = replace(init, data=LargeBlob(init_head, blob.buffers[count:]))
+        return replace(self, ref=ref, init=init)
 
     @classmethod
     def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:
         """The inverse of `to_wire`."""
-        id, ref, reading, unpack, output, timeout, init, digest, strict = cast("_WireSpec", wire)
+        id, ref, reading, unpack, output, timeout, init, digest, strict, fetch = cast(
+            "_WireSpec", wire
+        )
         kind, fields, raw, field, delimiter = reading
         return cls(
             id=id,
@@ -72,14 +102,20 @@ class JobSpec:
             init=_ref(init),
             digest=digest,
             strict=strict,
+            fetch=fetch,
         )
 
 
 _WireRef = tuple[str, str, str, str, bytes]
 _WireReading = tuple[str, tuple[str, ...], bool, str, str]
 _WireSpec = tuple[
-    str, _WireRef | None, _WireReading, str, str, float | None, _WireRef | None, str, bool
+    str, _WireRef | None, _WireReading, str, str, float | None, _WireRef | None, str, bool, bool
 ]
+
+
+def _blob_of(ref: TaskRef | None) -> LargeBlob:
+    data = b"" if ref is None else ref.data
+    return LargeBlob(data, ()) if isinstance(data, bytes) else data
 
 
 def _ref(wire: _WireRef | None) -> TaskRef | None:

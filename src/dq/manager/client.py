@@ -9,10 +9,17 @@ from __future__ import annotations
 import pickle
 
 from dq._support.frozen import cast
+from dq.core.blobs import LargeBlob
 from dq.core.records import Loads
 from dq.errors import ConnectError, PlainMaster, ProtocolError, Unreadable
 from dq.functions.spec import JobSpec
-from dq.manager.messages import ExchangeWire, LeaseMessage, ReportMessage
+from dq.manager.messages import (
+    ExchangeWire,
+    LargeWire,
+    LeaseMessage,
+    ReportMessage,
+    large_blob,
+)
 from dq.manager.protocol import LEASES, PROTOCOL
 from dq.security.tls import PLAIN, Tls
 from dq.transport import dialing
@@ -174,6 +181,19 @@ class Client(ServerConnection):
             self.ended, self.definitions = news[1:]
         attachment = self.channel.take_attachment()
         return state, LeaseMessage.from_wire(lease, attachment) if lease else None, spec
+
+    def functions(self, job: str) -> LargeBlob:
+        """A job's functions by value with large buffers.
+
+        Raises:
+            ConnectError: the job has ended.
+        """
+        wire = cast(LargeWire | None, self.call(LEASES, "functions", job))
+        attachment = self.channel.take_attachment()
+        if wire is None or attachment is None:
+            self.close()
+            raise ConnectError("the job has ended")
+        return large_blob(wire, attachment)
 
     def beat(self, stopped: list[str]) -> bool:
         """Send a supervisor's heartbeat.

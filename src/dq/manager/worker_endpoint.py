@@ -12,7 +12,7 @@ from dq.dispatch.served_job import ServedJob
 from dq.dispatch.worker_requests import SEND_AT_ONCE_BYTES
 from dq.errors import ProtocolError
 from dq.manager.message_checks import as_count, as_text, read_report
-from dq.manager.messages import LeaseMessage, Wire
+from dq.manager.messages import LeaseMessage, Wire, blob_to_wire
 from dq.manager.protocol import PROTOCOL
 
 LARGEST_PING = 1 << 30  # bytes
@@ -24,7 +24,7 @@ class WorkerEndpoint:
     """Methods for dq's own workers and clients. All arguments and results are built-in types, so
     any Python and any dq of the same protocol can read them."""
 
-    EXPOSED = ("hello", "exchange", "charge", "differ", "beat", "ping")
+    EXPOSED = ("hello", "exchange", "functions", "charge", "differ", "beat", "ping")
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._q = dispatcher
@@ -160,6 +160,16 @@ class WorkerEndpoint:
         )
         connection.channel.attach(message.buffers)
         return ("go", message.to_wire(), news)
+
+    def functions(self, job: str) -> object:
+        """A job's functions by value with large buffers, once for each process; None if the job has
+        ended."""
+        served = self._q.served_jobs.get(as_text(job))
+        blob = None if served is None else served.spec.functions
+        if blob is None:
+            return None
+        self._q.connections.current.channel.attach(blob.buffers)
+        return blob_to_wire(blob)
 
     def differ(self, run: str, file: str, digest: str) -> None:
         """Note that this connection's process has loaded another version of a file."""

@@ -47,16 +47,20 @@ class Programs:
         self._programs: dict[str, Program] = {}
         self._loading = threading.Lock()  # held while a function is loaded, for all slots
 
-    def load(self, job: str) -> Program:
+    def load(self, job: str, client: Client) -> Program:
         """A job's function.
 
         Raises:
             BadTask: it cannot be loaded here.
+            ConnectError: it cannot be fetched.
         """
         with self._loading:
             program = self._programs.get(job)
             if program is None:
-                program = self._programs[job] = self._load(self.specs[job])
+                spec = self.specs[job]
+                if spec.fetch:
+                    spec = spec.with_functions(client.functions(job))
+                program = self._programs[job] = self._load(spec)
             return program
 
     def _load(self, spec: JobSpec) -> Program:

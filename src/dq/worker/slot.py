@@ -128,7 +128,7 @@ class Slot:
         cells.announce(lease.lease, lease.start, lease.count)
         cells.limit_coding(process.programs.specs[lease.job].timeout, LOAD_EXTRA_S)
         try:
-            program = process.programs.load(lease.job)
+            program = process.programs.load(lease.job, client)
             program.enter()
         except BadTask as error:
             self._end_lease()

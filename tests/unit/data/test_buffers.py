@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dq._support.arrays import LARGE_BYTES
 from dq.core.blobs import Blob, LargeBlob
 from dq.data import batches, outputs
 from dq.data.buffers import copy_of
-from dq.data.pickling import LARGE_BYTES
 from dq.data.pieces import BadValue
 from dq.security.safe_pickle import safe_loads
 

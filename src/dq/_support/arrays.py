@@ -1,6 +1,6 @@
-"""How numpy's arrays are pickled, so that their memory need not be copied.
+"""How arrays are pickled, so that their memory need not be copied (PEP 574).
 
-numpy hands out an array's memory (PEP 574) only if the array is contiguous, of the class `ndarray`,
+numpy hands out an array's memory only if the array is contiguous, of the class `ndarray`,
 and of a type that the buffer protocol knows. And a read-only array would arrive read-only.
 """
 
@@ -9,7 +9,25 @@ from __future__ import annotations
 from dq._support.frozen import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    import pickle
+    from collections.abc import Callable
     from typing import Any
+
+LARGE_BYTES = 64 * 1024  # from which a buffer is kept out of its pickle
+
+
+def keeping(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:
+    """A pickler's `buffer_callback` that keeps large buffers, and leaves small ones in the
+    pickle."""
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        view = buffer.raw()
+        if view.nbytes < LARGE_BYTES:
+            return True
+        buffers.append(view)
+        return False
+
+    return keep
 
 
 def reduced(item: Any) -> Any:
