@@ -194,3 +194,34 @@ def test_a_function_with_an_array_goes_to_another_machine() -> None:
         remote_worker(f"127.0.0.1:{master.address[1]}"),
     ):
         assert list(master.map(lambda x: float(table[x]), range(50))) == list(range(50))
+
+
+# Constants
+
+
+def look_up(x: int, table: Array, scale: float = 1.0) -> float:
+    return float(table[x]) * scale
+
+
+def test_constants_are_arguments_of_all_tasks() -> None:
+    [table] = arrays(1)
+    table += 3
+    constants = {"table": table, "scale": 2.0}
+    assert dq.run(look_up, range(4), workers=2, constants=constants) == [6.0] * 4
+    with dq.Master(workers=1) as master:
+        assert list(master.map(look_up, range(4), constants=constants)) == [6.0] * 4
+        results = list(master.stream(look_up, range(4), constants=constants))
+    assert [result.value for result in results] == [6.0] * 4
+
+
+def test_a_task_by_its_path_takes_constants() -> None:
+    assert dq.run("builtins:int", ["ff"], workers=1, constants={"base": 16}) == [255]
+
+
+def test_constants_that_a_task_does_not_take_are_refused_at_once() -> None:
+    with pytest.raises(dq.BadTask, match=r"look_up\(.*\) does not take constants: .*'tabel'"):
+        dq.run(look_up, [1], workers=1, constants={"tabel": 1})
+    with pytest.raises(dq.UsageError, match="constants is a mapping of argument names to values"):
+        dq.run(look_up, [1], workers=1, constants=[1])  # type: ignore[arg-type]  # that is the test
+    with pytest.raises(dq.UsageError, match="constants without inputs"):
+        dq.run_master(port=0, constants={"a": 1})  # type: ignore[call-overload]  # that is the test

@@ -79,11 +79,16 @@ def run(**given: Any) -> None:
     given["sharing"] = given["workers"] or workers  # how many processes share the CPUs
     forwarder = forwarder_beside_bar(quiet=given["quiet"])
     stderr = None if forwarder is None else forwarder.open
-    spawner = Spawner()
-    ahead = [
-        spawner.start(given["threads"], number, given["sharing"], stderr=stderr)
-        for number in range(min(workers, cpus))
-    ]
+    path = sys.path[:]
+    enter_directory()  # where modules to preload may be
+    spawner = Spawner(given["preload"])
+    sys.path[:] = path
+    ahead = []
+    if not given["preload"]:  # to wait for them here would hold up the imports below
+        ahead = [
+            spawner.start(given["threads"], number, given["sharing"], stderr=stderr)
+            for number in range(min(workers, cpus))
+        ]
     _check_ahead(given)
     gc.disable()  # imports leave no garbage
     from dq.cli import runs  # here, so that all of the above runs at the same time

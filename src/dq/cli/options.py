@@ -261,6 +261,12 @@ limits = stacked(
         more="At its end it waits for threads that tasks have left, calls what is registered with"
         " atexit, and flushes files.",
     ),
+    option(
+        "--preload", multiple=True, metavar="MODULE", group=WORKERS,
+        rare=True, help="Import MODULE once, for all processes.",
+        more="They share its memory, and start without importing it. May be given several times."
+        " A module that starts threads, or opens files or connections, must not be preloaded.",
+    ),
 )  # fmt: skip
 
 calls = stacked(

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar, overload
 
 from dq._support.screen import forwarder_beside_bar
 from dq.errors import MissingModule, UsageError
 from dq.functions import loading
+from dq.functions.constants import with_constants
 from dq.functions.reference import Function
 from dq.functions.task_check import check
 from dq.master.job_reader import JobReader
@@ -37,6 +38,7 @@ def run(
     journal: StrPath | None = None,
     retry_failed: bool = False,
     progress: bool | Report = False,
+    constants: Mapping[str, object] | None = None,
     **options: Unpack[Options],
 ) -> list[T]:
     """Call a function with each input in worker processes of this machine.
@@ -50,6 +52,8 @@ def run(
             raising the first one.
         journal, retry_failed: a file to continue from, as for `Master.map`.
         progress: show how far it is, or tell a function, as for `Master.map`.
+        constants: keyword arguments of all tasks, such as a large table. They go to each process
+            once.
         options: as for `Master`.
 
     Returns:
@@ -62,8 +66,11 @@ def run(
 
     >>> run("math:factorial", [3, 4, 5], workers=1)
     [6, 24, 120]
+    >>> run(int, ["ff", "10"], workers=1, constants={"base": 16})
+    [255, 16]
     """
     loading.refuse_while_importing()
+    task = with_constants(task, constants)
     _find(task, options.get("unpack", False))
     master = Master(workers=process_count(workers=workers), **options)
     with _beside_bar(master, progress), master:
@@ -92,6 +99,7 @@ def run_master(
     journal: StrPath | None = ...,
     retry_failed: bool = ...,
     progress: bool | Report = ...,
+    constants: Mapping[str, object] | None = ...,
     maxsize: int = ...,
     redeliver: bool = ...,
     pickle: str = ...,
@@ -112,6 +120,7 @@ def run_master(
     journal: StrPath | None = ...,
     retry_failed: bool = ...,
     progress: bool | Report = ...,
+    constants: Mapping[str, object] | None = ...,
     maxsize: int = ...,
     redeliver: bool = ...,
     pickle: str = ...,
@@ -131,6 +140,7 @@ def run_master(
     journal: StrPath | None = None,
     retry_failed: bool = False,
     progress: bool | Report = False,
+    constants: Mapping[str, object] | None = None,
     maxsize: int = 0,
     redeliver: bool = True,
     pickle: str = "safe",
@@ -147,8 +157,8 @@ def run_master(
         port: TCP port; 0 for a free one, which is logged.
         authkey: the shared key; None to look where ``dq`` does.
         workers: task processes to start on this machine as well.
-        return_exceptions, journal, retry_failed, progress, maxsize, redeliver, pickle, options: as
-            for `run` and `Master`.
+        return_exceptions, journal, retry_failed, progress, constants, maxsize, redeliver, pickle,
+            options: as for `run` and `Master`.
 
     Returns:
         The values, in the inputs' order; None without inputs.
@@ -160,6 +170,8 @@ def run_master(
     loading.refuse_while_importing()
     if inputs is not None and task is None:
         raise UsageError("inputs without a task: give the function to call with them")
+    if inputs is None and constants is not None:
+        raise UsageError("constants without inputs: they are arguments of the inputs' tasks")
     if inputs is None and journal is not None:
         raise UsageError("a journal without inputs: it keeps the outcomes of inputs")
     if task is not None:
@@ -188,6 +200,7 @@ def run_master(
             retry_failed=retry_failed,
             reader_feeds=True,
             progress=progress,
+            constants=constants,
         )
         return _collect(job, return_exceptions)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import os
 import threading
-from collections.abc import Callable, Iterable, Sized
+from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from dq.data.sources import Source
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import UsageError
+from dq.functions.constants import with_constants
 from dq.functions.module_versions import version_of
 from dq.functions.reference import Function, TaskRef
 from dq.master.job_reader import JobReader
@@ -72,10 +73,12 @@ class Jobs:
         retry_failed: bool = False,
         reader_feeds: bool = False,
         progress: bool | Report = False,
+        constants: Mapping[str, object] | None = None,
     ) -> JobReader:
         """Start a job whose inputs are values; arguments as for `Master.map` and `open`."""
         self._lifetime.check_process()
         check_progress(progress)
+        task = with_constants(task, constants)
         self._specs.check(task)
         ref, init = self.refer(task)
         opened = self.open_journal(

@@ -108,6 +108,7 @@ class LocalWorkers:
         """Wait for them to leave after the master has finished, and kill those that do not."""
         if self._thread is None or self._supervisor is None:
             return
+        self._supervisor.interrupt()
         self._thread.join(SHUTDOWN_TIMEOUT_S)
         # An exiting process takes no longer than its `grace`, so there is no need to kill it.
         while self._thread.is_alive() and self._supervisor.only_leaving:

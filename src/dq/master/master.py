@@ -23,7 +23,7 @@ starts workers itself. `dq.master.runtime` holds the order in which all of this 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar, cast
 
 from dq.core.records import Result
@@ -61,6 +61,8 @@ class Master:
         max_failures: failed tasks after which a job stops.
         max_tasks: tasks after which a process started here is replaced.
         max_memory: bytes beyond which a process started here is ended.
+        preload: modules that are imported once, for all processes started here, which then share
+            their memory.
         grace: seconds that a process started here has to leave at its end, for threads that tasks
             have left, what is registered with atexit, and files to be flushed.
         initializer: called once in each worker process first; one that goes by value, as that of a
@@ -114,6 +116,7 @@ class Master:
         max_tasks: int | None = None,
         max_memory: int | None = None,
         grace: float = GRACE_S,
+        preload: Sequence[str] = (),
         initializer: str | Function | None = None,
         unpack: bool = False,
         strict_code: bool = False,
@@ -138,6 +141,7 @@ class Master:
                 max_tasks=max_tasks,
                 max_memory=max_memory,
                 grace=grace,
+                preload=tuple(preload),
             ),
             tasks=TaskOptions(
                 retries=retries,
@@ -207,6 +211,7 @@ class Master:
         journal: StrPath | None = None,
         retry_failed: bool = False,
         progress: bool | Report = False,
+        constants: Mapping[str, object] | None = None,
     ) -> Iterator[T]:
         """Call a function with each input; the values come in the inputs' order, or as soon as
         they are there.
@@ -224,6 +229,8 @@ class Master:
             progress: True shows a bar, in a terminal or a notebook, else a line now and then; a
                 function is called with how many tasks are done, how many inputs there are (None
                 while that is not known) and how many tasks have failed, as outcomes come.
+            constants: keyword arguments of all tasks, such as a large table. They go to each
+                process once.
 
         Raises:
             TaskError: a task failed; raised instead of its value.
@@ -239,6 +246,7 @@ class Master:
             journal=journal,
             retry_failed=retry_failed,
             progress=progress,
+            constants=constants,
         )
         return chained(job, cast("Batches[T]", lambda: values_of(job, ordered)))
 
@@ -250,6 +258,7 @@ class Master:
         journal: StrPath | None = None,
         retry_failed: bool = False,
         progress: bool | Report = False,
+        constants: Mapping[str, object] | None = None,
     ) -> Iterator[Result[T]]:
         """Call a function with each input; a `Result` for each comes as soon as it is there, or
         on disk in the journal. Arguments and errors as for `map`, except that failures are not
@@ -262,5 +271,6 @@ class Master:
             journal=journal,
             retry_failed=retry_failed,
             progress=progress,
+            constants=constants,
         )
         return chained(job, cast("Batches[Result[T]]", lambda: results(job)))

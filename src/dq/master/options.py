@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TypedDict
 
 from dq.functions.reference import Function
@@ -24,6 +24,7 @@ class Options(TypedDict, total=False):
     max_tasks: int | None
     max_memory: int | None
     grace: float
+    preload: Sequence[str]
     initializer: str | Function | None
     unpack: bool
     strict_code: bool

@@ -34,6 +34,7 @@ def run_worker(
     max_tasks: int | None = None,
     max_memory: int | None = None,
     grace: float = GRACE_S,
+    preload: Iterable[str] = (),
     tls: str = "auto",
     tls_cert: str | os.PathLike[str] | None = None,
     tls_key: str | os.PathLike[str] | None = None,
@@ -56,6 +57,7 @@ def run_worker(
         max_memory: bytes of resident memory beyond which a process is ended.
         grace: seconds that a process has to leave at its end, for threads that tasks have left,
             what is registered with atexit, and files to be flushed.
+        preload: modules that are imported once, for all processes, which then share their memory.
         tls: how the connection is encrypted. "auto": with certificates if they are given, else from
             the key if both ends have Python 3.13 or newer, else not at all. "require": the same,
             but never without encryption. "psk": from the key. "certs": with certificates. "off":
@@ -83,6 +85,7 @@ def run_worker(
             max_tasks=max_tasks,
             max_memory=max_memory,
             grace=grace,
+            preload=tuple(preload),
         ),
         task=checked(task) if task is not None else None,
         reconnect=reconnect,

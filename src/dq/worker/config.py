@@ -54,6 +54,7 @@ class Config:
         allow: patterns of the functions that the master may name; empty for all.
         by_options: whether messages name options of the command, rather than arguments.
         parents: settings of the master's program; None where the process is not local to it.
+        preload: modules to import first, where no fork server has.
     """
 
     address: Address
@@ -73,6 +74,7 @@ class Config:
     allow: tuple[str, ...] = ()
     by_options: bool = False
     parents: Parents | None = None
+    preload: tuple[str, ...] = ()
 
     def load(self, ref: TaskRef) -> Callable[..., object]:
         """The function that the master names.

@@ -7,11 +7,12 @@ import os
 import pickle
 import signal
 import socket
+import sys
 import threading
 
 from dq._support import platform
-from dq.errors import DqError
-from dq.worker.fork_messages import LENGTH, PID, STATUS, ForkRequest
+from dq.errors import BadTask, DqError
+from dq.worker.fork_messages import LENGTH, PID, STATUS, ForkRequest, Preload
 from dq.worker.server_start import Started
 
 _SERVER_DIED = -(1 << 20)  # in place of a pid; no error has this number
@@ -31,6 +32,28 @@ class ForkServer:
     def __init__(self, started: Started) -> None:
         self._pid, sock, self.seed = started
         self._sock = platform.moved_up(socket.socket(fileno=sock))
+        self._is_preloading = False
+
+    def preload(self, modules: tuple[str, ...]) -> None:
+        """Begin to import modules, for all processes."""
+        self._is_preloading = True
+        with contextlib.suppress(ConnectionError):  # `fork` will find that out, too
+            self._send(Preload(modules, tuple(sys.path)), [])
+
+    def _await_preload(self) -> None:
+        with self._sock.makefile("r", errors="replace") as file:
+            complaint = file.readline()
+        self._is_preloading = False
+        if not complaint:
+            raise BadTask("what was to be preloaded has ended the process that imported it")
+        if complaint.strip():
+            raise BadTask(f"cannot preload {complaint.strip()}")
+
+    def _send(self, message: object, descriptors: list[int]) -> None:
+        data = pickle.dumps(message)
+        data = LENGTH.pack(len(data)) + data
+        sent = socket.send_fds(self._sock, [data], descriptors)
+        self._sock.sendall(data[sent:])
 
     def fork(self, request: ForkRequest, cells: int, stderr: int | None) -> ForkedProcess:
         """Have a process made. Its pid is known later.
@@ -42,17 +65,17 @@ class ForkServer:
 
         Raises:
             ServerDied: the server has died.
+            BadTask: a module cannot be preloaded.
             OSError: the system has no room for it.
         """
-        data = pickle.dumps(request)
-        data = LENGTH.pack(len(data)) + data
+        if self._is_preloading:
+            self._await_preload()
         with contextlib.ExitStack() as ours, contextlib.ExitStack() as theirs:
             read_stdin, stdin = _pipe(theirs, ours)
             pipe, status = _pipe(ours, theirs)
             passed = [read_stdin, cells, status, *([] if stderr is None else [stderr])]
             try:
-                sent = socket.send_fds(self._sock, [data], passed)
-                self._sock.sendall(data[sent:])
+                self._send(request, passed)
             except ConnectionError:
                 raise ServerDied("the process that starts task processes has died") from None
             ours.pop_all()
@@ -64,6 +87,11 @@ class ForkServer:
         with contextlib.suppress(OSError):  # somebody else has waited for it
             os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
+
+    def interrupt(self) -> None:
+        """End the server if it is still importing, from another thread."""
+        if self._is_preloading:
+            os.kill(self._pid, signal.SIGKILL)
 
     def after_fork(self) -> None:
         """In a fork of the supervisor's process: close the socket."""

@@ -12,6 +12,20 @@ STATUS = struct.Struct("!i")  # of a process that has ended, as `os.waitpid` giv
 
 
 @frozen
+class Preload:
+    """Modules to import once, for all processes. The answer is a line that says why that has
+    failed, or an empty one.
+
+    Args:
+        modules: their names.
+        path: `sys.path` to find them on.
+    """
+
+    modules: tuple[str, ...]
+    path: tuple[str, ...]
+
+
+@frozen
 class ForkRequest:
     """A process to make. The descriptors that come with it are its standard input, its cells, the
     pipe for its pid and status, and its standard error, if that is not the server's.

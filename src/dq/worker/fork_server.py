@@ -12,17 +12,19 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import multiprocessing.connection as mpc
 import os
 import pickle
 import signal
 import socket
 import sys
+import threading
 
 from dq._support import platform
 from dq._support.frozen import TYPE_CHECKING
 from dq.worker import main as task_process
-from dq.worker.fork_messages import LENGTH, PID, STATUS, ForkRequest
+from dq.worker.fork_messages import LENGTH, PID, STATUS, ForkRequest, Preload
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -45,7 +47,6 @@ def main(parent: int) -> NoReturn:
     os.setsid()  # Ctrl-C is for the supervisor
     platform.name_process("dq-fork-server")
     platform.die_with_parent(parent)
-    gc.freeze()  # so that collections in the processes do not copy these pages
     server = os.getpid()
     request, descriptors = _Server(sock).serve()
     _begin(request, descriptors)
@@ -73,23 +74,30 @@ class _Server:
                 self._reap()
             if self._sock in ready:
                 request, descriptors = self._receive()
-                if self._fork(descriptors):
+                if isinstance(request, Preload):
+                    self._sock.sendall(_import_all(request).encode(errors="replace") + b"\n")
+                elif self._fork(descriptors):
                     return request, descriptors
 
-    def _receive(self) -> tuple[ForkRequest, list[int]]:
+    def _receive(self) -> tuple[ForkRequest | Preload, list[int]]:
         """The next request. Leaves if there will be none."""
-        data, descriptors, _, _ = socket.recv_fds(self._sock, RECV_BYTES, MOST_DESCRIPTORS)
-        if not data:
+        try:
+            # The kernel ends this at the next descriptors, so it reads nothing of another request.
+            data, descriptors, _, _ = socket.recv_fds(self._sock, RECV_BYTES, MOST_DESCRIPTORS)
+            while (left := _missing(data)) > 0:
+                more = self._sock.recv(min(left, RECV_BYTES))
+                data += more
+                if not more:
+                    break
+        except ConnectionError:
+            os._exit(0)
+        if not data or _missing(data):
             os._exit(0)  # the supervisor has left; its task processes are killed by this
-        while len(data) < LENGTH.size or len(data) < LENGTH.size + LENGTH.unpack_from(data)[0]:
-            more = self._sock.recv(RECV_BYTES)
-            if not more:
-                os._exit(0)
-            data += more
         return pickle.loads(data[LENGTH.size :]), descriptors
 
     def _fork(self, descriptors: list[int]) -> bool:
         """Fork, and return whether this is the new process."""
+        gc.freeze()  # so that collections in the process do not copy these pages
         pipe = descriptors[2]
         try:
             pid = os.fork()
@@ -122,6 +130,26 @@ class _Server:
         self._sock.close()
         for descriptor in (self._woken, self._wake, *self._pipes.values()):
             os.close(descriptor)
+
+
+def _missing(data: bytes) -> int:
+    """How many bytes a request lacks; none if nothing has come."""
+    if not data or len(data) < LENGTH.size:
+        return LENGTH.size - len(data) if data else 0
+    return LENGTH.size + int(LENGTH.unpack_from(data)[0]) - len(data)
+
+
+def _import_all(request: Preload) -> str:
+    """Import modules; return why one cannot be imported, or ""."""
+    sys.path[:] = request.path
+    for name in request.modules:
+        try:
+            importlib.import_module(name)
+        except BaseException as error:  # SystemExit too: the module's own code may raise it
+            return f"{name}: {type(error).__name__}: {error}".replace("\n", " ")
+    if threading.active_count() > 1:
+        return f"{', '.join(request.modules)}: it starts a thread, which forks would not have"
+    return ""
 
 
 def _write(pipe: int, data: bytes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import multiprocessing
 import os
 import pickle
@@ -55,6 +56,8 @@ def main(parent: int = 0, cells_fd: int = -1) -> NoReturn:
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # no TextIO
     sys.path[:] = config.path
     _become(config)
+    for name in config.preload:
+        importlib.import_module(name)
     by_value_classes.use_unique_names()
     process = Process(config, cells)
     signal.signal(signal.SIGINT, lambda *_: None)  # the supervisor handles Ctrl-C

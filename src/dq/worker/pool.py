@@ -13,13 +13,13 @@ from collections.abc import Callable
 from itertools import count
 
 from dq._support import naming
-from dq.errors import DqError
+from dq.errors import BadTask, DqError
 from dq.worker import logs
 from dq.worker.child import Child, dismiss
 from dq.worker.config import Config, Parents
 from dq.worker.fork_client import ServerDied
 from dq.worker.plan import Plan
-from dq.worker.spawn import Spawner
+from dq.worker.spawn import Spawner, has_server
 
 MAX_FAILED_STARTS = 5  # processes in a row that end before they work
 MAX_DELAY_S = 5.0  # before a process that keeps ending at once is replaced
@@ -82,6 +82,8 @@ class Pool:
         while due and time.monotonic() < now + START_INTERVAL_S:
             try:
                 self._start(seed)
+            except BadTask:
+                raise
             except ServerDied:
                 del self._start_at[0]
                 self.replace(worked=False)
@@ -166,6 +168,7 @@ class Pool:
             allow=plan.allow,
             by_options=naming.uses_options(),
             parents=_of_this_program() if plan.inherit else None,
+            preload=() if has_server() else plan.processes.preload,
         )
 
     def _wait(self, child: Child, config: bytes) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dq._support import quantities
 from dq._support.frozen import frozen
+from dq._support.naming import setting
+from dq.errors import UsageError
 
 GRACE_S = 5.0  # for a process to exit as an interpreter does
 
@@ -18,6 +20,7 @@ class ProcessOptions:
         max_tasks: tasks after which a process is replaced.
         max_memory: bytes of resident memory beyond which a process is ended.
         grace: seconds that a process has to leave at its end.
+        preload: modules that are imported once, before task processes are forked.
 
     Raises:
         UsageError: a value cannot be used.
@@ -28,6 +31,7 @@ class ProcessOptions:
     max_tasks: int | None = None
     max_memory: int | None = None
     grace: float = GRACE_S
+    preload: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         quantities.whole(0, quantities.MOST_PROCESSES, workers=self.count)
@@ -35,6 +39,9 @@ class ProcessOptions:
         quantities.whole(1, **quantities.given(max_tasks=self.max_tasks))
         quantities.whole(quantities.LEAST_MEMORY, **quantities.given(max_memory=self.max_memory))
         quantities.seconds(grace=self.grace)
+        for name in self.preload:
+            if not all(part.isidentifier() for part in name.split(".")):
+                raise UsageError(f"{setting('preload')} {name!r} is not the name of a module")
 
     @property
     def slots(self) -> int:

@@ -11,7 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from dq._support import platform, quantities
 from dq._support.hash_seed import HASH_SEED, hash_seed
@@ -22,7 +22,7 @@ from dq.worker.child import Child
 from dq.worker.fork_client import ForkedProcess, ForkServer, ServerDied
 from dq.worker.fork_messages import ForkRequest
 from dq.worker.lifeline import MARK
-from dq.worker.server_start import code, start_server, take_early
+from dq.worker.server_start import Started, code, start_server, take_early
 
 # Variables from which BLAS and similar libraries take their number of threads. If they are not set,
 # each library starts one thread for each CPU, so N processes on N CPUs would have N * N threads.
@@ -41,11 +41,16 @@ NUMBER = "DQ_SLOT"  # environment variable with a task process's number at its s
 class Spawner:
     """Starts task processes. A fork server makes them if the system can fork; otherwise each is a
     fresh interpreter.
+
+    Args:
+        preload: modules that the fork server imports, once for all processes.
     """
 
-    def __init__(self) -> None:
-        started = take_early()
-        self._server = None if started is None else ForkServer(started)
+    def __init__(self, preload: Sequence[str] = ()) -> None:
+        self._preload = tuple(preload)
+        self._server: ForkServer | None = None
+        if (started := take_early()) is not None:
+            self._use(started)
 
     def start(
         self,
@@ -66,6 +71,7 @@ class Spawner:
 
         Raises:
             DqError: the system has no room for it.
+            BadTask: a module cannot be preloaded.
         """
         reject_nested()
         seed = hash_seed() if seed is None else seed
@@ -78,7 +84,7 @@ class Spawner:
             cleanup = stack.enter_context(contextlib.ExitStack())
             cleanup.callback(memory.close)
             process: ForkedProcess | subprocess.Popen[bytes]
-            if _has_server():
+            if has_server():
                 process = self._fork(environ, seed, memory.fd, errors)
             else:
                 process = _start_fresh(environ, memory.fd, errors)
@@ -99,8 +105,19 @@ class Spawner:
         if self._server is not None and self._server.seed != seed:
             self.close()
         if self._server is None:
-            self._server = ForkServer(start_server(seed, _flags()))
+            self._use(start_server(seed, _flags()))
+        assert self._server is not None
         return self._server
+
+    def _use(self, started: Started) -> None:
+        self._server = ForkServer(started)
+        if self._preload:
+            self._server.preload(self._preload)
+
+    def interrupt(self) -> None:
+        """Stop waiting for what is preloaded, from another thread."""
+        if self._server is not None:
+            self._server.interrupt()
 
     def close(self) -> None:
         """End the fork server, and with it the processes that it has made."""
@@ -115,7 +132,7 @@ class Spawner:
             self._server = None
 
 
-def _has_server() -> bool:
+def has_server() -> bool:
     """Whether task processes are forked. A program that is its own interpreter cannot start the
     server."""
     return platform.can_fork() and not is_frozen()

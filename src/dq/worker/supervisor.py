@@ -86,7 +86,7 @@ class Supervisor:
         # Not a SimpleQueue: its get() waits for ever if the timeout expires while it takes its lock
         # (CPython 3.10 to 3.13; on 3.10 nearly always with a timeout of 0).
         self._events: queue.Queue[Event] = queue.Queue()
-        self._spawner = spawner or Spawner()
+        self._spawner = spawner or Spawner(plan.processes.preload)
         self._pool = Pool(
             plan,
             self.group,
@@ -115,10 +115,16 @@ class Supervisor:
         """Finish the running tasks, report them, and leave. If there is a task to finish, `notify`
         is called once no more will be started."""
         self._events.put(Drain(notify))
+        self.interrupt()
 
     def quit(self) -> None:
         """Leave now; the master gives the work to others."""
         self._events.put(Quit())
+        self.interrupt()
+
+    def interrupt(self) -> None:
+        """Stop waiting for modules that are being preloaded: no task has begun."""
+        self._spawner.interrupt()
 
     @property
     def only_leaving(self) -> bool:
