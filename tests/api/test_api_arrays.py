@@ -219,7 +219,7 @@ def test_a_task_by_its_path_takes_constants() -> None:
 
 
 def test_constants_that_a_task_does_not_take_are_refused_at_once() -> None:
-    with pytest.raises(dq.BadTask, match=r"look_up\(.*\) does not take constants: got an unexpected keyword argument 'tabel'"):
+    with pytest.raises(dq.BadTask, match=r"look_up\(.*does not take constants: .*'tabel'"):
         dq.run(look_up, [1], workers=1, constants={"tabel": 1})
     with pytest.raises(dq.UsageError, match="constants is a mapping of argument names to values"):
         dq.run(look_up, [1], workers=1, constants=[1])  # type: ignore[arg-type]  # that is the test

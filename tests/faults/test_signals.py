@@ -16,7 +16,6 @@ from support import (
     DQ,
     FaultProxy,
     Running,
-    descendants,
     dq,
     environment,
     serving,
@@ -277,7 +276,7 @@ def test_a_signal_in_any_phase_leaves_no_process_and_no_traceback(
     hazards: Hazards, number: signal.Signals, moment: str
 ) -> None:
     when: dict[str, Callable[[Running], object]] = {
-        "start": lambda run: wait_until(lambda: descendants(run.pid)),
+        "start": lambda run: wait_until(lambda: task_processes(run.pid)),
         "work": lambda run: hazards.wait_for_executions(),
     }
     with hazards.running("short", list(range(20_000)), "-w", "2") as run:
