@@ -1,6 +1,6 @@
 """Values as one blob, and back.
 
-Up to 500 values, or some 25 kB of them, are one pickle of a list, whatever their types. What they
+Up to 1,000 values, or some 25 kB of them, are one pickle of a list, whatever their types. What they
 share they share at the other end too, as in a chunk of `multiprocessing.Pool`. A value that raises
 at the other end, or kills its process, still affects no other: if such a pickle cannot be
 unpickled, or only some of its values are wanted, it is taken apart (`splitting`). The format is in
@@ -44,8 +44,8 @@ from dq.data.pieces import (
 
 ANYTHING, DATA, NOTHING = "anything", "data", "nothing"  # what shares a pickle
 
-MAX_PIECE_VALUES = 500  # in one pickle: pickling so many stays within the CPU's cache
-PIECE_BYTES = 25_000  # in one pickle, for the same reason
+MAX_PIECE_VALUES = 1_000  # in one pickle: with more, taking one apart takes longer than it saves
+PIECE_BYTES = 25_000  # in one pickle: pickling and unpickling it stay within the CPU's cache
 MIN_PIECE_VALUES = 10  # in one pickle: larger values gain nothing from being pickled together
 LARGE_BYTES = PIECE_BYTES // MIN_PIECE_VALUES  # of a value that has its own pickle
 SMALL_BYTES = 50_000  # the dicts and sets of a smaller pickle are never refused for their size
@@ -84,9 +84,7 @@ def _dump(values: Sequence[object], together: str, classes: Classes) -> Blob:
         return pickle.dumps((AS_IS, values))
     if len(values) == 1 or together == NOTHING:
         return _dump_each(values, classes)
-    size = MAX_PIECE_VALUES
-    if values:
-        size = min(PIECE_BYTES // LargePickle.of(values[0], classes).nbytes, size)
+    size = min(PIECE_BYTES // _bytes_of_second(values, classes), MAX_PIECE_VALUES)
     if size < MIN_PIECE_VALUES:
         return _dump_each(values, classes)
     starts = range(0, max(len(values), 1), size)
@@ -97,8 +95,19 @@ def _dump(values: Sequence[object], together: str, classes: Classes) -> Blob:
         if together == DATA and not is_data:
             return _dump_each(values, classes)
     if sum(map(len, blobs)) > LARGE_BYTES * max(len(values), 1):
-        return _dump_each(values, classes)  # the first value was smaller than most
+        return _dump_each(values, classes)  # the second value was smaller than most
     return pickle.dumps((size, blobs)) if len(blobs) > 1 else blobs[0]
+
+
+def _bytes_of_second(values: Sequence[object], classes: Classes) -> int:
+    """How many bytes the second value adds to a pickle that has the first, where names of classes
+    and what both share already are; or how many the first one has, if that is large."""
+    if len(values) < 2:
+        return 1
+    first = LargePickle.of(values[0], classes).nbytes
+    if first > PIECE_BYTES:
+        return first
+    return max(LargePickle.of(values[:2], classes).nbytes - first, 1)
 
 
 def _dump_piece(values: Sequence[object], classes: Classes) -> tuple[bytes, bool]:
