@@ -28,10 +28,10 @@ import io
 import pickle
 from collections.abc import Iterator, Sequence
 
-from dq.core.blobs import Blob
+from dq.core.blobs import Blob, LargeBlob
 from dq.core.records import Loads
-from dq.data.buffers import LargePickle, blob_of, head_of, is_buffer, with_head
-from dq.data.pickling import SCALARS, Classes, Define, ValuePickler, definitions_of
+from dq.data.buffers import LargePickle, dump_apart, head_of, is_buffer, with_head
+from dq.data.pickling import SCALARS, Buffers, Classes, Define, ValuePickler, definitions_of
 from dq.data.pieces import (
     AS_IS,
     EACH_PICKLED,
@@ -122,10 +122,16 @@ def _dump_piece(values: Sequence[object], classes: Classes) -> tuple[bytes, bool
 
 
 def _dump_each(values: Sequence[object], classes: Classes) -> Blob:
-    pickles = [LargePickle.of(value, classes) for value in values]
-    if any(each.buffers for each in pickles):
-        return blob_of(pickles, WITH_BUFFERS)
-    return pickle.dumps((EACH_PICKLED, [each.pickle for each in pickles]))
+    buffers: Buffers = []
+    pickles, ends = [], []
+    for value in values:
+        pickles.append(dump_apart(value, classes, buffers))
+        ends.append(len(buffers))
+    if not buffers:
+        return pickle.dumps((EACH_PICKLED, pickles))
+    return LargeBlob(
+        pickle.dumps((WITH_BUFFERS, list(zip(pickles, ends, strict=True)))), tuple(buffers)
+    )
 
 
 def joined(blob: Blob) -> bytes:

@@ -30,10 +30,8 @@ class LargePickle:
             value: the value.
             classes: takes the classes in it that the other end could not import.
         """
-        if is_buffer(value):
-            return cls(type(value).__name__, (memoryview(cast("bytes", value)),))
         buffers: Buffers = []
-        return cls(dump_one(value, classes, buffers), tuple(buffers))
+        return cls(dump_apart(value, classes, buffers), tuple(buffers))
 
     @property
     def nbytes(self) -> int:
@@ -58,19 +56,21 @@ def is_buffer(value: object) -> bool:
     return type(value) in (bytes, bytearray) and len(cast("bytes", value)) >= LARGE_BYTES
 
 
-def blob_of(pickles: list[LargePickle], kind: int) -> LargeBlob:
-    """A blob of values, whose head is a pickle of `kind` and the values without their buffers."""
-    head = [(each.pickle, len(each.buffers)) for each in pickles]
-    buffers = [buffer for each in pickles for buffer in each.buffers]
-    return LargeBlob(pickle.dumps((kind, head)), tuple(buffers))
+def dump_apart(value: object, classes: Classes, buffers: Buffers) -> bytes | str:
+    """A value's pickle, or the name of its type; its buffers are added to the list."""
+    if is_buffer(value):
+        buffers.append(memoryview(cast("bytes", value)))
+        return type(value).__name__
+    return dump_one(value, classes, buffers)
 
 
 def pickles_in(head: list[tuple[bytes | str, int]], blob: LargeBlob) -> list[LargePickle]:
-    """The inverse of `blob_of`, from its unpickled head."""
-    found, at = [], 0
-    for data, count in head:
-        found.append(LargePickle(data, blob.buffers[at : at + count]))
-        at += count
+    """The pickles of a blob's values, from its head: for each value what `dump_apart` has returned,
+    and how many of the blob's buffers there were then."""
+    found, start = [], 0
+    for data, end in head:
+        found.append(LargePickle(data, blob.buffers[start:end]))
+        start = end
     return found
 
 

@@ -7,7 +7,7 @@ A batch is the pickle of a pair, of which the first says what the second is:
     EACH_PICKLED        a list with a pickle of each value
     n                   a list of batches, each of n values except the last
     WITH_CLASSES        definitions of classes, and a batch that needs them
-    WITH_BUFFERS        for each value its pickle, and how many of the blob's buffers it has
+    WITH_BUFFERS        for each value its pickle, and where its buffers end among the blob's
     JOINED              the head of a blob with buffers, and the buffers
 """
 

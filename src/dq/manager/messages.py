@@ -83,8 +83,11 @@ class ReportMessage:
     @property
     def buffers(self) -> tuple[memoryview, ...]:
         """What to attach to its message."""
-        dones = [outcome for outcome in self.outcomes if isinstance(outcome, Done)]
-        return tuple(buffer for done in dones for buffer in buffers_of(done.blob))
+        found: tuple[memoryview, ...] = ()
+        for outcome in self.outcomes:
+            if isinstance(outcome, Done) and not isinstance(outcome.blob, bytes):
+                found += outcome.blob.buffers
+        return found
 
 
 def buffers_of(blob: Blob) -> tuple[memoryview, ...]:
