@@ -280,7 +280,7 @@ calls = stacked(
     option(
         "--batch", type=POSITIVE, metavar="N", group=WORKERS, rare=True,
         help="Tasks that a worker is sent at a time.",
-        more="By default as many as keep it busy for some 100 ms.",
+        more="By default as many as keep it busy for some 150 ms.",
     ),
     option(
         "--init", type=completion.TASK, metavar="TASK", group=WORKERS,

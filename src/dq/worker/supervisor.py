@@ -1,4 +1,4 @@
-"""The task processes of one machine: started fresh, watched, replaced.
+"""The task processes of one machine: started, watched, replaced.
 
                   ┌ waiter thread per process ── "it has ended" ──┐
     signals ──────┤                                               ├──▶ one queue ──▶ Supervisor.run
