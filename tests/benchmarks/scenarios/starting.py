@@ -1,4 +1,4 @@
-"""What a command takes before it does anything: start-up, beside Python's own and click's."""
+"""What a command takes before it does anything: start-up, beside Python's, click's, a pool's."""
 
 from __future__ import annotations
 
@@ -22,10 +22,19 @@ def main(name):
 
 main(["--help"])
 """
+POOL = """
+from concurrent.futures import ProcessPoolExecutor
+import math
+
+if __name__ == "__main__":
+    with ProcessPoolExecutor(2) as pool:
+        print(pool.submit(math.sqrt, 4).result())
+"""
 PYTHON = "python -c pass"
 BARE = "a bare click program's --help"
 IMPORT = "dq: python -c 'import dq'"
 HELP = "dq --help"
+EXECUTOR = "a script with ProcessPoolExecutor(2)"
 RUN_ONE = "dq run math:sqrt 4 -w 1"
 RUN = "dq run math:sqrt 4"
 COMMANDS: dict[str, Sequence[str]] = {
@@ -33,6 +42,7 @@ COMMANDS: dict[str, Sequence[str]] = {
     BARE: ("-c", CLICK),
     IMPORT: ("-c", "import dq"),
     HELP: ("-m", "dq", "--help"),
+    EXECUTOR: ("-c", POOL),
     RUN_ONE: ("-m", "dq", "run", "math:sqrt", "4", "-w", "1", "-q"),
     RUN: ("-m", "dq", "run", "math:sqrt", "4", "-q"),
 }
@@ -64,6 +74,11 @@ def measure(options: Options) -> Iterator[Table]:
             2,
             at_least=False,
         )
+        for name in (RUN_ONE, RUN)
+    ]
+    script = samples.median(EXECUTOR, "seconds")
+    goals += [
+        Goal(f"{name}, of {EXECUTOR}", samples.median(name, "seconds") / script, 1.3, False)
         for name in (RUN_ONE, RUN)
     ]
     title = f"Whole commands, median of {options.repeats} x {times}"
