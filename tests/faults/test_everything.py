@@ -393,7 +393,7 @@ def test_a_million_tasks_amid_every_kind_of_fault(tmp_path: Path, seeded: random
 CALLS = """
 import json, os, random, signal, sys
 import dq, hazards
-from support import alive, wait_until
+from support import alive, task_processes, wait_until
 from faults.scene import kill
 
 chance = random.Random(int(sys.argv[1]))
@@ -439,6 +439,7 @@ STREAMS = """
 import itertools, json, os, random, sys
 import dq, hazards
 from faults.scene import kill
+from support import task_processes
 
 chance = random.Random(int(sys.argv[1]))
 taken, killed = [], 0
