@@ -271,6 +271,34 @@ def is_stopped(pid: int) -> bool:
         return False
 
 
+def await_thread(native_id: int, *states: str, timeout: float = 0.1) -> None:
+    """Wait until the kernel has a thread of this process in one of these states, if it can tell.
+
+    A thread that has released CPython's lock for the last time may still read the interpreter's
+    memory. If that has been freed by then, the process crashes (up to Python 3.12).
+
+    Args:
+        native_id: the thread's, of `threading.get_native_id`.
+        states: letters of /proc/PID/stat, "S" for asleep; "" for a thread that has ended.
+        timeout: seconds to wait at most.
+
+    >>> await_thread(0, "")
+    """
+    import time  # here to keep start-up fast: it is imported by then
+
+    until = time.monotonic() + timeout
+    while _thread_state(native_id) not in states and time.monotonic() < until:
+        time.sleep(0.0002)
+
+
+def _thread_state(native_id: int) -> str:
+    try:
+        with open(f"/proc/self/task/{native_id}/stat", "rb") as file:
+            return file.read().rpartition(b")")[2].split()[0].decode()
+    except (OSError, IndexError):
+        return ""
+
+
 def outward_address(ipv6: bool) -> str | None:
     """The address from which this machine reaches others; None if it has no route to them.
 

@@ -5,27 +5,28 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import queue
 import sys
 import threading
 import time
-from _thread import start_new_thread
+from _thread import get_native_id, start_new_thread
 
+from dq._support import platform
 from dq._support.naming import setting
 
 
 def leave_within(code: int, grace: float) -> None:
     """End the process with `code` after `grace` seconds, if it has not ended by then."""
     with contextlib.suppress(RuntimeError):  # no thread left: the supervisor ends the process
-        begun = threading.Lock()
-        begun.acquire()
+        begun: queue.SimpleQueue[int] = queue.SimpleQueue()
         start_new_thread(_leave_in_time, (code, grace, begun))
         # CPython may crash if a thread starts after the interpreter has ended.
-        begun.acquire()
+        platform.await_thread(begun.get(), "S", "")
 
 
-def _leave_in_time(code: int, grace: float, begun: threading.Lock) -> None:
+def _leave_in_time(code: int, grace: float, begun: queue.SimpleQueue[int]) -> None:
     """End the process if it has not ended by itself, and say what it was waiting for."""
-    begun.release()
+    begun.put(get_native_id())
     time.sleep(grace)
     with contextlib.suppress(BaseException):  # a task may have changed anything that this uses
         print(

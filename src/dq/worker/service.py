@@ -81,11 +81,17 @@ def _start_unseen(work: Callable[[], None]) -> Callable[[float], object]:
     if hasattr(_thread, "start_joinable_thread"):  # from Python 3.13 on
         handle = _thread.start_joinable_thread(work)
         return cast("Callable[[float], object]", handle.join)
-    ends = []  # a lock that is released when the thread has ended
+    begun = []  # the thread's id, and a lock that is released when it has left Python
 
     def run() -> None:
-        ends.append(_thread._set_sentinel())  # type: ignore[attr-defined]  # as `threading` has it
+        lock = _thread._set_sentinel()  # type: ignore[attr-defined]  # as `threading` has it
+        begun.append((_thread.get_native_id(), lock))
         work()
 
+    def join(seconds: float) -> None:
+        for native_id, lock in begun:
+            if lock.acquire(timeout=seconds):
+                platform.await_thread(native_id, "")
+
     start_new_thread(run, ())
-    return lambda seconds: ends and ends[0].acquire(timeout=seconds)
+    return join
