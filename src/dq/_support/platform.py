@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import sys
+import time
 
 TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the name
 
@@ -284,8 +285,6 @@ def await_thread(native_id: int, *states: str, timeout: float = 0.1) -> None:
 
     >>> await_thread(0, "")
     """
-    import time  # here to keep start-up fast: it is imported by then
-
     until = time.monotonic() + timeout
     while _thread_state(native_id) not in states and time.monotonic() < until:
         time.sleep(0.0002)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
-import queue
 import sys
 import threading
 import time
@@ -18,15 +17,18 @@ from dq._support.naming import setting
 def leave_within(code: int, grace: float) -> None:
     """End the process with `code` after `grace` seconds, if it has not ended by then."""
     with contextlib.suppress(RuntimeError):  # no thread left: the supervisor ends the process
-        begun: queue.SimpleQueue[int] = queue.SimpleQueue()
-        start_new_thread(_leave_in_time, (code, grace, begun))
+        begun, ids = threading.Lock(), list[int]()
+        begun.acquire()
+        start_new_thread(_leave_in_time, (code, grace, begun, ids))
         # CPython may crash if a thread starts after the interpreter has ended.
-        platform.await_thread(begun.get(), "S", "")
+        begun.acquire()
+        platform.await_thread(ids[0], "S", "")
 
 
-def _leave_in_time(code: int, grace: float, begun: queue.SimpleQueue[int]) -> None:
+def _leave_in_time(code: int, grace: float, begun: threading.Lock, ids: list[int]) -> None:
     """End the process if it has not ended by itself, and say what it was waiting for."""
-    begun.put(get_native_id())
+    ids.append(get_native_id())
+    begun.release()
     time.sleep(grace)
     with contextlib.suppress(BaseException):  # a task may have changed anything that this uses
         print(
