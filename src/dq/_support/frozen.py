@@ -1,4 +1,5 @@
-"""Stand-ins for `typing` and `dataclasses`, which together take a third of a task process's start.
+"""Stand-ins for `typing` and `dataclasses`, with which the imports of
+`dq run` would take 79 ms in place of 68, and those of its fork server 47 in place of 36.
 
 Type checkers see the real ones. At run time `frozen` makes the same class as
 ``dataclass(frozen=True, slots=True)``, in a fifth of the time. The information that `dataclasses`
