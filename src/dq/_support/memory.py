@@ -40,12 +40,17 @@ class Memory:
 
     def take(self, size: int) -> memoryview:
         """So many bytes, of any contents."""
-        with self._lock:
+        if not self._lock.acquire(blocking=False):
+            # Another thread has it or, during a garbage collection, this one.
+            return memoryview(_new(size))
+        try:
             block = self._unused(size)
             if block is None:
                 block = _new(size)
                 self._keep(block)
             return memoryview(block)[:size]
+        finally:
+            self._lock.release()
 
     def _unused(self, size: int) -> Block | None:
         """A block of about that size to which nothing refers."""
