@@ -7,8 +7,11 @@ import sys
 
 # The current directory, where a user's queue.py would hide the real one; commands that load a
 # user's modules put it back.
-if sys.path[:1] == [os.getcwd()]:
-    del sys.path[0]
+try:
+    if sys.path[:1] == [os.getcwd()]:
+        del sys.path[0]
+except OSError:  # it has been deleted
+    pass
 
 from dq.worker import server_start
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytest
 
-from support import DQ, Running, dq, wait_until
+from support import DQ, Running, dq, python, wait_until
 
 # Waits for a file named after its input; some inputs fail.
 GATES = """
@@ -239,3 +241,25 @@ def test_nothing_waits_that_nothing_runs_for(project: Path) -> None:
     assert running.stderr_text == (
         f"dq: stopped before the end; 1 result is on standard output; {RESUME}\n"
     )
+
+
+@pytest.mark.parametrize("milliseconds", range(20, 100, 10))
+def test_an_interrupt_of_its_group_does_not_reach_the_fork_server(
+    project: Path, milliseconds: int
+) -> None:
+    """A terminal sends it to the whole group, at any moment of the start."""
+    with Running(*DQ, "run", "app:square", "3", "-w", "1", cwd=project) as run:
+        time.sleep(milliseconds / 1000)
+        with contextlib.suppress(ProcessLookupError):  # it has ended already
+            os.killpg(run.pid, signal.SIGINT)
+        run.wait()
+    assert "fork_server" not in run.stderr_text
+
+
+def test_a_run_in_a_deleted_directory_works(tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    argv = [*DQ, "run", "math:sqrt", "4"]
+    code = f"import os; os.rmdir({str(gone)!r}); os.execv({argv[0]!r}, {argv!r})"
+    done = python(code, cwd=gone)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "2.0\n", "")

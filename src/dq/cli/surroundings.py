@@ -16,7 +16,10 @@ from dq.security import keys
 
 def enter_directory() -> None:
     """Put the current directory on the import path, as ``python -m`` does."""
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except OSError:  # it has been deleted
+        return
     if sys.path[:1] != [here]:
         sys.path.insert(0, here)
 

@@ -44,7 +44,6 @@ def main(parent: int) -> NoReturn:
     with open(os.devnull, "rb") as devnull:
         os.dup2(devnull.fileno(), 0)
     os.dup2(2, 1)  # so that who reads the results does not wait for this process to end
-    os.setsid()  # Ctrl-C is for the supervisor
     platform.name_process("dq-fork-server")
     platform.die_with_parent(parent)
     server = os.getpid()

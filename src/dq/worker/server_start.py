@@ -37,7 +37,8 @@ def start_server(seed: int, flags: Sequence[str] = ()) -> Started:
         environ = {**keys.scrub(os.environ), HASH_SEED: str(seed), MARK: "1"}
         work = f"import dq.worker.fork_server as server; server.main({os.getpid()})"
         argv = [sys.executable, *flags, "-c", code(work)]
-        pid = os.posix_spawn(sys.executable, argv, environ, file_actions=actions)
+        # A group of its own from the beginning: Ctrl-C is for the supervisor.
+        pid = os.posix_spawn(sys.executable, argv, environ, file_actions=actions, setpgroup=0)
         return pid, ours.detach(), seed
     finally:
         ours.close()
