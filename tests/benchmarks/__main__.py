@@ -12,7 +12,7 @@ import time
 
 from benchmarks import peers, scenarios
 from benchmarks.measure import Options
-from benchmarks.report import machine
+from benchmarks.report import load, machine
 
 
 def main() -> int:
@@ -26,12 +26,13 @@ def main() -> int:
     options = Options(size, given.repeats or (1 if given.quick else 5))
     found: dict[str, object] = {"machine": _introduce(size)}
     for name in given.only or scenarios.NAMES:
-        started = time.monotonic()
+        before, started = load(), time.monotonic()
         tables = []
         for table in scenarios.load(name)(options):
             print(table, flush=True)
             tables.append(table.to_json())
-        found[name] = {"seconds": time.monotonic() - started, "tables": tables}
+        seconds = time.monotonic() - started
+        found[name] = {"seconds": seconds, "load": [before, load()], "tables": tables}
         _write(given.json, found)
     return 0
 

@@ -11,12 +11,11 @@ import functools
 import json
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import dq
-from benchmarks import functions, simulate, stats, svg
+from benchmarks import stats, svg
 from benchmarks.measure import WORKERS, Contender, Sample, collect
 from benchmarks.peers import dq_, executor, pool
 from benchmarks.report import machine
@@ -30,15 +29,12 @@ Lines = dict[str, list[tuple[float, float]]]
 
 DURATIONS = (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1e-1)
 LINEUP = [dq_.MAP, pool.contender(1), pool.contender(100), executor.contender(1)]
-SLOTS = (1, 2, 4, 8, 16, 32, 64)
-NAP = 0.1
 CALLS = {
-    "dq, Master.stream": latency.dq_stream,
+    "dq, Executor.submit": latency.dq_executor,
     "dq, put and get": latency.dq_plain,
     "ProcessPoolExecutor": latency.executor,
     "the recipe, put and get": latency.recipe_raw,
 }
-MOST_PROCESSES = 8  # beyond that, more slots in each
 
 
 def spin(seconds: float) -> None:
@@ -76,25 +72,6 @@ def _rate(contender: Contender, duration: float) -> Sample:
         return {"rate": count / (time.perf_counter() - started)}
 
 
-def scaling() -> Lines:
-    """Naps a second against slots."""
-    measured = []
-    for slots in SLOTS:
-        rates = sorted(_naps(slots) for _ in range(REPEATS))
-        measured.append((float(slots), rates[len(rates) // 2]))
-    return {"dq": measured, "ideal": [(float(n), n / NAP) for n in SLOTS]}
-
-
-def _naps(slots: int) -> float:
-    workers = min(slots, MOST_PROCESSES)
-    count = 20 * slots
-    with dq.Master(workers=workers, threads=slots // workers) as master:
-        list(master.map(functions.nap, [0.01] * 4 * slots))
-        started = time.perf_counter()
-        list(master.map(functions.nap, [NAP] * count))
-        return count / (time.perf_counter() - started)
-
-
 def latencies(count: int = 1000) -> Lines:
     """The share of single tasks that took no longer than so many seconds."""
     lines: Lines = {}
@@ -113,25 +90,7 @@ def _timed(call: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
-def simulated(slots: Sequence[int] = (1, 2, 4, 8, 16, 32, 64, 128, 256)) -> Lines:
-    """Makespan over its bound against slots: a heavy tail, the master at several distances."""
-    lines: Lines = {}
-    for delay in simulate.DELAYS:
-        name = f"dq, {stats.show_seconds(delay)} there and back"
-        for number in slots:
-            tasks = simulate.pareto(2000 * number, 0.010)
-            world = simulate.World(number, delay)
-            point = (float(number), simulate.simulate(tasks, world).stretch)
-            lines.setdefault(name, []).append(point)
-    lines["one by one, at no cost"] = [
-        (float(n), simulate.one_by_one(tasks, n) / stats.bound(tasks, n))
-        for n in slots
-        for tasks in [simulate.pareto(2000 * n, 0.010)]
-    ]
-    return lines
-
-
-MEASURED = {"throughput": throughput, "scaling": scaling, "latency": latencies}
+MEASURED = {"throughput": throughput, "latency": latencies}
 
 
 # Drawing
@@ -152,26 +111,12 @@ def draw(data: dict[str, Any]) -> dict[str, str]:
             {**rates, "ideal on as many CPUs": [(d, WORKERS / d) for d in DURATIONS]},
             note,
         ),
-        "scaling.svg": svg.plot(
-            "Naps of 100 ms a second, 1 to 64 slots",
-            around([float(n) for n in SLOTS], "slots", "{:g}".format),
-            around([SLOTS[0] / NAP, SLOTS[-1] / NAP], "naps/s", "{:g}".format),
-            data["scaling"],
-            note,
-        ),
         "latency.svg": svg.plot(
             "One no-op task there and back",
             around(times, "takes up to", stats.show_seconds),
             Axis("per cent of them", 0, 100, log=False),
             data["latency"],
             note,
-        ),
-        "simulated.svg": svg.plot(
-            "Simulated: heavy tail (Pareto, longest 100 x the mean of 10 ms)",
-            around([1.0, 256.0], "slots", "{:g}".format),
-            Axis("makespan / bound", 1.0, 1.25, log=False, show="{:.2f}".format),
-            data["simulated"],
-            "Bound: the larger of total / slots and the longest task.",
         ),
     }
 
@@ -186,7 +131,6 @@ def main() -> int:
         if {name, "all"} & set(given.measure or ()):
             data |= {name: measure(), "machine": machine()}
             DATA.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    data["simulated"] = simulated()
     for name, text in draw(data).items():
         (FOLDER / name).write_text(text, encoding="utf-8")
         print(FOLDER / name)

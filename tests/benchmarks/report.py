@@ -96,7 +96,6 @@ def version(distribution: str) -> str:
 def machine() -> dict[str, str]:
     """What the figures depend on besides the code."""
     now = datetime.datetime.now(datetime.timezone.utc)
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
     return {
         "date": now.isoformat(" ", "seconds"),
         "command": shlex.join(["python", "-m", "benchmarks", *sys.argv[1:]]),
@@ -104,8 +103,13 @@ def machine() -> dict[str, str]:
         "dq": version("dq-toolkit"),
         "cpus": f"{os.cpu_count()} x {_cpu()}",
         "system": f"{platform.system()} {platform.release()}",
-        "load at start": f"{load:.2f}",
+        "load at start": f"{load():.2f}",
     }
+
+
+def load() -> float:
+    """Processes that want a CPU, on average over the last minute."""
+    return os.getloadavg()[0] if hasattr(os, "getloadavg") else math.nan
 
 
 def _cpu() -> str:

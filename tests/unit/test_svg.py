@@ -47,7 +47,7 @@ def test_an_axis_around_values_holds_them_all() -> None:
 def test_the_plots_of_the_documentation_can_be_drawn_from_their_data() -> None:
     lines = {"dq": [(1.0, 10.0), (64.0, 640.0)]}
     data = {"machine": {"cpus": "2 x a CPU", "python": "CPython 3.11.7", "date": "2026-01-01 x"}}
-    kinds = ("throughput", "scaling", "latency", "simulated")
+    kinds = ("throughput", "latency")
     files = plots.draw({**data, **dict.fromkeys(kinds, lines)})
     assert set(files) == {f"{kind}.svg" for kind in kinds}
     assert all(drawn(text, "polyline") for text in files.values())

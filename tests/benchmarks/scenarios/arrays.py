@@ -33,7 +33,8 @@ KEY = b"a key for measurements only"
 MIB = 2**20
 PEERS = [pool.contender(1), executor.contender(1), joblib_.contender(1)]
 LINEUP = {one.name: one for one in (dq_.MAP, *PEERS)}
-GOALS = {1: 1.5, 8: 3.0, 50: 3.0}  # times the best peer, by MiB
+COUNTS = {1: 200, 8: 40, 50: 10}  # by MiB
+GOALS = {1: 1.5, 8: 3.0, 50: 3.0}  # times the best peer
 LINK_GOALS = {1: 0.8, 8: 0.8, 50: 0.8}  # of a bare socket's rate
 # What a program does that has nothing to do but to send arrays and to get them back.
 ECHO = """
@@ -54,8 +55,7 @@ DQ_LINK, BARE_LINK = "dq: a master and a worker", "a bare socket, recv_into and 
 
 
 def measure(options: Options) -> Iterator[Table]:
-    for mib, count in {1: 200, 8: 40, 50: 10}.items():
-        yield _there_and_back(mib, options.pick(2, count), options)
+    yield _there_and_back(options)
     yield _link(options)
     yield _shared(options)
 
@@ -63,38 +63,57 @@ def measure(options: Options) -> Iterator[Table]:
 # Arrays there and back
 
 
-def _there_and_back(mib: int, count: int, options: Options) -> Table:
+def _there_and_back(options: Options) -> Table:
     """In a process of its own for each, so that no other's memory is in the figures."""
     samples = collect(
-        [(name, functools.partial(_apart, name, count, mib * MIB)) for name in LINEUP],
+        [
+            (f"{name} {mib}", functools.partial(_apart, name, options.pick(2, count), mib * MIB))
+            for mib, count in COUNTS.items()
+            for name in LINEUP
+        ],
         options.repeats,
     )
-    best = samples.best((one.name for one in PEERS), "rate")
-    share = stats.ratio(samples.median(dq_.MAP.name, "rate"), best)
-    rows = [_row(samples, name, best) for name in LINEUP]
-    title = (
-        f"{count} arrays of {mib} MiB there and back from a generator, {WORKERS} workers, steady"
-        f" state, median of {options.repeats}"
+    return _by_sizes(samples, options.repeats)
+
+
+def _by_sizes(samples: Samples, repeats: int) -> Table:
+    best = {mib: samples.best((f"{one.name} {mib}" for one in PEERS), "rate") for mib in COUNTS}
+    columns = [""]
+    for mib in COUNTS:
+        columns += [f"{mib} MiB", "x best peer"]
+    goals = [
+        Goal(
+            f"dq, {mib} MiB, times the best of the others",
+            stats.ratio(samples.median(f"{dq_.MAP.name} {mib}", "rate"), best[mib]),
+            limit,
+        )
+        for mib, limit in GOALS.items()
+    ]
+    return Table(
+        f"Arrays there and back from a generator, {WORKERS} workers, steady state,"
+        f" median of {repeats}",
+        [*columns, f"memory, {max(COUNTS)} MiB"],
+        [_row(samples, name, best) for name in LINEUP],
+        samples.figures,
+        [
+            "Making the arrays is in it.",
+            "Memory: resident, of the process that submits, beyond what it had before.",
+        ],
+        goals,
     )
-    notes = [
-        "Making the arrays is in it.",
-        "Memory: resident, of the process that submits, beyond what it had before.",
-    ]
-    goals = [Goal(f"dq, {mib} MiB, times the best of the others", share, GOALS[mib])]
-    columns = ["", "each way", "x best peer", "an array", "memory, peak"]
-    return Table(title, columns, rows, samples.figures, notes, goals)
 
 
-def _row(samples: Samples, name: str, best: float) -> list[str]:
-    if name in samples.reasons:
-        return [name, samples.reasons[name]]
-    return [
-        name,
-        f"{stats.show_bytes(samples.median(name, 'rate'))}/s",
-        stats.show_ratio(stats.ratio(samples.median(name, "rate"), best)),
-        stats.show_seconds(samples.median(name, "each")),
-        stats.show_bytes(samples.median(name, "memory")),
+def _row(samples: Samples, name: str, best: dict[int, float]) -> list[str]:
+    reasons = [
+        samples.reasons[f"{name} {mib}"] for mib in best if f"{name} {mib}" in samples.reasons
     ]
+    if reasons:
+        return [name, reasons[0]]
+    cells = [name]
+    for mib in best:
+        rate = samples.median(f"{name} {mib}", "rate")
+        cells += [f"{stats.show_bytes(rate)}/s", stats.show_ratio(stats.ratio(rate, best[mib]))]
+    return [*cells, stats.show_bytes(samples.median(f"{name} {max(best)}", "memory"))]
 
 
 def _apart(name: str, count: int, size: int) -> Sample:
@@ -111,11 +130,7 @@ def echo(name: str, count: int, size: int) -> Sample:
         _read(run(arrays(4 * WORKERS, 1024)), 4 * WORKERS)
         with PeakMemory() as memory:
             seconds, _ = timed(lambda: _read(run(arrays(count, size)), count))
-    return {
-        "rate": count * size / seconds,
-        "each": seconds / count,
-        "memory": float(memory.growth),
-    }
+    return {"rate": count * size / seconds, "memory": float(memory.growth)}
 
 
 def arrays(count: int, size: int) -> Iterator[Any]:
