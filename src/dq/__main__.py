@@ -8,10 +8,12 @@ import sys
 # The current directory, where a user's queue.py would hide the real one; commands that load a
 # user's modules put it back.
 try:
-    if sys.path[:1] == [os.getcwd()]:
-        del sys.path[0]
-except OSError:  # it has been deleted
-    pass
+    here = os.getcwd()
+except OSError:
+    print("dq: the current directory has been deleted: change to another", file=sys.stderr)
+    sys.exit(2)
+if sys.path[:1] == [here]:
+    del sys.path[0]
 
 from dq.worker import server_start
 

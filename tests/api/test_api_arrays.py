@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -14,7 +15,7 @@ import numpy.typing as npt
 import pytest
 
 import dq
-from support import FaultProxy, Running, fds
+from support import FaultProxy, Running, fds, rss
 
 Array = npt.NDArray[np.float64]
 KEY = "a key of the test's own"
@@ -225,3 +226,23 @@ def test_constants_that_a_task_does_not_take_are_refused_at_once() -> None:
         dq.run(look_up, [1], workers=1, constants=[1])  # type: ignore[arg-type]  # that is the test
     with pytest.raises(dq.UsageError, match="constants without inputs"):
         dq.run_master(port=0, constants={"a": 1})  # type: ignore[call-overload]  # that is the test
+
+
+def test_calls_of_an_executor_may_close_over_an_array() -> None:
+    [table] = arrays(1)
+    with dq.Executor(1) as pool:
+        futures = [pool.submit(lambda x: float(table[x]) + x, number) for number in range(3)]
+        assert [future.result() for future in futures] == [0.0, 1.0, 2.0]
+        assert list(pool.map(lambda x: float(table[x]), [1, 2])) == [0.0, 0.0]
+
+
+def test_constants_are_freed_when_their_job_has_ended() -> None:
+    gc.collect()
+    gc.disable()
+    try:
+        before = rss(os.getpid())
+        for _ in range(6):
+            dq.run(look_up, [1], workers=1, constants={"table": np.ones(8 * N * 8)})  # 51 MB
+        assert rss(os.getpid()) - before < 3 * 51_200_000
+    finally:
+        gc.enable()

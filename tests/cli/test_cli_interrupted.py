@@ -256,10 +256,12 @@ def test_an_interrupt_of_its_group_does_not_reach_the_fork_server(
     assert "fork_server" not in run.stderr_text
 
 
-def test_a_run_in_a_deleted_directory_works(tmp_path: Path) -> None:
+def test_a_deleted_directory_is_one_line(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()
     argv = [*DQ, "run", "math:sqrt", "4"]
     code = f"import os; os.rmdir({str(gone)!r}); os.execv({argv[0]!r}, {argv!r})"
     done = python(code, cwd=gone)
-    assert (done.returncode, done.stdout, done.stderr) == (0, "2.0\n", "")
+    assert (done.returncode, done.stdout, done.stderr) == (
+        2, "", "dq: the current directory has been deleted: change to another\n"
+    )  # fmt: skip

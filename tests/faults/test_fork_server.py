@@ -14,7 +14,8 @@ import pytest
 import dq
 from dq._support import platform
 from faults.scene import Hazards, gone, kill
-from support import descendants, task_processes, wait_until
+from support import descendants, python, task_processes, wait_until
+from support import dq as run_dq
 from support.procfs import look, name
 
 pytestmark = pytest.mark.skipif(not platform.can_fork(), reason="no fork server here")
@@ -126,3 +127,49 @@ def started(x: int) -> str:
     code = "import os; print('DQ_TASK_PROCESS' in os.environ)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return done.stdout.strip()
+
+
+def test_signals_that_the_program_has_blocked_are_none_of_the_processes_concern() -> None:
+    code = (
+        "import signal, dq\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD, signal.SIGTERM})\n"
+        "print(dq.run('math:sqrt', [4, 9], workers=2))\n"
+    )
+    done = python(code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[2.0, 3.0]\n", "")
+
+
+@pytest.mark.parametrize(
+    "deed",
+    [
+        "subprocess.Popen(['true'])",
+        "subprocess.Popen(['sleep', '0.3'])",
+        "signal.signal(signal.SIGCHLD, signal.SIG_IGN)",
+        "os.closerange(3, 50)",
+    ],
+)
+def test_what_a_preloaded_module_does_to_the_server_hurts_nobody(tmp_path: Path, deed: str) -> None:
+    (tmp_path / "odd.py").write_text(f"import os, signal, subprocess\n{deed}\n")
+    inputs = [*map(str, range(10))]
+    more = ("-w", "2", "--max-tasks", "1", "--preload", "odd")
+    done = run_dq("run", "math:sqrt", *inputs, *more, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 10
+
+
+def test_a_second_signal_ends_a_run_whose_server_is_stopped(hazards: Hazards) -> None:
+    with hazards.running("gated", [1, 2, 3], "-w", "1", *PATIENT) as run:
+        hazards.wait_for_executions()
+        [server] = servers(run.pid)
+        os.kill(server, signal.SIGSTOP)
+        for line in ("finishing", None):
+            run.send_signal(signal.SIGINT)
+            if line:
+                run.wait_for(line)
+        assert run.wait() == 130, run.printed
+        gone(server)
+
+
+def test_a_script_without_standard_error_has_task_processes() -> None:
+    code = "import os, dq\nos.close(2)\nprint(dq.run('math:sqrt', [4, 9], workers=2), flush=True)\n"
+    assert python(code).stdout == "[2.0, 3.0]\n"

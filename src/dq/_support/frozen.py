@@ -51,7 +51,9 @@ else:
         body["__dataclass_fields__"] = _Fields()
         body.setdefault("__eq__", _eq)
         body.setdefault("__repr__", _repr)
-        body |= {"__hash__": _hash, "__reduce__": _reduce}
+        if body.get("__hash__") is None:
+            body["__hash__"] = _hash
+        body["__reduce__"] = _reduce
         body |= {"__setattr__": _refuse, "__delattr__": _refuse}
         new = type(cls)(cls.__name__, cls.__bases__, body)
         new.__qualname__ = cls.__qualname__

@@ -16,10 +16,7 @@ from dq.security import keys
 
 def enter_directory() -> None:
     """Put the current directory on the import path, as ``python -m`` does."""
-    try:
-        here = os.getcwd()
-    except OSError:  # it has been deleted
-        return
+    here = os.getcwd()
     if sys.path[:1] != [here]:
         sys.path.insert(0, here)
 

@@ -108,12 +108,15 @@ class JobRegistry:
             self._end_feeding(served)
             self._served_jobs.pop(served.spec.id, None)
             self._board.close_job(served.spec.id)
+            served.spec = served.spec.without_functions()  # their arrays may be large
         if served.replay is not None:
             served.replay.journal.close()  # not under the lock, which its writer needs
 
     def close_journals(self) -> None:
-        """Write the remaining records of all jobs, and close their journals."""
+        """Write the remaining records of all jobs, and close their journals. Nothing of the jobs is
+        sent any more."""
         for served in list(self._served_jobs.values()):
+            served.spec = served.spec.without_functions()
             if served.replay is not None:
                 served.replay.journal.close()
 

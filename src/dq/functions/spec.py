@@ -72,6 +72,14 @@ class JobSpec:
         head = pickle.dumps([(blob.head, len(blob.buffers)) for blob in blobs])
         return LargeBlob(head, tuple(buffers))
 
+    def without_functions(self) -> JobSpec:
+        """The same without the functions by value, for a job that has ended."""
+        if self.functions is None:
+            return self
+        from dataclasses import replace
+
+        return replace(self, ref=None, init=None)
+
     def with_functions(self, blob: LargeBlob) -> JobSpec:
         """The same with the functions that a process has fetched."""
         (head, count), (init_head, _) = pickle.loads(blob.head)

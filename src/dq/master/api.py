@@ -45,7 +45,8 @@ def run(
 
     Args:
         task: import path or function.
-        inputs: any iterable; read in the calling thread. Inputs that refer to the same object may
+        inputs: any iterable; read in the calling thread, and ahead of the tasks, so do not change
+            an input later. Inputs that refer to the same object may
             share it in the worker, as in a chunk of `multiprocessing.Pool`.
         workers: how many processes; None starts one for each CPU.
         return_exceptions: put a `TaskError` in the place of each failed task's value instead of

@@ -141,7 +141,7 @@ class Master:
                 max_tasks=max_tasks,
                 max_memory=max_memory,
                 grace=grace,
-                preload=tuple(preload),
+                preload=preload,
             ),
             tasks=TaskOptions(
                 retries=retries,
@@ -220,8 +220,8 @@ class Master:
 
         Args:
             task: import path or function.
-            inputs: any iterable. Inputs that refer to the same object may share it in the worker,
-                as in a chunk of `multiprocessing.Pool`.
+            inputs: any iterable, read ahead, so do not change an input later. Inputs that refer to
+                the same object may share it in the worker, as in a chunk of `multiprocessing.Pool`.
             ordered: whether in the inputs' order.
             journal: a file that each outcome is written to before you see it; the same call again
                 continues where this one stopped.

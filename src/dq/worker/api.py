@@ -85,7 +85,7 @@ def run_worker(
             max_tasks=max_tasks,
             max_memory=max_memory,
             grace=grace,
-            preload=tuple(preload),
+            preload=preload,
         ),
         task=checked(task) if task is not None else None,
         reconnect=reconnect,

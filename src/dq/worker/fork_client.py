@@ -84,13 +84,18 @@ class ForkServer:
     def close(self) -> None:
         """End the server. Processes that it has made end with it."""
         self._sock.close()
+        self.kill()
         with contextlib.suppress(OSError):  # somebody else has waited for it
-            os.kill(self._pid, signal.SIGKILL)
             os.waitpid(self._pid, 0)
 
     def interrupt(self) -> None:
         """End the server if it is still importing, from another thread."""
         if self._is_preloading:
+            self.kill()
+
+    def kill(self) -> None:
+        """Kill the server, from any thread."""
+        with contextlib.suppress(OSError):  # it has ended
             os.kill(self._pid, signal.SIGKILL)
 
     def after_fork(self) -> None:

@@ -39,6 +39,7 @@ def main(parent: int) -> NoReturn:
     Args:
         parent: pid of the supervisor's process.
     """
+    platform.fill_standard_descriptors()
     with platform.HighDescriptors():
         sock = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as devnull:
@@ -58,11 +59,17 @@ class _Server:
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
         self._pipes: dict[int, int] = {}  # the pipe of each process, by its pid
-        self._woken, self._wake = os.pipe()  # written to when a process has ended
+        with platform.HighDescriptors():
+            self._woken, self._wake = os.pipe()  # written to when a process has ended
         for end in (self._woken, self._wake):
             os.set_blocking(end, False)
+        self._watch_processes()
+
+    def _watch_processes(self) -> None:
+        """Have the pipe written to when a process has ended, whatever was preloaded."""
         signal.signal(signal.SIGCHLD, lambda *_: None)
         signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
     def serve(self) -> tuple[ForkRequest, list[int]]:
         while True:
@@ -74,7 +81,9 @@ class _Server:
             if self._sock in ready:
                 request, descriptors = self._receive()
                 if isinstance(request, Preload):
-                    self._sock.sendall(_import_all(request).encode(errors="replace") + b"\n")
+                    answer = _import_all(request)
+                    self._watch_processes()
+                    self._sock.sendall(answer.encode(errors="replace") + b"\n")
                 elif self._fork(descriptors):
                     return request, descriptors
 
@@ -119,9 +128,10 @@ class _Server:
                 pid, status = os.waitpid(-1, os.WNOHANG)
                 if not pid:
                     return
-                pipe = self._pipes.pop(pid)
-                _write(pipe, STATUS.pack(status))
-                os.close(pipe)
+                pipe = self._pipes.pop(pid, None)
+                if pipe is not None:  # otherwise a preloaded module has started it
+                    _write(pipe, STATUS.pack(status))
+                    os.close(pipe)
 
     def _close_in_child(self) -> None:
         signal.set_wakeup_fd(-1)

@@ -168,7 +168,7 @@ class Pool:
             allow=plan.allow,
             by_options=naming.uses_options(),
             parents=_of_this_program() if plan.inherit else None,
-            preload=() if has_server() else plan.processes.preload,
+            preload=() if has_server() else tuple(plan.processes.preload),
         )
 
     def _wait(self, child: Child, config: bytes) -> None:

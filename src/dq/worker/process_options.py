@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from dq._support import quantities
 from dq._support.frozen import frozen
 from dq._support.naming import setting
@@ -31,7 +33,7 @@ class ProcessOptions:
     max_tasks: int | None = None
     max_memory: int | None = None
     grace: float = GRACE_S
-    preload: tuple[str, ...] = ()
+    preload: Iterable[str] = ()
 
     def __post_init__(self) -> None:
         quantities.whole(0, quantities.MOST_PROCESSES, workers=self.count)
@@ -39,8 +41,10 @@ class ProcessOptions:
         quantities.whole(1, **quantities.given(max_tasks=self.max_tasks))
         quantities.whole(quantities.LEAST_MEMORY, **quantities.given(max_memory=self.max_memory))
         quantities.seconds(grace=self.grace)
+        if isinstance(self.preload, str):
+            raise UsageError(f"{setting('preload')} is a list of the names of modules")
         for name in self.preload:
-            if not all(part.isidentifier() for part in name.split(".")):
+            if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
                 raise UsageError(f"{setting('preload')} {name!r} is not the name of a module")
 
     @property

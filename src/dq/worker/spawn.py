@@ -11,7 +11,7 @@ import os
 import pickle
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 
 from dq._support import platform, quantities
 from dq._support.hash_seed import HASH_SEED, hash_seed
@@ -46,7 +46,7 @@ class Spawner:
         preload: modules that the fork server imports, once for all processes.
     """
 
-    def __init__(self, preload: Sequence[str] = ()) -> None:
+    def __init__(self, preload: Iterable[str] = ()) -> None:
         self._preload = tuple(preload)
         self._server: ForkServer | None = None
         if (started := take_early()) is not None:
@@ -116,8 +116,13 @@ class Spawner:
 
     def interrupt(self) -> None:
         """Stop waiting for what is preloaded, from another thread."""
-        if self._server is not None:
-            self._server.interrupt()
+        if (server := self._server) is not None:
+            server.interrupt()
+
+    def kill(self) -> None:
+        """Stop waiting for the fork server at all, from another thread: it may be stopped."""
+        if (server := self._server) is not None:
+            server.kill()
 
     def close(self) -> None:
         """End the fork server, and with it the processes that it has made."""

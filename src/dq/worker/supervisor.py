@@ -120,7 +120,7 @@ class Supervisor:
     def quit(self) -> None:
         """Leave now; the master gives the work to others."""
         self._events.put(Quit())
-        self.interrupt()
+        self._spawner.kill()
 
     def interrupt(self) -> None:
         """Stop waiting for modules that are being preloaded: no task has begun."""
@@ -251,10 +251,10 @@ class Supervisor:
         children = self._pool.children
         for child in children:
             groups.kill(child.pid)
+        self._spawner.close()  # first, or a server that was stopped would never tell their ends
         for child in list(children):
             child.popen.wait()
             children.discard(child)
             child.close()
         self._left_groups.join()
-        self._spawner.close()
         self._control.close()
