@@ -128,6 +128,22 @@ PARTS: dict[str, Sequence[Part]] = {
         )
     ],
     "journaled": [Part(columns=("without", "--journal", "x without"))],
+    "peers": [
+        Part(
+            rows=(
+                "dq (map; run)",
+                "joblib, batch_size=1000, pre_dispatch=8*n_jobs",
+                "mpire",
+                "dask, bag, 4 partitions a worker",
+                "ipyparallel, direct view",
+                "huey, Redis",
+                "celery, chunks of 1000",
+                "dramatiq, 8 threads",
+                "rq, SimpleWorker",
+            ),
+            columns=("steady/s", "dq is x", "start to stop/s"),
+        )
+    ],
 }
 
 
