@@ -162,17 +162,17 @@ def scenarios(found: dict[str, Any]) -> dict[str, Any]:
     """What is kept of a run: by scenario, its tables and what it was measured on."""
     return {
         name: {
-            "machine": found["machine"],
+            "machine": _without(found["machine"], "command"),  # it names the user's files
             "load": result.get("load"),
-            "tables": [_without_samples(table) for table in result["tables"]],
+            "tables": [_without(table, "samples") for table in result["tables"]],
         }
         for name, result in found.items()
         if name != "machine"
     }
 
 
-def _without_samples(table: dict[str, Any]) -> dict[str, Any]:
-    return {what: value for what, value in table.items() if what != "samples"}
+def _without(record: dict[str, Any], name: str) -> dict[str, Any]:
+    return {what: value for what, value in record.items() if what != name}
 
 
 def renewed(page: str, known: dict[str, Any]) -> str:
