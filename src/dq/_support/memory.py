@@ -8,6 +8,8 @@ import sys
 import threading
 from collections import deque
 
+from dq._support.arrays import LARGE_BYTES
+
 Block = bytearray | mmap.mmap
 
 MAPPED_FROM = 4 << 20  # bytes
@@ -66,7 +68,7 @@ class Memory:
         return None
 
     def _keep(self, block: Block) -> None:
-        if len(block) > KEPT_BYTES:
+        if not LARGE_BYTES <= len(block) <= KEPT_BYTES:
             return
         self.blocks.append(block)
         while sum(map(len, self.blocks)) > KEPT_BYTES:

@@ -81,7 +81,7 @@ def run(**given: Any) -> None:
     stderr = None if forwarder is None else forwarder.open
     path = sys.path[:]
     enter_directory()  # where modules to preload may be
-    spawner = Spawner(given["preload"])
+    spawner = Spawner(given["preload"], given["sharing"])
     sys.path[:] = path
     ahead = []
     if not given["preload"]:  # to wait for them here would hold up the imports below

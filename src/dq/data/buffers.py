@@ -41,7 +41,8 @@ class LargePickle:
     def load(self, loads: Loads) -> object:
         """The value, which keeps the memory of its buffers."""
         if isinstance(self.pickle, str):
-            return BYTES[self.pickle](self.buffers[0])
+            [buffer] = self.buffers
+            return BYTES[self.pickle](buffer)
         if self.buffers and loads is not pickle.loads:
             from dq.security.pickle_rules import Refused  # here, since few workers need it
 
@@ -69,6 +70,8 @@ def pickles_in(head: list[tuple[bytes | str, int]], blob: LargeBlob) -> list[Lar
     and how many of the blob's buffers there were then."""
     found, start = [], 0
     for data, end in head:
+        if type(end) is not int or not start <= end <= len(blob.buffers):
+            raise TypeError("no such buffers")
         found.append(LargePickle(data, blob.buffers[start:end]))
         start = end
     return found

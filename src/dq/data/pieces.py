@@ -70,7 +70,9 @@ def pieces(
 def open_blob(blob: Blob, loads: Loads) -> tuple[Blob, object]:
     """The pair that a blob is a pickle of, and the blob, with its buffers apart from its head."""
     pair = loads(buffers.head_of(blob))
-    if isinstance(pair, tuple) and pair[0] is JOINED:
+    if isinstance(pair, tuple) and pair and pair[0] is JOINED:
+        if sum(map(len, pair[1])) > len(blob):
+            raise TypeError("more buffers than there are bytes of them")
         blob = buffers.split(pair[1])
         pair = loads(blob.head)
     return blob, pair

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 
 from dq.dispatch.leasing import LIVENESS_CHECK_S
 from dq.dispatch.pending_requests import PendingRequests, WorkerRequest
@@ -58,15 +59,19 @@ class HandOuts:
                     self._wait()
                 announced, stopping = self._pending.announced, self._state.stopping
                 overdue = self._take_overdue()
-            try:
-                for request in overdue:
-                    self._requests.send(request, None)
-                while not stopping and self._requests.hand_out_next():
-                    pass
-            except BaseException:  # of a user's code, which pickles an input
-                log.exception("a batch could not be sent")
+            for request in overdue:
+                self._attempt(lambda request=request: self._requests.send(request, None))  # type: ignore[misc]
+            while not stopping and self._attempt(self._requests.hand_out_next):
+                pass
             if stopping:
                 return
+
+    def _attempt(self, action: Callable[[], bool | None]) -> bool | None:
+        try:
+            return action()
+        except BaseException:  # of a user's code, which pickles an input
+            log.exception("a batch could not be sent")
+            return False
 
     def _wait(self) -> None:
         pending, now = self._pending, self._state.clock()

@@ -199,11 +199,14 @@ class WorkerRequests:
 
     def _keep_again(self, request: WorkerRequest) -> None:
         with self._lock:
-            if request.is_cancelled or self._state.stopping:
-                request.open.release()  # its connection has ended, or is about to
-            else:
+            stopping = self._state.stopping and not request.is_cancelled
+            if request.is_cancelled:
+                request.open.release()  # its connection has ended
+            elif not stopping:
                 self._pending.add(request)
                 self._pending.announce()
+        if stopping:
+            self.send(request, None)
         # Not in this thread: a callback of a failed call may take any time, or make another call.
         with suppress(RuntimeError):  # too many threads: `run_maintenance` does it
             threading.Thread(target=self._delivery.run_sinks, daemon=True).start()

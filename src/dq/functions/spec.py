@@ -89,7 +89,7 @@ class JobSpec:
         init = self.init
         if init is not None:
             init = replace(init, data=LargeBlob(init_head, blob.buffers[count:]))
-        return replace(self, ref=ref, init=init)
+        return replace(self, ref=ref, init=init, fetch=False)
 
     @classmethod
     def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:

@@ -5,6 +5,7 @@ They are not in `dq.manager.messages`, because task processes do not need them.
 
 from __future__ import annotations
 
+from dq._support.arrays import LARGE_BYTES
 from dq.core.blobs import Blob
 from dq.core.leases import Report
 from dq.core.records import LONGEST_TEXT, Done, Failed, Failure, Outcome
@@ -97,6 +98,6 @@ def _blob(wire: object, attachment: memoryview) -> Blob:
     head, sizes = wire
     if type(head) is not bytes or type(sizes) is not list:
         raise ValueError("not a blob")
-    if not sizes or not all(as_count(size) for size in sizes):
-        raise ValueError("a buffer without bytes")
+    if not sizes or min(map(as_count, sizes)) < LARGE_BYTES or sum(sizes) > attachment.nbytes:
+        raise ValueError("not the sizes of buffers")
     return large_blob((head, sizes), attachment)

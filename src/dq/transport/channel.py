@@ -306,6 +306,11 @@ class Channel:
             self.on_stalled()
             self.shutdown()
             raise
+        except (MessageTooLarge, EOFError):
+            raise
+        except BaseException:  # MemoryError, say: what follows is the rest of this message
+            self.shutdown()
+            raise
 
 
 def _nothing(*what: object) -> None:

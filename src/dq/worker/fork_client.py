@@ -34,16 +34,20 @@ class ForkServer:
         self._sock = platform.moved_up(socket.socket(fileno=sock))
         self._is_preloading = False
 
-    def preload(self, modules: tuple[str, ...]) -> None:
-        """Begin to import modules, for all processes."""
+    def preload(self, modules: tuple[str, ...], environ: dict[str, str]) -> None:
+        """Begin to import modules, for all processes, in this environment."""
         self._is_preloading = True
         with contextlib.suppress(ConnectionError):  # `fork` will find that out, too
-            self._send(Preload(modules, tuple(sys.path)), [])
+            self._send(Preload(modules, tuple(sys.path), environ), [])
 
     def _await_preload(self) -> None:
-        with self._sock.makefile("r", errors="replace") as file:
-            complaint = file.readline()
-        self._is_preloading = False
+        try:
+            with self._sock.makefile("r", errors="replace") as file:
+                complaint = file.readline()
+        except ConnectionError:  # it has died before it has read the request
+            raise ServerDied("the process that starts task processes has died") from None
+        finally:
+            self._is_preloading = False
         if not complaint:
             raise BadTask("what was to be preloaded has ended the process that imported it")
         if complaint.strip():

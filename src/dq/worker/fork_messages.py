@@ -19,10 +19,12 @@ class Preload:
     Args:
         modules: their names.
         path: `sys.path` to find them on.
+        environ: the environment to import them in.
     """
 
     modules: tuple[str, ...]
     path: tuple[str, ...]
+    environ: dict[str, str]
 
 
 @frozen

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 RECV_BYTES = 64 * 1024
+REAP_INTERVAL_S = 1.0  # in case a signal is missed: a preloaded module may handle it, too
 MOST_DESCRIPTORS = 4  # that come with a request
 
 
@@ -40,6 +41,7 @@ def main(parent: int) -> NoReturn:
         parent: pid of the supervisor's process.
     """
     platform.fill_standard_descriptors()
+    _close_all_inherited()
     with platform.HighDescriptors():
         sock = socket.socket(fileno=os.dup(0))
     with open(os.devnull, "rb") as devnull:
@@ -51,6 +53,14 @@ def main(parent: int) -> NoReturn:
     request, descriptors = _Server(sock).serve()
     _begin(request, descriptors)
     task_process.main(server, descriptors[1])
+
+
+def _close_all_inherited() -> None:
+    """Close what the program's own parent has left open: a task must not keep a shell's lock."""
+    for name in os.listdir("/proc/self/fd"):
+        if int(name) > 2:
+            with contextlib.suppress(OSError):  # the listing's own
+                os.close(int(name))
 
 
 class _Server:
@@ -73,11 +83,10 @@ class _Server:
 
     def serve(self) -> tuple[ForkRequest, list[int]]:
         while True:
-            ready = mpc.wait([self._sock, self._woken])
-            if self._woken in ready:
-                with contextlib.suppress(BlockingIOError):
-                    os.read(self._woken, RECV_BYTES)
-                self._reap()
+            ready = mpc.wait([self._sock, self._woken], REAP_INTERVAL_S)
+            with contextlib.suppress(BlockingIOError):
+                os.read(self._woken, RECV_BYTES)
+            self._reap()
             if self._sock in ready:
                 request, descriptors = self._receive()
                 if isinstance(request, Preload):
@@ -106,17 +115,27 @@ class _Server:
     def _fork(self, descriptors: list[int]) -> bool:
         """Fork, and return whether this is the new process."""
         gc.freeze()  # so that collections in the process do not copy these pages
+        if len(descriptors) < 3:  # the kernel drops those for which there is no room here
+            for descriptor in descriptors:
+                os.close(descriptor)
+            return False
         pipe = descriptors[2]
         try:
             pid = os.fork()
         except OSError as error:
             pid = -(error.errno or 1)
         if pid == 0:
+            # A group of its own: Ctrl-C reaches only the supervisor, which lets tasks finish, and
+            # whatever a task leaves behind can be killed with the group. The supervisor may kill
+            # the group as soon as it knows the pid.
+            os.setsid()
+            _write(pipe, PID.pack(os.getpid()))
             self._close_in_child()
             return True
         if pid > 0:
             self._pipes[pid] = pipe
-        _write(pipe, PID.pack(pid))
+        else:
+            _write(pipe, PID.pack(pid))
         for descriptor in descriptors:
             if descriptor != pipe or pid < 0:
                 os.close(descriptor)
@@ -151,11 +170,15 @@ def _missing(data: bytes) -> int:
 def _import_all(request: Preload) -> str:
     """Import modules; return why one cannot be imported, or ""."""
     sys.path[:] = request.path
+    os.environ.update(request.environ)
     for name in request.modules:
         try:
             importlib.import_module(name)
         except BaseException as error:  # SystemExit too: the module's own code may raise it
             return f"{name}: {type(error).__name__}: {error}".replace("\n", " ")
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(Exception):
+            stream.flush()  # or each process would write what is in its buffer
     if threading.active_count() > 1:
         return f"{', '.join(request.modules)}: it starts a thread, which forks would not have"
     return ""
@@ -168,9 +191,6 @@ def _write(pipe: int, data: bytes) -> None:
 
 def _begin(request: ForkRequest, descriptors: list[int]) -> None:
     """Give a new process what is its own."""
-    # A group of its own: Ctrl-C reaches only the supervisor, which lets tasks finish, and whatever
-    # a task leaves behind can be killed with the group.
-    os.setsid()
     stdin, _, pipe, *stderr = descriptors
     os.close(pipe)  # or the supervisor would never see it closed if the server is killed
     for descriptor, number in ((stdin, 0), *((each, 2) for each in stderr)):

@@ -47,20 +47,28 @@ class Programs:
         self._programs: dict[str, Program] = {}
         self._loading = threading.Lock()  # held while a function is loaded, for all slots
 
-    def load(self, job: str, client: Client) -> Program:
+    def fetch(self, job: str, client: Client) -> None:
+        """Fetch a job's functions by value, if they have large arrays and this has not been done.
+
+        Raises:
+            ConnectError: they cannot be fetched.
+        """
+        if self.specs[job].fetch:
+            with self._loading:
+                spec = self.specs[job]
+                if spec.fetch and job not in self._programs:
+                    self.specs[job] = spec.with_functions(client.functions(job))
+
+    def load(self, job: str) -> Program:
         """A job's function.
 
         Raises:
             BadTask: it cannot be loaded here.
-            ConnectError: it cannot be fetched.
         """
         with self._loading:
             program = self._programs.get(job)
             if program is None:
-                spec = self.specs[job]
-                if spec.fetch:
-                    spec = spec.with_functions(client.functions(job))
-                program = self._programs[job] = self._load(spec)
+                program = self._programs[job] = self._load(self.specs[job])
             return program
 
     def _load(self, spec: JobSpec) -> Program:
@@ -88,7 +96,7 @@ class Programs:
             self._definitions.pop(id, None)
             old = self.specs.pop(id, None)
             large = large or (old is not None and old.nbytes > LARGE_BYTES)
-        if spec is not None:
+        if spec is not None and job not in self.specs:  # otherwise another slot has brought it
             self.specs[job] = spec
         self._definitions.setdefault(job, []).extend(client.definitions)
         client.ended, client.definitions = [], []

@@ -126,9 +126,10 @@ class Slot:
         # starts, any task of the batch may be the cause of a crash.
         cells, process = self.cells, self.process
         cells.announce(lease.lease, lease.start, lease.count)
+        process.programs.fetch(lease.job, client)
         cells.limit_coding(process.programs.specs[lease.job].timeout, LOAD_EXTRA_S)
         try:
-            program = process.programs.load(lease.job, client)
+            program = process.programs.load(lease.job)
             program.enter()
         except BadTask as error:
             self._end_lease()

@@ -44,10 +44,12 @@ class Spawner:
 
     Args:
         preload: modules that the fork server imports, once for all processes.
+        sharing: how many processes share the CPUs, for those modules.
     """
 
-    def __init__(self, preload: Iterable[str] = ()) -> None:
+    def __init__(self, preload: Iterable[str] = (), sharing: int = 1) -> None:
         self._preload = tuple(preload)
+        self._sharing = sharing
         self._server: ForkServer | None = None
         if (started := take_early()) is not None:
             self._use(started)
@@ -112,7 +114,8 @@ class Spawner:
     def _use(self, started: Started) -> None:
         self._server = ForkServer(started)
         if self._preload:
-            self._server.preload(self._preload)
+            environ = _environment(0, self._sharing, self._server.seed)
+            self._server.preload(self._preload, environ)
 
     def interrupt(self) -> None:
         """Stop waiting for what is preloaded, from another thread."""

@@ -86,7 +86,9 @@ class Supervisor:
         # Not a SimpleQueue: its get() waits for ever if the timeout expires while it takes its lock
         # (CPython 3.10 to 3.13; on 3.10 nearly always with a timeout of 0).
         self._events: queue.Queue[Event] = queue.Queue()
-        self._spawner = spawner or Spawner(plan.processes.preload)
+        self._spawner = spawner or Spawner(
+            plan.processes.preload, plan.sharing or plan.processes.count
+        )
         self._pool = Pool(
             plan,
             self.group,

@@ -43,8 +43,9 @@ def test_a_block_that_nothing_refers_to_is_used_again(memory: Memory, size: int)
 
 def test_a_much_larger_block_is_left_for_larger_values(memory: Memory) -> None:
     memory.take(100_000)
-    memory.take(1_000)
-    assert sorted(map(len, memory.blocks)) == [1_000, 100_000]
+    memory.take(70_000)[:] = bytes(70_000)
+    memory.take(200_000)
+    assert sorted(map(len, memory.blocks)) == [100_000, 200_000]
 
 
 def test_only_so_much_is_kept(memory: Memory) -> None:
