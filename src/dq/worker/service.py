@@ -81,17 +81,21 @@ def _start_unseen(work: Callable[[], None]) -> Callable[[float], object]:
     if hasattr(_thread, "start_joinable_thread"):  # from Python 3.13 on
         handle = _thread.start_joinable_thread(work)
         return cast("Callable[[float], object]", handle.join)
-    begun = []  # the thread's id, and a lock that is released when it has left Python
+    begun, ended, ids = _thread.allocate_lock(), list[_thread.LockType](), list[int]()
+    begun.acquire()
 
     def run() -> None:
-        lock = _thread._set_sentinel()  # type: ignore[attr-defined]  # as `threading` has it
-        begun.append((_thread.get_native_id(), lock))
+        # A lock that is released when the thread has left Python, as `threading` has it.
+        ended.append(_thread._set_sentinel())  # type: ignore[attr-defined]
+        ids.append(_thread.get_native_id())
+        begun.release()
         work()
 
     def join(seconds: float) -> None:
-        for native_id, lock in begun:
-            if lock.acquire(timeout=seconds):
-                platform.await_thread(native_id, "")
+        # A thread that begins after the interpreter has ended crashes, too: a process that has no
+        # task may end before its threads have begun.
+        if begun.acquire(timeout=seconds) and ended[0].acquire(timeout=seconds):
+            platform.await_thread(ids[0], "")
 
     start_new_thread(run, ())
     return join
