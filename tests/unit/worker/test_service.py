@@ -1,4 +1,4 @@
-"""The threads that serve a task process: they end before it does, even if they have hardly begun."""
+"""The threads that serve a task process end before it does, even if they have hardly begun."""
 
 from __future__ import annotations
 
