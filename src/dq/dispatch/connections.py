@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True, eq=False)
 class Connection:
-    """One connection. Only the thread that serves it changes this, so no lock guards it.
+    """One connection. The thread that serves it changes this or, while a dq worker's request waits,
+    the one thread that answers it; so no lock guards it.
 
     Attributes:
         specs: jobs whose spec was sent to it, and how many of their definitions were.
