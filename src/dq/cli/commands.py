@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import gc
 import signal
-import sys
 from typing import Any, NoReturn
 
 import click
@@ -17,7 +16,7 @@ from dq._support.screen import forwarder_beside_bar
 from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, SECURITY, WORKERS, Command, option
 from dq.cli.signals import endings
-from dq.cli.surroundings import enter_directory, quietly
+from dq.cli.surroundings import directory_entered, quietly
 from dq.errors import Stopped
 from dq.functions.forked_checks import checks
 from dq.functions.task_check import check_ahead
@@ -79,10 +78,8 @@ def run(**given: Any) -> None:
     given["sharing"] = given["workers"] or workers  # how many processes share the CPUs
     forwarder = forwarder_beside_bar(quiet=given["quiet"])
     stderr = None if forwarder is None else forwarder.open
-    path = sys.path[:]
-    enter_directory()  # where modules to preload may be
-    spawner = Spawner(given["preload"], given["sharing"])
-    sys.path[:] = path
+    with directory_entered():  # modules to preload may be there
+        spawner = Spawner(given["preload"], given["sharing"])
     ahead = []
     if not given["preload"]:  # to wait for them here would hold up the imports below
         ahead = [
@@ -98,15 +95,10 @@ def run(**given: Any) -> None:
 
 
 def _check_ahead(given: dict[str, Any]) -> None:
-    """Begin to check the TASK in a fork, since its module may take long to import. Only the fork
-    has the current directory on its path: dq's imports go on here, and must not find the user's
-    modules."""
-    path = sys.path[:]
-    enter_directory()
+    """Begin to check the TASK in a fork, since its module may take long to import."""
     checks.begin(given["timeout"])
-    with quietly():
+    with directory_entered(), quietly():
         check_ahead(given["task"], unpack=given["unpack"])
-    sys.path[:] = path
 
 
 def _needed(given: dict[str, Any], cpus: int) -> int:

@@ -22,6 +22,18 @@ def enter_directory() -> None:
 
 
 @contextlib.contextmanager
+def directory_entered() -> Iterator[None]:
+    """The same within this context only, where imports of dq go on after it and must not find the
+    user's modules."""
+    path = sys.path[:]
+    enter_directory()
+    try:
+        yield
+    finally:
+        sys.path[:] = path
+
+
+@contextlib.contextmanager
 def quietly() -> Iterator[None]:
     """Redirect what a module prints when imported, since standard output is for results."""
     with contextlib.redirect_stdout(sys.stderr):

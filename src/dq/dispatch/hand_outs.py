@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from dq.dispatch.leasing import LIVENESS_CHECK_S
 from dq.dispatch.pending_requests import PendingRequests, WorkerRequest
@@ -60,7 +61,7 @@ class HandOuts:
                 announced, stopping = self._pending.announced, self._state.stopping
                 overdue = self._take_overdue()
             for request in overdue:
-                self._attempt(lambda request=request: self._requests.send(request, None))  # type: ignore[misc]
+                self._attempt(partial(self._requests.send, request, None))
             while not stopping and self._attempt(self._requests.hand_out_next):
                 pass
             if stopping:

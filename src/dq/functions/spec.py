@@ -58,23 +58,29 @@ class JobSpec:
             init,
             self.digest,
             self.strict,
-            self.functions is not None,
+            self.has_large_functions,
         )
+
+    @property
+    def has_large_functions(self) -> bool:
+        """Whether there are functions by value with large buffers."""
+        refs = [ref for ref in (self.ref, self.init) if ref is not None]
+        return any(isinstance(ref.data, LargeBlob) for ref in refs)
 
     @property
     def functions(self) -> LargeBlob | None:
         """Functions by value with large buffers, which each process fetches once; None if there are
         none."""
+        if not self.has_large_functions:
+            return None
         blobs = [_blob_of(self.ref), _blob_of(self.init)]
         buffers = [buffer for blob in blobs for buffer in blob.buffers]
-        if not buffers:
-            return None
         head = pickle.dumps([(blob.head, len(blob.buffers)) for blob in blobs])
         return LargeBlob(head, tuple(buffers))
 
     def without_functions(self) -> JobSpec:
         """The same without the functions by value, for a job that has ended."""
-        if self.functions is None:
+        if not self.has_large_functions:
             return self
         from dataclasses import replace
 

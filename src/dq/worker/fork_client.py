@@ -21,6 +21,9 @@ _SERVER_DIED = -(1 << 20)  # in place of a pid; no error has this number
 class ServerDied(DqError):
     """Raised when a fork server has died before it made a process."""
 
+    def __init__(self) -> None:
+        super().__init__("the process that starts task processes has died")
+
 
 class ForkServer:
     """A fork server.
@@ -45,7 +48,7 @@ class ForkServer:
             with self._sock.makefile("r", errors="replace") as file:
                 complaint = file.readline()
         except ConnectionError:  # it has died before it has read the request
-            raise ServerDied("the process that starts task processes has died") from None
+            raise ServerDied from None
         finally:
             self._is_preloading = False
         if not complaint:
@@ -81,7 +84,7 @@ class ForkServer:
             try:
                 self._send(request, passed)
             except ConnectionError:
-                raise ServerDied("the process that starts task processes has died") from None
+                raise ServerDied from None
             ours.pop_all()
             return ForkedProcess(pipe, stdin)
 
@@ -142,7 +145,7 @@ class ForkedProcess:
             with self._lock:
                 self._pid = self._pid or self._read_pid()
         if self._pid == _SERVER_DIED:
-            raise ServerDied("the process that starts task processes has died")
+            raise ServerDied
         if self._pid < 0:
             raise DqError(f"cannot start a task process: {os.strerror(-self._pid)}")
         return self._pid

@@ -100,15 +100,14 @@ class _Server:
         """The next request. Leaves if there will be none."""
         try:
             # The kernel ends this at the next descriptors, so it reads nothing of another request.
-            data, descriptors, _, _ = socket.recv_fds(self._sock, RECV_BYTES, MOST_DESCRIPTORS)
-            while (left := _missing(data)) > 0:
+            more, descriptors, _, _ = socket.recv_fds(self._sock, RECV_BYTES, MOST_DESCRIPTORS)
+            data = more
+            while more and (left := _missing(data)):
                 more = self._sock.recv(min(left, RECV_BYTES))
                 data += more
-                if not more:
-                    break
         except ConnectionError:
             os._exit(0)
-        if not data or _missing(data):
+        if not more:
             os._exit(0)  # the supervisor has left; its task processes are killed by this
         return pickle.loads(data[LENGTH.size :]), descriptors
 
@@ -161,9 +160,9 @@ class _Server:
 
 
 def _missing(data: bytes) -> int:
-    """How many bytes a request lacks; none if nothing has come."""
-    if not data or len(data) < LENGTH.size:
-        return LENGTH.size - len(data) if data else 0
+    """How many bytes a request lacks, as far as it says."""
+    if len(data) < LENGTH.size:
+        return LENGTH.size - len(data)
     return LENGTH.size + int(LENGTH.unpack_from(data)[0]) - len(data)
 
 

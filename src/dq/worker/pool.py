@@ -19,7 +19,8 @@ from dq.worker.child import Child, dismiss
 from dq.worker.config import Config, Parents
 from dq.worker.fork_client import ServerDied
 from dq.worker.plan import Plan
-from dq.worker.spawn import Spawner, has_server
+from dq.worker.server_start import has_server
+from dq.worker.spawn import Spawner
 
 MAX_FAILED_STARTS = 5  # processes in a row that end before they work
 MAX_DELAY_S = 5.0  # before a process that keeps ending at once is replaced

@@ -4,9 +4,11 @@ imports the rest, which takes as long as the server does."""
 from __future__ import annotations
 
 import _socket
+import contextlib
 import os
 import sys
 
+from dq._support import platform
 from dq._support.hash_seed import HASH_SEED, hash_seed
 from dq.security import keys
 from dq.worker.lifeline import MARK
@@ -34,15 +36,33 @@ def start_server(seed: int, flags: Sequence[str] = ()) -> Started:
     ours, theirs = _socket.socketpair()
     try:
         actions = [(os.POSIX_SPAWN_DUP2, theirs.fileno(), 0)]
-        environ = {**keys.scrub(os.environ), HASH_SEED: str(seed), MARK: "1"}
         work = f"import dq.worker.fork_server as server; server.main({os.getpid()})"
         argv = [sys.executable, *flags, "-c", code(work)]
         # A group of its own from the beginning: Ctrl-C is for the supervisor.
-        pid = os.posix_spawn(sys.executable, argv, environ, file_actions=actions, setpgroup=0)
+        pid = os.posix_spawn(
+            sys.executable, argv, environment(seed), file_actions=actions, setpgroup=0
+        )
         return pid, ours.detach(), seed
     finally:
         ours.close()
         theirs.close()
+
+
+def environment(seed: int) -> dict[str, str]:
+    """What the server and all task processes have in their environment, with the seed of their
+    hashes."""
+    return {**keys.scrub(os.environ), HASH_SEED: str(seed), MARK: "1"}
+
+
+def has_server() -> bool:
+    """Whether task processes are forked. A program that is its own interpreter cannot start the
+    server."""
+    return platform.can_fork() and not is_frozen()
+
+
+def is_frozen() -> bool:
+    """Whether the program is its own interpreter, as PyInstaller makes it."""
+    return bool(getattr(sys, "frozen", False))
 
 
 def code(work: str) -> str:
@@ -56,15 +76,12 @@ def code(work: str) -> str:
 
 def start_early() -> None:
     """Start a server for `take_early`, if one can be started as this command is."""
-    can_fork = sys.platform == "linux" and not getattr(sys, "frozen", False)
-    if not can_fork or not sys.executable or _has_flags() or MARK in os.environ:
+    if not has_server() or not sys.executable or _has_flags() or MARK in os.environ:
         return
-    try:
-        for descriptor in range(3):
-            os.fstat(descriptor)  # or the server would get another file in place of one of them
+    if not all(map(platform.is_open, range(3))):
+        return  # the server would get another file in place of one of them
+    with contextlib.suppress(OSError):  # it will be tried again when it is needed
         _early.append(start_server(hash_seed()))
-    except OSError:
-        pass  # it will be tried again when it is needed
 
 
 def _has_flags() -> bool:
@@ -86,5 +103,6 @@ def end_early() -> None:
     if started is not None:
         pid, sock, _ = started
         os.close(sock)
-        os.kill(pid, 9)
-        os.waitpid(pid, 0)
+        with contextlib.suppress(OSError):  # where SIGCHLD is ignored it leaves no trace
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)

@@ -14,15 +14,22 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 
 from dq._support import platform, quantities
-from dq._support.hash_seed import HASH_SEED, hash_seed
+from dq._support.hash_seed import hash_seed
 from dq.errors import DqError
-from dq.security import keys
 from dq.worker import cells
 from dq.worker.child import Child
 from dq.worker.fork_client import ForkedProcess, ForkServer, ServerDied
 from dq.worker.fork_messages import ForkRequest
 from dq.worker.lifeline import MARK
-from dq.worker.server_start import Started, code, start_server, take_early
+from dq.worker.server_start import (
+    Started,
+    code,
+    environment,
+    has_server,
+    is_frozen,
+    start_server,
+    take_early,
+)
 
 # Variables from which BLAS and similar libraries take their number of threads. If they are not set,
 # each library starts one thread for each CPU, so N processes on N CPUs would have N * N threads.
@@ -140,12 +147,6 @@ class Spawner:
             self._server = None
 
 
-def has_server() -> bool:
-    """Whether task processes are forked. A program that is its own interpreter cannot start the
-    server."""
-    return platform.can_fork() and not is_frozen()
-
-
 @contextlib.contextmanager
 def _no_room() -> Iterator[None]:
     try:
@@ -184,10 +185,7 @@ def _start_fresh(
 
 
 def _environment(number: int, sharing: int, seed: int) -> dict[str, str]:
-    environ = keys.scrub(os.environ)
-    environ[MARK] = "1"
-    environ[NUMBER] = str(number)
-    environ[HASH_SEED] = str(seed)
+    environ = {**environment(seed), NUMBER: str(number)}
     if OMP_THREADS not in environ:  # otherwise the user has set the number of threads
         threads = str(max(1, quantities.cpus() // max(sharing, 1)))
         environ[OMP_THREADS] = threads
@@ -209,11 +207,6 @@ def reject_nested() -> None:
             " begun anew: import dq at the program's top, or call"
             " multiprocessing.freeze_support() first"
         )
-
-
-def is_frozen() -> bool:
-    """Whether the program is its own interpreter, as PyInstaller makes it."""
-    return bool(getattr(sys, "frozen", False))
 
 
 def _pipe_to_frozen() -> int:
