@@ -21,8 +21,8 @@ _SERVER_DIED = -(1 << 20)  # in place of a pid; no error has this number
 class ServerDied(DqError):
     """Raised when a fork server has died before it made a process."""
 
-    def __init__(self) -> None:
-        super().__init__("the process that starts task processes has died")
+    def __init__(self, text: str = "the process that starts task processes has died") -> None:
+        super().__init__(text)
 
 
 class ForkServer:
