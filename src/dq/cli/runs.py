@@ -175,8 +175,7 @@ def _serve_job(
                     journal=journal,
                 )  # fmt: skip
                 printer = Printer(job, source, writer, failures, given)
-                stages.on_first = printer.drain
-                stages.on_second = printer.leave
+                stages.act(printer.drain, printer.leave)
                 try:
                     printer.run(stages)
                 except Stopped:

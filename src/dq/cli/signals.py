@@ -52,6 +52,12 @@ class Stages:
         for number, handler in self._before.items():
             signal.signal(number, handler)  # type: ignore[arg-type]  # what signal() returned
 
+    def act(self, first: Callable[[], None], second: Callable[[], None]) -> None:
+        """Set what the signals do, and do it for those that have come before."""
+        self.on_first, self.on_second = first, second
+        if self.count:
+            (first if self.count == 1 else second)()
+
     def wait(self, seconds: float) -> None:
         """Sleep until the time is up or a signal arrives."""
         until = time.monotonic() + seconds
