@@ -19,7 +19,7 @@ from dq.functions.constants import with_constants
 from dq.functions.module_versions import version_of
 from dq.functions.reference import Function, TaskRef
 from dq.master.job_reader import JobReader
-from dq.master.job_specs import VALUES, JobSpecs
+from dq.functions.job_specs import VALUES, JobSpecs
 from dq.master.lifetime import Lifetime
 from dq.master.local_workers import LocalWorkers
 from dq.master.options import StrPath

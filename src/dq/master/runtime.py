@@ -16,7 +16,7 @@ from dq.functions.task_check import refuse_gevent
 from dq.functions.task_options import TaskOptions
 from dq.manager.server_options import ServerOptions
 from dq.master.announcer import Announcer, beside_bar
-from dq.master.job_specs import JobSpecs
+from dq.functions.job_specs import JobSpecs
 from dq.master.jobs import Jobs
 from dq.master.lifetime import Lifetime
 from dq.master.local_workers import LocalWorkers

@@ -9,7 +9,7 @@ import pytest
 
 from dq.errors import BadTask, MissingModule
 from dq.functions.task_options import TaskOptions
-from dq.master.job_specs import JobSpecs
+from dq.functions.job_specs import JobSpecs
 
 
 def specs_with(
