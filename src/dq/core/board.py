@@ -10,7 +10,7 @@ on two copies of a task may be running: the first outcome is recorded, and later
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from dq.core.batching import BatchSizer
 from dq.core.charging import Charging
@@ -20,6 +20,7 @@ from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.recording import Recording
 from dq.core.records import Batch, Outcome, Recorded
 from dq.core.reporting import Reporting
+from dq.core.skips import Skips
 
 
 class Board:
@@ -60,9 +61,20 @@ class Board:
 
     # Jobs and their inputs
 
-    def open_job(self, id: str, rules: Rules) -> Job:
-        """Add a job without inputs."""
-        job = self.jobs[id] = Job(id=id, rules=rules, sizer=BatchSizer(rules.batch))
+    def open_job(self, id: str, rules: Rules, skips: Iterable[tuple[int, int]] = ()) -> Job:
+        """Add a job without inputs.
+
+        Args:
+            id: its id.
+            rules: what applies to its tasks.
+            skips: ranges of indices, each with its first and the one after its last, in ascending
+                order. They are not run, and the source does not yield their inputs.
+
+        Raises:
+            ValueError: the ranges overlap, or are not in ascending order.
+        """
+        sizer = BatchSizer(rules.batch)
+        job = self.jobs[id] = Job(id=id, rules=rules, sizer=sizer, skips=Skips(skips))
         return job
 
     def supply(self, id: str, count: int) -> None:

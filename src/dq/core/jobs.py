@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from dq._support.frozen import frozen
 from dq.core.batching import BatchSizer
 from dq.core.records import Batch
+from dq.core.skips import Skips
 from dq.core.waiting import WaitingBatches
 
 WINDOW_BYTES = 16 * 1024 * 1024  # of inputs leased and results unread, per job
@@ -57,7 +58,8 @@ class Job:
     id: str
     rules: Rules
     sizer: BatchSizer
-    next: int = 0  # index of the next task to be batched
+    skips: Skips = field(default_factory=Skips)  # indices that its source does not yield
+    next: int = 0  # index of the next task to be batched; it is not skipped
     unbatched: int = 0  # inputs that the source has ready
     ended: bool = False  # whether the source has no more to come
     outstanding: int = 0  # tasks that were batched and have no outcome
@@ -72,6 +74,9 @@ class Job:
     held_bytes: int = 0  # of leased inputs and unread records
     stopped: str | None = None  # the reason
     counts: Counts = field(default_factory=Counts)
+
+    def __post_init__(self) -> None:
+        self.next = self.skips.after(self.next)
 
     @property
     def finished(self) -> bool:
@@ -113,11 +118,12 @@ class Job:
         self.waiting.isolate(index)
 
     def take(self, count: int) -> tuple[int, int]:
-        """Take the next inputs for a batch, at most `count`. Returns the index of the first one,
-        and how many they are."""
-        count = min(count, self.unbatched)
+        """Take the next inputs for a batch, at most `count`, and none from after a skipped one.
+        Returns the index of the first one, and how many they are."""
         start = self.next
-        self.next += count
+        room = self.skips.room(start)
+        count = min(count, self.unbatched if room is None else min(room, self.unbatched))
+        self.next = start + count if room is None else self.skips.after(start + count)
         self.unbatched -= count
         self.outstanding += count
         return start, count

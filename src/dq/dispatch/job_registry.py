@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from dq.core.jobs import Rules
@@ -45,6 +46,7 @@ class JobRegistry:
         replay: Replay | None = None,
         *,
         reader_feeds: bool = False,
+        skips: Iterable[tuple[int, int]] = (),
     ) -> ServedJob:
         """Add a job. Its inputs are leased from now on, except those with outcomes in the journal.
 
@@ -55,12 +57,14 @@ class JobRegistry:
             replay: replays its journal, if it has one.
             reader_feeds: whether the thread that reads its records also reads its inputs, and so
                 has to wait for both.
+            skips: ranges of indices that the source does not yield; see `Board.open_job`. They are
+                not for a job whose journal is replayed, which passes over its own.
         """
         with self._lock:
             news = threading.Condition(self._lock)
             served = ServedJob(
                 spec=spec,
-                job=self._board.open_job(spec.id, rules),
+                job=self._board.open_job(spec.id, rules, skips),
                 source=source,
                 decoder=Decoder(spec.reading),
                 news=news,

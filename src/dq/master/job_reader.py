@@ -174,14 +174,14 @@ class JobReader:
 
     def ordered(self) -> Iterator[Recorded]:
         """Records in the inputs' order."""
-        waiting = self._out_of_order
-        expected = 0
+        waiting, skips = self._out_of_order, self.served.job.skips
+        expected = skips.after(0)
         while (records := self.records()) is not None:
             for record in records:
                 waiting[record.batch.start] = record
             while expected in waiting:
                 record = waiting.pop(expected)
-                expected = record.batch.stop
+                expected = skips.after(record.batch.stop)
                 yield record
                 self.consumed([record])
 

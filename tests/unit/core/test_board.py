@@ -50,6 +50,7 @@ class Known:
     """What the test knows of one job."""
 
     job: Job
+    skipped: set[int] = field(default_factory=set)
     tasks: list[Task] = field(default_factory=list)
     records: list[Recorded] = field(default_factory=list)
     read: int = 0
@@ -141,7 +142,10 @@ class AnyOrder(RuleBasedStateMachine):
         )
         count = self.random.randint(0, 99)
         id = f"job {next(self.ids)}"
-        self.known[id] = Known(self.board.open_job(id, kind))
+        edges = sorted(self.random.sample(range(150), self.pick([0, 0, 2, 8])))
+        skips = list(zip(edges[::2], edges[1::2], strict=True))
+        skipped = {index for start, stop in skips for index in range(start, stop)}
+        self.known[id] = Known(self.board.open_job(id, kind, skips), skipped)
         self.board.supply(id, count)
 
     def supply(self) -> None:
@@ -228,9 +232,7 @@ class AnyOrder(RuleBasedStateMachine):
         """Take a new batch, whose first task cannot be encoded now and then."""
         known = self.known[id]
         start, count = self.board.take_batch(id, most)
-        assert start == len(known.tasks)
-        assert count >= 1
-        known.tasks += [Task() for _ in range(count)]
+        self.begin_tasks(known, start, count)
         batch = Batch(id, start, count, b"x" * count)
         if self.random.randint(0, 9) == 0:
             failed = replace(FAILED, retry=False)
@@ -243,6 +245,13 @@ class AnyOrder(RuleBasedStateMachine):
                 return None
             return known.job.waiting.pop(self.now)
         return batch
+
+    def begin_tasks(self, known: Known, start: int, count: int) -> None:
+        assert known.skipped.issuperset(range(len(known.tasks), start))
+        assert known.skipped.isdisjoint(range(start, start + count))
+        assert count >= 1
+        known.tasks += [Task(over=True) for _ in range(len(known.tasks), start)]
+        known.tasks += [Task() for _ in range(count)]
 
     def grant(self, holder: LeaseHolder, batch: Batch) -> Taken | None:
         known = self.known[batch.job]
@@ -518,7 +527,7 @@ class AnyOrder(RuleBasedStateMachine):
     def do(self, last: LeaseHolder, wanted: Batch | str) -> None:
         if isinstance(wanted, str):
             start, count = self.board.take_batch(wanted)
-            self.known[wanted].tasks += [Task() for _ in range(count)]
+            self.begin_tasks(self.known[wanted], start, count)
             wanted = Batch(wanted, start, count, b"x" * count)
         taken = self.grant(last, wanted)
         assert taken is not None
