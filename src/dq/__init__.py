@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from dq.master.api import run, run_master
     from dq.master.executor import Executor
     from dq.master.master import Master
+    from dq.service.client import Client, SubmittedJob, connect
+    from dq.service.status import FailureGroup, JobStatus
     from dq.worker.api import run_worker
 
 __version__ = "0.1.0"
@@ -47,11 +49,16 @@ __all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
     "run",
     "run_master",
     "run_worker",
+    "connect",
     "Master",
     "Executor",
+    "Client",
+    "SubmittedJob",
     "QueueManager",
     "Failure",
     "Result",
+    "JobStatus",
+    "FailureGroup",
     "AuthenticationFailed",
     "BadInput",
     "BadJournal",
@@ -81,6 +88,11 @@ _HOMES = {
     "Master": "dq.master.master",
     "Executor": "dq.master.executor",
     "QueueManager": "dq.manager.queue_manager",
+    "connect": "dq.service.client",
+    "Client": "dq.service.client",
+    "SubmittedJob": "dq.service.client",
+    "JobStatus": "dq.service.status",
+    "FailureGroup": "dq.service.status",
     "Failure": "dq.core.records",
     "Result": "dq.core.records",
 }

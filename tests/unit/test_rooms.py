@@ -27,6 +27,7 @@ ROOMS = [
     "journal",
     "dispatch",
     "manager",
+    "service",
     "worker",
     "master",
     "cli",

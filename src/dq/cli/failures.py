@@ -4,25 +4,23 @@ from __future__ import annotations
 
 import errno
 import json
-import os
 import re
 from collections.abc import Callable, Iterator
 
 from dq._support.naming import setting
 from dq.core.records import Failure
+from dq.data.tracebacks import raised_at
 
 SHOWN = 10  # failures, or groups of failures, shown one by one
 FIRST = 3  # tasks named for each group
 LONGEST = 40  # characters of an input
 MOST_GROUPS = 1000  # counted separately; the name of a type may differ each time
 
-_FRAME = re.compile(r'^  File "(.+)", line (\d+), in (.+)$', re.MULTILINE)
 # What Python says if a number is opened as a file, or is used as text.
 _NOT_OPEN = (f"[Errno {errno.EBADF}]", "not readable", "not writable", "File or stream is not ")
 _NO_TEXT = re.compile(
     "'(?:int|float)' object has no attribute '(?P<name>\\w+)'|PathLike object, not '?(?:int|float)"
 )
-_LIBRARY = re.compile(r"[/\\](?:site-packages|dist-packages|lib[/\\]python3\.\d+|Lib)[/\\]|^<")
 
 
 def plain(failure: Failure) -> str:
@@ -104,32 +102,6 @@ def _wants_text(failure: Failure) -> bool:
         return failure.message.startswith(_NOT_OPEN)
     found = _NO_TEXT.search(failure.message)
     return found is not None and (found["name"] is None or hasattr(str, found["name"]))
-
-
-def raised_at(traceback: str) -> str:
-    """The last place in the user's own code that a traceback names; "" if there is none. If the
-    task itself belongs to a library, this is a place in that library.
-
-    >>> raised_at('Traceback ...:\\n  File "/home/a/app.py", line 3, in f\\n    json.loads(x)\\n'
-    ...     '  File "/usr/lib/python3.12/json/__init__.py", line 9, in loads\\nError: no')
-    'f (/home/a/app.py:3)'
-    """
-    # The last of several chained exceptions is the one that was raised. Frames of an exception
-    # group are indented.
-    *_, last = traceback.rpartition("\nTraceback (most recent call last):\n")
-    frames = _FRAME.findall(last)
-    if not frames:
-        return ""
-    own = [frame for frame in frames if not _LIBRARY.search(frame[0])]
-    home = os.path.dirname(frames[0][0])
-    path, line, name = (own or [f for f in frames if os.path.dirname(f[0]) == home])[-1]
-    return f"{name} ({_near(path)}:{line})"
-
-
-def _near(path: str) -> str:
-    """A path, relative to the current folder if it is below that."""
-    here = os.getcwd() + os.sep
-    return path.removeprefix(here)
 
 
 class Group:

@@ -34,6 +34,7 @@ from dq.worker.spawn import Spawner
 if TYPE_CHECKING:
     from dq.journal.writer import Journal  # not at run time: few runs need SQLite
 
+STOP_CHECK_S = 0.2  # between two checks whether a client wants the master to end
 SLOW_END = 0.5  # seconds before a line says that processes are slow to end
 ENDING = "waiting for task processes to end; once more to leave now"
 
@@ -73,10 +74,8 @@ def master(given: dict[str, Any]) -> None:
     has_inputs = bool(given["inputs"]) or given["input"] is not None
     if has_inputs and not given["task"]:
         raise click.UsageError("--input without TASK: name the function to call with each input")
-    if given["journal"] is not None and not has_inputs:
-        raise click.UsageError(
-            "--journal without inputs: it keeps the outcomes of INPUTs or of --input FILE"
-        )
+    if given["retry_failed"] and not has_inputs:
+        raise click.UsageError("--retry-failed goes with inputs; `dq retry JOB` does it for a job")
     with quietly():
         ref = _ref(given) if given["task"] else None
     authkey = key_to_serve(given, given["host"])
@@ -86,7 +85,7 @@ def master(given: dict[str, Any]) -> None:
         forwarder = screen.forwarder_beside_bar(quiet=given["quiet"]) if given["workers"] else None
         _serve_job(runtime, ref, given, forwarder)
     else:
-        _serve_queues(runtime)
+        _serve_queues(runtime, given)
 
 
 def _ref(given: dict[str, Any]) -> TaskRef:
@@ -126,18 +125,21 @@ def _nothing(line: str) -> None:
     pass
 
 
-def _serve_queues(runtime: Runtime) -> None:
-    """Serve until stopped; the first signal lets running tasks finish."""
-    runtime.dispatcher.presence.only_plain = True
+def _serve_queues(runtime: Runtime, given: dict[str, Any]) -> None:
+    """Serve plain clients, and those that submit jobs, until stopped. The first signal lets running
+    tasks finish."""
+    runtime.keep_jobs(given["journal"])
     with Stages() as stages, runtime:
         say(f"serving on {runtime.serving.shown}")
-        while not stages.count:
-            stages.wait(1.0)
-            runtime.workers.check()
+        while not (stages.count or runtime.lifetime.is_asked_to_end):
+            stages.wait(STOP_CHECK_S)
+            runtime.check()
         runtime.dispatcher.drain()  # first, so that the line is true when it appears
         say_finishing(runtime.dispatcher.busy)
-        while runtime.dispatcher.busy and stages.count < 2:
+        while runtime.dispatcher.busy and stages.count < 2 and not runtime.lifetime.is_urgent:
             stages.wait(0.1)
+        if runtime.lifetime.is_urgent:
+            runtime.close(now=True)
         _close_in_order(runtime, stages)
         if stages.interrupted:
             raise Interrupted("interrupted")

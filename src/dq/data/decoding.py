@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from dq._support.frozen import cast, frozen
 from dq.core.blobs import Blob
 from dq.core.records import Failure, Loads, Reading
-from dq.data.batches import NoCollection, load_chunks
+from dq.data.batches import NoCollection, load, load_chunks
 from dq.data.buffers import copy_of
 from dq.data.parsing import (
     cells_of,
@@ -37,12 +37,14 @@ class InputKind:
         is_json: whether most lines are JSON, so that it pays to parse many at once.
         has_fields: whether a value is a record, of which one field may be the input.
         has_columns: whether a header names the columns, and a delimiter separates them.
+        are_pickled: whether each input is bytes with a pickled value.
     """
 
     parser: Callable[[Reading], Parse] | None = None
     is_json: bool = False
     has_fields: bool = False
     has_columns: bool = False
+    are_pickled: bool = False
 
     @property
     def has_lines(self) -> bool:
@@ -78,6 +80,7 @@ INPUT_KINDS = {
         has_fields=True,
     ),
     "csv": InputKind(parser=_row_parser, has_fields=True, has_columns=True),
+    "pickled": InputKind(are_pickled=True),
 }
 
 
@@ -98,6 +101,7 @@ class Decoder:
         self._loads = loads
         self._field = reading.field
         self._parse = None if kind.parser is None else kind.parser(reading)
+        self._are_pickled = kind.are_pickled
         self._is_json = kind.is_json
 
     def decode(self, blob: Blob, skip: int, count: int) -> list[object]:
@@ -108,6 +112,11 @@ class Decoder:
 
     def chunks(self, blob: Blob, skip: int, count: int) -> Iterator[tuple[list[object], bool]]:
         """The same, some at a time, and whether one of these is a `BadValue`."""
+        if self._are_pickled:
+            for records, _ in load_chunks(blob, self._loads, skip, count):
+                values = [self._unpickle(record) for record in records]
+                yield values, BadValue in set(map(type, values))
+            return
         if self._parse is None:
             yield from load_chunks(blob, self._loads, skip, count)
             return
@@ -117,6 +126,15 @@ class Decoder:
                 if self._field:
                     values = [_field_of(value, self._field) for value in values]
             yield values, BadValue in set(map(type, values))
+
+    def _unpickle(self, record: object) -> object:
+        if not isinstance(record, bytes):
+            return record  # None for an input that was too large to be sent
+        try:
+            [value] = load(record, self._loads)
+        except Exception as error:  # not the pickle of a batch of one value
+            return BadValue(error)
+        return value
 
     def _parse_all(self, items: list[object]) -> list[object]:
         assert self._parse is not None

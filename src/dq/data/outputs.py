@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dq._support.frozen import TYPE_CHECKING, cast, frozen
 from dq.core.blobs import Blob
 from dq.core.records import Failure, Loads, Result
-from dq.data import batches, buffers
+from dq.data import batches, buffers, kept
 from dq.data.pieces import BadValue, open_blob
 
 if TYPE_CHECKING:
@@ -98,6 +98,39 @@ def load_timed(blob: Blob, loads: Loads = pickle.loads) -> tuple[list[object], l
     return values, seconds, has_bad
 
 
+# For a job on a serving master, whose readers choose the form
+
+
+def _encode_kept(
+    start: int,
+    items: Sequence[object],
+    results: Sequence[tuple[object, float]],
+    attempt: int,
+    worker: str,
+) -> Blob:
+    values = [value for value, _ in results]
+    forms: dict[int, kept.Forms] = {}
+    if not are_plain(values):
+        forms = {place: _forms(one) for place, one in enumerate(values) if not are_plain([one])}
+        values = [None if place in forms else one for place, one in enumerate(values)]
+    return kept.dump(values, [seconds for _, seconds in results], forms)
+
+
+def _forms(value: object) -> kept.Forms:
+    """The forms of a value whose type is not built in."""
+    json: str | None
+    pickled: bytes | None
+    try:
+        json = dumps({"result": value})
+    except TypeError:
+        json = None
+    try:
+        pickled = batches.joined(batches.dump([value]))
+    except Exception:  # by the value's own code
+        pickled = None
+    return kept.Forms(text=str(value), json=json, pickled=pickled)
+
+
 # Text, for a command
 
 
@@ -157,6 +190,7 @@ OUTPUT_FORMATS = {
     "values": OutputFormat(encode=_encode_values, decode=_decode_values),
     "results": OutputFormat(encode=_encode_timed, decode=_decode_timed, is_timed=True),
     "text": _text_format("text", end="\n"),
+    "kept": OutputFormat(encode=_encode_kept, is_timed=True),
     NUL_ENDED: _text_format(NUL_ENDED, end="\0"),
     "jsonl": OutputFormat(
         encode=_encode_jsonl, is_timed=True, is_command=True, suffixes=(".jsonl", ".ndjson")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from dq.core.jobs import Rules
+from dq.core.records import Recorded
 from dq.data.decoding import Decoder
 from dq.data.sources import Source
 from dq.dispatch.delivery import Delivery
@@ -47,6 +48,7 @@ class JobRegistry:
         *,
         reader_feeds: bool = False,
         skips: Iterable[tuple[int, int]] = (),
+        sink: Callable[[Recorded], None] | None = None,
     ) -> ServedJob:
         """Add a job. Its inputs are leased from now on, except those with outcomes in the journal.
 
@@ -59,6 +61,7 @@ class JobRegistry:
                 has to wait for both.
             skips: ranges of indices that the source does not yield; see `Board.open_job`. They are
                 not for a job whose journal is replayed, which passes over its own.
+            sink: called with each of its records, which then has no reader.
         """
         with self._lock:
             news = threading.Condition(self._lock)
@@ -71,6 +74,7 @@ class JobRegistry:
                 refill=news if reader_feeds else threading.Condition(self._lock),
                 reads_ahead=reader_feeds,
                 replay=replay,
+                sink=sink,
             )
             if replay is not None:
                 replay.journal.start(self._delivery.take_written, served.plain_input)

@@ -81,7 +81,7 @@ class ServedJob:
     def together(self) -> str:
         """Which inputs share a pickle. Calls of an executor have nothing in common, and a journal
         knows an object by its own pickle."""
-        if self.sink is not None:
+        if self.spec.unpack == "call":
             return batches.NOTHING
         return batches.ANYTHING if self.replay is None else batches.DATA
 

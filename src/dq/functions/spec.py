@@ -6,7 +6,7 @@ import pickle
 
 from dq._support.frozen import cast, frozen
 from dq.core.blobs import LargeBlob
-from dq.core.records import Reading
+from dq.core.records import Loads, Reading
 from dq.functions.reference import TaskRef
 
 
@@ -86,9 +86,9 @@ class JobSpec:
 
         return replace(self, ref=None, init=None)
 
-    def with_functions(self, blob: LargeBlob) -> JobSpec:
+    def with_functions(self, blob: LargeBlob, loads: Loads = pickle.loads) -> JobSpec:
         """The same with the functions that a process has fetched."""
-        (head, count), (init_head, _) = pickle.loads(blob.head)
+        (head, count), (init_head, _) = cast("list[tuple[bytes, int]]", loads(blob.head))
         from dataclasses import replace  # here to keep start-up fast: few jobs need it
 
         ref = self.ref and replace(self.ref, data=LargeBlob(head, blob.buffers[:count]))

@@ -93,6 +93,10 @@ class Server(mpm.Server):
         self._pin(TASK_QUEUE, "tasks", TaskQueue(dispatcher), TaskQueue.EXPOSED)
         self._pin(RESULT_QUEUE, "results", ResultQueue(dispatcher), ResultQueue.EXPOSED)
 
+    def serve_also(self, ident: str, endpoint: object, exposed: tuple[str, ...]) -> None:
+        """Serve another object, with these of its methods; called before the first connection."""
+        self._pin(ident, ident, endpoint, exposed)
+
     def encrypt(self, how: Tls, log: Callable[[str], None] = log.warning) -> None:
         """Use TLS; called before the first connection.
 

@@ -16,10 +16,10 @@ from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import UsageError
 from dq.functions.constants import with_constants
+from dq.functions.job_specs import VALUES, JobSpecs
 from dq.functions.module_versions import version_of
 from dq.functions.reference import Function, TaskRef
 from dq.master.job_reader import JobReader
-from dq.functions.job_specs import VALUES, JobSpecs
 from dq.master.lifetime import Lifetime
 from dq.master.local_workers import LocalWorkers
 from dq.master.options import StrPath

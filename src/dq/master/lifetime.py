@@ -9,10 +9,16 @@ from dq.errors import UsageError
 
 
 class Lifetime:
-    """Whether a master is closed, and whether this is still the process that made it."""
+    """Whether a master is closed, and whether this is still the process that made it.
+
+    Attributes:
+        is_urgent: whether a client wants it to end without waiting for running tasks.
+    """
 
     def __init__(self) -> None:
+        self.is_urgent = False
         self._closed = threading.Event()
+        self._asked = threading.Event()  # also set when it is closed
         self._process = os.getpid()
 
     @property
@@ -24,11 +30,30 @@ class Lifetime:
         """Wait until it is closed, and return whether it is."""
         return self._closed.wait(timeout)
 
+    def ask_to_end(self, now: bool) -> None:
+        """Have whoever runs the master close it.
+
+        Args:
+            now: without waiting for running tasks.
+        """
+        self.is_urgent = self.is_urgent or now
+        self._asked.set()
+
+    @property
+    def is_asked_to_end(self) -> bool:
+        """Whether a client wants it to end."""
+        return self._asked.is_set()
+
+    def wait_until_asked(self, timeout: float) -> bool:
+        """Wait until it is closed, or asked to end, and return whether it is."""
+        return self._asked.wait(timeout)
+
     def end(self) -> bool:
         """Close it, and return whether this call did. A fork of its process cannot close it."""
         if self._closed.is_set() or os.getpid() != self._process:
             return False
         self._closed.set()
+        self._asked.set()
         return True
 
     def check_process(self) -> None:

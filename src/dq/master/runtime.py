@@ -7,16 +7,17 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dq._support import platform
 from dq.errors import Stopped
 from dq.functions import loading
+from dq.functions.job_specs import JobSpecs
 from dq.functions.reference import Function
 from dq.functions.task_check import refuse_gevent
 from dq.functions.task_options import TaskOptions
 from dq.manager.server_options import ServerOptions
 from dq.master.announcer import Announcer, beside_bar
-from dq.functions.job_specs import JobSpecs
 from dq.master.jobs import Jobs
 from dq.master.lifetime import Lifetime
 from dq.master.local_workers import LocalWorkers
@@ -24,6 +25,10 @@ from dq.master.serving import Serving
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.worker.process_options import ProcessOptions
+
+if TYPE_CHECKING:
+    from dq.service.endpoint import JobsEndpoint
+    from dq.service.jobs import JobService
 
 MAINTENANCE_INTERVAL_S = 0.05  # between two checks of slow sources and old leases
 SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished
@@ -82,7 +87,26 @@ class Runtime:
             has_workers=has_workers,
         )
         self.dispatcher.presence.on_notes = self.announcer.announce
+        self.service: JobService | None = None
+        self._endpoint: JobsEndpoint | None = None
+        self._warn = warn
         _runtimes.add(self)
+
+    def keep_jobs(self, journal: str | None) -> None:
+        """Let clients submit jobs; called before `start`.
+
+        Args:
+            journal: the file that keeps them; None for as long as this master lives.
+
+        Raises:
+            BadJournal: it is damaged, in use, or something else.
+            OutputError: it cannot be written.
+        """
+        from dq.service.endpoint import JobsEndpoint
+        from dq.service.jobs import JobService  # SQLite, which few masters need
+
+        self.service = JobService(self.dispatcher, journal, self._warn)
+        self._endpoint = JobsEndpoint(self.service, self.dispatcher, self.lifetime.ask_to_end)
 
     def __enter__(self) -> Runtime:
         self.start()
@@ -101,7 +125,14 @@ class Runtime:
         refuse_gevent()
         self.lifetime.check_process()
         platform.raise_descriptor_limit()
-        self.serving.open(self.dispatcher)
+        try:
+            if self.service is not None:
+                self.service.start()
+            self.serving.open(self.dispatcher, self._endpoint)
+        except BaseException:
+            if self.service is not None:
+                self.service.close()
+            raise
         threading.Thread(target=self._maintain, name="dq-maintenance", daemon=True).start()
         self.workers.start(self.serving)
 
@@ -110,13 +141,25 @@ class Runtime:
             self.dispatcher.run_maintenance()
             self.announcer.announce()
             self.jobs.check_calls()
+            if self.service is not None:
+                self.service.tick()
+
+    def check(self) -> None:
+        """Raise the error that stops this master, if there is one."""
+        self.workers.check()
+        if self.service is not None and self.service.error is not None:
+            raise self.service.error
 
     def wait(self) -> None:
-        """Serve until `close` is called, in another thread or a signal's handler."""
-        self.dispatcher.presence.only_plain = True
+        """Serve until `close` is called, in another thread or a signal's handler, or until a client
+        has this master end."""
+        self.dispatcher.presence.only_plain = self.service is None
         self.lifetime.check_process()
-        while not self.lifetime.wait(WAIT_SLICE_S):
-            self.workers.check()
+        while not self.lifetime.wait_until_asked(WAIT_SLICE_S):
+            self.check()
+        self.dispatcher.drain()
+        while self.dispatcher.busy and not self.lifetime.is_urgent:
+            self.lifetime.wait(MAINTENANCE_INTERVAL_S)
 
     def close(self, *, now: bool = False) -> None:
         """Tell workers that this is the end, and stop serving.
@@ -138,6 +181,8 @@ class Runtime:
             )
         self.serving.close()
         self.dispatcher.jobs.close_journals()
+        if self.service is not None:
+            self.service.close()
         self.jobs.fail_calls(Stopped("the master was closed"))
 
     def after_fork(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from dq._support import platform
 from dq.dispatch.dispatcher import Dispatcher
@@ -14,9 +15,13 @@ from dq.manager.server_options import ServerOptions
 from dq.security import keys
 from dq.security.tls import PLAIN
 from dq.security.tls_options import TlsOptions
+from dq.service.endpoint_names import JOBS
 from dq.transport.addresses import Address, outside, reachable, show
 from dq.transport.dialing import SERIALIZER
 from dq.transport.listener import explain_bind
+
+if TYPE_CHECKING:
+    from dq.service.endpoint import JobsEndpoint  # SQLite, which few masters need
 
 MAX_SOCKET_PATH = 100  # characters; sun_path has 108 bytes, 104 on macOS
 
@@ -51,14 +56,20 @@ class Serving:
         self._server: Server | None = None
         self._folder: tempfile.TemporaryDirectory[str] | None = None  # of a Unix socket
 
-    def open(self, dispatcher: Dispatcher) -> None:
+    def open(self, dispatcher: Dispatcher, jobs: JobsEndpoint | None) -> None:
         """Listen, and serve the dispatcher.
+
+        Args:
+            dispatcher: what workers and plain clients use.
+            jobs: what clients of its jobs use; None if it keeps none.
 
         Raises:
             ConnectError: the port cannot be had.
         """
         self._server = self._bind(self._options.address or self._private_address())
         self._server.serve(dispatcher, self._options.loads)
+        if jobs is not None:
+            self._server.serve_also(JOBS, jobs, jobs.EXPOSED)
         self._server.encrypt(self.tls, self._report)
         self._server.start()
 

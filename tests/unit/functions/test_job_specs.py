@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from dq.errors import BadTask, MissingModule
-from dq.functions.task_options import TaskOptions
 from dq.functions.job_specs import JobSpecs
+from dq.functions.task_options import TaskOptions
 
 
 def specs_with(

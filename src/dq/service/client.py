@@ -1,0 +1,335 @@
+"""`dq.connect`: the jobs of a serving master, from Python."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pickle
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
+
+from dq._support import quantities
+from dq._support.frozen import cast
+from dq.core.records import Failure, Reading, Result
+from dq.errors import Stopped, TaskError
+from dq.functions import loading
+from dq.functions.constants import with_constants
+from dq.functions.job_specs import JobSpecs
+from dq.functions.reference import Function
+from dq.functions.task_options import TaskOptions
+from dq.security import keys
+from dq.security.tls_options import TlsOptions
+from dq.service import submission
+from dq.service.connection import JobsConnection
+from dq.service.groups import grouped
+from dq.service.options import JobOptions
+from dq.service.results import Row, inputs_of, opened, reading_from, results_of
+from dq.service.specs import OUTPUT
+from dq.service.status import FailureGroup, JobStatus
+from dq.transport.server_address import server_address
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+WAIT_S = 20.0  # for one answer of the master
+PICKLED = Reading("pickled")
+
+T = TypeVar("T")
+
+
+class SubmitOptions(TypedDict, total=False):
+    """The options of a submitted job's tasks."""
+
+    retries: int
+    retry_delay: float
+    timeout: float | None
+    max_deaths: int
+    max_failures: int | None
+    batch: int | None
+    unpack: bool
+    initializer: str | Function | None
+    strict_code: bool
+
+
+def connect(
+    server: str = "127.0.0.1",
+    port: int | None = None,
+    *,
+    authkey: bytes | str | None = None,
+    patience: float = 60.0,
+    tls: str = "auto",
+    tls_cert: str | os.PathLike[str] | None = None,
+    tls_key: str | os.PathLike[str] | None = None,
+    tls_ca: str | os.PathLike[str] | None = None,
+) -> Client:
+    """Connect to a master that keeps jobs: `dq master` without inputs, or `run_master` without.
+
+    Args:
+        server: its host, or ``host:port``.
+        port: its TCP port; None for the one in `server`, else 5000.
+        authkey: the shared key; None to look where ``dq`` does.
+        patience: seconds to look for a master that was lost, later on.
+        tls, tls_cert, tls_key, tls_ca: how the connection is encrypted, as for `run_worker`.
+
+    Raises:
+        ConnectError: no master there, or another key, or one that keeps no jobs.
+    """
+    quantities.text(server=server)
+    quantities.whole(1, 65535, **quantities.given(port=port))
+    quantities.seconds(patience=patience)
+    encryption = TlsOptions(tls=tls, tls_cert=tls_cert, tls_key=tls_key, tls_ca=tls_ca)
+    connection = JobsConnection(
+        server_address(server, port), keys.find(authkey), encryption.settings(), patience
+    )
+    return Client(connection)
+
+
+class Client:
+    """A connection to a master that keeps jobs; what `connect` returns. A context manager."""
+
+    def __init__(self, connection: JobsConnection) -> None:
+        self._connection = connection
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection. The jobs go on."""
+        self._connection.close()
+
+    def submit(
+        self,
+        task: str | Callable[..., T],
+        inputs: Iterable[object],
+        *,
+        name: str = "",
+        priority: int = 0,
+        after: Iterable[SubmittedJob[object] | int | str] = (),
+        constants: Mapping[str, object] | None = None,
+        **options: Unpack[SubmitOptions],
+    ) -> SubmittedJob[T]:
+        """Submit a job, and return once all of it is on the master's disk.
+
+        Args:
+            task: import path or function.
+            inputs: any iterable. Each input is pickled by itself.
+            name: what people may call the job, besides its number.
+            priority: a job with a higher one goes first.
+            after: jobs that have to succeed first.
+            constants: keyword arguments of all tasks.
+            options: as for `dq.Master`.
+
+        Raises:
+            BadTask: the task cannot be called with one input, or cannot be sent.
+            ConnectError: the master was lost, and did not come back in time.
+        """
+        loading.refuse_while_importing()
+        task = with_constants(task, constants)
+        tasks = TaskOptions(**options)
+        specs = JobSpecs(tasks, has_workers=False, report=lambda line: None)
+        specs.check(task)
+        spec = specs.spec(*specs.refer(task), output=OUTPUT, reading=PICKLED)
+        given = JobOptions(name=name, priority=priority, tasks=tasks).to_wire()
+        given["after"] = [_selector(job) for job in after]
+        number = submission.submit(self._connection, spec, submission.pickled(inputs), given)
+        return SubmittedJob(self._connection, number)
+
+    def job(self, selector: int | str) -> SubmittedJob[object]:
+        """A job by its number or name; ``"last"`` for the newest.
+
+        Raises:
+            UsageError: there is none.
+        """
+        return SubmittedJob(self._connection, self._status(str(selector)).number)
+
+    def _status(self, selector: str) -> JobStatus:
+        return JobStatus.from_wire(self._connection.call("status", selector))
+
+    def jobs(self, *selectors: int | str) -> list[JobStatus]:
+        """The figures of these jobs, or of all."""
+        wanted = [str(one) for one in selectors] or ["all"]
+        answer = cast("list[object]", self._connection.call("jobs", wanted))
+        return [JobStatus.from_wire(one) for one in answer]
+
+    def stop(self, *, now: bool = False) -> None:
+        """Have the master end, once the running tasks have ended, or now. Its jobs go on when it is
+        started again with the same journal."""
+        self._connection.call("stop", now)
+
+
+def _selector(job: SubmittedJob[object] | int | str) -> str:
+    return str(job.number) if isinstance(job, SubmittedJob) else str(job)
+
+
+class SubmittedJob(Generic[T]):
+    """A job on a master. Any client can have one, on any machine, at any time.
+
+    Attributes:
+        number: what people call it.
+    """
+
+    def __init__(self, connection: JobsConnection, number: int) -> None:
+        self._connection = connection
+        self.number = number
+
+    def __repr__(self) -> str:
+        return f"<SubmittedJob {self.number}>"
+
+    @property
+    def _selector(self) -> str:
+        return str(self.number)
+
+    def status(self) -> JobStatus:
+        """Its figures, and why it does not run."""
+        return JobStatus.from_wire(self._connection.call("status", self._selector))
+
+    def wait(self, timeout: float | None = None) -> JobStatus:
+        """Wait until it has ended.
+
+        Args:
+            timeout: seconds.
+
+        Raises:
+            TimeoutError: it has not ended by then.
+        """
+        deadline = None if timeout is None else time.monotonic() + timeout
+        version = -1
+        while True:
+            left = WAIT_S if deadline is None else min(WAIT_S, deadline - time.monotonic())
+            status = JobStatus.from_wire(
+                self._connection.call("wait", self._selector, version, max(left, 0.0))
+            )
+            if status.has_ended:
+                return status
+            if deadline is not None and time.monotonic() >= deadline:
+                raise TimeoutError(f"job {self.number} has not ended in {timeout:g} s")
+            version = status.version
+
+    def results(
+        self, *, ordered: bool = True, follow: bool = True, inputs: bool = True
+    ) -> Iterator[Result[T]]:
+        """Its results, as `dq.Master.stream` has them. They can be read as often as wanted.
+
+        Args:
+            ordered: in the order of the inputs, rather than as they came.
+            follow: wait for those that are not there yet, until the job has ended.
+            inputs: fetch the inputs as well.
+        """
+        reading = self._reading()
+        for row in self.rows(ordered=ordered, follow=follow, inputs=inputs):
+            for result in results_of(row, reading, pickle.loads):
+                yield cast("Result[T]", opened(result, pickle.loads))
+
+    def _reading(self) -> Reading:
+        answer = cast("dict[str, object]", self._connection.call("status", self._selector))
+        return reading_from(answer["reading"])
+
+    def rows(self, *, ordered: bool, follow: bool, inputs: bool) -> Iterator[Row]:
+        """The same as the master sends them; for the command line."""
+        connection = self._connection.another() if follow else self._connection
+        cursor = 0
+        try:
+            while True:
+                wait = WAIT_S if follow else 0.0
+                answer = cast(
+                    "dict[str, object]",
+                    connection.call("results", self._selector, cursor, ordered, inputs, wait),
+                )
+                found, cursor = cast("list[Row]", answer["rows"]), cast("int", answer["cursor"])
+                yield from found
+                if answer["over"] or (not found and not follow):
+                    return
+        finally:
+            if connection is not self._connection:
+                connection.close()
+
+    def values(self) -> Iterator[T]:
+        """What its tasks return, in the order of the inputs.
+
+        Raises:
+            TaskError: a task failed; raised in the place of its value.
+            Stopped: the job was cancelled, or stopped, before all of its tasks had an outcome.
+        """
+        for result in self.results(inputs=False):
+            if result.error is not None:
+                raise TaskError(cast("Result[object]", result))
+            yield cast("T", result.value)
+        status = self.status()
+        if status.done + status.failed < status.total:
+            raise Stopped(f"job {self.number} was {status.state}: {status.reason}")
+
+    async def __aiter__(self) -> AsyncIterator[Result[T]]:
+        """Its results in the order of the inputs, for ``async for``."""
+        loop = asyncio.get_running_loop()
+        found = self.results()
+        end = object()
+        while (result := await loop.run_in_executor(None, next, found, end)) is not end:
+            yield cast("Result[T]", result)
+
+    def failures(self) -> list[FailureGroup]:
+        """Its failed tasks, grouped by the exception's type and the last place in the user's own
+        code; the largest group first."""
+        reading = self._reading()
+
+        def value_of(items: list[bytes]) -> object:
+            return next(iter(inputs_of(items, reading, pickle.loads)), None)
+
+        rows = self.failed_rows()
+        found = ((row[0], Failure(*row[5]), row[7] or []) for row in rows if row[5] is not None)
+        return grouped(found, value_of)
+
+    def failed_rows(self) -> Iterator[Row]:
+        """The rows of failed tasks; for the command line."""
+        cursor = 0
+        while True:
+            answer = cast(
+                "dict[str, object]", self._connection.call("failures", self._selector, cursor)
+            )
+            yield from cast("list[Row]", answer["rows"])
+            cursor = cast("int", answer["cursor"])
+            if answer["over"]:
+                return
+
+    def retry(self, ids: Iterable[int] | None = None) -> int:
+        """Run failed tasks again: these, or all. Returns how many they are."""
+        given = None if ids is None else list(ids)
+        return cast("int", self._connection.call("retry", self._selector, given))
+
+    def lines(self, *, follow: bool = False) -> Iterator[str]:
+        """What its tasks have printed, line by line; the last 10,000 are kept.
+
+        Args:
+            follow: wait for more until the job has ended.
+        """
+        cursor = 0
+        connection = self._connection.another() if follow else self._connection
+        try:
+            while True:
+                wait = WAIT_S if follow else 0.0
+                answer = cast(
+                    "dict[str, object]", connection.call("lines", self._selector, cursor, wait)
+                )
+                found, cursor = cast("list[str]", answer["lines"]), cast("int", answer["cursor"])
+                yield from found
+                if answer["over"] or (not found and not follow):
+                    return
+        finally:
+            if connection is not self._connection:
+                connection.close()
+
+    def cancel(self) -> bool:
+        """End it: nothing more of it is run, and running tasks are ended. Returns False if it had
+        ended already."""
+        return bool(self._connection.call("cancel", [self._selector]))
+
+    def forget(self) -> None:
+        """Remove it and its results from the master.
+
+        Raises:
+            UsageError: it has not ended.
+        """
+        self._connection.call("forget", [self._selector])

@@ -1,0 +1,223 @@
+"""The object that clients of a master that keeps jobs call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+from dq.core.records import LONGEST_NAME
+from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.leasing import LIVENESS_CHECK_S
+from dq.errors import DqError, ProtocolError, UsageError
+from dq.manager.message_checks import as_count, as_text
+from dq.service.endpoint_names import PROTOCOL
+from dq.service.jobs import JobService
+from dq.service.looking import Looking
+from dq.service.options import JobOptions
+from dq.service.specs import from_client
+from dq.service.stored_job import StoredJob
+
+LONGEST_WAIT_S = 30.0  # for one answer
+MOST_SELECTORS = 10_000
+
+T = TypeVar("T")
+Wire = dict[str, object]
+
+
+class JobsEndpoint:
+    """Methods for clients. All arguments and results are built-in types. A method answers with a
+    pair: "ok" and its result, or the name of an error of dq and its message.
+
+    Args:
+        service: keeps the jobs.
+        dispatcher: the master's.
+        on_stop: called when a client wants the master to end: now, or after the running tasks.
+    """
+
+    EXPOSED = (
+        "hello", "begin", "block", "commit", "jobs", "status", "results", "failures", "retry",
+        "lines", "cancel", "forget", "wait", "stop",
+    )  # fmt: skip
+
+    def __init__(
+        self, service: JobService, dispatcher: Dispatcher, on_stop: Callable[[bool], None]
+    ) -> None:
+        self._service = service
+        self._dispatcher = dispatcher
+        self._looking = Looking(service, dispatcher)
+        self._on_stop = on_stop
+
+    def hello(self, protocol: int) -> object:
+        """Get the facts about the master."""
+        if protocol != PROTOCOL:
+            text = f"this master keeps jobs by protocol {PROTOCOL}, the client by {protocol}"
+            return ("ProtocolError", f"{text}; install the same dq on both")
+        q = self._dispatcher
+        return ("ok", {"max_message": q.max_message, "keepalive": q.keepalive})
+
+    def begin(self, id: str, spec: object, functions: object, options: object) -> object:
+        """Submit a job, whose inputs will follow; see `JobService.begin`."""
+
+        def begin() -> int:
+            checked = from_client(spec, functions)  # by the client's own bytes
+            blob = functions if type(functions) is bytes else None
+            return self._service.begin(
+                as_text(id)[:LONGEST_NAME], checked, blob, self._options(options)
+            )
+
+        return _answer(begin)
+
+    def _options(self, wire: object) -> JobOptions:
+        """A job's options, in which jobs that it is to follow are selectors."""
+        if type(wire) is not dict or type(wire.get("after", [])) is not list:
+            raise UsageError("these are not the options of a job")
+        after = [as_text(one) for one in wire.get("after", [])]
+        ids = [job.id for job in self._service.select(after)]
+        return JobOptions.from_wire({**wire, "after": ids})
+
+    def block(self, id: str, number: int, data: bytes) -> object:
+        """Send a block of a job's inputs; see `JobService.add_block`."""
+        if type(data) is not bytes:
+            return ("UsageError", "not a block of inputs")
+        return _answer(lambda: self._service.add_block(as_text(id), as_count(number), data))
+
+    def commit(self, id: str, blocks: int, total: int) -> object:
+        """End the submission of a job. Returns its number."""
+        return _answer(lambda: self._service.commit(as_text(id), as_count(blocks), as_count(total)))
+
+    def jobs(self, selectors: list[str]) -> object:
+        """The figures of jobs."""
+        return _answer(lambda: [self._looking.status(job) for job in self._selected(selectors)])
+
+    def status(self, selector: str) -> object:
+        """The figures of one job, why it does not run, and how its inputs are read."""
+
+        def status() -> Wire:
+            job = self._one(selector)
+            return {
+                **self._looking.status(job),
+                "why_not": self._looking.why_not(job),
+                "reading": self._looking.reading(job),
+            }
+
+        return _answer(status)
+
+    def results(
+        self, selector: str, cursor: int, ordered: bool, inputs: bool, wait: float
+    ) -> object:
+        """The next results of a job, waiting for some if there are none yet."""
+        return _answer(
+            lambda: self._waiting(
+                self._one(selector),
+                wait,
+                lambda job: self._looking.results(
+                    job, as_count(cursor), bool(ordered), bool(inputs)
+                ),
+                lambda answer: bool(answer["rows"] or answer["over"]),
+            )
+        )
+
+    def failures(self, selector: str, cursor: int) -> object:
+        """The next failed tasks of a job."""
+        return _answer(lambda: self._looking.failures(self._one(selector), as_count(cursor)))
+
+    def retry(self, selector: str, ids: list[int] | None) -> object:
+        """Run failed tasks of a job again; all of them if no ids are given."""
+
+        def retry() -> int:
+            if ids is not None and type(ids) is not list:
+                raise UsageError("not a list of tasks")
+            checked = None if ids is None else [as_count(one) for one in ids]
+            return self._service.retry(self._one(selector), checked)
+
+        return _answer(retry)
+
+    def lines(self, selector: str, cursor: int, wait: float) -> object:
+        """The next lines that a job's tasks have printed."""
+        return _answer(
+            lambda: self._waiting(
+                self._one(selector),
+                wait,
+                lambda job: self._looking.lines(job, as_count(cursor)),
+                lambda answer: bool(answer["lines"] or answer["over"]),
+            )
+        )
+
+    def cancel(self, selectors: list[str]) -> object:
+        """Cancel jobs. Returns the numbers of those that had not ended."""
+        return _answer(
+            lambda: [job.number for job in self._selected(selectors) if self._service.cancel(job)]
+        )
+
+    def forget(self, selectors: list[str]) -> object:
+        """Remove jobs that have ended. Returns their numbers."""
+
+        def forget() -> list[int]:
+            jobs = self._selected(selectors)
+            for job in jobs:
+                self._service.forget(job)
+            return [job.number for job in jobs]
+
+        return _answer(forget)
+
+    def wait(self, selector: str, version: int, wait: float) -> object:
+        """The figures of a job, once they are others than those with this version."""
+        return _answer(
+            lambda: self._waiting(
+                self._one(selector),
+                wait,
+                self._looking.status,
+                lambda answer: answer["version"] != version,
+            )
+        )
+
+    def stop(self, now: bool) -> object:
+        """Have the master end: now, or once the running tasks have ended."""
+        return _answer(lambda: self._on_stop(bool(now)))
+
+    def _selected(self, selectors: list[str]) -> list[StoredJob]:
+        if type(selectors) is not list or len(selectors) > MOST_SELECTORS:
+            raise UsageError("not a list of jobs")
+        return self._service.select([as_text(one) for one in selectors])
+
+    def _one(self, selector: str) -> StoredJob:
+        jobs = self._selected([selector])
+        if len(jobs) != 1:
+            raise UsageError(f"{selector} stands for {len(jobs)} jobs: name one")
+        return jobs[0]
+
+    def _waiting(
+        self,
+        job: StoredJob,
+        seconds: float,
+        look: Callable[[StoredJob], Wire],
+        is_enough: Callable[[Wire], bool],
+    ) -> Wire:
+        """Look at a job until there is enough to see, the time is up or the client has gone."""
+        if type(seconds) not in (int, float):
+            raise UsageError("not a time to wait")
+        channel = self._dispatcher.connections.current.channel
+        deadline = time.monotonic() + min(seconds, LONGEST_WAIT_S)
+        while True:
+            version = job.version
+            answer = look(job)
+            left = deadline - time.monotonic()
+            if is_enough(answer) or left <= 0 or self._dispatcher.stopping:
+                return answer
+            with self._service.changed:
+                if job.version == version:
+                    self._service.changed.wait(min(left, LIVENESS_CHECK_S))
+            if channel.peer_closed():
+                raise EOFError
+
+
+def _answer(method: Callable[[], object]) -> object:
+    try:
+        return ("ok", method())
+    except ProtocolError:
+        raise
+    except DqError as error:
+        return (type(error).__name__, str(error))
+    except ValueError as error:
+        return ("UsageError", str(error))

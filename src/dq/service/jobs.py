@@ -1,0 +1,368 @@
+"""The jobs of a serving master: taken in, run, ended, and forgotten on request.
+
+    submit ──▶ receiving ──▶ open ──▶ done, failed, stopped, cancelled ──▶ forgotten
+                 │             ▲                    │
+                 └─ swept      └────── retry ───────┘
+
+All of a job is on disk before its submitter is told its number, and each outcome before anybody
+sees it. So a master that is killed goes on with the same jobs when it is started again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
+
+from dq._support.naming import setting
+from dq.core.records import Failed, Recorded
+from dq.data.blocks import count_of
+from dq.dispatch.dispatcher import Dispatcher
+from dq.errors import DqError, UsageError
+from dq.functions.spec import JobSpec
+from dq.service import rows
+from dq.service.inputs import StoredInputs, but
+from dq.service.options import JobOptions
+from dq.service.selectors import select
+from dq.service.specs import with_new_id
+from dq.service.store import Store
+from dq.service.stored_job import Round, StoredJob
+
+UNFINISHED_SUBMISSION_S = 3600.0  # without a word from its submitter, after which a job is swept
+SWEEP_INTERVAL_S = 60.0
+MOST_LINES = 10_000  # of a job's tasks that are kept
+
+
+class JobService:
+    """Keeps jobs in a file, and has the dispatcher serve them.
+
+    Args:
+        dispatcher: serves them.
+        path: the file; None for a temporary one, which is made when the first job comes.
+        report: called with each line that people should see.
+
+    Raises:
+        BadJournal: the file is damaged, in use, or something else.
+        OutputError: it cannot be written.
+
+    Attributes:
+        changed: a condition of the service's lock: notified when a job has changed.
+    """
+
+    def __init__(
+        self, dispatcher: Dispatcher, path: str | None, report: Callable[[str], None]
+    ) -> None:
+        self._dispatcher = dispatcher
+        self._report = report
+        # Guards everything here, and is acquired before the dispatcher's lock, never after it.
+        self._lock = threading.RLock()
+        self.changed = threading.Condition(self._lock)
+        self._jobs: dict[str, StoredJob] = {}  # by id
+        self._sweep_at = 0.0
+        self._store: Store | None = None
+        if path is not None:
+            self._store = Store(path, log=report)
+
+    # The file
+
+    @property
+    def store(self) -> Store:
+        """The file, which is made now if there is none."""
+        with self._lock:
+            if self._store is None:
+                self._store = Store(None, log=self._report)
+                self._report(
+                    f"jobs are kept until this master ends; with {setting('journal')} they would"
+                    " outlive it"
+                )
+            return self._store
+
+    def start(self) -> None:
+        """Go on with the jobs that are in the file."""
+        if self._store is None:
+            return
+        now, path = time.monotonic(), self._store.path
+        found = self._store.read(lambda db: list(rows.jobs(db, path)))
+        with self._lock:
+            self._jobs = {row.id: StoredJob.of(row, now) for row in found}
+            for job in self._jobs.values():
+                self._begin_if_due(job)
+
+    def close(self) -> None:
+        """Write what is left, and release the file."""
+        if self._store is not None:
+            self._store.close()
+
+    @property
+    def error(self) -> DqError | None:
+        """Why nothing more can be written, if that is so."""
+        return None if self._store is None else self._store.error
+
+    # Taking in
+
+    def begin(self, id: str, spec: JobSpec, functions: bytes | None, options: JobOptions) -> int:
+        """Take in a job, whose inputs will follow. The same again changes nothing. Returns how many
+        blocks of them are there already."""
+        store = self.store
+        with self._lock:
+            self._check_after(options)
+        key = store.ask(
+            partial(rows.add_job, id=id, spec=spec, functions=functions, options=options)
+        )
+        with self._lock:
+            if id not in self._jobs:
+                self._jobs[id] = StoredJob(
+                    key=key, id=id, number=0, name=options.name, task=str(spec.ref),
+                    options=options, submitted=time.time(), state=rows.RECEIVING,
+                )  # fmt: skip
+            self._jobs[id].seen = time.monotonic()
+        return store.ask(partial(rows.count_blocks, key=key))
+
+    def add_block(self, id: str, number: int, data: bytes) -> None:
+        """Take in a block of inputs. The same again changes nothing.
+
+        Raises:
+            UsageError: it is not one, or there is no such job.
+            DqError: an earlier one could not be written.
+        """
+        try:
+            count = count_of(data)
+        except ValueError as error:
+            raise UsageError(str(error)) from None
+        with self._lock:
+            job = self._by_id(id)
+            if job.error is not None:
+                raise job.error
+            if job.is_committed:
+                return
+            job.seen = time.monotonic()
+
+        def refused(error: DqError) -> None:
+            job.error = error
+
+        action = partial(rows.add_block, key=job.key, number=number, count=count, data=data)
+        self.store.stream(action, refused, len(data))
+
+    def commit(self, id: str, blocks: int, total: int) -> int:
+        """Begin to run a job, all of whose inputs have come. Returns its number. The same again
+        changes nothing.
+
+        Raises:
+            UsageError: they have not, or there is no such job.
+            DqError: they could not be written.
+        """
+        with self._lock:
+            job = self._by_id(id)
+        try:
+            number = self.store.ask(
+                partial(rows.commit_job, key=job.key, blocks=blocks, total=total)
+            )
+        finally:
+            error, job.error = job.error, None  # the submitter may send them again
+        if error is not None:
+            raise error
+        if number is None:
+            raise UsageError(f"not all of the {total} inputs have arrived")
+        with self._lock:
+            if not job.is_committed:
+                job.number, job.total, job.state = number, total, rows.OPEN
+                self._begin_if_due(job)
+                self._note_change(job)
+        return number
+
+    def _check_after(self, options: JobOptions) -> None:
+        for id in options.after:
+            self._by_id(id)
+
+    def _by_id(self, id: str) -> StoredJob:
+        job = self._jobs.get(id)
+        if job is None:
+            raise UsageError("there is no such job: it was forgotten, or the master is another one")
+        return job
+
+    # Running
+
+    def _begin_if_due(self, job: StoredJob) -> None:
+        """Have a job served, if it is to run and does not wait for others."""
+        if job.state != rows.OPEN or job.rounds:
+            return
+        awaited = [self._jobs.get(id) for id in job.options.after]
+        bad = [one for one in awaited if one is None or (one.has_ended and one.state != rows.DONE)]
+        if bad:
+            which = "a job" if bad[0] is None else f"job {bad[0].number}"
+            reason = f"{which} that it was to follow has not succeeded"
+            action = partial(rows.cancel_job, key=job.key, reason=reason)
+            self.store.write(action, lambda _: self._ended(job, rows.CANCELLED, reason))
+        elif all(one is not None and one.has_ended for one in awaited):
+            self._serve(job, self.store.read(partial(rows.spans, key=job.key)))
+
+    def _serve(self, job: StoredJob, skips: Sequence[tuple[int, int]]) -> None:
+        store = self.store
+        spec = with_new_id(store.read(partial(rows.spec_of, key=job.key)))
+        round = Round(store.read(partial(rows.attempts_before, key=job.key)))
+        job.rounds.append(round)
+        job.started, job.done_before = time.monotonic(), job.outcomes
+        with self._dispatcher.lock:
+            round.served = self._dispatcher.jobs.open(
+                spec,
+                job.options.rules,
+                StoredInputs(store, job.key, job.total, skips),
+                skips=skips,
+                sink=partial(self._take, job, round),
+            )
+            round.served.job.counts.failed = job.failed  # which count towards `max_failures`
+
+    def _take(self, job: StoredJob, round: Round, record: Recorded) -> None:
+        """Write an outcome; called in the thread that has received it."""
+        before = round.before.get(record.batch.start, 0) if record.batch.count == 1 else 0
+        self.store.write(
+            partial(rows.add_outcome, key=job.key, record=record, before=before),
+            lambda added: self._written(job, round, record, bool(added)),
+        )
+
+    def _written(self, job: StoredJob, round: Round, record: Recorded, added: bool) -> None:
+        """Note that an outcome is on disk; called in the writer's thread."""
+        assert round.served is not None  # the record came from it
+        self._dispatcher.delivery.consumed(round.served, [record])
+        with self._lock:
+            if added and isinstance(record.outcome, Failed):
+                job.failed += record.batch.count
+            elif added:
+                job.done += record.batch.count
+            self._note_change(job)
+            self._end_if_over(job, round)
+
+    def _end_if_over(self, job: StoredJob, round: Round) -> None:
+        """End a round if all of its outcomes are on disk and no more will come."""
+        served = round.served
+        if served is None or round not in job.rounds:
+            return
+        board = self._dispatcher.board
+        with self._dispatcher.lock:
+            is_over = served.job.finished and not served.job.unread and not board.draining
+            reason = served.job.stopped
+        if not is_over:
+            return
+        job.rounds.remove(round)
+        self._dispatcher.jobs.close(served)
+        if job.rounds or job.has_ended:
+            return
+        self.store.write(
+            partial(rows.end_job, key=job.key, reason=reason or job.reason),
+            lambda state: self._ended(job, state, reason or ""),
+        )
+
+    def _ended(self, job: StoredJob, state: object, reason: str) -> None:
+        """Note that it is on disk how a job has ended, or (None) that it goes on."""
+        if type(state) is not str:
+            return
+        with self._lock:
+            job.state, job.reason, job.ended = state, reason, time.time()
+            self._note_change(job)
+            for other in list(self._jobs.values()):
+                if job.id in other.options.after:
+                    self._begin_if_due(other)
+
+    def _note_change(self, job: StoredJob) -> None:
+        job.version += 1
+        self.changed.notify_all()
+
+    def tick(self) -> None:
+        """End what has no more outcomes to come, and sweep what was submitted in part; called at
+        intervals."""
+        now = time.monotonic()
+        with self._lock:
+            for job in list(self._jobs.values()):
+                for round in list(job.rounds):
+                    self._end_if_over(job, round)
+            if now < self._sweep_at:
+                return
+            self._sweep_at = now + SWEEP_INTERVAL_S
+            left = [
+                job for job in self._jobs.values()
+                if not job.is_committed and now - job.seen > UNFINISHED_SUBMISSION_S
+            ]  # fmt: skip
+            for job in left:
+                del self._jobs[job.id]
+                self.store.write(partial(rows.forget, key=job.key))
+
+    # On request
+
+    def find(self, id: str) -> StoredJob | None:
+        """The job with this id."""
+        with self._lock:
+            return self._jobs.get(id)
+
+    def select(self, selectors: Sequence[str]) -> list[StoredJob]:
+        """The jobs that selectors stand for.
+
+        Raises:
+            UsageError: there is no such job.
+        """
+        with self._lock:
+            jobs = {job.number: job for job in self._jobs.values() if job.is_committed}
+            names = {number: job.name for number, job in jobs.items()}
+            return [jobs[number] for number in select(selectors, names)]
+
+    def cancel(self, job: StoredJob) -> bool:
+        """End a job: nothing more of it is run, and running tasks are ended. Returns False if it
+        had ended already."""
+        reason = "it was cancelled"
+        if not self.store.ask(partial(rows.cancel_job, key=job.key, reason=reason)):
+            return False
+        self._ended(job, rows.CANCELLED, reason)
+        with self._lock:
+            served = [round.served for round in job.rounds if round.served is not None]
+        for one in served:
+            self._dispatcher.jobs.halt(one, reason)
+        self.tick()
+        return True
+
+    def retry(self, job: StoredJob, ids: Sequence[int] | None) -> int:
+        """Run failed tasks again: those with these ids, or all. Returns how many they are."""
+        dropped = self.store.ask(partial(rows.drop_failures, key=job.key, ids=ids))
+        if not dropped:
+            return 0
+        with self._lock:
+            job.failed -= len(dropped)
+            job.state, job.reason, job.ended = rows.OPEN, "", None
+            self._serve(job, but(dropped, job.total))
+            self._note_change(job)
+        return len(dropped)
+
+    def forget(self, job: StoredJob) -> None:
+        """Remove all that there is of a job.
+
+        Raises:
+            UsageError: it has not ended.
+        """
+        with self._lock:
+            if not job.has_ended or job.rounds:
+                raise UsageError(f"job {job.number} has not ended: cancel it first")
+            del self._jobs[job.id]
+            self._note_change(job)
+        self.store.ask(partial(rows.forget, key=job.key))
+
+    def add_lines(self, spec_id: str, lines: Sequence[str]) -> None:
+        """Keep lines that tasks of a job have printed. Those of other jobs are none of its
+        business."""
+        with self._lock:
+            job = self._serving(spec_id)
+        if job is None:
+            return
+
+        def then(_: object) -> None:
+            with self._lock:
+                self._note_change(job)
+
+        self.store.write(
+            partial(rows.add_lines, key=job.key, lines=list(lines), most=MOST_LINES), then
+        )
+
+    def _serving(self, spec_id: str) -> StoredJob | None:
+        for job in self._jobs.values():
+            for round in job.rounds:
+                if round.served is not None and round.served.spec.id == spec_id:
+                    return job
+        return None

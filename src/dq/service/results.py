@@ -1,0 +1,58 @@
+"""The results of a job, from the rows that a master sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from dq._support.frozen import cast
+from dq.core.records import Failure, Loads, Reading, Result
+from dq.data import batches, kept
+from dq.data.decoding import Decoder
+from dq.data.pieces import BadValue
+
+Row = tuple[int, int, int, str, bytes, "tuple[str, str, str] | None", float, "list[bytes] | None"]
+
+
+def reading_from(wire: object) -> Reading:
+    """How to make values of inputs, from the master's answer."""
+    kind, fields, raw, field, delimiter = cast("tuple[str, list[str], bool, str, str]", wire)
+    return Reading(kind=kind, fields=tuple(fields), raw=raw, field=field, delimiter=delimiter)
+
+
+def results_of(row: Row, reading: Reading, loads: Loads) -> Iterator[Result[object]]:
+    """The results in a row. A value whose type is not built in is one of `kept.Forms`.
+
+    Args:
+        row: the outcome of consecutive tasks.
+        reading: how to make values of their inputs.
+        loads: unpickles inputs and values.
+    """
+    start, count, attempts, worker, blob, failure, seconds, items = row
+    inputs = [None] * count if items is None else inputs_of(items, reading, loads)
+    if failure is not None:
+        kind, message, traceback = failure
+        yield Result(
+            start, inputs[0], None, Failure(kind, message, traceback), attempts, seconds, worker
+        )
+        return
+    values, times = kept.load(blob, loads)
+    for place, (value, took) in enumerate(zip(values, times, strict=True)):
+        yield Result(start + place, inputs[place], value, None, attempts, took, worker)
+
+
+def inputs_of(items: list[bytes], reading: Reading, loads: Loads) -> list[object]:
+    """The values of inputs; None for one that cannot be read here."""
+    blob = batches.dump(items)
+    found = Decoder(reading, loads).decode(blob, 0, len(items))
+    return [None if isinstance(value, BadValue) else value for value in found]
+
+
+def opened(result: Result[object], loads: Loads) -> Result[object]:
+    """A result with its value itself, where that was kept in several forms."""
+    if not isinstance(result.value, kept.Forms):
+        return result
+    value = result.value.value(loads)
+    if isinstance(value, BadValue):
+        return replace(result, value=None, error=value.failure)
+    return replace(result, value=value)

@@ -1,0 +1,57 @@
+"""Which jobs somebody means: ``7``, ``3-7``, ``last``, ``all``, or a job's name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from dq.errors import UsageError
+
+_RANGE = re.compile(r"(\d+)(?:-(\d+))?")
+
+
+def select(selectors: Sequence[str], names: Mapping[int, str]) -> list[int]:
+    """The numbers that selectors stand for, each once, in the order of the selectors.
+
+    Args:
+        selectors: as people write them.
+        names: of all jobs, by their numbers; "" for those without a name.
+
+    Raises:
+        UsageError: there is no such job.
+
+    >>> names = {1: "", 2: "nightly", 4: "nightly", 5: ""}
+    >>> select(["nightly", "1-2", "last"], names), select(["all"], names)
+    ([4, 1, 2, 5], [1, 2, 4, 5])
+    """
+    found: dict[int, None] = {}
+    for selector in selectors:
+        found |= dict.fromkeys(_selected(selector, names))
+    return list(found)
+
+
+def _selected(selector: str, names: Mapping[int, str]) -> list[int]:
+    if selector == "all":
+        return sorted(names)
+    if selector == "last" and names:
+        return [max(names)]
+    match = _RANGE.fullmatch(selector)
+    if match is None:
+        named = [number for number, name in names.items() if name == selector]
+        if not named:
+            raise UsageError(f"there is no job {selector!r}{_those_that_are(names)}")
+        return [max(named)]
+    first, last = int(match[1]), int(match[2] or match[1])
+    numbers = sorted(number for number in names if first <= number <= last)
+    if not numbers:
+        what = "jobs" if match[2] else "job"
+        raise UsageError(f"there is no {what} {selector}{_those_that_are(names)}")
+    return numbers
+
+
+def _those_that_are(names: Mapping[int, str]) -> str:
+    if not names:
+        return ": there are none yet"
+    if len(names) == 1:
+        return f": there is only job {next(iter(names))}"
+    return f": there are {len(names)}, from {min(names)} to {max(names)}"

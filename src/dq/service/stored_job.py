@@ -1,0 +1,80 @@
+"""A job that a serving master keeps, as far as it is in memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dq.dispatch.served_job import ServedJob
+from dq.errors import DqError
+from dq.service.options import JobOptions
+from dq.service.rows import ENDED, RECEIVING, JobRow
+
+
+@dataclass(slots=True, eq=False)
+class Round:
+    """A job, or some tasks of it, while the dispatcher serves it.
+
+    Args:
+        served: what the dispatcher serves; set as soon as that is there.
+        before: how many attempts its tasks had had before they were run again on request.
+    """
+
+    before: dict[int, int]
+    served: ServedJob | None = None
+
+
+@dataclass(slots=True, eq=False)
+class StoredJob:
+    """A job. The service's lock guards it. What is large of it is on disk only.
+
+    Attributes:
+        rounds: what of it is served now: all of it, or tasks that are run again.
+        error: why its inputs could not be written, while they are being received.
+        seen: when its submitter was last heard of, while they are; seconds of a steady clock.
+        version: changes whenever somebody may want to look at it again.
+        started: when it was last begun to serve, in seconds of a steady clock; 0.0 if it was not.
+        done_before: how many outcomes it had then.
+    """
+
+    key: int
+    id: str
+    number: int
+    name: str
+    task: str
+    options: JobOptions
+    submitted: float
+    state: str
+    reason: str = ""
+    total: int = 0
+    done: int = 0
+    failed: int = 0
+    ended: float | None = None
+    rounds: list[Round] = field(default_factory=list)
+    error: DqError | None = None
+    seen: float = 0.0
+    version: int = 0
+    started: float = 0.0
+    done_before: int = 0
+
+    @classmethod
+    def of(cls, row: JobRow, now: float) -> StoredJob:
+        """The job that a row describes."""
+        return cls(
+            key=row.key, id=row.id, number=row.number or 0, name=row.name, task=row.task,
+            options=row.options, submitted=row.submitted, state=row.state, reason=row.reason,
+            total=row.total, done=row.done, failed=row.failed, ended=row.ended, seen=now,
+        )  # fmt: skip
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED
+
+    @property
+    def is_committed(self) -> bool:
+        """Whether all of its inputs are there."""
+        return self.state != RECEIVING
+
+    @property
+    def outcomes(self) -> int:
+        """How many tasks have one."""
+        return self.done + self.failed

@@ -1,0 +1,79 @@
+"""Sends a job to a master that keeps jobs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+
+from dq._support.frozen import cast
+from dq._support.naming import setting
+from dq.data import batches
+from dq.data.blocks import blocks_of
+from dq.data.sources import NoInput
+from dq.errors import UsageError
+from dq.functions.spec import JobSpec
+from dq.service.connection import JobsConnection
+from dq.service.specs import to_client
+
+ENVELOPE_BYTES = 1024  # of a message, beside what it carries
+
+
+def submit(
+    connection: JobsConnection,
+    spec: JobSpec,
+    records: Iterable[bytes],
+    options: dict[str, object],
+) -> int:
+    """Send a job and all of its inputs. Returns its number once all of it is on the master's disk.
+
+    If the connection is lost, what was being sent is sent again. If this process dies, the master
+    has a job that was never begun, and sweeps it.
+
+    Raises:
+        ConnectError: the master was lost, and did not come back in time.
+        DqError: what the master has answered.
+    """
+    id = os.urandom(16).hex()
+    wire, functions = to_client(spec)
+    limit = connection.max_message - ENVELOPE_BYTES
+    size = len(functions or b"") + spec.nbytes
+    if size > limit:
+        raise UsageError(
+            f"what {spec.ref} refers to has {size} bytes, over the master's limit of {limit}"
+            f" ({setting('max_message')})"
+        )
+    connection.call("begin", id, wire, functions, options)
+    blocks = total = 0
+    for count, block in blocks_of(_checked(records, limit)):
+        connection.call("block", id, blocks, block)
+        blocks += 1
+        total += count
+    return cast("int", connection.call("commit", id, blocks, total))
+
+
+def _checked(records: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    """Refuse an input that the master would not take, before the others are sent for nothing."""
+    for index, record in enumerate(records):
+        if len(record) > limit:
+            raise UsageError(
+                f"the input of task {index} has {len(record)} bytes, over the master's limit of"
+                f" {limit} ({setting('max_message')})"
+            )
+        yield record
+
+
+def pickled(inputs: Iterable[object]) -> Iterator[bytes]:
+    """Each input as a record by itself, as it is at this moment.
+
+    Raises:
+        UsageError: one cannot be pickled.
+    """
+    for index, item in enumerate(inputs):
+        if isinstance(item, NoInput):
+            raise UsageError(item.failure.message)
+        try:
+            yield batches.joined(batches.dump([item]))
+        except Exception as error:
+            raise UsageError(
+                f"the input of task {index} cannot be pickled: {type(error).__name__}: {error}"
+            ) from error
