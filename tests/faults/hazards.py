@@ -145,6 +145,17 @@ def _unless(x: Any, harm: Callable[[], object]) -> Any:
 # Tasks that do not end
 
 
+def fails_beside_one_that_holds(x: Any) -> Any:
+    """Does not end; "bad" fails once another one runs."""
+    witness(x)
+    if x != "bad":
+        time.sleep(1000)
+    with open(os.environ["DQ_TEST_LOG"]) as log:
+        while '"held"' not in log.read():
+            time.sleep(0.005)
+    raise ValueError("bad")
+
+
 def never(x: Any) -> Any:
     return _unless(x, lambda: time.sleep(1000))
 

@@ -203,8 +203,7 @@ def test_a_stopped_process_and_what_it_keeps_is_told(
 ) -> None:
     # As after half a minute. The rest of it, with a clock of its own, is in the unit tests.
     monkeypatch.setattr("dq.dispatch.roster.SILENCE_NOTICE_S", 1.0)
-    for module in ("dispatch.roster", "worker.control"):
-        monkeypatch.setattr(f"dq.{module}.HEARTBEAT_INTERVAL_S", 0.2)
+    monkeypatch.setattr("dq.dispatch.roster.HEARTBEAT_INTERVAL_S", 0.2)
     path, said = tmp_path / "task", list[str]()
     with dq.Master(workers=1, report=said.append) as master:
         values = master.map(hold, [str(path)])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar, cast
 
+from dq.core.beats import WorkerState
 from dq.core.jobs import Rules
 from dq.core.records import Done
 from dq.data import batches
@@ -15,7 +16,7 @@ from dq.dispatch.served_job import ServedJob
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.manager.endpoints import ResultQueue, TaskQueue
-from dq.manager.messages import ReportMessage
+from dq.manager.messages import BeatWire, ReportMessage
 from dq.manager.protocol import PROTOCOL
 from dq.manager.worker_endpoint import WorkerEndpoint
 from dq.transport.channel import Channel
@@ -66,6 +67,11 @@ class FakeClient:
     def hello(self, group: str = "g", role: str = "slot", default: bool = False) -> None:
         info: dict[str, object] = {"role": role, "group": group, "name": "h:1", "default": default}
         self.ask(WorkerEndpoint(self.dispatcher).hello, PROTOCOL, info)
+
+    def beat(self, wait: float = 0.0, seen: int = 0, state: WorkerState | None = None) -> BeatWire:
+        """Say what a worker does, and hear what it is told; after `hello(role="beat")`."""
+        beat = WorkerEndpoint(self.dispatcher).beat
+        return self.ask(beat, (state or WorkerState()).to_wire(), seen, wait)
 
     def exchange(
         self, outcomes: ReportMessage | None = None, wait: float = 5.0

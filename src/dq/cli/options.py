@@ -404,11 +404,11 @@ failures = stacked(
     option(
         "--fail-fast", is_flag=True, group=FAILURES,
         help="Stop after the first failed task.",
-        more="Others that have begun may end unseen.",
+        more="Others that run are ended, and a later run with the same journal does them again.",
     ),
     option(
         "--max-failures", type=POSITIVE, metavar="N", group=FAILURES, rare=True,
-        help="Stop after N failed tasks.",
+        help="Stop after N failed tasks, as `--fail-fast` does after one.",
     ),
     option(
         "--max-deaths", type=POSITIVE, default=3, show_default=True, metavar="N", group=FAILURES,

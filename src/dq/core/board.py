@@ -13,6 +13,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from dq.core.batching import BatchSizer
+from dq.core.blobs import Blob
+from dq.core.cancelling import Cancelling
 from dq.core.charging import Charging
 from dq.core.jobs import Job, Rules
 from dq.core.lease_table import LeaseTable
@@ -58,6 +60,7 @@ class Board:
         self._recording = Recording()
         self._reporting = Reporting(self.jobs, self._table, self._recording)
         self._charging = Charging(self.jobs, self._table, self._recording)
+        self._cancelling = Cancelling(self._table, self._recording)
 
     # Jobs and their inputs
 
@@ -95,6 +98,10 @@ class Board:
     def stop(self, id: str, reason: str) -> None:
         """Lease no more tasks of a job."""
         self.jobs[id].stop(reason)
+
+    def leases_of(self, id: str) -> list[Lease]:
+        """The active leases of a job."""
+        return [lease for lease in self.leases.values() if lease.batch.job == id]
 
     def close_job(self, id: str) -> None:
         """Forget a job. Later reports for it are dropped."""
@@ -244,6 +251,24 @@ class Board:
             job.outstanding -= rest.count
         job.waiting.settle(rest)
         self._table.remove(lease)
+
+    def cancel(self, id: str, index: int, blob: Blob) -> tuple[Recorded | None, list[Lease]]:
+        """Record that a task was cancelled. Returns None in place of the record if the task has an
+        outcome, or does not exist; and the leases in which it may be running.
+
+        Args:
+            id: of the job.
+            index: of the task.
+            blob: what stands for its input if that is in the source still.
+        """
+        return self._cancelling.cancel(self.jobs[id], index, blob)
+
+    def abandon(self, lease_id: int) -> None:
+        """Requeue the tasks of a lease, without a charge: its process is being ended because one of
+        them was cancelled."""
+        lease = self.leases.get(lease_id)
+        if lease is not None:
+            self._table.lose(lease)
 
     def died(
         self, lease_id: int, index: int, detail: str, now: float, *, span: int = 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass, field
 
 from dq._support.frozen import frozen
@@ -72,7 +73,13 @@ class Job:
     leases: int = 0
     unread: int = 0  # records that were not consumed
     held_bytes: int = 0  # of leased inputs and unread records
+    # Tasks that were cancelled before they were batched, in ascending order. They are recorded, but
+    # their inputs are still in the source, and in `unbatched`.
+    cancelled: list[int] = field(default_factory=list)
+    # Batches that were chosen for a holder and are not leased yet, by the index of the first task.
+    chosen: dict[int, Batch] = field(default_factory=dict)
     stopped: str | None = None  # the reason
+    ending: bool = False  # whether the tasks that run are to be ended, too
     counts: Counts = field(default_factory=Counts)
 
     def __post_init__(self) -> None:
@@ -118,15 +125,37 @@ class Job:
         self.waiting.isolate(index)
 
     def take(self, count: int) -> tuple[int, int]:
-        """Take the next inputs for a batch, at most `count`, and none from after a skipped one.
-        Returns the index of the first one, and how many they are."""
+        """Take the next inputs for a batch, at most `count`, and none from after a skipped or a
+        cancelled one. Returns the index of the first one, and how many they are."""
         start = self.next
         room = self.skips.room(start)
         count = min(count, self.unbatched if room is None else min(room, self.unbatched))
+        if self.cancelled:
+            count = min(count, self.cancelled[0] - start)
         self.next = start + count if room is None else self.skips.after(start + count)
         self.unbatched -= count
         self.outstanding += count
         return start, count
+
+    def is_unbatched(self, index: int) -> bool:
+        """Whether a task is in the source still, and not cancelled."""
+        if not self.next <= index or self.skips.after(index) != index:
+            return False
+        if index - self.next - self.skips.count(self.next, index) >= self.unbatched:
+            return False
+        place = bisect_left(self.cancelled, index)
+        return place == len(self.cancelled) or self.cancelled[place] != index
+
+    def pass_cancelled(self) -> int:
+        """Pass over cancelled tasks that are next. Returns how many inputs are to be dropped from
+        the source."""
+        count = 0
+        while self.cancelled and self.cancelled[0] == self.next:
+            del self.cancelled[0]
+            self.unbatched -= 1
+            self.next = self.skips.after(self.next + 1)
+            count += 1
+        return count
 
     def stop(self, reason: str) -> None:
         """Lease no more of its tasks."""

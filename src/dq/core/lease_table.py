@@ -80,6 +80,15 @@ class LeaseTable:
         """Find a lease, active or lost."""
         return self.active.get(id) or self.lost.get(id)
 
+    def with_task(self, id: str, index: int) -> list[Lease]:
+        """The leases, active and then lost, in which a task of a job may be running."""
+        return [
+            lease
+            for leases in (self.active, self.lost)
+            for lease in leases.values()
+            if lease.batch.job == id and lease.next <= index < lease.stop
+        ]
+
     def close_job(self, id: str) -> None:
         """Forget the leases of a job."""
         for lease in [lease for lease in self.active.values() if lease.batch.job == id]:

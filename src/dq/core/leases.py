@@ -32,7 +32,8 @@ class Lease:
 
     `given` is when it was leased, and `granted` is when it was leased or last reported on. `busy`
     is how many seconds of work have been reported since it was leased. `weight` is how many bytes
-    it is expected to take, as inputs now or as results later.
+    it is expected to take, as inputs now or as results later. `ending` is whether its worker has
+    been told to end its tasks.
     """
 
     id: int
@@ -47,6 +48,7 @@ class Lease:
     given: float = 0.0
     busy: float = 0.0
     weight: int = 0
+    ending: bool = False
 
     def rest(self) -> Batch:
         """The tasks that have not been reported yet."""

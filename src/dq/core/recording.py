@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dq.core.jobs import Job
-from dq.core.records import Batch, Failed, Outcome, Recorded
+from dq.core.records import Batch, Failed, Failure, Outcome, Recorded
+
+CANCELLED = Failed(Failure("CancelledError", "it was cancelled"), retry=False)
 
 
 class Recording:
@@ -41,12 +43,7 @@ class Recording:
 
     def record(self, job: Job, batch: Batch, outcome: Outcome, worker: str) -> list[Recorded]:
         """Record the outcome of tasks that have none."""
-        if batch.redelivered:
-            job.waiting.settle(batch)
-        recorded = Recorded(batch, outcome, job.attempts(batch), worker)
-        job.outstanding -= batch.count
-        job.unread += 1
-        job.held_bytes += recorded.nbytes
+        recorded = self._add(job, batch, outcome, worker)
         if isinstance(outcome, Failed):
             if not outcome.is_unreadable:  # an unreadable input ends the run or is skipped
                 job.counts.failed += 1
@@ -54,6 +51,19 @@ class Recording:
         else:
             job.counts.done += batch.count
         return [recorded]
+
+    def cancel(self, job: Job, batch: Batch, worker: str) -> Recorded:
+        """Record that a task, which has no outcome, was cancelled. That is no failure of its."""
+        return self._add(job, batch, CANCELLED, worker)
+
+    def _add(self, job: Job, batch: Batch, outcome: Outcome, worker: str) -> Recorded:
+        if batch.redelivered:
+            job.waiting.settle(batch)
+        recorded = Recorded(batch, outcome, job.attempts(batch), worker)
+        job.outstanding -= batch.count
+        job.unread += 1
+        job.held_bytes += recorded.nbytes
+        return recorded
 
     def _is_first(self, job: Job, batch: Batch, waiting: bool) -> bool:
         """Whether none of these tasks has an outcome. A blob of results cannot be divided, so if
@@ -76,3 +86,4 @@ class Recording:
         most = job.rules.max_failures
         if most is not None and job.counts.failed >= most:
             job.stop(f"{job.counts.failed} task(s) failed")
+            job.ending = True

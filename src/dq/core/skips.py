@@ -44,6 +44,17 @@ class Skips:
         place = bisect_right(self._starts, index) - 1
         return max(index, self._stops[place]) if place >= 0 else index
 
+    def count(self, start: int, stop: int) -> int:
+        """How many indices from `start` to before `stop` are skipped.
+
+        >>> Skips([(0, 2), (7, 9)]).count(1, 8)
+        2
+        """
+        first = max(bisect_right(self._starts, start) - 1, 0)
+        last = bisect_right(self._starts, stop)
+        ranges = zip(self._starts[first:last], self._stops[first:last], strict=True)
+        return sum(max(min(b, stop) - max(a, start), 0) for a, b in ranges)
+
     def room(self, index: int) -> int | None:
         """How many indices from this one on are not skipped; None if none is skipped later."""
         place = bisect_right(self._starts, index)

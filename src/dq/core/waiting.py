@@ -100,6 +100,19 @@ class WaitingBatches:
                 del self.batches[place]
                 return
 
+    def take(self, index: int) -> Batch | None:
+        """Remove a waiting task, delayed or not, and return it; None if it does not wait."""
+        for place, (_, _, batch) in enumerate(self.delayed):
+            if batch.start <= index < batch.stop:
+                del self.delayed[place]
+                heapq.heapify(self.delayed)
+                return batch  # a delayed batch is one task
+        for batch in self.batches:
+            if batch.start <= index < batch.stop:
+                self.remove(index)
+                return batch.part(index, index + 1)
+        return None
+
     def settle(self, batch: Batch) -> None:
         """Note that the tasks of a batch have their outcomes, or need none."""
         self.redelivered.difference_update(range(batch.start, batch.stop))

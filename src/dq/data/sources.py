@@ -24,7 +24,6 @@ class NoInput:
         raise pickle.PicklingError(self.failure.message)
 
 
-CANCELLED = NoInput(Failure("CancelledError", "it was cancelled"))
 MISSING = NoInput(Failure("IndexError", "the list of inputs has become shorter since"))
 
 # Types whose length is known and whose items are available at once. Other sequences may compute

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from dq.core.jobs import Job
 from dq.core.leases import Lease
-from dq.core.records import Batch, Done, Failed, Failure
-from dq.data import batches, sources
+from dq.core.records import Batch, Failed, Failure
+from dq.data import batches
 from dq.data.encoding import encode
 from dq.dispatch.connections import Connection
 from dq.dispatch.delivery import Delivery
@@ -64,9 +66,14 @@ class BatchMaker:
             return None
         if isinstance(wanted, Batch):
             batch = self._at_most(wanted, most)
+            self._board.jobs[batch.job].chosen[batch.start] = batch
             self._pending.announce()  # there may be more, for the next request
             return batch, None
         served = self._served_jobs[wanted]
+        if served.job.cancelled:
+            served.drop_cancelled()
+            if not served.job.unbatched:
+                return self.choose(connection, most)
         if served.replay is not None:
             most = _least(most, served.replay.room(served.job.next))
         start, count = self._board.take_batch(wanted, most)
@@ -76,7 +83,8 @@ class BatchMaker:
         if wanted == PLAIN:
             self._plain.room.notify(count)
         self._pending.announce()
-        return Batch(job=wanted, start=start, count=count, blob=b""), items
+        batch = served.job.chosen[start] = Batch(job=wanted, start=start, count=count, blob=b"")
+        return batch, items
 
     def _may_have(self, connection: Connection, job: Job) -> bool:
         """Whether a connection may have tasks of a job. It may not if it has no function for them,
@@ -107,10 +115,10 @@ class BatchMaker:
         batch, items = chosen
         if items is None:
             with self._lock:
-                return self._board.grant(connection.holder, batch, self._clock())
+                return self._lease_again(connection, batch)
         parts = self._encode(batch, items)
         with self._lock:
-            return self._lease_first(connection, parts)
+            return self._lease_first(connection, batch, parts)
 
     def _encode(self, batch: Batch, items: list[object]) -> list[tuple[Batch, Failure | None]]:
         """Encode as batches that can be sent, and single tasks that cannot, with their failures."""
@@ -127,12 +135,29 @@ class BatchMaker:
             start += count
         return parts
 
-    def _lease_first(
-        self, connection: Connection, parts: list[tuple[Batch, Failure | None]]
-    ) -> Lease | None:
-        job = self._board.jobs.get(parts[0][0].job)
+    def _lease_again(self, connection: Connection, batch: Batch) -> Lease | None:
+        job = self._board.jobs.get(batch.job)
         if job is None:
             return None
+        now = job.chosen.pop(batch.start, batch)
+        if now is not batch:  # one of its tasks was cancelled meanwhile
+            self._board.put_back(now)
+            return self._lease_next(connection, job)
+        return self._board.grant(connection.holder, batch, self._clock())
+
+    def _lease_first(
+        self,
+        connection: Connection,
+        chosen: Batch,
+        parts: list[tuple[Batch, Failure | None]],
+    ) -> Lease | None:
+        job = self._board.jobs.get(chosen.job)
+        if job is None:
+            return None
+        if job.chosen.pop(chosen.start, chosen) is not chosen:  # one was cancelled meanwhile
+            parts = list(_still_open(job, parts))
+            if not parts:
+                return None
         (batch, failure), *others = parts
         if failure is None and not others:  # nearly always: the whole batch can be sent
             job.sizer.sent(batch.count, len(batch.blob))
@@ -143,6 +168,9 @@ class BatchMaker:
             else:
                 job.sizer.sent(batch.count, len(batch.blob))
                 self._board.put_back(batch)
+        return self._lease_next(connection, job)
+
+    def _lease_next(self, connection: Connection, job: Job) -> Lease | None:
         next = job.waiting.pop(self._clock())
         self._pending.announce()
         if next is None:
@@ -150,10 +178,18 @@ class BatchMaker:
         return self._board.grant(connection.holder, next, self._clock())
 
     def _fail(self, batch: Batch, failure: Failure) -> None:
-        # A cancelled task has not failed, so it does not count towards `max_failures`.
-        cancelled = failure is sources.CANCELLED.failure
-        outcome = Done(1, batch.blob) if cancelled else Failed(failure, retry=False)
-        self._delivery.deliver(self._board.record(batch, outcome, ""), ran=False)
+        recorded = self._board.record(batch, Failed(failure, retry=False), "")
+        self._delivery.deliver(recorded, ran=False)
+
+
+def _still_open(
+    job: Job, parts: list[tuple[Batch, Failure | None]]
+) -> Iterator[tuple[Batch, Failure | None]]:
+    """What is left of the parts of a batch of which tasks have been cancelled."""
+    for part, failure in parts:
+        marked = part.part(part.start, part.stop, redelivered=True)
+        for run in job.waiting.open_runs(marked):
+            yield run, failure
 
 
 def _least(a: int | None, b: int | None) -> int | None:

@@ -12,6 +12,7 @@ from dq.dispatch.state import DispatchState
 from dq.transport.channel import Channel
 
 if TYPE_CHECKING:
+    from dq.dispatch.commands import Mailbox
     from dq.dispatch.pending_requests import WorkerRequest  # which knows its connection
 
 
@@ -29,6 +30,7 @@ class Connection:
         joined: whether it is on the board.
         gets_tasks: whether it is a plain client that has asked for a task.
         request: its last request that was kept until there is something to lease.
+        mailbox: the commands for its worker, if it is the connection for beats.
     """
 
     channel: Channel
@@ -41,6 +43,7 @@ class Connection:
     joined: bool = False
     gets_tasks: bool = False
     request: WorkerRequest | None = None
+    mailbox: Mailbox | None = None
 
 
 class Connections:

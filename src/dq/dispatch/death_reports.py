@@ -5,6 +5,7 @@ from __future__ import annotations
 from dq.core.leases import LeaseHolder
 from dq.dispatch.connections import Connections
 from dq.dispatch.delivery import Delivery
+from dq.dispatch.pending_requests import PendingRequests
 from dq.dispatch.state import DispatchState
 
 DEATH_REPORT_TIMEOUT_S = 1.0  # how long a dead process's tasks wait for its supervisor's report
@@ -21,22 +22,31 @@ class DeathReports:
 
     Args:
         state: what the dispatcher's parts share.
+        pending: woken when tasks are requeued.
         connections: notified of each report.
         delivery: gets the outcomes that a report has caused.
     """
 
-    def __init__(self, state: DispatchState, connections: Connections, delivery: Delivery) -> None:
+    def __init__(
+        self,
+        state: DispatchState,
+        pending: PendingRequests,
+        connections: Connections,
+        delivery: Delivery,
+    ) -> None:
         self._state = state
+        self._pending = pending
         self._board = state.board
         self._changed = connections.changed
         self._delivery = delivery
         self._in_no_task: set[int] = set()  # leases of processes that died in none of their tasks
 
     def take(self, what: str, lease: int, index: int, span: int, detail: str) -> None:
-        """Handle a report that a process "died" or had a "timeout" in a task, or "ended" in none.
+        """Handle a report that a process "died" or had a "timeout" in a task, is being ended for a
+        "cancelled" one, or "ended" in none.
 
         Args:
-            what: one of these three.
+            what: one of these four.
             lease: the process's.
             index: the task, or the first of those that it may have been in.
             span: how many tasks it may have been in.
@@ -48,9 +58,19 @@ class DeathReports:
                 self._delivery.deliver(self._board.timed_out(lease, index, now))
             elif what == "died":
                 self._delivery.deliver(self._board.died(lease, index, detail, now, span=span))
+            elif what == "cancelled":
+                self._abandon(lease)
             elif lease in self._board.leases:
                 self._in_no_task.add(lease)
             self._changed.notify_all()
+
+    def _abandon(self, lease: int) -> None:
+        found = self._board.leases.get(lease)
+        if found is not None:
+            self._board.abandon(lease)
+            # It may be waiting for the last lease of a job that has been stopped.
+            self._delivery.notify_reader(found.batch.job)
+            self._pending.announce()
 
     def await_death_report(self, holder: LeaseHolder) -> None:
         """Wait until a task slot's leases may be requeued. It is called with the lock held, and
@@ -63,11 +83,12 @@ class DeathReports:
             return (
                 held <= self._in_no_task
                 or self._state.stopping
-                or not self._has_supervisor(holder.group)
+                or not self.has_supervisor(holder.group)
             )
 
         self._changed.wait_for(may_requeue, DEATH_REPORT_TIMEOUT_S)
         self._in_no_task -= held
 
-    def _has_supervisor(self, group: str) -> bool:
+    def has_supervisor(self, group: str) -> bool:
+        """Whether the supervisor of a group is connected."""
         return any(h.group == group and not h.is_slot for h in self._board.holders.values())

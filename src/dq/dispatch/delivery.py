@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from dq.journal.writer import Entry  # SQLite, which few runs need
 
 
+def _nothing(job: str) -> None:
+    pass
+
+
 class Delivery:
     """Passes records on to plain clients, or to readers; with a journal, once it has written them.
 
@@ -25,6 +29,9 @@ class Delivery:
         pending: woken when a record makes room for more leases.
         plain: gets the records for plain clients.
         replaying: asked for records of the journal before a reader waits.
+
+    Attributes:
+        on_ending: called, with the lock held, for a job that too many failures have stopped.
     """
 
     def __init__(
@@ -43,6 +50,7 @@ class Delivery:
         self._with_news: set[str] = set()  # ids of jobs whose readers have not been notified yet
         # Pairs of a record and its sink. A deque needs no lock, and `run_sinks` takes none.
         self._sinks: deque[tuple[Callable[[Recorded], None], Recorded]] = deque()
+        self.on_ending: Callable[[str], None] = _nothing
 
     # From the board
 
@@ -60,6 +68,8 @@ class Delivery:
             served = self._served_jobs.get(record.batch.job)
             if served is None:
                 continue
+            if served.job.ending:
+                self.on_ending(record.batch.job)
             if record.batch.job == PLAIN:
                 self._plain.put_record(record)
             elif served.replay is not None and ran:
@@ -138,6 +148,12 @@ class Delivery:
             nbytes = sum(record.nbytes for record in records)
             self._board.consumed(served.spec.id, len(records), nbytes)
             self._pending.announce()
+
+    def notify_reader(self, job: str) -> None:
+        """Wake the reader of a job, so that it checks whether more records will come."""
+        served = self._served_jobs.get(job)
+        if served is not None:
+            served.news.notify_all()
 
     def wake_readers(self) -> None:
         """Wake all readers, so that they check whether more records will come."""

@@ -17,6 +17,8 @@ transitions never wait; the waiting is done here. Each part is a module of its o
     plain_answers     plain clients' results for the master's own inputs
     rejections        jobs that workers cannot load
     death_reports     which task a process died in
+    commands          what workers are to be told
+    cancellation      cancels tasks and jobs
     other_versions    workers whose files are not those that the run began with
     presence          notices to users about workers
 """
@@ -32,6 +34,8 @@ from dq.core.jobs import Rules
 from dq.core.records import Loads
 from dq.data.sources import Source
 from dq.dispatch.batch_maker import BatchMaker
+from dq.dispatch.cancellation import Cancellation
+from dq.dispatch.commands import Commands
 from dq.dispatch.connections import Connection, Connections
 from dq.dispatch.death_reports import DeathReports
 from dq.dispatch.delivery import Delivery
@@ -112,7 +116,10 @@ class Dispatcher:
         self.feeding = Feeding(state, self.pending, self.requests)
         self.jobs = JobRegistry(state, self.pending, self.delivery)
         self.rejections = Rejections(state, self.pending, self.delivery)
-        self.death_reports = DeathReports(state, self.connections, self.delivery)
+        self.death_reports = DeathReports(state, self.pending, self.connections, self.delivery)
+        self.commands = Commands(state)
+        self.cancellation = Cancellation(state, self.commands, self.delivery, self.jobs)
+        self.delivery.on_ending = self.cancellation.end_running
         self.other_versions = OtherVersions(state)
         self.presence = Presence(state)
         self.jobs.open(default or JobSpec(id=PLAIN, ref=None), _PLAIN_RULES, Source(iter(())))
@@ -167,6 +174,8 @@ class Dispatcher:
                 self.delivery.deliver(died)
             self.death_reports.await_death_report(holder)
             self.board.leave(holder)
+            if not self.death_reports.has_supervisor(holder.group):
+                self.commands.close(holder.group)
             self.rejections.readmit(holder.group)
             self.connections.changed.notify_all()
             self.pending.announce()
@@ -197,6 +206,7 @@ class Dispatcher:
             self.jobs.end_feeding()
             self.pending.wake_all()
             self.plain.stop()
+            self.commands.wake_all()
             self.connections.changed.notify_all()
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dq.data import sources
 from dq.dispatch.pending_requests import PendingRequests
 from dq.dispatch.served_job import ServedJob
 from dq.dispatch.state import DispatchState
@@ -109,10 +108,3 @@ class Feeding:
             served.source.buffer.append(item)
             self._board.supply(served.spec.id, 1)
         self._requests.hand_out()
-
-    def revoke(self, served: ServedJob, index: int) -> None:
-        """Cancel a pushed input that was not leased yet. Its result is None."""
-        with self._lock:
-            place = index - served.job.next
-            if 0 <= place < len(served.source.buffer):
-                served.source.buffer[place] = sources.CANCELLED

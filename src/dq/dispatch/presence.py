@@ -15,6 +15,7 @@ from dq.dispatch.roster import CHECK_INTERVAL_S, Roster
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from dq.core.beats import WorkerState
     from dq.core.leases import LeaseHolder
     from dq.dispatch.connections import Connection
     from dq.dispatch.state import DispatchState
@@ -41,6 +42,7 @@ class Presence:
         self._state = state
         self._roster = Roster(state.clock())
         self._held_tasks = HeldTasks(state)
+        self._supervisors: dict[str, int] = {}  # ids of their connections, by group
         self.local_group = ""
         self.only_plain = False
         self.on_notes: Callable[[], None] = _nothing
@@ -66,6 +68,7 @@ class Presence:
             has_task=connection.has_default,
         )
         self._roster.join(holder.id, worker, self._state.clock())
+        self._supervisors[holder.group] = holder.id
         if self.lacks_task(connection) and not worker.local:
             self._warn_of_missing_task(
                 f"{worker} has nothing to call: it has no {setting('task')}, this master no TASK"
@@ -80,10 +83,11 @@ class Presence:
             self._roster.join(connection.holder.id, worker, self._state.clock())
         self.on_notes()
 
-    def heartbeat(self, connection: Connection, stopped: list[str]) -> None:
-        """Note a supervisor's heartbeat, and which of its processes are stopped."""
-        names = [printable(name) for name in stopped]
-        self._roster.heartbeat(connection.holder.id, names, self._state.clock())
+    def heartbeat(self, group: str, state: WorkerState) -> None:
+        """Note what a supervisor says of its worker."""
+        names = [printable(name) for name in state.stopped]
+        id = self._supervisors.get(group, 0)
+        self._roster.heartbeat(id, names, self._state.clock())
 
     def leave(self, connection: Connection) -> None:
         """Note that a connection has ended; called before its leases are requeued."""
@@ -96,6 +100,8 @@ class Presence:
             else:
                 unfinished = unfinished_of(connection.inputs_held)
             self._roster.leave(holder.id, unfinished, now)
+            if self._supervisors.get(holder.group) == holder.id:
+                del self._supervisors[holder.group]
         elif holder.is_slot:
             self._held_tasks.slot_lost(holder, now)
         self._held_tasks.remove(holder)

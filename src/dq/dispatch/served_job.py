@@ -77,6 +77,18 @@ class ServedJob:
             return self.job.finished and self.replay.stuck  # the disk is full: no waiting
         return self.job.finished and not self.unwritten
 
+    def is_replayed(self, index: int) -> bool:
+        """Whether the journal may still have an outcome of a task for the reader."""
+        return self.replay is not None and self.job.next <= index < self.replay.left
+
+    def drop_cancelled(self) -> None:
+        """Drop the inputs that are next and were cancelled."""
+        count = self.job.pass_cancelled()
+        if count:
+            self.source.take(count)
+            if self.finished:
+                self.news.notify_all()
+
     @property
     def together(self) -> str:
         """Which inputs share a pickle. Calls of an executor have nothing in common, and a journal

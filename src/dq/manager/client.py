@@ -9,11 +9,13 @@ from __future__ import annotations
 import pickle
 
 from dq._support.frozen import cast
+from dq.core.beats import WorkerState
 from dq.core.blobs import LargeBlob
 from dq.core.records import Loads
 from dq.errors import ConnectError, PlainMaster, ProtocolError, Unreadable
 from dq.functions.spec import JobSpec
 from dq.manager.messages import (
+    BeatWire,
     ExchangeWire,
     LargeWire,
     LeaseMessage,
@@ -106,7 +108,8 @@ class Client(ServerConnection):
     """Calls the methods of a dq master's endpoint for workers.
 
     Args:
-        role: "slot", "supervisor", or "bench" for one that only measures.
+        role: "slot", "supervisor", "beat" for the second connection of a supervisor, or "bench" for
+            one that only measures.
         group: random name of the supervisor that it belongs to.
         name: ``host:pid``.
         tls: how the connection is encrypted.
@@ -195,16 +198,19 @@ class Client(ServerConnection):
             raise ConnectError("the job has ended")
         return large_blob(wire, attachment)
 
-    def beat(self, stopped: list[str]) -> bool:
-        """Send a supervisor's heartbeat.
+    def beat(self, state: WorkerState, seen: int, wait: float) -> BeatWire:
+        """Say what a worker does, and get the next commands for it.
 
         Args:
-            stopped: names of its processes that are stopped.
+            state: what it does.
+            seen: the number of the last command that it has got; 0 at first.
+            wait: seconds to wait for a command.
 
         Returns:
-            Whether there are tasks for which neither the master nor this worker has a function.
+            The commands; seconds until the master wants to hear of this worker again; whether there
+            are tasks for which neither the master nor this worker has a function.
         """
-        return bool(self.call(LEASES, "beat", stopped))
+        return cast(BeatWire, self.call(LEASES, "beat", state.to_wire(), seen, wait))
 
     def send(self, size: int) -> None:
         """Send `size` bytes, to measure the link."""
@@ -219,12 +225,12 @@ class Client(ServerConnection):
         self.call(LEASES, "differ", self.run, file, digest)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
-        """Report which task a process was in when it "died" or had a "timeout", or that it "ended"
-        in none.
+        """Report which task a process was in when it "died" or had a "timeout", that it is ended
+        because of a "cancelled" one, or that it "ended" in none.
 
         Args:
             run: the master's random id.
-            what: one of the three.
+            what: one of the four.
             lease: which batch.
             index: which task of it.
             span: how many tasks, from that one on, it may have been in.

@@ -6,11 +6,15 @@ They are not in `dq.manager.messages`, because task processes do not need them.
 from __future__ import annotations
 
 from dq._support.arrays import LARGE_BYTES
+from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
+from dq.core.beats import SlotState, WorkerState
 from dq.core.blobs import Blob
 from dq.core.leases import Report
-from dq.core.records import LONGEST_TEXT, Done, Failed, Failure, Outcome
+from dq.core.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome
 from dq.errors import ProtocolError
 from dq.manager.messages import Wire, buffers_of, large_blob
+
+MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
 
 
 def read_report(wire: Wire, attachment: memoryview | None = None) -> tuple[str, Report, str]:
@@ -40,6 +44,40 @@ def read_report(wire: Wire, attachment: memoryview | None = None) -> tuple[str, 
     except (TypeError, ValueError):
         raise ProtocolError("a report that is none") from None
     return run, report, refusal
+
+
+def read_beat(wire: Wire) -> WorkerState:
+    """Read a beat from built-in types.
+
+    Raises:
+        ProtocolError: it is not what a `WorkerState` becomes.
+    """
+    try:
+        slots, stopped, cpu, memory = wire
+        if type(slots) is not list or type(stopped) is not list:
+            raise TypeError("not a list")
+        if max(len(slots), len(stopped)) > MOST_SLOTS:
+            raise ValueError("too many slots")
+        return WorkerState(
+            slots=tuple(_slot_state(slot) for slot in slots),
+            stopped=tuple(as_text(name)[:LONGEST_NAME] for name in stopped),
+            cpu=None if cpu is None else as_seconds(cpu),
+            memory=as_count(memory),
+        )
+    except (TypeError, ValueError):
+        raise ProtocolError("a beat that is none") from None
+
+
+def _slot_state(wire: Wire) -> SlotState:
+    slot, lease, index, age, done, total = wire
+    return SlotState(
+        slot=as_count(slot),
+        lease=as_count(lease),
+        index=as_count(index),
+        age=as_seconds(age),
+        done=None if done is None else as_count(done),
+        total=None if total is None else as_count(total),
+    )
 
 
 def as_count(value: object) -> int:

@@ -17,6 +17,9 @@ LargeWire = tuple[bytes, list[int]]
 LeaseWire = tuple[int, str, int, int, int, bytes | LargeWire, int]
 # A job's spec, the first time; which jobs have ended; definitions of the job's classes by value.
 NewsWire = tuple[Wire | None, list[str], list[tuple[tuple[str, ...], bytes]]]
+CommandWire = tuple[int, str, int, int]  # the fields of a `dq.core.beats.Command`
+# Commands; seconds until the next beat; whether there are tasks that nobody has a function for.
+BeatWire = tuple[list[CommandWire], float, bool]
 ExchangeWire = tuple[str, LeaseWire | None, NewsWire | None]  # "go", "idle" or "stop"; lease; news
 
 

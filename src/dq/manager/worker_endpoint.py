@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
 from dq.core.leases import Lease, LeaseHolder
 from dq.core.records import LONGEST_NAME, LONGEST_TEXT, printable
 from dq.dispatch.connections import Connection
@@ -11,12 +10,19 @@ from dq.dispatch.pending_requests import WorkerRequest
 from dq.dispatch.served_job import ServedJob
 from dq.dispatch.worker_requests import SEND_AT_ONCE_BYTES
 from dq.errors import ProtocolError
-from dq.manager.message_checks import as_count, as_text, read_report
-from dq.manager.messages import LeaseMessage, Wire, blob_to_wire
+from dq.manager.message_checks import (
+    MOST_SLOTS,
+    as_count,
+    as_seconds,
+    as_text,
+    read_beat,
+    read_report,
+)
+from dq.manager.messages import BeatWire, LeaseMessage, Wire, blob_to_wire
 from dq.manager.protocol import PROTOCOL
 
 LARGEST_PING = 1 << 30  # bytes
-MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
+LONGEST_WAIT_S = 60.0  # of a beat for a command
 ANSWERED: Wire = ("answered",)  # if the answer has been sent already
 
 
@@ -34,8 +40,8 @@ class WorkerEndpoint:
 
         Args:
             protocol: the caller's `PROTOCOL`.
-            info: role ("slot", "supervisor" or "bench"), group, name, default (has ``--task``),
-                slots (of a supervisor).
+            info: role ("slot", "supervisor", "beat" or "bench"), group, name, default (has
+                ``--task``), slots (of a supervisor).
         """
         q = self._q
         if type(protocol) is not int or type(info) is not dict:
@@ -46,7 +52,7 @@ class WorkerEndpoint:
                 " install the same dq on both"
             )
         connection = q.connections.current
-        if connection.joined:
+        if connection.joined or connection.mailbox is not None:
             raise ValueError("this connection has said hello before")
         slots = as_count(info.get("slots", 0))
         with q.lock:
@@ -58,9 +64,13 @@ class WorkerEndpoint:
             )
             connection.has_default = bool(info["default"])
             connection.channel.peer_sends_at_once()
-            q.connections.join(connection)
-            q.presence.add_connection(connection.holder)
+            if info["role"] == "beat":
+                self._open_mailbox(connection)
+            else:
+                q.connections.join(connection)
+                q.presence.add_connection(connection.holder)
             if info["role"] == "supervisor":
+                q.commands.open(connection.holder.group)
                 q.presence.add_supervisor(connection, min(slots, MOST_SLOTS))
         if info["role"] == "supervisor":
             q.presence.on_notes()
@@ -75,16 +85,28 @@ class WorkerEndpoint:
             "lacks_task": q.presence.lacks_task(connection),
         }
 
-    def beat(self, stopped: list[str]) -> bool:
-        """Receive a supervisor's heartbeat, and which of its processes are stopped. See
-        `dq.manager.client.Client.beat`."""
-        q = self._q
-        if type(stopped) is not list or len(stopped) > MOST_SLOTS:
-            raise ProtocolError("a beat that is none")
-        names = [as_text(name)[:LONGEST_NAME] for name in stopped]
+    def _open_mailbox(self, connection: Connection) -> None:
+        """Make a connection the one on which its worker gets commands."""
+        group = connection.holder.group
+        if not self._q.death_reports.has_supervisor(group):
+            raise ValueError("beats of a worker that is not here")
+        connection.mailbox = self._q.commands.open(group)
+
+    def beat(self, state: Wire, seen: int, wait: float) -> BeatWire:
+        """Receive what a supervisor says of its worker, and answer once there is a command for it,
+        or after `wait` seconds. See `dq.manager.client.Client.beat`."""
+        q, connection = self._q, self._q.connections.current
+        mailbox = connection.mailbox
+        if mailbox is None:
+            raise ProtocolError("a beat on a connection that is not for it")
+        message, wait = read_beat(state), min(as_seconds(wait), LONGEST_WAIT_S)
         with q.lock:
-            q.presence.heartbeat(q.connections.current, names)
-            return q.presence.lacks_task(q.connections.current)
+            q.presence.heartbeat(connection.holder.group, message)
+            lacks_task = q.presence.lacks_task(connection)
+        commands = q.commands.wait(mailbox, as_count(seen), wait)
+        if mailbox.is_closed:
+            raise ProtocolError("another connection gets the commands now")
+        return [command.to_wire() for command in commands], q.commands.interval, lacks_task
 
     def ping(self, data: bytes, size: int) -> bytes | Wire:
         """Receive bytes and return `size` bytes, so that ``dq bench`` can measure the link."""

@@ -74,7 +74,7 @@ class CallJob:
         return not self._futures
 
     def revoke(self, index: int) -> None:
-        self._dispatcher.feeding.revoke(self._served, index)
+        self._dispatcher.cancellation.cancel_task(self._served.spec.id, index)
 
     def cancel(self) -> None:
         for future in list(self._futures.values()):

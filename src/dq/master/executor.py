@@ -92,7 +92,8 @@ class Executor(concurrent.futures.Executor):
 
         The future's exception is a `TaskError`, with the remote traceback as its cause, or the
         reason why workers cannot run calls. It can be cancelled until it has its result: a call
-        that no worker has yet is then not run; one that a worker has is run, and its result lost.
+        that no worker has yet is then not run; the process of one that runs is ended, first with
+        SIGTERM, and after two seconds with SIGKILL. What else runs there runs again.
         """
         future: Call[T] = Call()
         with self._lock:

@@ -108,7 +108,8 @@ class JobReader:
         has_more = job.unbatched or job.outstanding or self.served.unwritten or self._input_error
         if job.ended and not has_more:
             return
-        if self._halted:
+        most = job.rules.max_failures
+        if self._halted or most is None or job.counts.failed < most:
             raise Stopped(f"stopped before the end: {job.stopped}")
         raise Stopped(f"stopped before the end: {job.counts.failed} task(s) failed")
 

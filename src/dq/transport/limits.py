@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-HEARTBEAT_INTERVAL_S = 10.0  # between two heartbeats of a worker
+HEARTBEAT_INTERVAL_S = 10.0  # at most, between two beats of a worker
 KEEPALIVE_S = 25  # after which the connection of a machine that does not respond is closed
 HANDSHAKE_TIMEOUT_S = 5.0  # in which a peer has to authenticate and send its first request
 # In which more of a message has to arrive. This is not applied to a message of up to COALESCE_LIMIT

@@ -27,8 +27,8 @@ def of_dead(child: Child, threads: int, code: int) -> Iterator[Charge]:
     for view in child.slot_views(threads):
         # A process may have grown too large because of results that it has not reported yet.
         lease = view[LAST] if child.kill_reason else view[LEASE]
-        if lease and not child.timed_out:
-            index, span = _under_way(view)
+        if lease and not child.is_charged:
+            index, span = under_way(view)
             detail = child.kill_reason or how_ended(code)
             yield Charge(what="died", lease=lease, index=index, span=span, detail=detail)
         elif view[LAST]:
@@ -39,7 +39,7 @@ def of_overdue(child: Child, threads: int, now: float, detail: str) -> Iterator[
     """The charges for tasks of a process that have exceeded their time limit."""
     for view in child.slot_views(threads):
         lease = view[LEASE]
-        index, span = _under_way(view)
+        index, span = under_way(view)
         if lease and (_is_over(view, DEADLINE, now) or _is_over(view, CODED_BY, now)):
             # If there are several, any of them may be too slow: each is then tried alone.
             what = "timeout" if span == 1 else "died"
@@ -51,7 +51,7 @@ def is_over_loading(child: Child, threads: int, now: float) -> bool:
     return any(_is_over(view, CODED_BY, now) for view in child.slot_views(threads))
 
 
-def _under_way(view: memoryview) -> tuple[int, int]:
+def under_way(view: memoryview) -> tuple[int, int]:
     """Index of the first task that a slot may be working on, and how many there may be: the task
     that runs, and those whose results are being encoded."""
     start, stop = view[INDEX], view[INDEX] + view[SPAN]

@@ -17,7 +17,8 @@ class Child:
     Attributes:
         number: its number among the supervisor's processes, from 0; a replacement keeps the number.
         kill_reason: why the supervisor killed it; "" if it did not.
-        timed_out: whether one of its tasks exceeded the time limit; only that task is charged.
+        is_charged: whether the task that is to blame for its end, if any, has been charged already.
+        kill_at: when to kill it if it has not ended by itself; 0 for never.
         exiting_since: when it was first seen to be exiting; 0 before that.
     """
 
@@ -31,7 +32,8 @@ class Child:
         self.cells = cells
         self.number = number
         self.kill_reason = ""
-        self.timed_out = False
+        self.is_charged = False
+        self.kill_at = 0.0
         self.exiting_since = 0.0
         self._lock = threading.Lock()  # guards the flags below, and later writes to the pipe
         self._has_config = False

@@ -8,11 +8,11 @@ import random
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 
-from dq._support import platform
 from dq._support.hash_seed import hash_seed
 from dq._support.naming import setting
+from dq.core.beats import Command
 from dq.errors import (
     AuthenticationFailed,
     ConnectError,
@@ -24,12 +24,13 @@ from dq.errors import (
 )
 from dq.manager.client import Client, backoff
 from dq.transport.addresses import show
-from dq.transport.limits import HEARTBEAT_INTERVAL_S
+from dq.worker.beat import Beat
 from dq.worker.charges import Charge
 from dq.worker.config import loads_for
 from dq.worker.plan import Plan
+from dq.worker.slot_states import SlotStates
 
-POLL_INTERVAL_S = 1.0  # between two checks whether a heartbeat is due
+POLL_INTERVAL_S = 1.0  # between two checks of the connection
 QUIET_ATTEMPTS = 3  # to reconnect before the loss of the master is logged
 
 
@@ -40,8 +41,10 @@ class Control:
         plan: where the master is.
         group: the supervisor's random name.
         log: called with each line that people should see.
-        pids: returns the pids of the task processes; called in the watching thread.
+        pids: returns the pids of the task processes; called in another thread.
         on_lost: called in that thread when the connection is lost.
+        on_command: called with each command of the master, in another thread.
+        states: what the task slots do.
 
     Attributes:
         hash_seed: the seed for hashes in the task processes of this master.
@@ -52,17 +55,18 @@ class Control:
         plan: Plan,
         group: str,
         log: Callable[[str], None],
-        pids: Callable[[], Iterable[int]],
+        pids: Callable[[], list[int]],
         on_lost: Callable[[Client], None],
+        on_command: Callable[[Command], None],
+        states: SlotStates,
     ) -> None:
         self.hash_seed = hash_seed()  # until a master sends its own
         self._plan = plan
         self._group = group
         self._log = log
-        self._pids = pids
         self._on_lost = on_lost
         self._client: Client | None = None
-        self._calling = threading.Lock()  # held during a request to the master
+        self._beat = Beat(states, pids, on_command, self._log_lack)
         self._run = ""
         self._charges: list[Charge] = []  # not yet sent
         self._has_logged_lack = False
@@ -103,15 +107,14 @@ class Control:
         while self._charges and self._client is not None:
             charge = self._charges[0]
             try:
-                with self._calling:
-                    self._client.charge(
-                        self._run,
-                        charge.what,
-                        charge.lease,
-                        charge.index,
-                        charge.span,
-                        charge.detail,
-                    )
+                self._client.charge(
+                    self._run,
+                    charge.what,
+                    charge.lease,
+                    charge.index,
+                    charge.span,
+                    charge.detail,
+                )
             except ConnectError:
                 self._client = None
                 return
@@ -149,30 +152,22 @@ class Control:
         self._lost_at = None
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connections."""
+        self._beat.close()
         if self._client is not None:
-            self._client.channel.shutdown()  # another thread may be waiting for an answer
+            self._client.channel.shutdown()  # another thread may be waiting for its end
             self._client.close()
 
     def after_fork(self) -> None:
-        """Close a fork's copy of the connection. The master would otherwise not see it end."""
+        """Close a fork's copies of the connections. The master would otherwise not see them end."""
+        self._beat.after_fork()
         if self._client is not None:
             self._client.close()
 
     def _open(self) -> None:
         plan = self._plan
         try:
-            self._client = Client(
-                plan.address,
-                plan.authkey,
-                role="supervisor",
-                group=self._group,
-                name=f"{socket.gethostname()}:{os.getpid()}",
-                tls=plan.tls,
-                default=plan.task is not None,
-                slots=plan.processes.slots,
-                loads=loads_for(plan.allow),
-            )
+            self._client = self._dial("supervisor")
         except PlainMaster:
             if plan.task is None:
                 raise ProtocolError(
@@ -183,25 +178,29 @@ class Control:
         self._run = self._client.run
         self.hash_seed = self._client.hash_seed
         threading.Thread(target=self._watch, args=(self._client,), daemon=True).start()
+        self._beat.start(self._client, lambda: self._dial("beat"))
+
+    def _dial(self, role: str) -> Client:
+        plan = self._plan
+        return Client(
+            plan.address,
+            plan.authkey,
+            role=role,
+            group=self._group,
+            name=f"{socket.gethostname()}:{os.getpid()}",
+            tls=plan.tls,
+            default=plan.task is not None,
+            slots=plan.processes.slots,
+            loads=loads_for(plan.allow),
+        )
 
     def _watch(self, client: Client) -> None:
-        """Send heartbeats, and find out when the connection is lost."""
+        """Find out when the connection is lost."""
         self._log_lack(client.lacks_task)
-        beat_at = time.monotonic() + HEARTBEAT_INTERVAL_S * random.uniform(0.5, 1.0)
         with contextlib.suppress(OSError, ValueError, DqError):
             while not client.channel.closed and not client.channel.peer_closed():
                 client.channel.poll(POLL_INTERVAL_S)
-                if time.monotonic() >= beat_at:
-                    self._beat(client)
-                    beat_at = time.monotonic() + HEARTBEAT_INTERVAL_S
         self._on_lost(client)
-
-    def _beat(self, client: Client) -> None:
-        host = socket.gethostname()
-        stopped = [f"{host}:{pid}" for pid in self._pids() if platform.is_stopped(pid)]
-        with self._calling:
-            lacks_task = client.beat(stopped)
-        self._log_lack(lacks_task)
 
     def _log_lack(self, lacks_task: bool) -> None:
         """Log once that there is no function for what clients put on the master's queue."""

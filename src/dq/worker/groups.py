@@ -18,9 +18,9 @@ class LeftGroups:
     def __init__(self) -> None:
         self._groups: list[tuple[int, float]] = []  # each with its deadline
 
-    def add(self, pid: int) -> None:
-        """Add the group of a process that has left."""
-        self._groups.append((pid, time.monotonic() + EXIT_S))
+    def add(self, pid: int, until: float | None = None) -> None:
+        """Add the group of a process that has left. It is killed at the time `until`."""
+        self._groups.append((pid, time.monotonic() + EXIT_S if until is None else until))
 
     def hurry(self) -> None:
         """Make all of them due now."""
@@ -39,6 +39,12 @@ class LeftGroups:
         while self._groups:
             self.kill_due(time.monotonic())
             time.sleep(POLL_INTERVAL_S if self._groups else 0)
+
+
+def terminate(pid: int) -> None:
+    """Ask all processes of a group to end."""
+    with contextlib.suppress(OSError):
+        os.killpg(pid, signal.SIGTERM)
 
 
 def kill(pid: int) -> None:

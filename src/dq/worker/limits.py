@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable
 
 from dq._support.naming import setting
+from dq._support.usage import resident
 from dq.errors import BadTask
 from dq.worker import charges, groups
 from dq.worker.cells import EXIT_CODES, LOAD_EXTRA_S, LOADING
@@ -62,10 +62,10 @@ class Limits:
     def _check(self, child: Child, now: float) -> None:
         reason = "ran a task for too long"
         for charge in charges.of_overdue(child, self._options.threads, now, reason):
-            child.kill_reason, child.timed_out = reason, True
+            child.kill_reason, child.is_charged = reason, True
             self._control.charge(charge)
         limit = self._options.max_memory
-        if limit is not None and _resident(child.pid) > limit:
+        if limit is not None and resident(child.pid) > limit:
             child.kill_reason = f"grew past {limit} bytes of memory"
         if child.kill_reason:
             self._control.send_charges()  # before the task is given to others
@@ -80,12 +80,3 @@ class Limits:
             child.kill_reason = "has not left"
             self._log(f"task process {child.pid} did not exit within {grace:g} s, and is ended")
             groups.kill(child.pid)
-
-
-def _resident(pid: int) -> int:
-    """Resident memory in bytes; 0 if the system does not provide it."""
-    try:
-        with open(f"/proc/{pid}/statm", "rb") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0

@@ -17,15 +17,18 @@ import time
 from collections.abc import Callable
 
 from dq._support.frozen import frozen
+from dq.core.beats import Command
 from dq.errors import MasterLost
 from dq.manager.client import Client
 from dq.transport.addresses import show
 from dq.worker import cells, charges, groups
+from dq.worker.cancelling import Cancelling
 from dq.worker.child import Child
 from dq.worker.control import Control
 from dq.worker.limits import Limits
 from dq.worker.plan import Plan
 from dq.worker.pool import Pool
+from dq.worker.slot_states import SlotStates
 from dq.worker.spawn import Spawner, reject_nested
 
 CHECK_INTERVAL_S = 0.05  # between two checks of deadlines and memory
@@ -59,7 +62,14 @@ class Quit:
     """Leave now."""
 
 
-Event = Ended | Lost | Drain | Quit
+@frozen
+class Commanded:
+    """The master has sent a command."""
+
+    command: Command
+
+
+Event = Ended | Lost | Drain | Quit | Commanded
 
 
 class Supervisor:
@@ -97,13 +107,17 @@ class Supervisor:
             prestarted=[] if prestarted is None else prestarted,
             spawner=self._spawner,
         )
+        self._states = SlotStates(plan.processes.threads)
         self._control = Control(
             plan,
             self.group,
             log,
             pids=lambda: [child.pid for child in list(self._pool.children)],
             on_lost=lambda client: self._events.put(Lost(client)),
+            on_command=lambda command: self._events.put(Commanded(command)),
+            states=self._states,
         )
+        self._cancelling = Cancelling(self._control, plan.processes.threads)
         self._limits = Limits(plan.processes, self._control, log)
         self._left_groups = groups.LeftGroups()
         self._leaving = False
@@ -180,7 +194,9 @@ class Supervisor:
         now, children = time.monotonic(), self._pool.children
         if any(child.state == cells.LOADED for child in children):
             self._pool.failed_starts = 0
+        self._cancelling.enforce(children, now)
         self._limits.enforce(children, now)
+        self._states.observe(children, now)
         self._left_groups.kill_due(now)
         self._control.send_charges()
         if self._notify is not None and self._is_finishing(now):
@@ -196,6 +212,8 @@ class Supervisor:
                 self._reap(child)
             case Lost(client):
                 self._control.lose(client)
+            case Commanded(command):
+                self._obey(command)
             case Drain(notify):
                 self._leave()
                 self._notify, self._leaving_since = notify, time.monotonic()
@@ -203,6 +221,17 @@ class Supervisor:
                 self._leave()
                 self._left_groups.hurry()
                 self.end()
+
+    def _obey(self, command: Command) -> None:
+        match command.what:
+            case "cancel":
+                self._cancelling.add(command.lease, command.index, time.monotonic())
+            case "drain":
+                self._log("drained by the master: finishing running tasks")
+                self._leave()
+            case "leave":
+                self._log("ended by the master")
+                self._handle(Quit())
 
     def _is_finishing(self, now: float) -> bool:
         """Whether a process runs a task, or cannot leave at once, for example because it has not
@@ -222,7 +251,10 @@ class Supervisor:
         if state in cells.EXIT_CODES:
             self._reap_left(child, code)
         else:
-            groups.kill(child.pid)  # to end whatever its tasks have started
+            if child.kill_at:
+                self._left_groups.add(child.pid, child.kill_at)  # the other processes clean up, too
+            else:
+                groups.kill(child.pid)  # to end whatever its tasks have started
             self._charge(child, code)
         child.close()
         if state == cells.FINISHED:
@@ -243,7 +275,7 @@ class Supervisor:
     def _charge(self, child: Child, code: int) -> None:
         for charge in charges.of_dead(child, self.plan.processes.threads, code):
             self._control.charge(charge)
-        if not self._leaving and not child.timed_out:
+        if not self._leaving and not child.is_charged:
             how = child.kill_reason or charges.how_ended(code)
             self._log(f"task process {child.pid} {how}; replacing it")
 

@@ -28,7 +28,7 @@ OFTEN = ["lease"] * 8 + ["report"] * 6 + ["supply", "join", "leave", "report_lat
 EVENTS = [
     *OFTEN,
     *["report_again", "report_what_does_not_fit", "charge", "charge", "expire", "consume"],
-    *["ack", "refuse", "open_job", "drain", "stop", "close_job"],
+    *["ack", "refuse", "open_job", "drain", "stop", "close_job", "cancel", "cancel"],
 ]
 
 
@@ -125,6 +125,7 @@ class AnyOrder(RuleBasedStateMachine):
             "charge": self.taken,
             "refuse": self.live(),
             "ack": self.live(),
+            "cancel": self.known,
         }
         what = self.pick([event for event in EVENTS if can.get(event, True)])
         getattr(self, what)()
@@ -233,6 +234,7 @@ class AnyOrder(RuleBasedStateMachine):
         known = self.known[id]
         start, count = self.board.take_batch(id, most)
         self.begin_tasks(known, start, count)
+        known.job.pass_cancelled()
         batch = Batch(id, start, count, b"x" * count)
         if self.random.randint(0, 9) == 0:
             failed = replace(FAILED, retry=False)
@@ -428,6 +430,39 @@ class AnyOrder(RuleBasedStateMachine):
         for task in self.known[taken.lease.batch.job].tasks[taken.next : taken.stop]:
             task.over, task.redelivered = True, False
 
+    def cancel(self) -> None:
+        known = self.known[self.pick(list(self.known))]
+        index = self.random.randint(0, known.job.next + 5)
+        is_unbatched = known.job.is_unbatched(index) and not known.stopped
+        is_open = is_unbatched or self.is_open(known, index)
+        record, leases = self.board.cancel(known.job.id, index, b"")
+        known.job.pass_cancelled()
+        assert (record is not None) == is_open
+        if record is not None:
+            assert record.batch.start == index
+            assert record.batch.count == 1
+            known.records.append(record)
+        if is_unbatched:
+            known.skipped.add(index)
+        elif record is not None:
+            self.settle_cancelled(known, index, leases)
+
+    def is_open(self, known: Known, index: int) -> bool:
+        """Whether a task that was batched has no outcome, and may still get one."""
+        if index >= len(known.tasks) or known.tasks[index].over:
+            return False
+        places = self.batches(known.job)
+        lost = [lease for lease in self.board.lost.values() if lease.batch.job == known.job.id]
+        places += [lease.rest() for lease in lost if lease.next < lease.stop]
+        return any(batch.start <= index < batch.stop for batch in places)
+
+    def settle_cancelled(self, known: Known, index: int, leases: list[Lease]) -> None:
+        task = known.tasks[index]
+        for lease in leases if not task.redelivered else ():
+            for one in known.tasks[lease.next : lease.stop]:
+                one.redelivered = True
+        task.over, task.redelivered = True, False
+
     def drain(self) -> None:
         drain = self.pick([False, False, True])
         self.board.draining = drain
@@ -459,7 +494,8 @@ class AnyOrder(RuleBasedStateMachine):
             spans = [(record.batch.start, record.batch.stop) for record in known.records]
             recorded = Counter(itertools.chain.from_iterable(range(*span) for span in spans))
             assert all(count == 1 for count in recorded.values())
-            assert all(known.tasks[index].over for index in recorded)
+            assert all(task.over for i, task in enumerate(known.tasks) if i in recorded)
+            assert all(i < len(known.tasks) or i in known.skipped for i in recorded)
 
     @invariant()
     def nobody_is_charged_for_another(self) -> None:
@@ -528,6 +564,7 @@ class AnyOrder(RuleBasedStateMachine):
         if isinstance(wanted, str):
             start, count = self.board.take_batch(wanted)
             self.begin_tasks(self.known[wanted], start, count)
+            self.known[wanted].job.pass_cancelled()
             wanted = Batch(wanted, start, count, b"x" * count)
         taken = self.grant(last, wanted)
         assert taken is not None

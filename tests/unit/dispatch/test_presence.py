@@ -6,15 +6,24 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from dq.core.beats import WorkerState
 from dq.core.jobs import Rules
 from dq.data.sources import Source
 from dq.dispatch.dispatcher import Dispatcher
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
-from dq.manager.worker_endpoint import WorkerEndpoint
 from support import wait_until
-from support.connections import FakeClients, open_job
+from support.connections import FakeClient, FakeClients, open_job
 from support.fakes import FakeClock
+
+
+def beat_of(
+    clients: FakeClients, supervisor: FakeClient, group: str = "g", default: bool = False
+) -> FakeClient:
+    """The other connection of a supervisor."""
+    beat = clients.connect(supervisor.dispatcher)
+    beat.hello(group, role="beat", default=default)
+    return beat
 
 
 def notes_of(dispatcher: Dispatcher) -> list[str]:
@@ -47,7 +56,7 @@ def test_a_silent_worker_is_told_with_what_it_keeps(
     clock.now = 31.0
     said = f"worker h:1 has not been heard of for 30 s; it keeps tasks 0, 1 {end}"
     assert notes_of(dispatcher) == [said]
-    supervisor.ask(WorkerEndpoint(dispatcher).beat, [])
+    beat_of(clients, supervisor).beat()
     assert notes_of(dispatcher) == ["worker h:1 is heard of again"]
 
 
@@ -60,8 +69,9 @@ def test_a_stopped_process_is_told_with_what_it_keeps(clients: FakeClients) -> N
     worker.hello()
     worker.exchange()
     notes_of(dispatcher)
+    beat = beat_of(clients, supervisor)
     for clock.now in (10.0, 20.0, 30.0):
-        supervisor.ask(WorkerEndpoint(dispatcher).beat, ["h:1", "h:2"])
+        beat.beat(state=WorkerState(stopped=("h:1", "h:2")))
     assert notes_of(dispatcher) == [
         "process h:1 of worker h:1 is stopped (SIGSTOP); it keeps task 0"
         " until it goes on or is ended (timeout would bound that)",
@@ -105,8 +115,11 @@ def test_a_worker_hears_that_neither_end_has_a_task_for_what_clients_put(
     client, without, having = (clients.connect(dispatcher) for _ in range(3))
     without.hello("a", role="supervisor")
     having.hello("b", role="supervisor", default=True)
-    beat = WorkerEndpoint(dispatcher).beat
-    assert not without.ask(beat, [])
+    without, having = beat_of(clients, without, "a"), beat_of(clients, having, "b", default=True)
+    *_, lacks_task = without.beat()
+    assert not lacks_task
     client.put(3)
-    assert without.ask(beat, [])
-    assert not having.ask(beat, [])
+    *_, lacks_task = without.beat()
+    assert lacks_task
+    *_, lacks_task = having.beat()
+    assert not lacks_task

@@ -81,10 +81,34 @@ def test_nobody_says_hello_twice(clients: FakeClients) -> None:
         me.hello()
 
 
-@pytest.mark.parametrize("stopped", [None, "h:1", [1], ["x"] * 10_000_001], ids=type)
-def test_a_beat_that_is_none_is_refused(clients: FakeClients, stopped: object) -> None:
+@pytest.mark.parametrize(
+    "state",
+    [
+        None,
+        ([], ["h:1"], None),
+        ("h:1", [], None, 0),
+        ([], [1], None, 0),
+        ([], ["x"] * 10_000_001, None, 0),
+        ([(0, 1, 2, 0.5, None)], [], None, 0),
+        ([(0, 1, 2, float("nan"), None, None)], [], None, 0),
+        ([], [], 0.5, -1),
+    ],
+    ids=lambda state: repr(state)[:40],
+)
+def test_a_beat_that_is_none_is_refused(clients: FakeClients, state: object) -> None:
     dispatcher = clients.dispatcher()
-    supervisor = clients.connect(dispatcher)
+    supervisor, beat = clients.connect(dispatcher), clients.connect(dispatcher)
     supervisor.hello(role="supervisor")
+    beat.hello(role="beat")
     with pytest.raises((ProtocolError, ValueError)):
-        supervisor.ask(WorkerEndpoint(dispatcher).beat, stopped)
+        beat.ask(WorkerEndpoint(dispatcher).beat, state, 0, 0.0)
+
+
+def test_only_a_connection_for_it_sends_beats(clients: FakeClients) -> None:
+    dispatcher = clients.dispatcher()
+    supervisor, stranger = clients.connect(dispatcher), clients.connect(dispatcher)
+    supervisor.hello(role="supervisor")
+    with pytest.raises(ProtocolError, match="not for it"):
+        supervisor.beat()
+    with pytest.raises(ValueError, match="not here"):
+        stranger.hello("another", role="beat")

@@ -75,7 +75,7 @@ def test_one_that_was_killed_for_its_memory_is_charged_for_what_it_had_yet_to_re
 
 def test_after_a_timeout_no_other_task_is_charged(child: Child) -> None:
     slot(child).announce(7, 3, 1)
-    child.timed_out = True
+    child.is_charged = True
     assert [(one.what, one.lease) for one in of_dead(child)] == [("ended", 7)]
 
 

@@ -1,0 +1,69 @@
+"""What a worker's supervisor says of it, again and again, and what it is told."""
+
+from __future__ import annotations
+
+from dq._support.frozen import frozen
+
+
+@frozen
+class SlotState:
+    """What a slot of a worker does at the moment.
+
+    Args:
+        slot: its number at its worker, from 0.
+        lease: the batch that it has.
+        index: the task that it runs.
+        age: seconds since that has begun.
+        done: how far the task is, as it says itself; None if it does not.
+        total: of how much; None if it does not say.
+    """
+
+    slot: int
+    lease: int
+    index: int
+    age: float
+    done: int | None = None
+    total: int | None = None
+
+
+@frozen
+class WorkerState:
+    """What a worker's supervisor says of it.
+
+    Args:
+        slots: what its busy slots do.
+        stopped: names of its processes that are stopped.
+        cpu: how much of its machine's processors is in use, from 0 to 1; None if that is unknown.
+        memory: bytes of resident memory of its processes.
+    """
+
+    slots: tuple[SlotState, ...] = ()
+    stopped: tuple[str, ...] = ()
+    cpu: float | None = None
+    memory: int = 0
+
+    def to_wire(self) -> tuple[object, ...]:
+        """As built-in types."""
+        slots = [(s.slot, s.lease, s.index, s.age, s.done, s.total) for s in self.slots]
+        return (slots, list(self.stopped), self.cpu, self.memory)
+
+
+@frozen
+class Command:
+    """What a worker is told.
+
+    Args:
+        number: later commands have higher numbers.
+        what: "cancel", to end a task; "drain", to finish what runs and leave; or "leave", now.
+        lease: the lease that a "cancel" is about.
+        index: the task of it that is to be ended; -1 for any of them.
+    """
+
+    number: int
+    what: str
+    lease: int = 0
+    index: int = -1
+
+    def to_wire(self) -> tuple[int, str, int, int]:
+        """As built-in types."""
+        return (self.number, self.what, self.lease, self.index)

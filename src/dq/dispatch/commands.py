@@ -1,0 +1,111 @@
+"""Commands to workers, which each gets as the answer to its next beat."""
+
+from __future__ import annotations
+
+import threading
+from itertools import count
+
+from dq.core.beats import Command
+from dq.dispatch.state import DispatchState
+from dq.transport.limits import HEARTBEAT_INTERVAL_S
+
+BEAT_COST_S = 150e-6  # of the master's processor, for one beat
+BEAT_SHARE = 0.02  # of one processor, which the beats of all workers may take
+BEAT_INTERVAL_S = 1.0  # between two beats of a worker, if there are few
+
+
+class Mailbox:
+    """The commands that one worker has not confirmed yet.
+
+    Attributes:
+        bell: a lock that is held until there is a new command.
+        is_closed: whether a later connection of the worker has taken its place.
+    """
+
+    __slots__ = ("bell", "commands", "is_closed")
+
+    def __init__(self) -> None:
+        self.commands: list[Command] = []
+        self.bell = threading.Lock()
+        self.bell.acquire()
+        self.is_closed = False
+
+    def ring(self) -> None:
+        """Wake the thread that waits."""
+        if self.bell.locked():
+            self.bell.release()
+
+
+class Commands:
+    """All workers' mailboxes, by group, which all connections of a worker have in common. The
+    dispatcher's lock guards it.
+
+    A command stays in its mailbox until a beat confirms it, since the answer that brings it may be
+    lost. To get it twice does no harm.
+
+    Args:
+        state: what the dispatcher's parts share.
+    """
+
+    def __init__(self, state: DispatchState) -> None:
+        self._state = state
+        self._mailboxes: dict[str, Mailbox] = {}
+        self._numbers = count(1)
+
+    def open(self, group: str) -> Mailbox:
+        """The mailbox of a worker whose connection for beats has just been opened."""
+        mailbox = Mailbox()
+        before = self._mailboxes.get(group)
+        if before is not None:
+            self._close(before)
+            mailbox.commands = before.commands
+        self._mailboxes[group] = mailbox
+        return mailbox
+
+    def close(self, group: str) -> None:
+        """Forget a worker that has left."""
+        mailbox = self._mailboxes.pop(group, None)
+        if mailbox is not None:
+            self._close(mailbox)
+
+    def _close(self, mailbox: Mailbox) -> None:
+        mailbox.is_closed = True
+        mailbox.ring()
+
+    def send(self, group: str, what: str, lease: int = 0, index: int = -1) -> bool:
+        """Have a worker told something. Returns whether there is such a worker."""
+        mailbox = self._mailboxes.get(group)
+        if mailbox is None:
+            return False
+        mailbox.commands.append(Command(next(self._numbers), what, lease, index))
+        mailbox.ring()
+        return True
+
+    def wake_all(self) -> None:
+        """Answer all beats now, since the master stops."""
+        for mailbox in self._mailboxes.values():
+            mailbox.ring()
+
+    def wait(self, mailbox: Mailbox, seen: int, seconds: float) -> list[Command]:
+        """Wait for commands, without the lock; [] if there are none in so many seconds.
+
+        Args:
+            mailbox: the worker's.
+            seen: the number of the last command that it has.
+            seconds: how long to wait.
+        """
+        if not self._unseen(mailbox, seen) and not self._state.stopping:
+            mailbox.bell.acquire(timeout=seconds)
+        return self._unseen(mailbox, seen)
+
+    def _unseen(self, mailbox: Mailbox, seen: int) -> list[Command]:
+        with self._state.lock:
+            mailbox.commands = [one for one in mailbox.commands if one.number > seen]
+            mailbox.bell.acquire(blocking=False)
+            return list(mailbox.commands)
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two beats of a worker: the more workers, the fewer beats of each."""
+        shared = len(self._mailboxes) * BEAT_COST_S / BEAT_SHARE
+        return min(max(BEAT_INTERVAL_S, shared), HEARTBEAT_INTERVAL_S)

@@ -1,0 +1,108 @@
+"""A supervisor's beats: what it says of its worker, and the commands that come back.
+
+They have a connection of their own, since a beat waits for commands, and charges must not wait for
+that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+import threading
+import time
+from collections.abc import Callable
+
+from dq._support import platform, usage
+from dq.core.beats import Command, WorkerState
+from dq.errors import DqError
+from dq.manager.client import Client, backoff
+from dq.worker.slot_states import SlotStates
+
+FIRST_INTERVAL_S = 1.0  # until the master says how often it wants to hear of this worker
+IDLE_INTERVAL_S = 2.0  # at least, between two beats that have nothing new to say
+LEAST_INTERVAL_S = 0.1  # between two beats whose answers bring no command
+
+
+class Beat:
+    """Sends beats, in a thread of its own for as long as the supervisor's other connection lasts.
+
+    Args:
+        states: what the slots do.
+        pids: returns the pids of the task processes.
+        on_command: called with each command.
+        on_lack: called with whether there are tasks that nobody has a function for.
+    """
+
+    def __init__(
+        self,
+        states: SlotStates,
+        pids: Callable[[], list[int]],
+        on_command: Callable[[Command], None],
+        on_lack: Callable[[bool], None],
+    ) -> None:
+        self._states = states
+        self._pids = pids
+        self._on_command = on_command
+        self._on_lack = on_lack
+        self._client: Client | None = None
+        self._usage = usage.CpuUsage()
+
+    def start(self, control: Client, dial: Callable[[], Client]) -> None:
+        """Send beats while the connection `control` lasts.
+
+        Args:
+            control: the supervisor's other connection.
+            dial: opens the connection for beats.
+        """
+        threading.Thread(target=self._run, args=(control, dial), daemon=True).start()
+
+    def close(self) -> None:
+        """Close the connection, in which another thread may be waiting."""
+        if self._client is not None:
+            self._client.channel.shutdown()
+
+    def after_fork(self) -> None:
+        """Close a fork's copy of the connection."""
+        if self._client is not None:
+            self._client.close()
+
+    def _run(self, control: Client, dial: Callable[[], Client]) -> None:
+        attempt = 0
+        while not control.channel.closed:
+            with contextlib.suppress(OSError, ValueError, DqError):
+                self._client = client = dial()
+                attempt = 0
+                try:
+                    self._talk(client, control)
+                finally:
+                    client.close()
+            time.sleep(backoff(attempt, random.random()))
+            attempt += 1
+
+    def _talk(self, client: Client, control: Client) -> None:
+        """Send beats over one connection, until one of the two is lost."""
+        seen, interval, last = 0, FIRST_INTERVAL_S, WorkerState()
+        while not control.channel.closed:
+            state = self._state()
+            is_news = bool(state.slots) or state.stopped != last.stopped
+            sent = time.monotonic()
+            wait = interval if is_news else max(interval, IDLE_INTERVAL_S)
+            commands, interval, lacks_task = client.beat(state, seen, wait)
+            last = state
+            self._on_lack(lacks_task)
+            for number, what, lease, index in commands:
+                seen = max(seen, number)
+                self._on_command(Command(number, what, lease, index))
+            took = time.monotonic() - sent
+            if not commands and took < LEAST_INTERVAL_S:  # as while the master stops
+                time.sleep(LEAST_INTERVAL_S - took)
+
+    def _state(self) -> WorkerState:
+        host, pids = socket.gethostname(), self._pids()
+        return WorkerState(
+            slots=self._states.current(time.monotonic()),
+            stopped=tuple(f"{host}:{pid}" for pid in pids if platform.is_stopped(pid)),
+            cpu=self._usage.since_last(),
+            memory=sum(map(usage.resident, pids)),
+        )

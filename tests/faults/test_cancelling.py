@@ -1,0 +1,169 @@
+"""Tasks that are cancelled while they run: their processes end, nobody is charged, slots go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import CancelledError
+from pathlib import Path
+
+import pytest
+
+import dq
+from faults.scene import KEY, Hazards, gone
+from support import DQ, Running, wait_until
+
+PATIENCE = 30.0
+
+
+@pytest.fixture
+def pool() -> Iterator[dq.Executor]:
+    with dq.Executor(max_workers=1, max_deaths=1) as pool:
+        yield pool
+
+
+def hold(path: Path) -> None:
+    """Say who runs it, and never end."""
+    announce(path, os.getpid())
+    time.sleep(1000)
+
+
+def announce(path: Path, pid: int) -> None:
+    new = path.with_suffix(".new")
+    new.write_text(str(pid))
+    new.rename(path)
+
+
+def hold_twice(path: Path) -> int:
+    """Not end at the first attempt; at the second, return its process."""
+    if path.exists():
+        return os.getpid()
+    hold(path)
+    return 0
+
+
+def hold_with_program(path: Path) -> None:
+    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
+    announce(path, program.pid)
+    program.wait()
+
+
+def hold_on(path: Path) -> None:
+    """Not end when asked to."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    hold(path)
+
+
+def clean_up(path: Path) -> None:
+    """End when asked to, and say that it has."""
+
+    def say(*_: object) -> None:
+        announce(path.with_name("cleaned up"), os.getpid())
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, say)
+    hold(path)
+
+
+def pid_in(path: Path) -> int:
+    wait_until(path.exists)
+    return int(path.read_text())
+
+
+def test_a_call_that_runs_is_ended_and_the_next_has_its_slot(
+    pool: dq.Executor, tmp_path: Path
+) -> None:
+    call = pool.submit(hold, tmp_path / "task")
+    pid = pid_in(tmp_path / "task")
+    assert call.cancel()
+    assert pool.submit(abs, -1).result(PATIENCE) == 1
+    gone(pid)
+    with pytest.raises(CancelledError):
+        call.result(PATIENCE)
+
+
+def test_programs_that_a_cancelled_call_has_started_end_with_it(
+    pool: dq.Executor, tmp_path: Path
+) -> None:
+    call = pool.submit(hold_with_program, tmp_path / "task")
+    pid = pid_in(tmp_path / "task")
+    assert call.cancel()
+    assert pool.submit(abs, -1).result(PATIENCE) == 1
+    gone(pid)
+
+
+def test_a_cancelled_call_may_clean_up(pool: dq.Executor, tmp_path: Path) -> None:
+    call = pool.submit(clean_up, tmp_path / "task")
+    pid = pid_in(tmp_path / "task")
+    assert call.cancel()
+    assert pid_in(tmp_path / "cleaned up") == pid
+    assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+def test_a_cancelled_call_that_does_not_end_is_killed(
+    pool: dq.Executor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("dq.worker.cancelling.KILL_AFTER_S", 0.2)
+    call = pool.submit(hold_on, tmp_path / "task")
+    pid = pid_in(tmp_path / "task")
+    assert call.cancel()
+    assert pool.submit(abs, -1).result(PATIENCE) == 1
+    gone(pid)
+
+
+def test_what_runs_in_other_threads_of_its_process_runs_again_and_is_not_charged(
+    tmp_path: Path,
+) -> None:
+    with dq.Executor(max_workers=1, threads=2, max_deaths=1) as pool:
+        call = pool.submit(hold, tmp_path / "task")
+        other = pool.submit(hold_twice, tmp_path / "other")
+        pid = pid_in(tmp_path / "task")
+        assert pid_in(tmp_path / "other") == pid
+        assert call.cancel()
+        assert other.result(PATIENCE) not in (0, pid)
+
+
+def test_a_call_can_be_cancelled_before_its_worker_knows_of_it(pool: dq.Executor) -> None:
+    pool.submit(abs, -1).result(PATIENCE)
+    for _ in range(20):
+        assert pool.submit(time.sleep, 1000).cancel()
+    assert pool.submit(abs, -2).result(PATIENCE) == 2
+
+
+def test_a_call_at_a_worker_elsewhere_is_ended(tmp_path: Path) -> None:
+    with dq.Executor(0, port=0, host="127.0.0.1", authkey=KEY) as pool:
+        call = pool.submit(hold, tmp_path / "task")
+        assert pool._master is not None
+        host, port = pool._master.address
+        at = ("--server", f"{host}:{port}", "-p", "1")
+        env = {"DQ_AUTHKEY": KEY, "PYTHONPATH": os.pathsep.join(sys.path)}
+        with Running(*DQ, "worker", *at, env=env) as worker:
+            pid = pid_in(tmp_path / "task")
+            assert call.cancel()
+            assert pool.submit(abs, -1).result(PATIENCE) == 1
+            gone(pid)
+            assert "replacing" not in worker.stderr_text
+
+
+def test_a_cancelled_job_ends_with_what_it_runs(tmp_path: Path) -> None:
+    with dq.Master(workers=1) as master:
+        values = master.map(hold, [tmp_path / "task"])
+        pid = pid_in(tmp_path / "task")
+        dispatcher = master.runtime.dispatcher
+        [job] = [id for id in dispatcher.served_jobs if id != "plain"]
+        assert dispatcher.cancellation.cancel_job(job) == 1
+        with pytest.raises(dq.Stopped, match="cancelled"):
+            list(values)
+        gone(pid)
+
+
+def test_fail_fast_ends_tasks_that_run(hazards: Hazards) -> None:
+    argv = ("-w", "2", "--batch", "1", "--fail-fast")
+    with hazards.running("fails_beside_one_that_holds", ["held", "bad"], *argv) as running:
+        assert running.wait() == 4
+    [held] = [one["pid"] for one in hazards.executions if one["input"] == "held"]
+    gone(held)
