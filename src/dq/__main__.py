@@ -20,8 +20,9 @@ from dq.worker import server_start
 
 def _leave(code: object) -> None:
     """End at once, as an interpreter does, but do not take all its objects apart: that takes 6 ms.
-    Returns if something is in the way."""
-    if not isinstance(code, int | None):
+    Returns if something is in the way: a debugger or profiler that has started this module is
+    to see its end."""
+    if not isinstance(code, int | None) or "dq.cli.here" in sys.modules:
         return
     try:
         import threading
@@ -39,7 +40,7 @@ def main() -> None:
     """Run the command line; an interrupt while it is imported is one line too."""
     gc.disable()  # imports leave no garbage; a command enables it
     try:
-        if sys.argv[1:2] == ["run"]:
+        if sys.argv[1:2] == ["run"] and "--here" not in sys.argv:
             server_start.start_early()
         from dq.cli import main as run  # here, for the above
 

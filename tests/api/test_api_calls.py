@@ -154,7 +154,7 @@ def test_unpack_spreads_inputs_over_arguments() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "wanted"),
     [
-        ("workers", 0, "a whole number from 1 to 10000"),
+        ("workers", -1, "a whole number from 1 to 10000"),
         ("workers", "2", "a whole number"),
         ("workers", 99999999, "a whole number from 1 to 10000"),
         ("threads", 0, "a whole number from 1 to 1000"),

@@ -31,6 +31,11 @@ def narrowed(kind: type[R], record: object) -> R:
     return kind(**{name: getattr(record, name) for name in names_of(kind) if name in names})
 
 
+def picked(kind: type[R], arguments: Mapping[str, Any]) -> R:
+    """Make a record of this kind from those keyword arguments that are its fields."""
+    return kind(**{name: arguments[name] for name in names_of(kind) if name in arguments})
+
+
 def given_for(given: Mapping[str, Any], *kinds: type) -> dict[str, Any]:
     """The options of a command that are fields of some records, by name. Options that the command
     does not have are left out."""

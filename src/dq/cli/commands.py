@@ -35,6 +35,13 @@ from dq.worker.spawn import Spawner
     help="Processes: N, or N% of the CPUs; by default all.",
     more="-N is all CPUs but N, +N is N more than CPUs. No more are started than there are INPUTs.",
 )  # fmt: skip
+@option(
+    "--here", is_flag=True, group=WORKERS,
+    help="Call TASK in this process, for a debugger.",
+    more="One task after the other, in the main thread, where a profiler or a coverage tool sees it"
+    " too. With --debug the first exception is let through, so that `python -m pdb -m dq run --here"
+    " --debug` stops at it. Ctrl-C ends the run at once.",
+)  # fmt: skip
 @options.threads
 @options.calls
 @options.limits
@@ -71,6 +78,11 @@ def run(**given: Any) -> None:
         raise click.UsageError("--host goes with --port PORT (0 for a free one)")
     for number in endings():
         signal.signal(number, _stop_early)  # until there are tasks to finish
+    if given["here"]:
+        from dq.cli import here  # here, since few runs need it
+
+        here.run_here(given)
+        return
     cpus = quantities.cpus()
     workers = _needed(given, cpus)
     # Start the processes before the imports below: both sides then import at the same time, which

@@ -70,7 +70,10 @@ class Printer:
         known = job.served.replay.left if job.served.replay is not None else 0
         # A result that ends in NUL leaves the cursor behind it, so there is no free line for a bar.
         has_no_line = self._shares_terminal and self._form == NUL_ENDED
-        self.progress = Progress(self._total, quiet=given["quiet"] or has_no_line, known=known)
+        self.progress = Progress(
+            self._total, quiet=given["quiet"] or has_no_line, known=known,
+            live=not given.get("here"),
+        )  # fmt: skip
         job.on_records = self.progress.take
         self.failed = 0
         self._skipped = 0
@@ -88,6 +91,10 @@ class Printer:
         """End the run now."""
         self._job.abort(Stopped(LEFT))
 
+    def stop(self) -> None:
+        """End the run, in which no task runs elsewhere."""
+        self._job.abort(Stopped("interrupted"))
+
     # From the main thread
 
     def run(self, stages: Stages) -> None:
@@ -101,6 +108,10 @@ class Printer:
         try:
             for record in records():
                 self._take(record)
+        except KeyboardInterrupt:  # raised in a task's code, if that runs in this process
+            with contextlib.suppress(DqError):
+                self._take_rest()
+            raise self._explained(Interrupted("interrupted"), stages) from None
         except Exception as error:
             with contextlib.suppress(DqError):  # the first error is the one to report
                 self._take_rest()
@@ -143,10 +154,11 @@ class Printer:
         """The error that tells people why the run ended early."""
         if isinstance(error, InputChanged):
             error = BadInput(f"{self._source.place(error.index)} {error.reason}")
-        elif type(error) is Stopped and stages.count:
+        elif type(error) is Interrupted or (type(error) is Stopped and stages.count):
             when = "before the end" if self._written.count else "before the first result"
             how = f", {LEFT}" if str(error) == LEFT else ""
-            error = (Interrupted if stages.interrupted else Stopped)(f"stopped {when}{how}")
+            by_term = stages.count and not stages.interrupted
+            error = (Stopped if by_term else Interrupted)(f"stopped {when}{how}")
         return self._with_what_is_kept(error)
 
     def _with_what_is_kept(self, error: DqError) -> DqError:

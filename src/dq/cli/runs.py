@@ -15,7 +15,7 @@ from dq._support.screen import Forwarder
 from dq.cli.printer import Printer, say, say_finishing
 from dq.cli.run_files import check_files, output_format
 from dq.cli.run_inputs import RunInputs, run_inputs
-from dq.cli.signals import Stages
+from dq.cli.signals import Interrupting, Stages
 from dq.cli.surroundings import enter_directory, key_to_serve, quietly
 from dq.data.output_file import Writer
 from dq.errors import Interrupted, MissingModule, Stopped, UsageError
@@ -32,6 +32,8 @@ from dq.worker.process_options import ProcessOptions
 from dq.worker.spawn import Spawner
 
 if TYPE_CHECKING:
+    from typing import BinaryIO
+
     from dq.journal.writer import Journal  # not at run time: few runs need SQLite
 
 STOP_CHECK_S = 0.2  # between two checks whether a client wants the master to end
@@ -54,11 +56,11 @@ def run(
         authkey = None
         if given["port"] is not None:
             authkey = key_to_serve(given, given["host"])
-        runtime = _runtime(None, given, authkey, workers)
+        runtime = make_runtime(None, given, authkey, workers)
         checks.close()
         runtime.workers.started_ahead, runtime.workers.spawner = ahead, spawner
         runtime.workers.sharing = given["sharing"]
-        _serve_job(runtime, ref, given, forwarder)
+        serve_job(runtime, ref, given, forwarder)
     finally:
         checks.close()
         spawner.close()
@@ -79,11 +81,11 @@ def master(given: dict[str, Any]) -> None:
     with quietly():
         ref = _ref(given) if given["task"] else None
     authkey = key_to_serve(given, given["host"])
-    runtime = _runtime(given["task"], given, authkey, given["workers"] or 0)
+    runtime = make_runtime(given["task"], given, authkey, given["workers"] or 0)
     checks.close()
     if has_inputs and ref is not None:
         forwarder = screen.forwarder_beside_bar(quiet=given["quiet"]) if given["workers"] else None
-        _serve_job(runtime, ref, given, forwarder)
+        serve_job(runtime, ref, given, forwarder)
     else:
         _serve_queues(runtime, given)
 
@@ -99,8 +101,13 @@ def _ref(given: dict[str, Any]) -> TaskRef:
         return refer(given["task"])  # the master will report the missing library
 
 
-def _runtime(
-    task: str | None, given: dict[str, Any], authkey: bytes | None, workers: int
+def make_runtime(
+    task: str | None,
+    given: dict[str, Any],
+    authkey: bytes | None,
+    workers: int,
+    *,
+    in_process: bool = False,
 ) -> Runtime:
     """Make the runtime. Each option goes to the record that has a field of the same name."""
     if given["fail_fast"]:
@@ -114,6 +121,7 @@ def _runtime(
             server=ServerOptions(**given_for(given, ServerOptions)),
             tls=TlsOptions(**given_for(given, TlsOptions)),
             report=say,
+            in_process=in_process,
         )
     runtime.announcer.key_hint = keys.hint(given["authkey"], given["authkey_file"])
     if given["quiet"]:
@@ -145,10 +153,22 @@ def _serve_queues(runtime: Runtime, given: dict[str, Any]) -> None:
             raise Interrupted("interrupted")
 
 
-def _serve_job(
-    runtime: Runtime, ref: Any, given: dict[str, Any], forwarder: Forwarder | None
+def serve_job(
+    runtime: Runtime,
+    ref: Any,
+    given: dict[str, Any],
+    forwarder: Forwarder | None,
+    stdout: BinaryIO | None = None,
 ) -> None:
-    """Serve until every input has a result, and print the results."""
+    """Serve until every input has a result, and print the results.
+
+    Args:
+        runtime: has workers, or runs the tasks in this process.
+        ref: the TASK.
+        given: the command's options.
+        forwarder: for what local tasks print beside a bar; None where there is none.
+        stdout: where results go in place of `sys.stdout`.
+    """
     given["format"] = output_format(given)
     check_files(given)
     source = run_inputs(given)
@@ -156,11 +176,11 @@ def _serve_job(
         journal = _open_journal(runtime, ref, source, given)
         if journal is not None:
             stack.callback(journal.close)
-        writer = Writer(given["output"])
+        writer = Writer(given["output"], stdout=stdout)
         stack.callback(writer.close)
         failures = None
         if given["failures"] is not None:
-            failures = Writer(given["failures"], "--failures")
+            failures = Writer(given["failures"], "--failures", stdout=stdout)
             stack.callback(failures.close)
         if not given["quiet"]:
             source.start_counting()
@@ -169,7 +189,7 @@ def _serve_job(
             runtime.workers.stderr = forwarder.open
         printer = None
         try:
-            with Stages() as stages, runtime:
+            with _stages(runtime) as stages, runtime:
                 if given["port"] is not None:
                     say(f"serving on {runtime.serving.shown}")
                 job = runtime.jobs.open(
@@ -177,7 +197,10 @@ def _serve_job(
                     journal=journal,
                 )  # fmt: skip
                 printer = Printer(job, source, writer, failures, given)
-                stages.act(printer.drain, printer.leave)
+                if runtime.in_process is None:
+                    stages.act(printer.drain, printer.leave)
+                else:
+                    stages.act(printer.stop, printer.stop)
                 try:
                     printer.run(stages)
                 except Stopped:
@@ -193,6 +216,11 @@ def _serve_job(
     if printer.failed:
         _suggest_input(given)
         raise click.exceptions.Exit(1)
+
+
+def _stages(runtime: Runtime) -> Stages:
+    here = runtime.in_process
+    return Stages() if here is None else Interrupting(lambda: here.is_interruptible)
 
 
 def _suggest_input(given: dict[str, Any]) -> None:

@@ -44,9 +44,12 @@ class Stages:
 
     def __enter__(self) -> Stages:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, *endings()):
+            for number in self._numbers():
                 self._before[number] = signal.signal(number, self._handle)
         return self
+
+    def _numbers(self) -> list[int]:
+        return [signal.SIGINT, *endings()]
 
     def __exit__(self, *exc: object) -> None:
         for number, handler in self._before.items():
@@ -76,3 +79,25 @@ class Stages:
             os._exit(Interrupted.exit_code if self.interrupted else Stopped.exit_code)
         step = self.on_first if self.count == 1 else self.on_second
         threading.Thread(target=step, daemon=True).start()
+
+
+class Interrupting(Stages):
+    """The same where tasks run in the main thread: the first signal raises KeyboardInterrupt in the
+    code of the task, and the run ends. A debugger that handles SIGINT goes on to do so.
+
+    Args:
+        is_interruptible: says whether the code that runs may be interrupted by an exception.
+    """
+
+    def __init__(self, is_interruptible: Callable[[], bool]) -> None:
+        super().__init__()
+        self._is_interruptible = is_interruptible
+
+    def _numbers(self) -> list[int]:
+        is_free = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        return [signal.SIGINT] * is_free + endings()
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        super()._handle(number, frame)
+        if self._is_interruptible():
+            raise KeyboardInterrupt

@@ -31,16 +31,20 @@ class Writer:
     Args:
         path: the file; None or "-" for standard output.
         option: the option that named it, for errors.
+        stdout: what to write to for standard output; None for `sys.stdout`.
 
     Raises:
         UsageError: it cannot be opened, or another run is writing it.
         OutputError: it cannot be written, in every method.
     """
 
-    def __init__(self, path: str | None, option: str = "-o") -> None:
+    def __init__(
+        self, path: str | None, option: str = "-o", stdout: BinaryIO | None = None
+    ) -> None:
         # /dev/stdout may be a file that others write to as well, so it is not replaced.
         self._path = path = None if path in ("-", "/dev/stdout") else path
         self._option = option
+        self._stdout = stdout
         # If the path is a link, the file that it points to is replaced.
         self._target = None if path is None or _is_special(path) else os.path.realpath(path)
         self._part = "" if self._target is None else part_of(self._target)
@@ -69,6 +73,8 @@ class Writer:
 
     def _open(self) -> BinaryIO:
         if self._path is None:
+            if self._stdout is not None:
+                return self._stdout
             if sys.stdout is None:
                 raise UsageError("standard output is closed: give -o FILE")
             return sys.stdout.buffer

@@ -9,7 +9,7 @@ from dq.core.leases import Lease
 from dq.core.records import Batch, Failed, Failure
 from dq.data import batches
 from dq.data.encoding import encode
-from dq.dispatch.connections import Connection
+from dq.dispatch.connections import Consumer
 from dq.dispatch.delivery import Delivery
 from dq.dispatch.pending_requests import PendingRequests
 from dq.dispatch.plain_queue import PlainQueue
@@ -54,12 +54,12 @@ class BatchMaker:
 
     # The first step, under the lock
 
-    def choose(self, connection: Connection, most: int | None) -> Chosen | None:
+    def choose(self, consumer: Consumer, most: int | None) -> Chosen | None:
         """A requeued batch, or a new one with its items; None if there is neither."""
         wanted = self._board.wanted(
-            connection.holder,
+            consumer.holder,
             self._clock(),
-            lambda job: self._may_have(connection, job),
+            lambda job: self._may_have(consumer, job),
             self._is_replayed_next,
         )
         if wanted is None:
@@ -73,7 +73,7 @@ class BatchMaker:
         if served.job.cancelled:
             served.drop_cancelled()
             if not served.job.unbatched:
-                return self.choose(connection, most)
+                return self.choose(consumer, most)
         if served.replay is not None:
             most = _least(most, served.replay.room(served.job.next))
         start, count = self._board.take_batch(wanted, most)
@@ -86,15 +86,15 @@ class BatchMaker:
         batch = served.job.chosen[start] = Batch(job=wanted, start=start, count=count, blob=b"")
         return batch, items
 
-    def _may_have(self, connection: Connection, job: Job) -> bool:
+    def _may_have(self, consumer: Consumer, job: Job) -> bool:
         """Whether a connection may have tasks of a job. It may not if it has no function for them,
         or while outcomes cannot be written to the job's journal."""
         served = self._served_jobs[job.id]
         if served.replay is not None and served.replay.stuck:
             return False
-        if not connection.holder.group or served.spec.ref is not None:
+        if not consumer.holder.group or served.spec.ref is not None:
             return True
-        return connection.has_default
+        return consumer.has_default
 
     def _is_replayed_next(self, job: Job) -> bool:
         """Whether the journal has outcomes for a job's next inputs."""
@@ -109,16 +109,16 @@ class BatchMaker:
 
     # The second, without it
 
-    def lease(self, connection: Connection, chosen: Chosen) -> Lease | None:
+    def lease(self, consumer: Consumer, chosen: Chosen) -> Lease | None:
         """Encode a new batch, and lease it. Returns None if its job has ended, or if none of its
         inputs can be encoded."""
         batch, items = chosen
         if items is None:
             with self._lock:
-                return self._lease_again(connection, batch)
+                return self._lease_again(consumer, batch)
         parts = self._encode(batch, items)
         with self._lock:
-            return self._lease_first(connection, batch, parts)
+            return self._lease_first(consumer, batch, parts)
 
     def _encode(self, batch: Batch, items: list[object]) -> list[tuple[Batch, Failure | None]]:
         """Encode as batches that can be sent, and single tasks that cannot, with their failures."""
@@ -135,19 +135,19 @@ class BatchMaker:
             start += count
         return parts
 
-    def _lease_again(self, connection: Connection, batch: Batch) -> Lease | None:
+    def _lease_again(self, consumer: Consumer, batch: Batch) -> Lease | None:
         job = self._board.jobs.get(batch.job)
         if job is None:
             return None
         now = job.chosen.pop(batch.start, batch)
         if now is not batch:  # one of its tasks was cancelled meanwhile
             self._board.put_back(now)
-            return self._lease_next(connection, job)
-        return self._board.grant(connection.holder, batch, self._clock())
+            return self._lease_next(consumer, job)
+        return self._board.grant(consumer.holder, batch, self._clock())
 
     def _lease_first(
         self,
-        connection: Connection,
+        consumer: Consumer,
         chosen: Batch,
         parts: list[tuple[Batch, Failure | None]],
     ) -> Lease | None:
@@ -161,21 +161,21 @@ class BatchMaker:
         (batch, failure), *others = parts
         if failure is None and not others:  # nearly always: the whole batch can be sent
             job.sizer.sent(batch.count, len(batch.blob))
-            return self._board.grant(connection.holder, batch, self._clock())
+            return self._board.grant(consumer.holder, batch, self._clock())
         for batch, failure in reversed(parts):
             if failure is not None:
                 self._fail(batch, failure)
             else:
                 job.sizer.sent(batch.count, len(batch.blob))
                 self._board.put_back(batch)
-        return self._lease_next(connection, job)
+        return self._lease_next(consumer, job)
 
-    def _lease_next(self, connection: Connection, job: Job) -> Lease | None:
+    def _lease_next(self, consumer: Consumer, job: Job) -> Lease | None:
         next = job.waiting.pop(self._clock())
         self._pending.announce()
         if next is None:
             return None
-        return self._board.grant(connection.holder, next, self._clock())
+        return self._board.grant(consumer.holder, next, self._clock())
 
     def _fail(self, batch: Batch, failure: Failure) -> None:
         recorded = self._board.record(batch, Failed(failure, retry=False), "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from dq.core.leases import Lease, LeaseHolder
 from dq.dispatch.state import DispatchState
@@ -14,6 +14,19 @@ from dq.transport.channel import Channel
 if TYPE_CHECKING:
     from dq.dispatch.commands import Mailbox
     from dq.dispatch.pending_requests import WorkerRequest  # which knows its connection
+
+
+class Consumer(Protocol):
+    """Whoever can have leases: a connection, or the master's own process.
+
+    Attributes:
+        has_default: whether it has a function for the items of plain clients.
+        joined: whether it is on the board.
+    """
+
+    holder: LeaseHolder
+    has_default: bool
+    joined: bool
 
 
 @dataclass(slots=True, eq=False)
@@ -76,12 +89,12 @@ class Connections:
         self._here.connection = connection = Connection(channel=channel, holder=holder)
         return connection
 
-    def join(self, connection: Connection) -> None:
-        """Let a connection have leases from now on."""
-        if not connection.joined:
+    def join(self, consumer: Consumer) -> None:
+        """Let a connection, or this process, have leases from now on."""
+        if not consumer.joined:
             with self._state.lock:
-                self._board.join(connection.holder)
-                connection.joined = True
+                self._board.join(consumer.holder)
+                consumer.joined = True
                 self.changed.notify_all()
 
     def wait_until_no_workers(self, timeout: float) -> bool:

@@ -55,11 +55,11 @@ class Feeding:
     def _has_enough(self, served: ServedJob) -> bool:
         return len(served.source.buffer) >= served.read_ahead_limit(self._board.slots)
 
-    def read_ahead(self, served: ServedJob) -> bool:
-        """Read more inputs, one by one if the source is slow. Returns False when they have
-        ended."""
+    def read_ahead(self, served: ServedJob, most: int | None = None) -> bool:
+        """Read more inputs, at most `most` of them, and one by one if the source is slow. Returns
+        False when they have ended."""
         with self._lock:
-            most = max(served.read_ahead_limit(self._board.slots), 1)
+            most = most or max(served.read_ahead_limit(self._board.slots), 1)
             count = served.step = 1 if served.is_slow else min(8 * served.step, most)
             if served.replay is not None:  # a record needs all of its inputs
                 count = max(count, served.replay.missing(served.job.next))

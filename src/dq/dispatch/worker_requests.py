@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from dq.core.leases import Lease
 from dq.dispatch.batch_maker import BatchMaker, Chosen
-from dq.dispatch.connections import Connection, Connections
+from dq.dispatch.connections import Connection, Connections, Consumer
 from dq.dispatch.delivery import Delivery
 from dq.dispatch.leasing import LIVENESS_CHECK_S
 from dq.dispatch.pending_requests import PendingRequests, WorkerRequest
@@ -140,6 +140,22 @@ class WorkerRequests:
                 return
         connection.channel.shutdown()  # so that nobody waits to send
         request.open.acquire()
+
+    # In the thread that will run it
+
+    def lease_now(self, consumer: Consumer, most: int) -> Lease | None:
+        """Lease a batch to this process itself; None if there is nothing to lease now."""
+        self._connections.join(consumer)
+        while True:
+            with self._state.turn:
+                with self._lock:
+                    chosen = self._batches.choose(consumer, most)
+                if chosen is None:
+                    return None
+                lease = self._batches.lease(consumer, chosen)
+            if lease is not None:
+                return lease
+            self._delivery.run_sinks()  # none of its inputs could be encoded
 
     # In any thread
 

@@ -6,9 +6,12 @@ what arrives, since a client that has the key can still send anything.
 
 from __future__ import annotations
 
-from dq._support.frozen import frozen
+from dq._support.frozen import TYPE_CHECKING, frozen
 from dq.core.blobs import Blob, LargeBlob
 from dq.core.records import Done, Outcome
+
+if TYPE_CHECKING:
+    from dq.core.leases import Lease  # not at run time: task processes need none
 
 Wire = tuple[object, ...]
 # The head of a `LargeBlob`, and the sizes of its buffers, which are in the message's attachment.
@@ -35,6 +38,20 @@ class LeaseMessage:
     skip: int
     blob: Blob
     attempt: int
+
+    @classmethod
+    def of(cls, lease: Lease) -> LeaseMessage:
+        """From the master's own record of it."""
+        batch = lease.batch
+        return cls(
+            lease=lease.id,
+            job=batch.job,
+            start=batch.start,
+            count=batch.count,
+            skip=batch.skip,
+            blob=batch.blob,
+            attempt=lease.attempt,
+        )
 
     @classmethod
     def from_wire(cls, wire: LeaseWire, attachment: memoryview | None = None) -> LeaseMessage:

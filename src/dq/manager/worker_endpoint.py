@@ -170,16 +170,7 @@ class WorkerEndpoint:
         news = None
         if connection.specs.get(job) != len(served.definitions):
             news = self._news(connection, served)
-        batch = lease.batch
-        message = LeaseMessage(
-            lease=lease.id,
-            job=job,
-            start=batch.start,
-            count=batch.count,
-            skip=batch.skip,
-            blob=batch.blob,
-            attempt=lease.attempt,
-        )
+        message = LeaseMessage.of(lease)
         connection.channel.attach(message.buffers)
         return ("go", message.to_wire(), news)
 

@@ -7,19 +7,24 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar, overload
 
+from dq._support.fields import picked
 from dq._support.screen import forwarder_beside_bar
 from dq.errors import MissingModule, UsageError
 from dq.functions import loading
 from dq.functions.constants import with_constants
 from dq.functions.reference import Function
 from dq.functions.task_check import check
+from dq.functions.task_options import TaskOptions
+from dq.manager.server_options import ServerOptions
 from dq.master.job_reader import JobReader
 from dq.master.master import Master
 from dq.master.options import Options, StrPath
 from dq.master.progress import Report
+from dq.master.runtime import Runtime
 from dq.master.values import values_of, values_or_errors
+from dq.security.tls_options import TlsOptions
 from dq.transport.server_address import DEFAULT_PORT
-from dq.worker.process_options import process_count
+from dq.worker.process_options import ProcessOptions, process_count
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -48,7 +53,9 @@ def run(
         inputs: any iterable; read in the calling thread, and ahead of the tasks, so do not change
             an input later. Inputs that refer to the same object may
             share it in the worker, as in a chunk of `multiprocessing.Pool`.
-        workers: how many processes; None starts one for each CPU.
+        workers: how many processes; None starts one for each CPU. 0 calls the function in this
+            process and thread, for a debugger, a profiler or a coverage tool; then there can be no
+            `timeout`, `threads`, `max_tasks`, `max_memory` and `preload`.
         return_exceptions: put a `TaskError` in the place of each failed task's value instead of
             raising the first one.
         journal, retry_failed: a file to continue from, as for `Master.map`.
@@ -69,13 +76,18 @@ def run(
     [6, 24, 120]
     >>> run(int, ["ff", "10"], workers=1, constants={"base": 16})
     [255, 16]
+    >>> seen = []
+    >>> run(seen.append, "abc", workers=0)
+    [None, None, None]
+    >>> seen
+    ['a', 'b', 'c']
     """
     loading.refuse_while_importing()
     task = with_constants(task, constants)
     _find(task, options.get("unpack", False))
-    master = Master(workers=process_count(workers=workers), **options)
-    with _beside_bar(master, progress), master:
-        job = master.runtime.jobs.open_call(
+    runtime = _runtime(workers, options)
+    with _beside_bar(runtime, progress), runtime:
+        job = runtime.jobs.open_call(
             task,
             inputs,
             output="values",
@@ -85,6 +97,20 @@ def run(
             progress=progress,
         )
         return _collect(job, return_exceptions)
+
+
+def _runtime(workers: int | None, options: Options) -> Runtime:
+    """What runs the tasks: local workers, or this process."""
+    if workers != 0:
+        return Master(workers=process_count(workers=workers), **options).runtime
+    return Runtime(
+        tasks=picked(TaskOptions, options),
+        processes=picked(ProcessOptions, options),
+        server=picked(ServerOptions, options),
+        tls=picked(TlsOptions, options),
+        report=options.get("report"),
+        in_process=True,
+    )
 
 
 @overload
@@ -188,7 +214,7 @@ def run_master(
         pickle=pickle,
         **options,
     )
-    with _beside_bar(master, progress), master:
+    with _beside_bar(master.runtime, progress), master:
         log.info("serving on %s", master.runtime.serving.shown)
         if inputs is None or task is None:
             master.wait()
@@ -215,13 +241,14 @@ def _find(task: str | Function, unpack: bool) -> None:
 
 
 @contextlib.contextmanager
-def _beside_bar(master: Master, progress: bool | Report) -> Iterator[None]:
+def _beside_bar(runtime: Runtime, progress: bool | Report) -> Iterator[None]:
     """Erase the progress bar, if there is one on the terminal, while local tasks print."""
-    forwarder = forwarder_beside_bar(quiet=progress is not True)
+    in_process = runtime.in_process is not None
+    forwarder = forwarder_beside_bar(quiet=progress is not True or in_process)
     if forwarder is None:
         yield
         return
-    master.runtime.workers.stderr = forwarder.open
+    runtime.workers.stderr = forwarder.open
     try:
         yield
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
 from dq.core.records import Recorded
 from dq.dispatch.dispatcher import Dispatcher
@@ -13,6 +14,9 @@ from dq.errors import BadInput, InputChanged, Stopped
 from dq.master.lifetime import Lifetime
 from dq.master.local_workers import LocalWorkers
 from dq.master.progress import Progress, Report
+
+if TYPE_CHECKING:
+    from dq.master.in_process import InProcessWorker  # which few runs need
 
 
 class JobReader:
@@ -24,6 +28,7 @@ class JobReader:
         workers: asked for an error if no records arrive.
         lifetime: the master's.
         reads_inputs: whether the thread that reads the records also reads the inputs.
+        in_process: runs the tasks, in that thread too; None where workers do.
 
     Attributes:
         on_records: called with records as they arrive.
@@ -37,6 +42,7 @@ class JobReader:
         workers: LocalWorkers,
         lifetime: Lifetime,
         reads_inputs: bool = False,
+        in_process: InProcessWorker | None = None,
     ) -> None:
         self.served = served
         self.on_records: Callable[[list[Recorded]], None] | None = None
@@ -44,6 +50,7 @@ class JobReader:
         self._workers = workers
         self._lifetime = lifetime
         self._reads_inputs = reads_inputs
+        self._in_process = in_process
         self._input_error: BaseException | None = None
         self._abort_error: Exception | None = None
         self._halted = False
@@ -58,8 +65,11 @@ class JobReader:
 
     def feed(self) -> None:
         """Read the inputs. `records` raises the errors of their iterator."""
+        self._reading(self._dispatcher.feeding.feed)
+
+    def _reading(self, read: Callable[[ServedJob], object]) -> None:
         try:
-            self._dispatcher.feeding.feed(self.served)
+            read(self.served)
         except InputChanged as error:
             self._fail(error)
         except BadInput as error:  # the file is damaged here, but the inputs before that are run
@@ -79,7 +89,9 @@ class JobReader:
             Stopped: there are too many failures, or the master is closed.
         """
         self._lifetime.check_process()
-        if self._reads_inputs and self._dispatcher.feeding.may_read_ahead(self.served):
+        if self._in_process is not None:
+            timeout = self._work(self._in_process, timeout)
+        elif self._reads_inputs and self._dispatcher.feeding.may_read_ahead(self.served):
             self._dispatcher.feeding.read_ahead(self.served)
             timeout = 0.0
         records = self._dispatcher.delivery.read(self.served, timeout)
@@ -98,6 +110,26 @@ class JobReader:
         if records is None:
             self._check_stopped()
         return records
+
+    def _work(self, worker: InProcessWorker, timeout: float) -> float:
+        """Run the next task in this thread or, if there is none, read more inputs. Returns how long
+        to wait for records after that."""
+        if self._abort_error is not None:
+            return 0.0
+        worker.is_interruptible = True
+        try:
+            if worker.run_next():
+                return 0.0
+            if self._reads_inputs and self._dispatcher.feeding.may_read_ahead(self.served):
+                self._reading(self._read_one)
+                return 0.0
+        finally:
+            worker.is_interruptible = False
+        return worker.seconds_until_due(timeout)
+
+    def _read_one(self, served: ServedJob) -> None:
+        """Read one input, since the next one may be long in coming."""
+        self._dispatcher.feeding.read_ahead(served, 1)
 
     def _check_stopped(self) -> None:
         """Raise an error if the job ended before every task had an outcome."""

@@ -24,11 +24,11 @@ from dq.master.lifetime import Lifetime
 from dq.master.local_workers import LocalWorkers
 from dq.master.options import StrPath
 from dq.master.progress import Report, check_progress
-from dq.master.serving import Serving
 
 if TYPE_CHECKING:
     from dq.journal.replay import Replay
     from dq.journal.writer import Journal
+    from dq.master.in_process import InProcessWorker
 
 
 class Jobs:
@@ -37,24 +37,24 @@ class Jobs:
     Args:
         specs: makes their specs.
         dispatcher: serves them.
-        serving: must be open before a job is.
         workers: checked by their readers.
         lifetime: the master's.
         report: called with each line that people should see.
+        in_process: runs their tasks in the threads that read their records; None where workers do.
     """
 
     def __init__(
         self,
         specs: JobSpecs,
         dispatcher: Dispatcher,
-        serving: Serving,
         workers: LocalWorkers,
         lifetime: Lifetime,
         report: Callable[[str], None],
+        in_process: InProcessWorker | None = None,
     ) -> None:
         self._specs = specs
         self._dispatcher = dispatcher
-        self._serving = serving
+        self._in_process = in_process
         self._workers = workers
         self._lifetime = lifetime
         self._report = report
@@ -81,6 +81,7 @@ class Jobs:
         task = with_constants(task, constants)
         self._specs.check(task)
         ref, init = self.refer(task)
+        self._know(ref, init, task)
         opened = self.open_journal(
             journal, ref, output=output, retry_failed=retry_failed, function=task
         )
@@ -94,6 +95,14 @@ class Jobs:
             if opened is not None:
                 opened.close()
             raise
+
+    def _know(self, ref: TaskRef, init: TaskRef | None, task: str | Function) -> None:
+        """Where tasks run in this process, have the given objects called, and no copies."""
+        if self._in_process is None:
+            return
+        self._in_process.know(ref, task)
+        if init is not None and self._specs.options.initializer is not None:
+            self._in_process.know(init, self._specs.options.initializer)
 
     def open_journal(
         self,
@@ -157,11 +166,11 @@ class Jobs:
             reader_feeds: whether the thread that reads the job's records also reads its inputs;
                 otherwise a separate thread does.
         """
-        self._check_started()
+        self._lifetime.check_begun()
         spec = self._specs.spec(ref, init, output=output, reading=reading)
         reader = Source(source)
         replay = None if journal is None else _replay(journal)
-        reader_feeds = reader_feeds and reader.length is None
+        reader_feeds = (reader_feeds or self._in_process is not None) and reader.length is None
         served = self._dispatcher.jobs.open(
             spec, self._specs.options.rules, reader, replay, reader_feeds=reader_feeds
         )
@@ -171,6 +180,7 @@ class Jobs:
             workers=self._workers,
             lifetime=self._lifetime,
             reads_inputs=reader_feeds,
+            in_process=self._in_process,
         )
         if reader.length is None and not reader_feeds:
             context = contextvars.copy_context()  # the inputs' code may use context variables
@@ -178,10 +188,6 @@ class Jobs:
                 target=context.run, args=(job.feed,), name="dq-feeder", daemon=True
             ).start()
         return job
-
-    def _check_started(self) -> None:
-        self._lifetime.check_process()
-        self._serving.address  # noqa: B018  # raises an error if it is not open
 
     # With calls as inputs, added one by one
 

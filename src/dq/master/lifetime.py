@@ -7,6 +7,8 @@ import threading
 
 from dq.errors import UsageError
 
+NOT_STARTED = "the master has not started; use it in a with statement"
+
 
 class Lifetime:
     """Whether a master is closed, and whether this is still the process that made it.
@@ -19,7 +21,22 @@ class Lifetime:
         self.is_urgent = False
         self._closed = threading.Event()
         self._asked = threading.Event()  # also set when it is closed
+        self._begun = False
         self._process = os.getpid()
+
+    def begin(self) -> None:
+        """Note that it has started."""
+        self._begun = True
+
+    def check_begun(self) -> None:
+        """Refuse to go on before it has started, or in a fork.
+
+        Raises:
+            UsageError: it has not started, or this is a fork of its process.
+        """
+        self.check_process()
+        if not self._begun:
+            raise UsageError(NOT_STARTED)
 
     @property
     def closed(self) -> bool:

@@ -27,6 +27,7 @@ class Progress:
         report: called instead of showing anything.
         asked: whether the user asked for progress; the summary is then always shown.
         known: about how many of the first tasks had an outcome when the run began.
+        live: whether to show it before the end, where a debugger's prompt may be on the terminal.
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class Progress:
         report: Report | None = None,
         asked: bool = False,
         known: int = 0,
+        live: bool = True,
     ) -> None:
         self.done = 0
         self.failed = 0
@@ -47,6 +49,7 @@ class Progress:
         self._asked = asked
         self._report = report
         self._quiet = quiet
+        self._live = live
         self.has_bar = not quiet and report is None and takes_bar()
         self._started = self._said = self._last = time.monotonic()
         self._ended = False
@@ -63,7 +66,7 @@ class Progress:
         self._started = self._said = self._last = time.monotonic()
         if self._report is not None:
             self._report(0, self._known_total(), 0)
-        if self._quiet or self._report is not None:
+        if self._quiet or self._report is not None or not self._live:
             return
         if self.has_bar:
             screen.show(self._bar)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dq._support import platform
+from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import Stopped
 from dq.functions import loading
 from dq.functions.job_specs import JobSpecs
@@ -27,6 +28,7 @@ from dq.security.tls_options import TlsOptions
 from dq.worker.process_options import ProcessOptions
 
 if TYPE_CHECKING:
+    from dq.master.in_process import InProcessWorker
     from dq.service.endpoint import JobsEndpoint
     from dq.service.jobs import JobService
 
@@ -50,11 +52,13 @@ class Runtime:
         tls: how connections to a port are encrypted.
         report: called with each line that people should see, and with who joins and leaves; None
             for the log, at levels WARNING and INFO.
+        in_process: run the tasks in this process, in the threads that read their records. Nothing
+            is served then.
 
     Raises:
         BadTask: the task or initializer cannot be loaded.
         BadKey: there is no key, or an empty one.
-        UsageError: the files of `tls` cannot be used.
+        UsageError: the files of `tls` cannot be used, or options need worker processes.
     """
 
     def __init__(
@@ -67,9 +71,12 @@ class Runtime:
         server: ServerOptions,
         tls: TlsOptions,
         report: Callable[[str], None] | None = None,
+        in_process: bool = False,
     ) -> None:
+        if in_process:
+            _check_in_process(tasks, processes)
         warn = report or beside_bar(log.warning)
-        has_workers = processes.count > 0
+        has_workers = processes.count > 0 or in_process
         key_hint = keys.hint(authkey)
         specs = JobSpecs(tasks, has_workers=has_workers, report=warn)
         self.lifetime = Lifetime()
@@ -77,7 +84,8 @@ class Runtime:
         default = specs.plain_spec(task) if task is not None else None
         self.dispatcher = server.dispatcher(warn, default)
         self.workers = LocalWorkers(processes, self.dispatcher, warn)
-        self.jobs = Jobs(specs, self.dispatcher, self.serving, self.workers, self.lifetime, warn)
+        self.in_process = _worker_here(self.dispatcher) if in_process else None
+        self.jobs = Jobs(specs, self.dispatcher, self.workers, self.lifetime, warn, self.in_process)
         self.announcer = Announcer(
             self.dispatcher,
             self.serving,
@@ -124,6 +132,9 @@ class Runtime:
         loading.refuse_while_importing()
         refuse_gevent()
         self.lifetime.check_process()
+        if self.in_process is not None:
+            self.lifetime.begin()
+            return
         platform.raise_descriptor_limit()
         try:
             if self.service is not None:
@@ -133,6 +144,7 @@ class Runtime:
             if self.service is not None:
                 self.service.close()
             raise
+        self.lifetime.begin()
         threading.Thread(target=self._maintain, name="dq-maintenance", daemon=True).start()
         self.workers.start(self.serving)
 
@@ -170,6 +182,8 @@ class Runtime:
         if not self.lifetime.end():
             return
         self.dispatcher.stop()
+        if self.in_process is not None:
+            self.in_process.close()
         if now:
             self.workers.quit()
         self.workers.join()
@@ -189,6 +203,20 @@ class Runtime:
         """In a fork of the master's process: release what the original process still uses."""
         self.serving.after_fork()
         self.workers.after_fork()
+        if self.in_process is not None:
+            self.in_process.after_fork()
+
+
+def _check_in_process(tasks: TaskOptions, processes: ProcessOptions) -> None:
+    from dq.master.in_process import check_in_process  # here, since few runs need it
+
+    check_in_process(tasks, processes)
+
+
+def _worker_here(dispatcher: Dispatcher) -> InProcessWorker:
+    from dq.master.in_process import InProcessWorker
+
+    return InProcessWorker(dispatcher)
 
 
 def _after_fork() -> None:

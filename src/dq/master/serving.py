@@ -12,6 +12,7 @@ from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import ConnectError, UsageError
 from dq.manager.server import Registry, Server
 from dq.manager.server_options import ServerOptions
+from dq.master.lifetime import NOT_STARTED
 from dq.security import keys
 from dq.security.tls import PLAIN
 from dq.security.tls_options import TlsOptions
@@ -100,7 +101,7 @@ class Serving:
     @property
     def _opened(self) -> Server:
         if self._server is None:
-            raise UsageError("the master has not started; use it in a with statement")
+            raise UsageError(NOT_STARTED)
         return self._server
 
     @property

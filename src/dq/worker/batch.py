@@ -26,8 +26,26 @@ from dq.worker.forked import end_fork
 from dq.worker.outcomes import Encoder
 
 if TYPE_CHECKING:
-    from dq.worker.process import Process
-    from dq.worker.program import Program
+    from typing import Protocol
+
+    from dq.worker.event_loop import Awaiter
+    from dq.worker.program import FunctionSource, Program
+
+    class BatchProcess(Protocol):
+        """The process that a batch runs in, as the batch sees it."""
+
+        name: str
+        forked: bool
+
+        @property
+        def config(self) -> FunctionSource: ...
+        @property
+        def loop(self) -> Awaiter: ...
+        @property
+        def max_result(self) -> int: ...
+        def restore_recursion_limit(self) -> None: ...
+        def check_fork(self) -> None: ...
+
 
 BRIEF_S = 1e-6  # of shorter tasks, only every SPAN_OF_BRIEF-th is announced
 SPAN_OF_BRIEF = 64
@@ -46,7 +64,7 @@ class RunningBatch:
 
     def __init__(
         self,
-        process: Process,
+        process: BatchProcess,
         cells: SlotCells,
         lock: threading.Lock,
         program: Program,
@@ -65,8 +83,9 @@ class RunningBatch:
             form=program.spec.output,
             attempt=lease.attempt,
             worker=process.name,
-            limit=process.connector.max_result,
+            limit=process.max_result,
             finish=process.loop.run,
+            lets_through=process.config.lets_through,
         )
         self._unstarted: Iterator[object] = iter(())
         self._items: list[object] = []  # the inputs of the batch that are in memory now
@@ -103,6 +122,8 @@ class RunningBatch:
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's
                 if self._process.forked:
                     end_fork(error)
+                if self._process.config.lets_through(error):
+                    raise
                 self._process.restore_recursion_limit()
                 self._fail(error)
         self._process.check_fork()

@@ -11,11 +11,12 @@ from dq.data import outputs
 from dq.data.pieces import BadValue
 from dq.functions.spec import JobSpec
 from dq.worker.cells import DEADLINE, SlotCells
-from dq.worker.event_loop import EventLoop, is_awaitable
+from dq.worker.event_loop import is_awaitable
 from dq.worker.failure import BadItem
 
 if TYPE_CHECKING:
     from dq.worker.batch import RunningBatch
+    from dq.worker.event_loop import Awaiter
 
 
 def unpacking(function: Callable[..., object], spec: JobSpec) -> Callable[[object], object]:
@@ -45,7 +46,7 @@ def calling(function: Callable[..., object]) -> Callable[[object], object]:
     return call
 
 
-def awaiting(call: Callable[[object], object], loop: EventLoop) -> Callable[[object], object]:
+def awaiting(call: Callable[[object], object], loop: Awaiter) -> Callable[[object], object]:
     """The same function; its result is awaited if it is awaitable."""
 
     def awaited(item: object) -> object:

@@ -88,16 +88,25 @@ class Config:
 
         return allow.load(ref, self.allow)
 
-    def check(self, ref: TaskRef) -> None:
-        """Refuse a function that the master may not name.
+    def load_both(
+        self, ref: TaskRef, init: TaskRef
+    ) -> tuple[Callable[..., object], Callable[..., object]]:
+        """A function and its initializer that came together by value: they share globals.
 
         Raises:
-            BadTask: it may not.
+            BadTask: they cannot be loaded, or the master may not name them.
         """
         if self.allow:
             from dq.worker import allow
 
             allow.find(ref, self.allow)
+        function, initializer = loading.load_values(ref)
+        return function, initializer
+
+    def lets_through(self, error: BaseException) -> bool:
+        """Whether an exception of a task ends the process. None does: SystemExit and
+        KeyboardInterrupt are the task's."""
+        return False
 
 
 def loads_for(allow: tuple[str, ...]) -> Loads:

@@ -13,7 +13,12 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Awaitable
     from concurrent.futures import Future
-    from typing import NoReturn, TypeGuard
+    from typing import NoReturn, Protocol, TypeGuard
+
+    class Awaiter(Protocol):
+        """What awaits the results of a process's functions."""
+
+        def run(self, awaitable: Awaitable[object]) -> object: ...
 
 
 class EventLoop:
@@ -92,6 +97,37 @@ class EventLoop:
         for future in left:
             with contextlib.suppress(BaseException):  # it has got its result meanwhile
                 future.set_exception(RuntimeError("a task has closed the event loop"))
+
+
+class ThisThreadsLoop:
+    """The event loop of a process that runs its tasks in one thread: it awaits in that thread.
+    Where a loop already runs there, as in a notebook, it awaits in another."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._elsewhere = EventLoop()
+
+    def run(self, awaitable: Awaitable[object]) -> object:
+        """Await something, and return the result."""
+        import asyncio  # here, since few tasks need it
+
+        if asyncio._get_running_loop() is not None:
+            return self._elsewhere.run(awaitable)
+        if self._loop is None or self._loop.is_closed():  # a task may have closed it
+            self._loop = asyncio.new_event_loop()
+        value, error = self._loop.run_until_complete(_awaited(awaitable))
+        if error is not None:
+            raise error
+        return value
+
+    def close(self) -> None:
+        """End the loop as `asyncio.run` does: whatever tasks have left running is cancelled."""
+        self._elsewhere.close()
+        if self._loop is not None and not self._loop.is_closed():
+            try:
+                self._loop.run_until_complete(_wind_up(self._loop))
+            finally:
+                self._loop.close()
 
 
 async def _wind_up(loop: asyncio.AbstractEventLoop) -> None:

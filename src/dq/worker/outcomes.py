@@ -59,6 +59,7 @@ class Encoder:
         worker: this process's name.
         limit: the largest allowed result, in bytes.
         finish: awaits a result that turns out to be awaitable only here.
+        lets_through: says which exceptions are raised, rather than fail their task.
     """
 
     def __init__(
@@ -69,12 +70,14 @@ class Encoder:
         worker: str,
         limit: int,
         finish: Callable[[Awaitable[object]], object],
+        lets_through: Callable[[BaseException], bool] = lambda error: False,
     ) -> None:
         self._form = form
         self._attempt = attempt
         self._worker = worker
         self._limit = limit
         self._finish = finish
+        self._lets_through = lets_through
 
     def encode(self, start: int, items: list[object], results: list[object]) -> list[Outcome]:
         """The outcomes of consecutive tasks that returned. They become one blob if possible; a
@@ -96,6 +99,8 @@ class Encoder:
                 text = f"this result has {len(blob)} bytes, over the limit of {limit} ({name})"
                 return [Failed(Failure("ResultTooLarge", text), retry=False)]
         except BaseException as error:  # SystemExit too: the result's own code may raise it
+            if self._lets_through(error):
+                raise
             if count == 1:
                 return self._encode_one(start, items, results[0], error)
         half = count // 2
@@ -112,6 +117,8 @@ class Encoder:
         try:
             value = self._finish(value)
         except BaseException as raised:  # by the task's code
+            if self._lets_through(raised):
+                raise
             return [Failed(describe(raised))]
         again: object = (value, seconds) if outputs.is_timed(self._form) else value
         return self.encode(start, items, [again])

@@ -45,6 +45,11 @@ class Process:
         self._recursion_limit = sys.getrecursionlimit()
         self.slots = [Slot(self, view) for view in slot_views(cells, config.threads)]
 
+    @property
+    def max_result(self) -> int:
+        """The largest result that the master accepts, in bytes."""
+        return self.connector.max_result
+
     def set_state(self, state: int) -> None:
         """Show the supervisor the state of this process."""
         self.cells.view[STATE] = state

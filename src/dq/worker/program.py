@@ -18,11 +18,31 @@ from dq.functions.module_versions import NO_VERSION, Version, version_of
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.worker.calling import awaiting, calling, checking, limited, timing, unpacking
-from dq.worker.config import Config, loads_for
-from dq.worker.event_loop import EventLoop, is_awaitable
+from dq.worker.config import loads_for
+from dq.worker.event_loop import is_awaitable
 
 if TYPE_CHECKING:
+    from typing import Protocol
+
     from dq.worker.batch import RunningBatch
+    from dq.worker.config import Parents
+    from dq.worker.event_loop import Awaiter
+
+    class FunctionSource(Protocol):
+        """Where a process gets its functions from; `Config` is one."""
+
+        @property
+        def allow(self) -> tuple[str, ...]: ...
+        @property
+        def task(self) -> TaskRef | None: ...
+        @property
+        def parents(self) -> Parents | None: ...
+        def load(self, ref: TaskRef) -> Callable[..., object]: ...
+        def load_both(
+            self, ref: TaskRef, init: TaskRef
+        ) -> tuple[Callable[..., object], Callable[..., object]]: ...
+        def lets_through(self, error: BaseException) -> bool: ...
+
 
 # Names of classes, and the pickle that defines them.
 Definition = tuple[tuple[str, ...], bytes]
@@ -47,8 +67,8 @@ class Program:
     def __init__(
         self,
         spec: JobSpec,
-        config: Config,
-        loop: EventLoop,
+        config: FunctionSource,
+        loop: Awaiter,
         definitions: list[Definition],
         initialized: set[TaskRef],
     ) -> None:
@@ -104,7 +124,7 @@ class Program:
                 text = f"{type(error).__name__}: {error}"
                 raise BadTask(f"the class {kind} of an input cannot be made: {text}") from error
 
-    def _check_version(self, spec: JobSpec, config: Config) -> None:
+    def _check_version(self, spec: JobSpec, config: FunctionSource) -> None:
         """Check that the module's file is the one that the run began with.
 
         Raises:
@@ -122,7 +142,7 @@ class Program:
             print(f"dq: {text} at the master", file=sys.stderr, flush=True)
 
     def _trying(
-        self, call: Callable[[object], object], loop: EventLoop
+        self, call: Callable[[object], object], loop: Awaiter
     ) -> Callable[[object], object]:
         """The same function, until its first result shows whether results have to be awaited. A
         function that is no `async def` may also return awaitables. (Checking every result takes a
@@ -153,18 +173,17 @@ class Program:
 
 
 def _load(
-    spec: JobSpec, config: Config, loop: EventLoop, initialized: set[TaskRef]
+    spec: JobSpec, config: FunctionSource, loop: Awaiter, initialized: set[TaskRef]
 ) -> Callable[..., object]:
     """A job's function, loaded after its initializer was called. The initializer is called once in
     a process or, if it was sent by value, once for each job, because it sets that job's globals."""
     if spec.init is not None and spec.init.kind == "value" and not spec.init.data:
         assert spec.ref is not None
-        config.check(spec.ref)
-        function, initializer = loading.load_values(spec.ref)  # together: they share globals
-        _initialize(initializer, spec.init, spec, loop)
+        function, initializer = config.load_both(spec.ref, spec.init)
+        _initialize(initializer, spec, config, loop)
         return function
     if spec.init is not None and spec.init not in initialized:
-        _initialize(config.load(spec.init), spec.init, spec, loop)
+        _initialize(config.load(spec.init), spec, config, loop)
         if spec.init.kind != "value":
             initialized.add(spec.init)
     if spec.ref is not None:
@@ -174,12 +193,14 @@ def _load(
 
 
 def _initialize(
-    initializer: Callable[..., object], ref: TaskRef, spec: JobSpec, loop: EventLoop
+    initializer: Callable[..., object], spec: JobSpec, config: FunctionSource, loop: Awaiter
 ) -> None:
     try:
         result = initializer()
         if is_awaitable(result):
             loop.run(result)
     except BaseException as error:  # SystemExit too
+        if config.lets_through(error):
+            raise
         name = setting("initializer", by_option=outputs.is_command(spec.output))
-        raise BadTask(f"{name} {ref} failed: {type(error).__name__}: {error}") from error
+        raise BadTask(f"{name} {spec.init} failed: {type(error).__name__}: {error}") from error

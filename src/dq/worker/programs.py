@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Callable
 
+from dq._support.frozen import TYPE_CHECKING
 from dq.core.records import LONGEST_TEXT
 from dq.errors import BadTask
 from dq.functions import loading
@@ -14,9 +15,11 @@ from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.manager.client import Client
 from dq.worker.cells import LOADED, LOADING
-from dq.worker.config import Config
-from dq.worker.event_loop import EventLoop
 from dq.worker.program import Definition, Program
+
+if TYPE_CHECKING:
+    from dq.worker.event_loop import Awaiter
+    from dq.worker.program import FunctionSource
 
 LARGE_BYTES = 1 << 20  # of a function by value, from which on it is collected at once
 
@@ -35,7 +38,7 @@ class Programs:
     """
 
     def __init__(
-        self, config: Config, name: str, loop: EventLoop, set_state: Callable[[int], None]
+        self, config: FunctionSource, name: str, loop: Awaiter, set_state: Callable[[int], None]
     ) -> None:
         self.specs: dict[str, JobSpec] = {}
         self._config = config

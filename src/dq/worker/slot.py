@@ -116,7 +116,7 @@ class Slot:
         """Report, in as many messages as the master's limit requires, and ask for `most` tasks."""
         if report is None:
             return client.exchange(None, most, LEASE_WAIT_S)
-        *parts, last = split(report, self.process.connector.max_result)
+        *parts, last = split(report, self.process.max_result)
         for part in parts:
             client.exchange(part, 0, 0.0)
         return client.exchange(last, most, LEASE_WAIT_S)
