@@ -110,14 +110,19 @@ class Interrupted(Stopped):
 
 
 class RemoteTraceback(DqError):
-    """Raised by nothing: the ``__cause__`` of a TaskError; its text is the worker's traceback."""
+    """Raised by nothing: the ``__cause__`` of a task's exception, with the worker's traceback."""
 
     def __str__(self) -> str:
-        return "\n" + str(self.args[0]) if self.args else ""
+        return "\n" + str(self.args[0]).rstrip("\n") if self.args else ""
 
 
 class TaskError(DqError):
-    """Raised when a task failed; ``result`` is its record, ``__cause__`` the remote traceback.
+    """Raised when a task failed and has no exception to raise here; ``result`` is its record.
+
+    Its process died; it ran too long; its exception has a class that cannot be imported here, or
+    cannot be pickled, or is larger than 64 KiB; or it raised SystemExit, KeyboardInterrupt,
+    StopIteration or the like, which would end the caller's program or loop. If the worker had a
+    traceback, that is its ``__cause__``.
 
     >>> from dq.core.records import Failure, Result
     >>> failed = Result(3, input=0, error=Failure("ZeroDivisionError", "division by zero", "..."))

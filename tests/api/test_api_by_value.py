@@ -309,7 +309,7 @@ def f(x):
     return 1 / x  # here
 try:
     dq.run(f, [0], workers=1)
-except dq.TaskError as error:
+except ZeroDivisionError as error:
     print(error.__cause__)
 """
     printed = prints(tmp_path, source)
@@ -669,10 +669,11 @@ def test_a_time_out_of_the_task_s_own_is_a_failure_with_its_input(tmp_path: Path
         "def f(v):\n    raise TimeoutError('connect')\n"
         "for value in (Data(1), 2):\n"
         "    [error] = dq.run(f, [value], workers=1, return_exceptions=True)\n"
-        "    print(error.result.input, error)\n"
+        "    print(repr(error), error.__notes__[0].partition(', attempt')[0])\n"
     )
     assert prints(tmp_path, source) == (
-        "Data(x=1) task 0 failed: TimeoutError: connect\n2 task 0 failed: TimeoutError: connect\n"
+        "TimeoutError('connect') dq: task 0, input Data(x=1)\n"
+        "TimeoutError('connect') dq: task 0, input 2\n"
     )
 
 

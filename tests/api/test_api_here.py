@@ -77,11 +77,11 @@ def test_results_are_as_they_were_when_their_task_returned() -> None:
 
 
 def test_a_failed_task_raises_the_error_of_every_run() -> None:
-    with pytest.raises(dq.TaskError, match="task 1 failed: ZeroDivisionError") as raised:
+    with pytest.raises(ZeroDivisionError, match="division by zero") as raised:
         dq.run(lambda x: 1 / x, [1, 0], workers=0)
-    assert raised.value.result.input == 0
+    assert isinstance(raised.value.__cause__, dq.RemoteTraceback)
     values = dq.run(lambda x: 1 / x, [1, 0, 2], workers=0, return_exceptions=True)
-    assert [type(value) for value in values] == [float, dq.TaskError, float]
+    assert [type(value) for value in values] == [float, ZeroDivisionError, float]
 
 
 def test_an_iterator_is_read_one_step_ahead_and_its_errors_are_raised() -> None:
@@ -131,7 +131,7 @@ def test_an_interrupt_in_a_task_ends_the_run() -> None:
 
 def test_a_journal_goes_on_with_workers(tmp_path: Any) -> None:
     path = tmp_path / "j"
-    with pytest.raises(dq.TaskError):
+    with pytest.raises(TypeError, match="bad operand"):
         dq.run("operator:inv", [1, 2, "x"], workers=0, journal=path)
     values = dq.run("operator:inv", [1, 2, "x"], workers=1, journal=path, return_exceptions=True)
     assert values[:2] == [-2, -3]

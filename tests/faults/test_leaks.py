@@ -59,7 +59,7 @@ except LookupError:
     "failed": """
 try:
     dq.run("math:sqrt", [1, -1, 4], workers=1)
-except dq.TaskError:
+except ValueError:
     pass
 """,
     "deaths": """

@@ -25,6 +25,7 @@ def printable(text: str) -> str:
 
 LONGEST_TEXT = 20_000  # characters of a message, a traceback or a reason that are kept
 LONGEST_NAME = 1_000  # characters of a name: of an exception's class, a worker, a group
+MOST_EXCEPTION_BYTES = 64 * 1024  # of a pickled exception: a larger one is not sent
 
 
 @frozen
@@ -183,12 +184,15 @@ class Failed:
         failure: why.
         seconds: how long it ran.
         retry: whether `--retries` applies. It does not if another attempt would fail alike.
+        exception: what the task raised, as `dq.data.exceptions` pickles it for the caller alone;
+            b"" if the caller cannot have it, or has no use for it.
     """
 
     failure: Failure
     seconds: float = 0.0
     retry: bool = True
     count: int = 1
+    exception: bytes = b""
 
     @property
     def is_unreadable(self) -> bool:
@@ -218,8 +222,8 @@ class Recorded:
     @property
     def nbytes(self) -> int:
         """Roughly how many bytes of memory this record takes."""
-        blob = self.outcome.blob if isinstance(self.outcome, Done) else b""
-        return RECORD_BYTES + len(blob)
+        outcome = self.outcome
+        return RECORD_BYTES + len(outcome.blob if isinstance(outcome, Done) else outcome.exception)
 
 
 RECORD_BYTES = 512  # measured: a Recorded, its Batch and its Outcome, without their blobs

@@ -43,6 +43,7 @@ class OutputFormat:
             has lines of such records already.
         is_timed: whether a result is a pair of value and seconds, rather than the value.
         is_command: whether it is text, for a command.
+        has_exceptions: whether what a task raises is sent along, to be raised again.
         end: what ends each value, where a value is written as its `str`.
         suffixes: of the names of files that are to hold it.
     """
@@ -51,6 +52,7 @@ class OutputFormat:
     decode: Decode | None = None
     is_timed: bool = False
     is_command: bool = False
+    has_exceptions: bool = False
     end: str = ""
     suffixes: tuple[str, ...] = ()
 
@@ -187,7 +189,7 @@ def _encode_jsonl(
 
 #: By the names that `JobSpec.output` has for them.
 OUTPUT_FORMATS = {
-    "values": OutputFormat(encode=_encode_values, decode=_decode_values),
+    "values": OutputFormat(encode=_encode_values, decode=_decode_values, has_exceptions=True),
     "results": OutputFormat(encode=_encode_timed, decode=_decode_timed, is_timed=True),
     "text": _text_format("text", end="\n"),
     "kept": OutputFormat(encode=_encode_kept, is_timed=True),
@@ -236,6 +238,11 @@ def is_timed(form: str) -> bool:
 def is_command(form: str) -> bool:
     """Whether a job with this output is a command's."""
     return OUTPUT_FORMATS[form].is_command
+
+
+def has_exceptions(form: str) -> bool:
+    """Whether what a task raises is sent along, to be raised again in the caller."""
+    return OUTPUT_FORMATS[form].has_exceptions
 
 
 def is_text(form: str) -> bool:

@@ -7,6 +7,7 @@ none.
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from array import array
@@ -56,8 +57,7 @@ class Row:
         if isinstance(outcome, Done):
             blob = batches.joined(outcome.blob)
         else:
-            cause = outcome.failure
-            failure = json.dumps([cause.type, cause.message, cause.traceback, outcome.retry])
+            failure = json.dumps(_failure_parts(outcome))
         worker = self.worker.encode(errors="backslashreplace").decode()  # SQLite takes UTF-8 only
         seconds = outcome.seconds + 0.0  # SQLite has no -0.0
         return sealed(
@@ -83,12 +83,23 @@ class Row:
         )
 
 
+def _failure_parts(failed: Failed) -> list[object]:
+    """A failure for a column. Where there is no exception there is no fifth part, as in journals
+    from before there was one."""
+    cause = failed.failure
+    parts: list[object] = [cause.type, cause.message, cause.traceback, failed.retry]
+    if failed.exception:
+        parts.append(base64.b64encode(failed.exception).decode())
+    return parts
+
+
 def _outcome(count: int, blob: bytes, failure: str | None, seconds: float) -> Outcome:
     if failure is None:
         return Done(count=count, blob=blob, seconds=seconds)
-    kind, message, traceback, retry = json.loads(failure)
+    kind, message, traceback, retry, *rest = json.loads(failure)
     cause = Failure(type=kind, message=message, traceback=traceback)
-    return Failed(failure=cause, seconds=seconds, retry=retry)
+    exception = base64.b64decode(rest[0]) if rest else b""
+    return Failed(failure=cause, seconds=seconds, retry=retry, exception=exception)
 
 
 def sealed(*columns: object) -> Columns:

@@ -10,7 +10,15 @@ from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
 from dq.core.beats import SlotState, WorkerState
 from dq.core.blobs import Blob
 from dq.core.leases import Report
-from dq.core.records import LONGEST_NAME, LONGEST_TEXT, Done, Failed, Failure, Outcome
+from dq.core.records import (
+    LONGEST_NAME,
+    LONGEST_TEXT,
+    MOST_EXCEPTION_BYTES,
+    Done,
+    Failed,
+    Failure,
+    Outcome,
+)
 from dq.errors import ProtocolError
 from dq.manager.messages import Wire, buffers_of, large_blob
 
@@ -122,10 +130,22 @@ def _outcome(item: Wire, attachment: memoryview) -> tuple[Outcome, memoryview]:
             raise ValueError("not an outcome")
         done = Done(count=as_count(count), blob=blob, seconds=as_seconds(seconds))
         return done, attachment[sum(buffer.nbytes for buffer in buffers_of(blob)) :]
-    type, message, traceback, seconds, retry = item
+    type, message, traceback, seconds, retry, exception = item
     failure = Failure(type=as_text(type), message=as_text(message), traceback=as_text(traceback))
-    failed = Failed(failure=failure, seconds=as_seconds(seconds), retry=bool(retry))
+    failed = Failed(
+        failure=failure,
+        seconds=as_seconds(seconds),
+        retry=bool(retry),
+        exception=_as_exception(exception),
+    )
     return failed, attachment
+
+
+def _as_exception(value: object) -> bytes:
+    """A pickled exception. The server passes it on, and never unpickles it."""
+    if type(value) is not bytes or len(value) > MOST_EXCEPTION_BYTES:
+        raise ValueError("not an exception")
+    return value
 
 
 def _blob(wire: object, attachment: memoryview) -> Blob:

@@ -148,4 +148,5 @@ def _to_wire(outcome: Outcome) -> tuple[object, ...]:
         failure.traceback,
         outcome.seconds,
         outcome.retry,
+        outcome.exception,
     )

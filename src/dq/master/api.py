@@ -21,7 +21,7 @@ from dq.master.master import Master
 from dq.master.options import Options, StrPath
 from dq.master.progress import Report
 from dq.master.runtime import Runtime
-from dq.master.values import values_of, values_or_errors
+from dq.master.values import values_of, values_or_exceptions
 from dq.security.tls_options import TlsOptions
 from dq.transport.server_address import DEFAULT_PORT
 from dq.worker.process_options import ProcessOptions, process_count
@@ -56,7 +56,7 @@ def run(
         workers: how many processes; None starts one for each CPU. 0 calls the function in this
             process and thread, for a debugger, a profiler or a coverage tool; then there can be no
             `timeout`, `threads`, `max_tasks`, `max_memory` and `preload`.
-        return_exceptions: put a `TaskError` in the place of each failed task's value instead of
+        return_exceptions: put the exception in the place of each failed task's value instead of
             raising the first one.
         journal, retry_failed: a file to continue from, as for `Master.map`.
         progress: show how far it is, or tell a function, as for `Master.map`.
@@ -68,7 +68,9 @@ def run(
         The values, in the inputs' order.
 
     Raises:
-        TaskError: a task failed.
+        Exception: a task failed; what it raised, with the worker's traceback as its cause and a
+            note that says which task it was.
+        TaskError: a task failed, and that cannot be raised here.
         BadTask: the function cannot be loaded.
         BadJournal: the journal is damaged, in use, or of another call.
 
@@ -191,7 +193,9 @@ def run_master(
         The values, in the inputs' order; None without inputs.
 
     Raises:
-        TaskError: a task failed.
+        Exception: a task failed; what it raised, with the worker's traceback as its cause and a
+            note that says which task it was.
+        TaskError: a task failed, and that cannot be raised here.
         ConnectError: the port cannot be had.
     """
     loading.refuse_while_importing()
@@ -258,10 +262,7 @@ def _beside_bar(runtime: Runtime, progress: bool | Report) -> Iterator[None]:
 def _collect(job: JobReader, return_exceptions: bool) -> list[T]:
     values: list[object] = []
     with job.progress_shown():
-        if not return_exceptions:
-            for some in values_of(job, ordered=True):
-                values += some
-        else:
-            for record in job.ordered():
-                values += values_or_errors(job.served, record)
+        parts = values_or_exceptions(job) if return_exceptions else values_of(job, ordered=True)
+        for some in parts:
+            values += some
     return values  # type: ignore[return-value]  # the function's

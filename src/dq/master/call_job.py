@@ -9,10 +9,11 @@ from contextlib import suppress
 from typing import Any, TypeVar
 
 from dq.core.records import Recorded
-from dq.errors import TaskError, UsageError
+from dq.errors import UsageError
 from dq.functions.reference import TaskRef
+from dq.master.raising import Raised
 from dq.master.runtime import Runtime
-from dq.master.values import values_or_errors
+from dq.master.values import values_in
 
 T = TypeVar("T")
 Refs = tuple[TaskRef, TaskRef | None]  # a function and the initializer
@@ -98,9 +99,9 @@ class CallJob:
         batch = record.batch
         values: Sequence[object]
         try:
-            values = values_or_errors(self._served, record)
+            values, _ = values_in(self._served, record)
         except BaseException as error:  # a result's own code may raise anything, SystemExit too
-            values = [_Unreadable(error)] * batch.count
+            values = [Raised(error)] * batch.count
         # First, since each future wakes a thread that needs the GIL.
         self._dispatcher.delivery.consumed(self._served, [record])
         for index, value in zip(range(batch.start, batch.stop), values, strict=False):
@@ -109,18 +110,11 @@ class CallJob:
                 _complete_with(future, value)
 
 
-class _Unreadable:
-    """Stands in for a value that cannot be read, and holds the error."""
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-
 def _complete_with(future: Future[object], value: object) -> None:
-    if isinstance(value, _Unreadable):
+    if type(value) is Raised:
         _complete(future, error=value.error)
     else:
-        _complete(future, value, value if isinstance(value, TaskError) else None)
+        _complete(future, value)
 
 
 def _complete(

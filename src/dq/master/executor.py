@@ -90,10 +90,11 @@ class Executor(concurrent.futures.Executor):
             BadTask: workers could not find the function.
             RuntimeError: after `shutdown`.
 
-        The future's exception is a `TaskError`, with the remote traceback as its cause, or the
-        reason why workers cannot run calls. It can be cancelled until it has its result: a call
-        that no worker has yet is then not run; the process of one that runs is ended, first with
-        SIGTERM, and after two seconds with SIGKILL. What else runs there runs again.
+        The future's exception is what `fn` raised, with the remote traceback as its cause; a
+        `TaskError`, if that cannot be raised here; or the reason why workers cannot run calls. It
+        can be cancelled until it has its result: a call that no worker has yet is then not run; the
+        process of one that runs is ended, first with SIGTERM, and after two seconds with SIGKILL.
+        What else runs there runs again.
         """
         future: Call[T] = Call()
         with self._lock:

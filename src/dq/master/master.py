@@ -233,7 +233,9 @@ class Master:
                 process once.
 
         Raises:
-            TaskError: a task failed; raised instead of its value.
+            Exception: a task failed; what it raised, instead of its value, with the worker's
+                traceback as its cause and a note that says which task it was.
+            TaskError: a task failed, and that cannot be raised here.
             BadTask: workers could not load the function.
             BadJournal: damaged, in use, of another call.
             InputChanged: an input is not what it was when the journal was written.

@@ -13,6 +13,7 @@ from dq.dispatch.results import results_of
 from dq.dispatch.served_job import ServedJob
 from dq.errors import TaskError
 from dq.master.job_reader import JobReader
+from dq.master.raising import Raised, raised
 
 T = TypeVar("T")
 Batches = Callable[[], Iterator[Iterable[T]]]  # starts an iterator over a job's batches
@@ -42,33 +43,48 @@ def results(job: JobReader) -> Iterator[Iterator[Result[object]]]:
 
 
 def values_of(job: JobReader, ordered: bool) -> Iterator[list[object]]:
-    """The values of each batch, up to the first task that failed."""
+    """The values of each batch, up to the first task that failed, whose exception is raised."""
     for record in job.ordered() if ordered else job.unordered():
-        values, bad = _values_or_errors(job.served, record)
-        if not bad:
+        values, failed = values_in(job.served, record, noted=True)
+        if not failed:
             yield values
             continue
         for value in values:
-            if isinstance(value, TaskError):
-                raise value
+            if type(value) is Raised:
+                try:
+                    raise value.error
+                finally:  # its traceback has this frame, which would keep it alive
+                    del value, values
             yield [value]
 
 
-def values_or_errors(served: ServedJob, record: Recorded) -> list[object]:
-    """The values of a record, with a `TaskError` for each task that failed."""
-    return _values_or_errors(served, record)[0]
+def values_or_exceptions(job: JobReader) -> Iterator[list[object]]:
+    """The values of each batch in order, with its exception for each task that failed."""
+    for record in job.ordered():
+        values, failed = values_in(job.served, record, noted=True)
+        if failed:
+            values = [value.error if type(value) is Raised else value for value in values]
+        yield values
 
 
-def _values_or_errors(served: ServedJob, record: Recorded) -> tuple[list[object], bool]:
-    """The same, and whether a task failed."""
+def values_in(
+    served: ServedJob, record: Recorded, *, noted: bool = False
+) -> tuple[list[object], bool]:
+    """The values of a record, with a `Raised` for each task that failed; and whether one did.
+
+    Args:
+        served: the job.
+        record: the record.
+        noted: whether exceptions say which task it was, which a call's own future need not.
+    """
     if isinstance(record.outcome, Failed):
-        return [TaskError(result) for result in results_of(served, record)], True
+        return [raised(served, record, record.outcome, noted=noted)], True
     values, bad = batches.load_checked(record.outcome.blob)
     if not bad:
         return values, False
     items = served.values(record.batch)
     return [
-        TaskError(_bad_result(record, place, items[place], value))
+        Raised(TaskError(_bad_result(record, place, items[place], value)))
         if type(value) is BadValue
         else value
         for place, value in enumerate(values)

@@ -15,13 +15,13 @@ from itertools import islice
 from operator import length_hint
 
 from dq._support.frozen import TYPE_CHECKING
-from dq.core.records import Failed, Failure, Outcome
+from dq.core.records import Failure, Outcome
 from dq.data.decoding import Decoder
 from dq.data.pieces import BadValue
 from dq.manager.client import Client
 from dq.manager.messages import LeaseMessage, ReportMessage
 from dq.worker.cells import INDEX, SPAN, SlotCells
-from dq.worker.failure import BadItem, describe
+from dq.worker.failure import describe, failed
 from dq.worker.forked import end_fork
 from dq.worker.outcomes import Encoder
 
@@ -154,14 +154,14 @@ class RunningBatch:
     def _fail(self, error: BaseException) -> None:
         with self._lock:
             timeout = self._program.spec.timeout
-            if timeout is not None:  # an exception's `__str__` is the task's code too
+            if timeout is not None:  # an exception's `__str__` and its pickling are the task's too
                 self.cells.limit_task(timeout)
-            failed = Failed(describe(error), self.seconds, retry=not isinstance(error, BadItem))
+            outcome = failed(error, self._program.spec.output, self.seconds)
             self.cells.end_task()
             # Its frames may hold so much memory that none is left to encode the results.
             traceback.clear_frames(error.__traceback__)
             self._encode()
-            self._outcomes.append(failed)
+            self._outcomes.append(outcome)
             self._done += 1
 
     def measure(self) -> int:

@@ -1,11 +1,12 @@
-"""Describes the exceptions of tasks."""
+"""Makes outcomes of the exceptions of tasks."""
 
 from __future__ import annotations
 
 import os
 import traceback
 
-from dq.core.records import LONGEST_NAME, LONGEST_TEXT, Failure
+from dq.core.records import LONGEST_NAME, LONGEST_TEXT, Failed, Failure
+from dq.data import outputs
 
 _HERE = os.path.dirname(__file__)
 
@@ -16,6 +17,24 @@ class BadItem(Exception):
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure)
         self.failure = failure
+
+
+def failed(error: BaseException, form: str, seconds: float = 0.0) -> Failed:
+    """The outcome of a task that raised.
+
+    Args:
+        error: what it raised.
+        form: of the job's results. The exception itself goes along only where it is raised again.
+        seconds: how long the task ran.
+    """
+    if isinstance(error, BadItem):
+        return Failed(error.failure, seconds, retry=False)
+    failure = describe(error)
+    if not outputs.has_exceptions(form):
+        return Failed(failure, seconds)
+    from dq.data import exceptions  # here to keep start-up fast: few tasks fail
+
+    return Failed(failure, seconds, exception=exceptions.dump(error))
 
 
 def describe(error: BaseException) -> Failure:

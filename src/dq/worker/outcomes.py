@@ -12,7 +12,7 @@ from dq.data import outputs
 from dq.data.buffers import head_of
 from dq.manager.messages import ReportMessage
 from dq.worker.event_loop import is_awaitable
-from dq.worker.failure import describe
+from dq.worker.failure import describe, failed
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -47,7 +47,8 @@ def _size(outcome: Outcome) -> int:
     if isinstance(outcome, Done):
         return 100 + len(outcome.blob)
     failure = outcome.failure
-    return 100 + 4 * (len(failure.type) + len(failure.message) + len(failure.traceback))
+    text = len(failure.type) + len(failure.message) + len(failure.traceback)
+    return 100 + 4 * text + len(outcome.exception)
 
 
 class Encoder:
@@ -119,7 +120,7 @@ class Encoder:
         except BaseException as raised:  # by the task's code
             if self._lets_through(raised):
                 raise
-            return [Failed(describe(raised))]
+            return [failed(raised, self._form)]
         again: object = (value, seconds) if outputs.is_timed(self._form) else value
         return self.encode(start, items, [again])
 

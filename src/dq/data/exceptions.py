@@ -1,0 +1,102 @@
+"""The exceptions of tasks, pickled where they were raised, to be raised again in the caller.
+
+Only the caller's own calls unpickle them. Everything between, and the commands, have the text of
+the failure alone.
+"""
+
+from __future__ import annotations
+
+import io
+import pickle
+
+from dq._support.frozen import TYPE_CHECKING
+from dq.core.records import MOST_EXCEPTION_BYTES
+from dq.data.pickling import Buffers, Classes, ValuePickler, definitions_of
+
+if TYPE_CHECKING:
+    from typing import TypeGuard
+
+    Written = bytes | memoryview
+
+# They would end a loop or a generator of the caller, which would pass for the end of the results.
+_ENDS_OF_LOOPS = (StopIteration, StopAsyncIteration)
+
+
+def can_be_raised(error: object) -> TypeGuard[Exception]:
+    """Whether the caller may get an exception as it is. SystemExit, KeyboardInterrupt and the like
+    were meant for the worker's process; in the caller they would end the program.
+
+    >>> can_be_raised(ValueError()), can_be_raised(SystemExit(3)), can_be_raised(StopIteration())
+    (True, False, False)
+    """
+    return isinstance(error, Exception) and not isinstance(error, _ENDS_OF_LOOPS)
+
+
+def dump(error: BaseException) -> bytes:
+    """Pickle an exception, without its traceback. It is b"" if the caller cannot have it: it must
+    not be raised there, or cannot be pickled and loaded again, or is too large.
+
+    >>> load(dump(ValueError("no such day")))
+    ValueError('no such day')
+    """
+    if not can_be_raised(error):
+        return b""
+    traceback = error.__traceback__
+    try:
+        # Libraries make tracebacks picklable, with all that their frames refer to.
+        BaseException.with_traceback(error, None)
+        blob = _dump(error)
+        again = load(blob)
+    except BaseException:  # its own code may raise anything, SystemExit too
+        return b""
+    finally:
+        BaseException.with_traceback(error, traceback)
+    # The same object again is one that all failures would share in the caller.
+    return b"" if again is None or again is error else blob
+
+
+def load(blob: bytes) -> Exception | None:
+    """The inverse of `dump`, in a new object; None if it cannot be had here.
+
+    Raises:
+        KeyboardInterrupt: it came while a module was being imported.
+    """
+    if not blob:
+        return None
+    try:
+        definitions, pickled = pickle.loads(blob)
+        if definitions:
+            from dq.functions import by_value  # here, since few exceptions need it
+
+            by_value.load(definitions)
+        error = pickle.loads(pickled)
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # its own code may raise anything, SystemExit too
+        return None
+    return error if can_be_raised(error) else None
+
+
+def _dump(error: Exception) -> bytes:
+    file = _Bounded()
+    classes: Classes = {}
+    buffers: Buffers = []  # with one that is kept apart it is too large
+    ValuePickler(file, classes, buffers).dump(error)
+    definitions = definitions_of(classes) if classes else b""
+    blob = pickle.dumps((definitions, file.getvalue()))
+    if buffers or len(blob) > MOST_EXCEPTION_BYTES:
+        raise _TooLarge
+    return blob
+
+
+class _TooLarge(Exception):
+    """Raised when an exception is too large to be sent."""
+
+
+class _Bounded(io.BytesIO):
+    """Ends the pickling of what is too large early: there may be gigabytes of it."""
+
+    def write(self, data: Written) -> int:  # type: ignore[override]  # any buffer
+        if self.tell() + len(data) > MOST_EXCEPTION_BYTES:
+            raise _TooLarge
+        return super().write(data)

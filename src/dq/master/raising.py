@@ -1,0 +1,79 @@
+"""What callers get for a task that failed: the exception that it raised, or a `TaskError`.
+
+It is the exception itself if its class can be had here and it survived pickling. Its cause is then
+a `RemoteTraceback`, as with `concurrent.futures`. Otherwise (its worker died, it ran too long, its
+class is not here, it was a SystemExit) it is a `TaskError`, which has the failure as text.
+"""
+
+from __future__ import annotations
+
+import reprlib
+
+from dq.core.records import Failed, Recorded, printable
+from dq.data import exceptions
+from dq.data.pieces import BadValue
+from dq.dispatch.results import results_of
+from dq.dispatch.served_job import ServedJob
+from dq.errors import RemoteTraceback, TaskError
+
+
+class Raised:
+    """Stands in for the value of a task that failed, and has the exception to raise in its place. A
+    task may return exceptions too, so these alone would not show that it failed."""
+
+    __slots__ = ("error",)
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+
+def raised(served: ServedJob, record: Recorded, failed: Failed, *, noted: bool) -> Raised:
+    """What to raise for a failed task, in a new object each time.
+
+    Args:
+        served: its job.
+        record: the task's.
+        failed: its outcome.
+        noted: whether the exception says which task it was. A `TaskError` always does.
+    """
+    error = exceptions.load(failed.exception)
+    if error is not None:
+        note = _note(served, record, failed) if noted else ""
+        if _annotate(error, failed.failure.traceback, note):
+            return Raised(error)
+    [result] = results_of(served, record)
+    return Raised(TaskError(result))
+
+
+def _annotate(error: Exception, traceback: str, note: str) -> bool:
+    """Add the worker's traceback and a note; False if the exception's class prevents it."""
+    try:
+        error.__cause__ = RemoteTraceback(traceback)
+        if note:  # as `add_note` of Python 3.11 has it
+            error.__notes__ = [*getattr(error, "__notes__", ()), note]
+    except Exception:  # a frozen record refuses what `contextlib` sets too, and raises on its way
+        return False
+    return True
+
+
+def _note(served: ServedJob, record: Recorded, failed: Failed) -> str:
+    """Which task it was, as one line."""
+    place = f"dq: task {record.batch.start}, input {_shown_input(served, record, failed)}"
+    return f"{place}, attempt {record.attempts}, on {printable(record.worker)}"
+
+
+_input_repr = reprlib.Repr()
+_input_repr.maxstring = _input_repr.maxlong = _input_repr.maxother = 80
+
+
+def _shown_input(served: ServedJob, record: Recorded, failed: Failed) -> str:
+    """A task's input, short and in one line."""
+    try:
+        item = served.input_of(record.batch, failed.failure)
+        if isinstance(item, BadValue):
+            return "unknown"
+        return printable(" ".join(_input_repr.repr(item).split()))
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # its own code may raise anything, SystemExit too
+        return f"without a repr ({type(error).__qualname__})"
