@@ -117,9 +117,11 @@ def _needed(given: dict[str, Any], cpus: int) -> int:
     """How many processes to start: the number in the options, or one for each CPU. Processes that
     would have no input are not started."""
     workers: int | None = given["workers"]
-    if given["input"] is not None:
+    if given["input"] is not None and not given["only"]:
         return workers or cpus
     inputs, threads = len(given["inputs"]), int(given["threads"])
+    if given["only"]:
+        inputs = sum(stop - start for start, stop in given["only"])
     return min(workers, inputs) if workers else min(cpus, -(-inputs // threads))
 
 

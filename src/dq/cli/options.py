@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from dq._support import quantities
+from dq._support import quantities, spans
 from dq.cli import completion
 from dq.cli.layout import (
     CONNECTION,
@@ -77,18 +77,17 @@ class Group(click.Group):
 
 
 class Parsed(click.ParamType):  # type: ignore[type-arg, unused-ignore]  # generic in new clicks
-    """A value that a function of `dq._support.quantities` reads."""
+    """A value that a function of `dq._support` reads."""
 
-    def __init__(self, name: str, parse: Callable[[str], float | int | str]) -> None:
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
         self.name = name
         self._parse = parse
 
     def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> float | int | str:
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> object:
         if not isinstance(value, str):
-            number: float | int = value
-            return number
+            return value
         try:
             return self._parse(value)
         except ValueError as error:
@@ -323,6 +322,12 @@ inputs = stacked(
         help="Take this field of each record as the input.",
         more="Records are the lines of .jsonl, which `--failures` and `-f jsonl` write, and the"
         " rows of .csv.",
+    ),
+    option(
+        "--only", type=Parsed("numbers", spans.parse), metavar="N,N-M", group=INPUT,
+        rare=True,
+        help="Run only the inputs with these numbers, from 0.",
+        more="They are the numbers that messages have, and `id` in jsonl.",
     ),
     option(
         "--skip-bad", is_flag=True, group=INPUT, rare=True,

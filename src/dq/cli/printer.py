@@ -147,6 +147,8 @@ class Printer:
         self.progress.finish(self._job.served.job.counts.dropped)
 
     def _total(self) -> int | None:
+        if self._source.selection is not None:
+            return self._source.count()
         job = self._job.served.job
         return job.next + job.unbatched if job.ended else self._source.count()
 
@@ -175,6 +177,8 @@ class Printer:
 
     def _resume(self, error: DqError) -> str:
         """How to get the other results; "" if the same inputs would fail in the same way."""
+        if self._source.selection is not None:
+            return ""
         if self._given["journal"] is None:
             return "; with --journal FILE the same command would have gone on from there"
         if isinstance(error, Unreadable):

@@ -9,6 +9,7 @@ from typing import Any
 from dq._support.frozen import frozen
 from dq.cli.counting import Counter
 from dq.cli.options import is_typed
+from dq.cli.selection import Selection
 from dq.core.records import Reading
 from dq.data.formats import format_of
 from dq.data.input_files import InputFiles
@@ -23,12 +24,14 @@ class RunInputs:
         reading: how workers turn them into values.
         text: the files that they are read from; None for arguments.
         counter: counts them ahead of the run, if that is possible.
+        selection: those that are run; None for all. `items` has no others.
     """
 
     items: Iterable[bytes]
     reading: Reading
     text: InputFiles | None = None
     counter: Counter | None = None
+    selection: Selection | None = None
 
     def place(self, index: int) -> str:
         """The place of an input, for messages."""
@@ -44,7 +47,9 @@ class RunInputs:
         return "the inputs" if self.text is None else self.text.name
 
     def count(self) -> int | None:
-        """How many there are; None if they have not been counted."""
+        """How many are run; None if they have not been counted."""
+        if self.selection is not None:
+            return self.selection.count
         return None if self.counter is None else self.counter.total
 
     def start_counting(self) -> None:
@@ -60,6 +65,22 @@ class RunInputs:
 
 def run_inputs(given: dict[str, Any]) -> RunInputs:
     """The inputs that the options ask for."""
+    inputs = _all_inputs(given)
+    if not given["only"]:
+        return inputs
+    if given["journal"] is not None:
+        raise UsageError(
+            "--only goes with no journal, which has the outcomes of all inputs from the first on:"
+            " leave out --journal or --only"
+        )
+    selection = Selection(given["only"])
+    chosen: Iterable[bytes] = selection.of(inputs.items)
+    if inputs.text is None:
+        chosen = list(chosen)  # at once, since all of them are known
+    return RunInputs(chosen, inputs.reading, inputs.text, selection=selection)
+
+
+def _all_inputs(given: dict[str, Any]) -> RunInputs:
     # End arguments like lines, so that workers cut off this end and not a newline that belongs to
     # the argument.
     arguments = [os.fsencode(argument) + b"\r\n" for argument in given["inputs"]]

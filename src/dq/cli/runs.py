@@ -78,6 +78,8 @@ def master(given: dict[str, Any]) -> None:
         raise click.UsageError("--input without TASK: name the function to call with each input")
     if given["retry_failed"] and not has_inputs:
         raise click.UsageError("--retry-failed goes with inputs; `dq retry JOB` does it for a job")
+    if given["only"] and not has_inputs:
+        raise click.UsageError("--only without inputs: it selects some of them by their numbers")
     with quietly():
         ref = _ref(given) if given["task"] else None
     authkey = key_to_serve(given, given["host"])
@@ -195,6 +197,7 @@ def serve_job(
                 job = runtime.jobs.open(
                     ref, source.items, output=given["format"], reading=source.reading,
                     journal=journal,
+                    skips=source.selection.gaps if source.selection is not None else (),
                 )  # fmt: skip
                 printer = Printer(job, source, writer, failures, given)
                 if runtime.in_process is None:

@@ -153,6 +153,7 @@ class Jobs:
         reading: Reading = VALUES,
         journal: Journal | None = None,
         reader_feeds: bool = False,
+        skips: Iterable[tuple[int, int]] = (),
     ) -> JobReader:
         """Start a job.
 
@@ -165,6 +166,7 @@ class Jobs:
             journal: to continue from and to write to; closed with the job or the master.
             reader_feeds: whether the thread that reads the job's records also reads its inputs;
                 otherwise a separate thread does.
+            skips: ranges of indices that the source does not yield; see `Board.open_job`.
         """
         self._lifetime.check_begun()
         spec = self._specs.spec(ref, init, output=output, reading=reading)
@@ -172,7 +174,7 @@ class Jobs:
         replay = None if journal is None else _replay(journal)
         reader_feeds = (reader_feeds or self._in_process is not None) and reader.length is None
         served = self._dispatcher.jobs.open(
-            spec, self._specs.options.rules, reader, replay, reader_feeds=reader_feeds
+            spec, self._specs.options.rules, reader, replay, reader_feeds=reader_feeds, skips=skips
         )
         job = JobReader(
             served,
