@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from dq.service.client import Client, SubmittedJob, connect
     from dq.service.status import FailureGroup, JobStatus
     from dq.worker.api import run_worker
+    from dq.worker.current import CurrentTask, current_task, progress
 
 __version__ = "0.1.0"
 
@@ -50,6 +51,8 @@ __all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
     "run_master",
     "run_worker",
     "connect",
+    "current_task",
+    "progress",
     "Master",
     "Executor",
     "Client",
@@ -57,6 +60,7 @@ __all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
     "QueueManager",
     "Failure",
     "Result",
+    "CurrentTask",
     "JobStatus",
     "FailureGroup",
     "AuthenticationFailed",
@@ -85,6 +89,9 @@ _HOMES = {
     "run": "dq.master.api",
     "run_master": "dq.master.api",
     "run_worker": "dq.worker.api",
+    "current_task": "dq.worker.current",
+    "progress": "dq.worker.current",
+    "CurrentTask": "dq.worker.current",
     "Master": "dq.master.master",
     "Executor": "dq.master.executor",
     "QueueManager": "dq.manager.queue_manager",

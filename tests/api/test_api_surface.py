@@ -15,9 +15,9 @@ from dq import DqError, Failure, Result, TaskError
 from support import python
 
 PUBLIC = [
-    *("run", "run_master", "run_worker"),
-    *("Master", "Executor", "QueueManager"),
-    *("Failure", "Result"),
+    *("run", "run_master", "run_worker", "connect", "current_task", "progress"),
+    *("Master", "Executor", "Client", "SubmittedJob", "QueueManager"),
+    *("Failure", "Result", "CurrentTask", "JobStatus", "FailureGroup"),
     *("DqError", "UsageError", "BadTask", "BadInput", "InputChanged", "BadJournal", "BadKey"),
     *("ConnectError", "UnknownHost", "AuthenticationFailed", "ProtocolError", "PlainMaster"),
     *("TlsError",),

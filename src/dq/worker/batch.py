@@ -20,6 +20,7 @@ from dq.data.decoding import Decoder
 from dq.data.pieces import BadValue
 from dq.manager.client import Client
 from dq.manager.messages import LeaseMessage, ReportMessage
+from dq.worker import current
 from dq.worker.cells import INDEX, SPAN, SlotCells
 from dq.worker.failure import describe, failed
 from dq.worker.forked import end_fork
@@ -58,6 +59,7 @@ class RunningBatch:
         process: the slot's.
         cells: the slot's.
         lock: the slot's, which guards everything that will be reported.
+        slot: the slot's number at its worker.
         program: what to call.
         lease: the batch.
     """
@@ -67,6 +69,7 @@ class RunningBatch:
         process: BatchProcess,
         cells: SlotCells,
         lock: threading.Lock,
+        slot: int,
         program: Program,
         lease: LeaseMessage,
     ) -> None:
@@ -77,6 +80,7 @@ class RunningBatch:
         self.missing = lease.count  # inputs that are not in memory yet
         self._process = process
         self._lock = lock
+        self._slot = slot
         self._program = program
         self._lease = lease
         self._encoder = Encoder(
@@ -90,6 +94,8 @@ class RunningBatch:
         self._unstarted: Iterator[object] = iter(())
         self._items: list[object] = []  # the inputs of the batch that are in memory now
         self._base = lease.start  # index of the first of them
+        self._stop = lease.start  # index after the last of them that is not handed back
+        self._taking = False  # whether the unstarted ones are just being taken away
         self._results: list[object] = []
         self._outcomes: list[Outcome] = []
         self._first = lease.start  # index of the first task that is not reported
@@ -105,6 +111,7 @@ class RunningBatch:
         self._items, self._unstarted = items, iter(items)
         self._results = []
         self._base = self._done
+        self._stop = self._base + len(items)
         self.missing -= len(items)
         return True
 
@@ -115,11 +122,15 @@ class RunningBatch:
         brief = program.brief and len(self._items) > SPAN_OF_BRIEF
         run = self._run_brief if brief else self._run_each
         self.cells.announce(self._lease.lease, self._base, 1)
+        outer = current.here.batch  # of a task that runs this one in its own thread
         while True:
             try:
+                current.here.batch = self
                 run(call, self._base + len(self._items))
+                current.here.batch = outer
                 break
             except BaseException as error:  # SystemExit and KeyboardInterrupt are the task's
+                current.here.batch = outer
                 if self._process.forked:
                     end_fork(error)
                 if self._process.config.lets_through(error):
@@ -164,6 +175,24 @@ class RunningBatch:
             self._outcomes.append(outcome)
             self._done += 1
 
+    def current_index(self) -> int:
+        """Index of the task that runs. In a batch of very short tasks, the cell with the index is
+        not exact."""
+        while True:
+            stop, left = self._stop, length_hint(self._unstarted)
+            if not self._taking and stop == self._stop:
+                return stop - left - 1
+
+    def describe(self, index: int) -> current.CurrentTask:
+        """What the task with this index can know about itself."""
+        return current.CurrentTask(
+            id=index,
+            attempt=self._lease.attempt,
+            job=self._lease.job,
+            worker=self._process.name,
+            slot=self._slot,
+        )
+
     def measure(self) -> int:
         """Return how many tasks were run, and note whether they are very short."""
         count = self._lease.count - self.handed_back
@@ -184,7 +213,11 @@ class RunningBatch:
 
     def take_unstarted(self) -> int:
         """Start no other task, and return how many are left. No other thread runs meanwhile."""
-        return len(list(self._unstarted)) + self.missing
+        self._taking = True
+        count = len(list(self._unstarted))
+        self._stop -= count
+        self._taking = False
+        return count + self.missing
 
     def hand_back(self, count: int) -> None:
         """Note that so many tasks no longer belong to this batch."""

@@ -28,9 +28,13 @@ EXIT_CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
 # SPAN      how many tasks `INDEX` stands for
 # ENCODED   index of the first result that is being encoded (encoding may run a task's code)
 # ENCODING  how many results are being encoded, 0 for none
+# DONE      how far a task is, as it says itself
+# TOTAL     of how much; 0 if it does not say
+# PROGRESS_OF  index of the task that has said so, plus 1; 0 for none
 # CODED_BY  when encoding results, or unpickling inputs, has to be over
 LEASE, INDEX, DEADLINE, LAST, SPAN, ENCODED, ENCODING, CODED_BY = range(8)
-SLOT_CELLS = 8
+DONE, TOTAL, PROGRESS_OF = range(8, 11)
+SLOT_CELLS = 11
 
 CODING_EXTRA_S = 5.0  # beyond a task's time limit, to unpickle inputs and to encode results
 LOAD_EXTRA_S = 8.0  # beyond a task's time limit, to load the function
@@ -58,7 +62,7 @@ class SlotCells:
     def announce(self, lease: int, index: int, span: int) -> None:
         """Show the supervisor which tasks this slot may be running."""
         view = self.view
-        view[INDEX], view[SPAN] = index, span
+        view[INDEX], view[SPAN], view[PROGRESS_OF] = index, span, 0
         view[LEASE] = view[LAST] = lease
 
     def limit_task(self, seconds: float) -> None:

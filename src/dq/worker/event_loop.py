@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from dq._support import platform
 from dq._support.frozen import TYPE_CHECKING
+from dq.worker import current
 
 if TYPE_CHECKING:
     import asyncio
@@ -40,11 +41,16 @@ class EventLoop:
         import asyncio  # here, since the import takes 30 ms and few tasks need it
 
         awaiting = _awaited(awaitable)
+        batch = current.here.batch
+        task = None if batch is None else (batch, batch.current_index())
         with self._lock:
             if self._loop is None:
                 self._start()
             assert self._loop is not None
+            token = current.awaited.set(task)
+            # It runs in a copy of this thread's context.
             future = asyncio.run_coroutine_threadsafe(awaiting, self._loop)
+            current.awaited.reset(token)
             self._awaited.add(future)
         try:
             value, error = future.result()

@@ -112,7 +112,7 @@ class InProcess:
             self._programs.specs.setdefault(spec.id, spec)
             program = self._programs.load(spec.id)
             program.enter()
-            batch = RunningBatch(self, self._cells, self._lock, program, lease)
+            batch = RunningBatch(self, self._cells, self._lock, 0, program, lease)
             batch.started = time.monotonic()
             for items, bad in chunks(program.decoder, lease):
                 self.check_fork()

@@ -43,7 +43,9 @@ class Process:
         self._service: Service | None = None
         self._tasks_left = config.max_tasks
         self._recursion_limit = sys.getrecursionlimit()
-        self.slots = [Slot(self, view) for view in slot_views(cells, config.threads)]
+        first = config.number * config.threads
+        views = slot_views(cells, config.threads)
+        self.slots = [Slot(self, view, number) for number, view in enumerate(views, first)]
 
     @property
     def max_result(self) -> int:

@@ -41,10 +41,17 @@ LEASE_WAIT_S = 20.0  # for a batch, before a slot asks again
 
 
 class Slot:
-    """One task at a time, over one connection."""
+    """One task at a time, over one connection.
 
-    def __init__(self, process: Process, view: memoryview) -> None:
+    Args:
+        process: the task process.
+        view: its cells.
+        number: its number at its worker, from 0.
+    """
+
+    def __init__(self, process: Process, view: memoryview, number: int) -> None:
         self.process = process
+        self.number = number
         self.cells = SlotCells(view)
         self.lock = threading.Lock()  # guards reports: `client`, the batch, and when to report
         self.client: Client | None = None
@@ -146,7 +153,7 @@ class Slot:
             self._end_lease()
             return given_back(client, lease)
         cells.limit_coding(program.spec.timeout)
-        batch = RunningBatch(process, cells, self.lock, program, lease)
+        batch = RunningBatch(process, cells, self.lock, self.number, program, lease)
         for items, bad in chunks(program.decoder, lease):
             process.check_fork()
             if not self._open(batch, items):

@@ -6,12 +6,13 @@ import time
 from collections.abc import Iterable
 
 from dq.core.beats import SlotState
-from dq.worker.cells import INDEX, LEASE
+from dq.worker.cells import DONE, INDEX, LEASE, PROGRESS_OF, TOTAL
 from dq.worker.child import Child
 
 OBSERVE_INTERVAL_S = 0.2  # between two looks at the cells
 
-_Seen = tuple[int, int, float]  # lease, index, and when they were seen first
+# Lease, index, when they were seen first, and how far the task is.
+_Seen = tuple[int, int, float, int | None, int | None]
 
 
 class SlotStates:
@@ -37,15 +38,22 @@ class SlotStates:
             for thread, view in enumerate(child.slot_views(self._threads)):
                 slot, lease, index = child.number * self._threads + thread, view[LEASE], view[INDEX]
                 if lease:
-                    before = self._seen.get(slot, (0, 0, now))
-                    since = before[2] if before[:2] == (lease, index) else now
-                    seen[slot] = (lease, index, since)
+                    before = self._seen.get(slot)
+                    is_same = before is not None and before[:2] == (lease, index)
+                    since = before[2] if before is not None and is_same else now
+                    seen[slot] = (lease, index, since, *_progress(view, index))
         self._seen = seen
 
     def current(self, now: float | None = None) -> tuple[SlotState, ...]:
         """What the busy slots were doing; in any thread."""
         now = time.monotonic() if now is None else now
         return tuple(
-            SlotState(slot=slot, lease=lease, index=index, age=max(now - since, 0.0))
-            for slot, (lease, index, since) in sorted(self._seen.items())
+            SlotState(slot, lease, index, max(now - since, 0.0), done, total)
+            for slot, (lease, index, since, done, total) in sorted(self._seen.items())
         )
+
+
+def _progress(view: memoryview, index: int) -> tuple[int | None, int | None]:
+    if view[PROGRESS_OF] != index + 1:
+        return None, None
+    return view[DONE], view[TOTAL] or None

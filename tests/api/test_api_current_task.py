@@ -1,0 +1,142 @@
+"""What a task knows of itself, and what it says of its progress."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dq
+from support import wait_until
+
+
+def who(x: int) -> tuple[int, dq.CurrentTask | None]:
+    return x, dq.current_task()
+
+
+async def who_awaits(x: int) -> tuple[int, dq.CurrentTask | None]:
+    before = dq.current_task()
+    await asyncio.sleep(0.002)
+    await asyncio.create_task(asyncio.sleep(0))
+    after = dq.current_task()
+    return (x, after) if before == after else (x, None)
+
+
+def hardly_anything(x: int) -> tuple[int, int] | None:
+    """Takes less than a microsecond nearly always, so that dq looks at 64 tasks at a time."""
+    if x % 97:
+        return None
+    task = dq.current_task()
+    return x, -1 if task is None else task.id
+
+
+def once(path: Path) -> int:
+    """Die at the first attempt."""
+    if not path.exists():
+        path.touch()
+        os._exit(1)
+    task = dq.current_task()
+    assert task is not None
+    return task.attempt
+
+
+class AsksWhenPickled:
+    """A result that asks while it is encoded, when no task runs."""
+
+    def __reduce__(self) -> tuple[type[str], tuple[str]]:
+        return str, (repr(dq.current_task()),)
+
+
+def in_a_thread(x: int) -> object:
+    found: list[object] = []
+    thread = threading.Thread(target=lambda: found.append(dq.current_task()))
+    thread.start()
+    thread.join()
+    dq.progress(1, 2)
+    return found
+
+
+@pytest.fixture
+def master() -> Iterator[dq.Master]:
+    with dq.Master(workers=2, threads=2) as master:
+        yield master
+
+
+@pytest.mark.parametrize("function", [who, who_awaits])
+def test_a_task_knows_which_it_is(master: dq.Master, function: object) -> None:
+    found: list[tuple[int, dq.CurrentTask | None]]
+    found = list(master.map(function, range(0, 600, 3)))  # type: ignore[arg-type]
+    tasks = [task for _, task in found]
+    assert [task.id for task in tasks if task] == list(range(200))
+    [job] = {task.job for task in tasks if task}
+    assert job
+    assert {task.slot for task in tasks if task} <= {0, 1, 2, 3}
+    workers = {task.slot: task.worker for task in tasks if task}
+    for slot, worker in workers.items():
+        assert workers.get(slot ^ 1, worker) == worker, "slots 0 and 1 are of one process"
+
+
+def test_it_is_exact_for_very_short_tasks(master: dq.Master) -> None:
+    found = list(master.map(hardly_anything, range(100_000)))
+    assert [pair for pair in found if pair] == [(x, x) for x in range(0, 100_000, 97)]
+
+
+def test_a_second_attempt_is_known_as_one(tmp_path: Path) -> None:
+    assert dq.run(once, [tmp_path / "once"], workers=1) == [2]
+
+
+def test_a_replacement_has_the_slot_of_its_predecessor() -> None:
+    found = dq.run(slot_and_process, range(12), workers=2, max_tasks=2, batch=1)
+    assert {slot for slot, _ in found} == {("0", 0), ("1", 1)}
+    assert len({pid for _, pid in found}) >= 6
+
+
+def slot_and_process(x: int) -> tuple[tuple[str, int], int]:
+    task = dq.current_task()
+    assert task is not None
+    return (os.environ["DQ_SLOT"], task.slot), os.getpid()
+
+
+def test_there_is_none_outside_of_a_task(master: dq.Master) -> None:
+    assert dq.current_task() is None
+    dq.progress(1)
+    assert list(master.map(in_a_thread, [1])) == [[None]]
+    assert list(master.map(results_that_ask, [1, 2])) == ["None", "None"]
+
+
+def results_that_ask(x: int) -> object:
+    return AsksWhenPickled()
+
+
+def test_it_is_there_where_tasks_run_in_the_calling_process() -> None:
+    found = dq.run(who, [5, 6], workers=0)
+    assert [task and task.id for _, task in found] == [0, 1]
+    assert dq.current_task() is None
+
+
+@pytest.mark.parametrize("arguments", [(-1,), (1, -1), (float("nan"),)])
+def test_progress_that_is_none_is_refused(arguments: tuple[float, ...]) -> None:
+    [result] = dq.run(refused, [arguments], workers=1)
+    assert result == "progress needs numbers from 0 on"
+
+
+def refused(arguments: tuple[float, ...]) -> str:
+    try:
+        dq.progress(*arguments)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def steps(path: Path) -> float:
+    """Say how far it is until the file is there; return how long a call takes."""
+    wait_until(lambda: dq.progress(3, 7) or path.exists())  # type: ignore[func-returns-value]
+    started = time.perf_counter()
+    for number in range(10_000):
+        dq.progress(number, 10_000)
+    return (time.perf_counter() - started) / 10_000
