@@ -72,8 +72,8 @@ def progress(done: float, total: float | None = None) -> None:
         return
     view = batch.cells.view
     try:
-        view[DONE] = done  # type: ignore[call-overload]  # which takes whole numbers only
-        view[TOTAL] = total or 0  # type: ignore[call-overload]
+        view[DONE] = done  # type: ignore[call-overload]  # it takes whole numbers only
+        view[TOTAL] = total or 0  # type: ignore[assignment]
     except (TypeError, ValueError):
         _set_rounded(view, done, total or 0)
     view[PROGRESS_OF] = view[INDEX] + 1
