@@ -315,7 +315,7 @@ class JobService:
         with self._lock:
             served = [round.served for round in job.rounds if round.served is not None]
         for one in served:
-            self._dispatcher.jobs.halt(one, reason)
+            self._dispatcher.cancellation.cancel_job(one.spec.id)
         self.tick()
         return True
 

@@ -37,7 +37,7 @@ def _selected(selector: str, names: Mapping[int, str]) -> list[int]:
         return [max(names)]
     match = _RANGE.fullmatch(selector)
     if match is None:
-        named = [number for number, name in names.items() if name == selector]
+        named = [number for number, name in names.items() if name == selector != ""]
         if not named:
             raise UsageError(f"there is no job {selector!r}{_those_that_are(names)}")
         return [max(named)]

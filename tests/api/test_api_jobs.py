@@ -1,0 +1,262 @@
+"""Jobs on a master that stays: `dq.connect`."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime
+import os
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import dq
+from support import wait_until
+from support.jobs import keeping_jobs, outcomes, wait_for_outcomes
+
+
+def square(x: int) -> int:
+    return x * x
+
+
+def picky(x: int) -> int:
+    if x % 5 == 3 and not os.path.exists(os.environ.get("MENDED", "/nonexistent")):
+        raise ValueError(f"no {x} today")
+    if x == 7:
+        raise KeyError(x)
+    return x
+
+
+class Point:
+    def __init__(self, x: int) -> None:
+        self.x = x
+
+
+def point(x: int) -> Point:
+    return Point(x)
+
+
+def x_of(one: Point) -> int:
+    return one.x
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[dq.Client]:
+    with keeping_jobs(tmp_path / "jobs") as found:
+        yield found
+
+
+def test_results_can_be_fetched_as_often_as_wanted(client: dq.Client) -> None:
+    job = client.submit(square, range(20), name="squares")
+    assert list(job.values()) == [x * x for x in range(20)]
+    assert [(r.id, r.input, r.value) for r in job.results()] == [(x, x, x * x) for x in range(20)]
+    assert {r.id for r in job.results(ordered=False)} == {*range(20)}
+    status = job.status()
+    assert (status.number, status.name, status.state) == (1, "squares", "done")
+    assert (status.total, status.done, status.failed, status.exit_code) == (20, 20, 0, 0)
+
+
+def test_a_job_is_found_by_its_number_and_by_its_name(client: dq.Client) -> None:
+    client.submit(square, [1], name="small")
+    client.submit(square, [1, 2])
+    assert [status.total for status in client.jobs()] == [1, 2]
+    assert client.job("small").number == client.job(1).number == 1
+    assert client.job("last").number == 2
+    with pytest.raises(dq.UsageError, match="there is no job 9"):
+        client.job(9)
+
+
+@pytest.mark.parametrize("name", ["7", "3-7", "all", "last", "-x", "a\nb", "9lives"])
+def test_a_name_that_would_stand_for_something_else_is_refused(
+    client: dq.Client, name: str
+) -> None:
+    with pytest.raises(dq.UsageError):
+        client.submit(square, [1], name=name)
+    assert client.jobs() == []
+
+
+def test_values_and_inputs_of_any_class_go_through(client: dq.Client) -> None:
+    day = datetime.date(2026, 1, 2)
+    assert list(client.submit(str, [day]).values()) == ["2026-01-02"]
+    assert [one.x for one in client.submit(point, [3, 4]).values()] == [3, 4]
+    assert list(client.submit(x_of, [Point(5)]).values()) == [5]
+    offset = 10
+    assert list(client.submit(lambda x: x + offset, [1, 2]).values()) == [11, 12]
+    array = np.arange(100_000)
+    [doubled] = client.submit(lambda a: a + array, [array]).values()
+    assert (doubled == 2 * array).all()
+
+
+def test_constants_and_unpacked_inputs_are_arguments(client: dq.Client) -> None:
+    assert list(client.submit(int, ["ff"], constants={"base": 16}).values()) == [255]
+    assert list(client.submit(pow, [[2, 5], [3, 2]], unpack=True).values()) == [32, 9]
+
+
+def test_a_job_without_inputs_is_done(client: dq.Client) -> None:
+    job = client.submit(square, [])
+    assert job.wait(30).state == "done"
+    assert list(job.values()) == []
+
+
+def test_an_input_that_cannot_be_pickled_is_named_and_no_job_is_begun(client: dq.Client) -> None:
+    with pytest.raises(dq.UsageError, match="the input of task 1 cannot be pickled"):
+        client.submit(square, [1, threading.Lock()])
+    assert client.jobs() == []
+
+
+def test_a_function_that_takes_no_input_is_refused_at_once(client: dq.Client) -> None:
+    with pytest.raises(dq.BadTask):
+        client.submit(lambda: 3, [1])
+    with pytest.raises(dq.BadTask):
+        client.submit("math:squareroot", [1])
+
+
+def test_failures_are_grouped_and_run_again(
+    client: dq.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mended = tmp_path / "mended"
+    job = client.submit(lambda x: _with_env(str(mended), x), range(10))
+    assert job.wait(60).state == "failed"
+    groups = job.failures()
+    assert [(g.number, g.type, g.count, g.ids, g.input) for g in groups] == [
+        (1, "ValueError", 2, (3, 8), 3),
+        (2, "KeyError", 1, (7,), 7),
+    ]
+    assert groups[0].place.startswith("picky (")
+    mended.touch()
+    assert job.retry(groups[0].ids) == 2
+    assert job.wait(60).state == "failed"
+    assert [group.type for group in job.failures()] == ["KeyError"]
+    attempts = {r.id: r.attempts for r in job.results()}
+    assert (attempts[3], attempts[4], attempts[7]) == (2, 1, 1)
+    assert job.retry() == 1
+    assert job.wait(60).failed == 1
+    with pytest.raises((dq.TaskError, KeyError)):
+        list(job.values())
+
+
+def _with_env(mended: str, x: int) -> int:
+    os.environ["MENDED"] = mended
+    return picky(x)
+
+
+def test_a_reader_follows_a_job_that_runs(client: dq.Client, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+
+    def wait(x: int) -> int:
+        while x == 1 and not os.path.exists(gate):
+            time.sleep(0.01)
+        return x
+
+    job = client.submit(wait, range(3), batch=1)
+    found = job.results()
+    assert next(found).id == 0
+    assert [r.id for r in job.results(follow=False)] == [0]
+    with pytest.raises(TimeoutError):
+        job.wait(0)
+    assert job.status().state == "running"
+    open(gate, "w").close()
+    assert [r.id for r in found] == [1, 2]
+    assert job.wait(30).ended_well
+
+
+def test_a_cancelled_job_ends_what_runs_and_keeps_what_is_done(
+    client: dq.Client, tmp_path: Path
+) -> None:
+    started = str(tmp_path / "started")
+
+    def work(x: int) -> int:
+        if x == 1:
+            open(started, "w").close()
+            time.sleep(3600)
+        return x
+
+    job = client.submit(work, range(5), batch=1)
+    wait_until(lambda: os.path.exists(started))
+    wait_for_outcomes(job, 1)
+    assert job.cancel()
+    assert not job.cancel()
+    status = job.wait(30)
+    assert (status.state, status.exit_code) == ("cancelled", 4)
+    with pytest.raises(dq.Stopped, match="cancelled"):
+        list(job.values())
+    assert list(client.submit(square, [3]).values()) == [9]  # the slot is at work again
+
+
+def test_a_job_that_fails_too_often_is_stopped(client: dq.Client) -> None:
+    job = client.submit(picky, [3] * 10, max_failures=2, batch=1)
+    status = job.wait(60)
+    assert (status.state, status.failed, status.exit_code) == ("stopped", 2, 4)
+    assert "2 task(s) failed" in status.reason
+
+
+def test_a_job_waits_for_the_one_that_it_follows(client: dq.Client, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+
+    def wait(x: int) -> int:
+        while not os.path.exists(gate):
+            time.sleep(0.01)
+        return x
+
+    first = client.submit(wait, [1])
+    second = client.submit(square, [2], after=[first])
+    third = client.submit(picky, [3], after=[second])
+    fourth = client.submit(square, [4], after=[third.number])
+    status = second.status()
+    assert status.state == "waiting"
+    assert status.why_not[0] == "it waits for job 1"
+    open(gate, "w").close()
+    assert list(second.values()) == [4]
+    assert third.wait(60).state == "failed"
+    assert fourth.wait(60).state == "cancelled"
+    assert "job 3 that it was to follow has not succeeded" in fourth.status().reason
+
+
+def test_a_forgotten_job_is_gone_and_its_number_is_not_used_again(client: dq.Client) -> None:
+    job = client.submit(square, [1])
+    job.wait(30)
+    job.forget()
+    assert client.jobs() == []
+    with pytest.raises(dq.UsageError, match="there is no job 1"):
+        job.status()
+    assert client.submit(square, [1]).number == 2
+
+
+def test_a_job_that_runs_is_not_forgotten(client: dq.Client) -> None:
+    job = client.submit(time.sleep, [3600])
+    with pytest.raises(dq.UsageError, match="cancel it first"):
+        job.forget()
+    job.cancel()
+
+
+def test_results_come_by_async_for(client: dq.Client) -> None:
+    job = client.submit(square, range(5))
+
+    async def collect() -> list[int]:
+        return [result.value or 0 async for result in job]
+
+    assert asyncio.run(collect()) == [0, 1, 4, 9, 16]
+
+
+def test_a_master_started_again_goes_on_with_the_same_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "jobs"
+    with keeping_jobs(path) as client:
+        done = client.submit(picky, range(10), retries=1)
+        done.wait(60)
+        before = outcomes(done)
+    with keeping_jobs(path, workers=0) as client:  # nothing runs here
+        waiting = client.submit(square, range(1000))
+        assert waiting.status().why_not == ("no worker is connected",)
+    with keeping_jobs(path) as client:
+        assert outcomes(client.job(1)) == before
+        assert list(client.job(2).values()) == [x * x for x in range(1000)]
+
+
+def test_a_master_with_inputs_of_its_own_keeps_no_jobs() -> None:
+    with dq.Master(host="127.0.0.1", port=0, authkey="a key for tests only") as master:
+        assert not isinstance(master.address, str)
+        with pytest.raises(dq.ProtocolError, match="keeps no jobs"):
+            dq.connect(*master.address, authkey="a key for tests only")

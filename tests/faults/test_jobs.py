@@ -1,0 +1,167 @@
+"""Masters that keep jobs, those who submit and those who read, killed at every kind of moment."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import dq
+from support import DQ, Running, free_port, wait_until
+from support.jobs import KEY, KeepingMaster, outcomes, wait_for_outcomes
+
+WORK = """
+import os, time
+
+def work(x):
+    fd = os.open("log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    os.write(fd, b"%d\\n" % x)
+    os.close(fd)
+    time.sleep(0.001 * (x % 4))
+    if x % 50 == 49:
+        raise ValueError(f"no {x} today")
+    return x * x
+"""
+# Submits as many inputs as it is told, and says the number of the job.
+SUBMIT = f"""
+import sys, dq
+with dq.connect("127.0.0.1", int(sys.argv[1]), authkey={KEY!r}) as client:
+    inputs = range(int(sys.argv[2]))
+    print("submitting", flush=True)
+    print("job", client.submit("work:work", inputs, name=sys.argv[3]).number, flush=True)
+"""
+# Submits inputs that never end.
+ENDLESS = f"""
+import sys, dq, itertools
+with dq.connect("127.0.0.1", int(sys.argv[1]), authkey={KEY!r}) as client:
+    client.submit("work:work", itertools.count())
+"""
+
+
+@pytest.fixture
+def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeepingMaster]:
+    (tmp_path / "work.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)  # a task is checked where it is submitted
+    with KeepingMaster(tmp_path, free_port(), workers=2) as found:
+        yield found
+    sys.modules.pop("work", None)
+
+
+def expected(count: int) -> list[tuple[int, object, object]]:
+    return [(x, x, f"ValueError: no {x} today" if x % 50 == 49 else x * x) for x in range(count)]
+
+
+def found(job: dq.SubmittedJob[object]) -> list[tuple[int, object, object]]:
+    return [(id, given, value) for id, given, value, _ in outcomes(job)]
+
+
+def test_a_killed_master_goes_on_when_it_is_started_again(master: KeepingMaster) -> None:
+    with master.connect() as client:
+        job = client.submit("work:work", range(400))
+        results = job.rows(ordered=True, follow=True, inputs=False)
+        first = next(results)
+        wait_for_outcomes(job, 200)
+        master.kill()
+        master.start()
+        # The reader, who was in the midst, misses nothing and gets nothing twice.
+        rows = [first, *results]
+        assert [row[0] for row in rows[1:]] == [row[0] + row[1] for row in rows[:-1]]
+        assert job.wait(60).state == "failed"
+        assert found(job) == expected(400)
+        before = outcomes(job)
+        master.kill()
+        master.start()
+        assert outcomes(client.job(1)) == before
+    runs = [int(line) for line in (master.folder / "log").read_text().split()]
+    assert {*runs} == {*range(400)}
+
+
+def test_a_submission_is_taken_up_again_by_the_master_that_comes_back(
+    master: KeepingMaster,
+) -> None:
+    with master.connect() as client:
+
+        def inputs() -> Iterator[int]:
+            for x in range(100_000):
+                if x == 50_000:
+                    master.kill()
+                    master.start()
+                yield x % 40
+
+        job = client.submit("math:sqrt", inputs())
+        assert job.wait(60).done == 100_000
+        assert len(client.jobs()) == 1
+
+
+def test_a_killed_submitter_leaves_a_job_that_is_not_begun(master: KeepingMaster) -> None:
+    with Running(sys.executable, "-c", ENDLESS, str(master.port), cwd=master.folder):
+        jobs = master.folder / "jobs-wal"
+        wait_until(lambda: jobs.stat().st_size > 1_000_000)
+    with master.connect() as client:
+        assert client.jobs() == []
+        assert client.submit("work:work", [1]).wait(60).number == 1
+    assert (master.folder / "log").read_text() == "1\n"
+
+
+def test_readers_that_are_killed_hold_nobody_up(master: KeepingMaster) -> None:
+    read = f"""
+import sys, dq
+with dq.connect("127.0.0.1", int(sys.argv[1]), authkey={KEY!r}) as client:
+    for result in client.job(1).results():
+        print(result.id, flush=True)
+    input()
+"""
+    with master.connect() as client:
+        job = client.submit("work:work", range(300))
+        for _ in range(2):
+            with Running(sys.executable, "-c", read, str(master.port)) as reader:
+                reader.wait_for("1", stream="stdout")
+        assert job.wait(60).has_ended
+        assert found(job) == expected(300)
+
+
+def test_a_worker_that_is_killed_loses_nothing_of_a_job(master: KeepingMaster) -> None:
+    with master.connect() as client:
+        job = client.submit("work:work", range(300))
+        argv = (*DQ, "worker", "--server", f"127.0.0.1:{master.port}", "-p", "2")
+        for _ in range(2):
+            with Running(*argv, cwd=master.folder, env={"DQ_AUTHKEY": KEY}) as worker:
+                worker.wait_for("working on")
+        assert job.wait(60).has_ended
+        assert found(job) == expected(300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(3))
+def test_whoever_is_killed_no_job_is_lost_or_begun_in_part(
+    master: KeepingMaster, seed: int
+) -> None:
+    rng = random.Random(seed)
+    acknowledged: dict[int, int] = {}
+    for turn in range(10):
+        count = rng.choice([5, 300, 3_000])
+        argv = (sys.executable, "-c", SUBMIT, str(master.port), str(count), f"n{turn}")
+        submitter = subprocess.Popen(argv, cwd=master.folder, stdout=subprocess.PIPE, text=True)
+        assert submitter.stdout is not None
+        submitter.stdout.readline()
+        what = rng.choice(["master", "master", "submitter", "nobody"])
+        if what == "master":
+            master.kill()
+            master.start()
+        elif what == "submitter":
+            submitter.kill()
+        said, _ = submitter.communicate(timeout=60)
+        if said:
+            acknowledged[int(said.split()[1])] = count
+    with master.connect() as client:
+        jobs = {status.number: status for status in client.jobs()}
+        assert acknowledged.keys() <= jobs.keys()
+        for number, status in jobs.items():
+            assert status.total == acknowledged.get(number, status.total) in (5, 300, 3_000)
+            job = client.job(number)
+            job.wait(240)
+            assert found(job) == expected(status.total)
