@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ import numpy as np
 import pytest
 
 import dq
-from support import wait_until
+from support import Running, wait_until
 from support.jobs import keeping_jobs, outcomes, wait_for_outcomes
+from support.process import SERVING
 
 
 def square(x: int) -> int:
@@ -253,6 +255,26 @@ def test_a_master_started_again_goes_on_with_the_same_jobs(tmp_path: Path) -> No
     with keeping_jobs(path) as client:
         assert outcomes(client.job(1)) == before
         assert list(client.job(2).values()) == [x * x for x in range(1000)]
+
+
+STAYS = """
+import logging, sys, dq
+logging.basicConfig(level=logging.INFO, format="dq: %(message)s")
+dq.run_master(host="127.0.0.1", port=0, authkey="a key for tests only", workers=1, journal="jobs")
+print("over")
+"""
+
+
+def test_run_master_without_inputs_keeps_jobs_until_a_client_has_it_stop(tmp_path: Path) -> None:
+    for number in (1, 2):
+        with Running(sys.executable, "-c", STAYS, cwd=tmp_path) as master:
+            port = int(master.wait_for(SERVING)["port"])
+            with dq.connect("127.0.0.1", port, authkey="a key for tests only") as client:
+                job = client.submit("math:sqrt", [4])
+                assert (job.number, list(job.values())) == (number, [2.0])
+                client.stop()
+            master.wait_for("over", stream="stdout")
+            assert master.wait() == 0
 
 
 def test_a_master_with_inputs_of_its_own_keeps_no_jobs() -> None:

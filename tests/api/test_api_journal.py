@@ -163,11 +163,6 @@ def test_run_master_takes_a_journal() -> None:
     assert runs() == 2
 
 
-def test_a_journal_is_for_inputs() -> None:
-    with pytest.raises(dq.UsageError, match="a journal without inputs"):
-        dq.run_master(port=0, authkey=b"a key for tests", journal="j")
-
-
 def test_retrying_is_for_journals() -> None:
     with pytest.raises(dq.UsageError, match="retry_failed goes with journal"):
         dq.run(logged, [1], workers=1, retry_failed=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, TypeVar, overload
 
@@ -180,14 +181,17 @@ def run_master(
     Args:
         task: import path or function. Without inputs, workers call it with the items that plain
             clients put on the task queue.
-        inputs: any iterable, read in the calling thread; without it the two queues are served
-            until interrupted.
+        inputs: any iterable, read in the calling thread; without it the two queues are served, and
+            jobs that clients submit, until interrupted or a client has the master stop.
         host: address to listen on; '' for all of this machine's, of IPv4 and IPv6.
         port: TCP port; 0 for a free one, which is logged.
         authkey: the shared key; None to look where ``dq`` does.
         workers: task processes to start on this machine as well.
-        return_exceptions, journal, retry_failed, progress, constants, maxsize, redeliver, pickle,
-            options: as for `run` and `Master`.
+        journal: with inputs, a file to continue from, as for `run`; without, the file that keeps
+            the jobs that clients submit with `connect` or ``dq submit``. None keeps these for as
+            long as the master lives.
+        return_exceptions, retry_failed, progress, constants, maxsize, redeliver, pickle, options:
+            as for `run` and `Master`.
 
     Returns:
         The values, in the inputs' order; None without inputs.
@@ -203,8 +207,8 @@ def run_master(
         raise UsageError("inputs without a task: give the function to call with them")
     if inputs is None and constants is not None:
         raise UsageError("constants without inputs: they are arguments of the inputs' tasks")
-    if inputs is None and journal is not None:
-        raise UsageError("a journal without inputs: it keeps the outcomes of inputs")
+    if inputs is None and retry_failed:
+        raise UsageError("retry_failed goes with inputs; a job's failures: SubmittedJob.retry")
     if task is not None:
         _find(task, options.get("unpack", False))
     master = Master(
@@ -218,6 +222,8 @@ def run_master(
         pickle=pickle,
         **options,
     )
+    if inputs is None:
+        master.runtime.keep_jobs(None if journal is None else os.fspath(journal))
     with _beside_bar(master.runtime, progress), master:
         log.info("serving on %s", master.runtime.serving.shown)
         if inputs is None or task is None:

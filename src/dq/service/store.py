@@ -51,6 +51,22 @@ class Write:
     nbytes: int = 0
 
 
+class _Refused(Exception):
+    """Raised when SQLite cannot take a value of a write, such as a number of 70 bits."""
+
+    def __init__(self, write: Write) -> None:
+        self.write = write
+
+
+def _carry_out(write: Write, db: sqlite3.Connection) -> object:
+    try:
+        return write.action(db)
+    except (ValueError, OverflowError) as error:  # a text that has no UTF-8 is a ValueError
+        if write.refused is None:
+            raise
+        raise _Refused(write) from error
+
+
 class Store:
     """The file, locked against other masters.
 
@@ -214,6 +230,10 @@ class Store:
         while writes:
             try:
                 results = self._transact(writes)
+            except _Refused as refused:
+                writes = [write for write in writes if write is not refused.write]
+                self._refuse([refused.write], f"cannot be written: {refused.__cause__}")
+                continue
             except sqlite3.Error as error:
                 if not is_full(self._file, error):
                     self._refuse(writes, f"cannot write {self.path}: {reason(error)}")
@@ -241,7 +261,7 @@ class Store:
         assert db is not None
         try:
             db.execute("BEGIN IMMEDIATE")
-            results = [write.action(db) for write in writes]
+            results = [_carry_out(write, db) for write in writes]
             db.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(sqlite3.Error):

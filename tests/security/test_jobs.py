@@ -1,0 +1,168 @@
+"""Who has the key and sends a master that keeps jobs anything at all: is told so, and changes
+nothing for anybody else."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator
+from contextlib import closing
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import dq
+from dq.core.records import Reading
+from dq.data.blocks import pack
+from dq.errors import ConnectError
+from dq.functions.reference import TaskRef
+from dq.functions.spec import JobSpec
+from dq.manager.client import ServerConnection
+from dq.service.endpoint import JobsEndpoint
+from dq.service.endpoint_names import JOBS
+from dq.service.options import JobOptions
+from dq.service.specs import OUTPUT
+from support.jobs import KEY, keeping_jobs
+
+SPEC = JobSpec(
+    id="s", ref=TaskRef("module", "math", "sqrt"), reading=Reading("lines"), output=OUTPUT
+)
+WIRE = SPEC.to_wire()
+OPTIONS = JobOptions().to_wire()
+HUGE, LONE = 1 << 70, "\udc80"
+ANYTHING: list[Any] = [
+    None, True, -1, HUGE, 0.5, float("nan"), "", "x", LONE, b"x", [], [HUGE], ["1"], {}, {"a": 1},
+    (), ("x",), {1}, Fraction(1, 3), "all", "last", "1", ["all"],
+]  # fmt: skip
+
+
+class Evil:
+    def __reduce__(self) -> Any:
+        return eval, ("__import__('os').abort()",)
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[dq.Client]:
+    with keeping_jobs(tmp_path / "jobs") as found:
+        yield found
+
+
+def say(client: dq.Client, method: str, *args: object) -> object:
+    """What the endpoint answers; the error, if it or the server refuses."""
+    address = client._connection.address
+    with closing(ServerConnection(address, KEY.encode())) as server:
+        try:
+            return server.call(JOBS, method, *args)
+        except Exception as error:
+            return error
+
+
+def is_well(client: dq.Client) -> bool:
+    """Whether the master goes on for everybody else."""
+    job = client.submit("math:sqrt", [4, 9])
+    return list(job.values()) == [2.0, 3.0]
+
+
+@pytest.mark.parametrize("method", JobsEndpoint.EXPOSED)
+def test_arguments_that_are_none_are_refused(client: dq.Client, method: str) -> None:
+    if method == "stop":  # whoever has the key may do that
+        return
+    counts = {"hello": 1, "begin": 4, "block": 3, "commit": 3, "results": 5, "lines": 3, "wait": 3}
+    count = counts.get(method, 2 if method in ("failures", "retry") else 1)
+    done = client.submit("math:sqrt", [16])
+    done.wait(60)
+    for place in range(count):
+        for value in ANYTHING:
+            args: list[Any] = ["no such job"] * count
+            if method in ("results", "lines", "wait", "failures", "retry"):
+                args = ["1", 0, True, True, 0.0][:count]
+            args[place] = value
+            if method in ("cancel", "forget") and value in (["1"], ["all"]):
+                continue  # that is what they are for
+            answer = say(client, method, *args)
+            assert not isinstance(answer, ConnectError) or "lost" not in str(answer), args
+    assert is_well(client)
+    assert list(done.values()) == [4.0]
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *ANYTHING,
+        WIRE[:-1],
+        ("s", None, *WIRE[2:]),
+        ("s", ("value", "f", "", "", b""), *WIRE[2:-1], True),
+        ("s", ("other", "f", "", "", b""), *WIRE[2:]),
+        ("s", ("module", 3, "", "", b""), *WIRE[2:]),
+        (*WIRE[:2], ("nonsense", (), False, "", ","), *WIRE[3:]),
+        (*WIRE[:4], "text", *WIRE[5:]),
+        (*WIRE[:5], "soon", *WIRE[6:]),
+    ],
+)
+def test_a_spec_that_is_none_is_refused(client: dq.Client, spec: object) -> None:
+    answer = say(client, "begin", "id", spec, None, OPTIONS)
+    assert isinstance(answer, Exception) or answer[0] != "ok"  # type: ignore[index]
+    assert client.jobs() == []
+    assert is_well(client)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {**OPTIONS, "priority": HUGE},
+        {**OPTIONS, "priority": "high"},
+        {**OPTIONS, "name": LONE},
+        {**OPTIONS, "name": "x" * 100_000},
+        {**OPTIONS, "after": ["9"]},
+        {**OPTIONS, "after": [HUGE]},
+        {**OPTIONS, "tasks": {"retries": -1}},
+        {**OPTIONS, "tasks": {"timeout": float("nan")}},
+        {**OPTIONS, "tasks": {"batch": "x"}},
+        {"tasks": None},
+    ],
+)
+def test_options_that_cannot_be_used_are_refused(client: dq.Client, options: object) -> None:
+    answer = say(client, "begin", "id", WIRE, None, options)
+    assert isinstance(answer, Exception) or answer[0] != "ok"  # type: ignore[index]
+    assert client.jobs() == []
+    assert is_well(client)
+
+
+def test_what_workers_would_unpickle_is_not_unpickled_by_the_master(client: dq.Client) -> None:
+    evil = pickle.dumps(Evil())
+    ref = ("value", "f", "", "", evil)
+    spec = ("s", ref, *WIRE[2:])
+    assert say(client, "begin", "a", spec, None, OPTIONS) == ("ok", 0)
+    assert say(client, "block", "a", 0, pack([evil])) == ("ok", None)
+    for functions in (evil, pickle.dumps((4, [evil, b""]))):
+        answer = say(client, "begin", "b", (*spec[:-1], True), functions, OPTIONS)
+        assert isinstance(answer, Exception) or answer[0] != "ok"  # type: ignore[index]
+    assert is_well(client)
+
+
+@pytest.mark.parametrize("data", [b"", b"x", b"\xff" * 64, pack([b"1"]) + b"x", pack([b"1"])[:-1]])
+def test_a_block_that_is_none_is_refused(client: dq.Client, data: bytes) -> None:
+    assert say(client, "begin", "a", WIRE, None, OPTIONS) == ("ok", 0)
+    answer = say(client, "block", "a", 0, data)
+    assert isinstance(answer, Exception) or answer[0] == "UsageError"  # type: ignore[index]
+    assert is_well(client)
+
+
+def test_numbers_that_no_disk_takes_are_refused(client: dq.Client) -> None:
+    assert say(client, "begin", "a", WIRE, None, OPTIONS) == ("ok", 0)
+    say(client, "block", "a", HUGE, pack([b"1"]))
+    answer = say(client, "commit", "a", 1, 1)
+    assert isinstance(answer, tuple)
+    assert answer[0] in ("OutputError", "UsageError")
+    assert is_well(client)
+
+
+def test_a_part_of_a_job_is_not_begun(client: dq.Client) -> None:
+    assert say(client, "begin", "a", WIRE, None, OPTIONS) == ("ok", 0)
+    assert say(client, "block", "a", 0, pack([b"1"])) == ("ok", None)
+    for blocks, total in ((2, 1), (1, 2), (0, 0), (2, 2)):
+        answer = say(client, "commit", "a", blocks, total)
+        assert answer == ("UsageError", f"not all of the {total} inputs have arrived")
+    assert client.jobs() == []
+    assert say(client, "commit", "a", 1, 1) == ("ok", 1)
