@@ -127,7 +127,7 @@ class Hand:
                 report = None
                 if grant is not None:
                     self.took.append(grant.start)
-                    ((args, _kwds),) = batches.load(grant.blob)  # type: ignore[misc]  # one call
+                    ((_, args, _kwds),) = batches.load(grant.blob)  # type: ignore[misc]  # one call
                     done = (Done(1, batches.dump([-args[0]]), 0.0),)
                     report = ReportMessage(self.client.run, grant.lease, grant.start, done, 0, 0.0)
         except dq.ConnectError:
@@ -202,7 +202,7 @@ def test_a_call_that_no_worker_can_do_raises(tmp_path: Path) -> None:
     (tmp_path / "work.py").write_text(source)
     done = script(tmp_path / "work.py")
     said, value = done.stdout.splitlines()
-    assert "cannot load this job: cannot import app: app.py line 2: AssertionError" in said
+    assert "cannot load app:f: cannot import app: app.py line 2: AssertionError" in said
     assert (value, done.returncode) == ("1", 0), done.stderr
 
 

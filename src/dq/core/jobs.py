@@ -31,6 +31,8 @@ class Rules:
         max_failures: failed tasks after which the job stops; None for no limit.
         batch: tasks in a batch; None to adapt.
         window: bytes of inputs leased and results unread beyond which nothing more is leased.
+        pushed: whether inputs come one by one, so that those which are there are shared out among
+            the slots as if they were the last.
     """
 
     retries: int = 0
@@ -40,6 +42,7 @@ class Rules:
     max_failures: int | None = None
     batch: int | None = None
     window: int = WINDOW_BYTES
+    pushed: bool = False
 
 
 @dataclass(slots=True)
@@ -95,7 +98,7 @@ class Job:
     @property
     def remaining(self) -> int | None:
         """How many inputs are not batched, if that is known."""
-        return self.unbatched if self.ended else None
+        return self.unbatched if self.ended or self.rules.pushed else None
 
     @property
     def has_more(self) -> bool:

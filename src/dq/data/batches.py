@@ -28,6 +28,7 @@ import io
 import pickle
 from collections.abc import Iterator, Sequence
 
+from dq._support.frozen import cast
 from dq.core.blobs import Blob, LargeBlob
 from dq.core.records import Loads
 from dq.data.buffers import LargePickle, dump_apart, head_of, is_buffer, with_head
@@ -48,6 +49,7 @@ MAX_PIECE_VALUES = 1_000  # in one pickle: with more, taking one apart takes lon
 PIECE_BYTES = 25_000  # in one pickle: pickling and unpickling it stay within the CPU's cache
 MIN_PIECE_VALUES = 10  # in one pickle: larger values gain nothing from being pickled together
 LARGE_BYTES = PIECE_BYTES // MIN_PIECE_VALUES  # of a value that has its own pickle
+SMALL_VALUES = 8  # in a tuple that is looked into
 SMALL_BYTES = 50_000  # the dicts and sets of a smaller pickle are never refused for their size
 CHUNK_VALUES = 20_000  # in memory at a time: in a list of a million each takes twice as long
 
@@ -82,6 +84,8 @@ def dump(
 def _dump(values: Sequence[object], together: str, classes: Classes) -> Blob:
     if len(values) == 1 and type(values[0]) in SCALARS and not is_buffer(values[0]):
         return pickle.dumps((AS_IS, values))
+    if together == NOTHING and len(values) == 1 and _is_small_data(values[0]):
+        return pickle.dumps((AS_IS, values))  # a call: 4 µs of 110 less than as below
     if len(values) == 1 or together == NOTHING:
         return _dump_each(values, classes)
     size = min(PIECE_BYTES // _bytes_of_second(values, classes), MAX_PIECE_VALUES)
@@ -97,6 +101,17 @@ def _dump(values: Sequence[object], together: str, classes: Classes) -> Blob:
     if sum(map(len, blobs)) > LARGE_BYTES * max(len(values), 1):
         return _dump_each(values, classes)  # the second value was smaller than most
     return pickle.dumps((size, blobs)) if len(blobs) > 1 else blobs[0]
+
+
+def _is_small_data(value: object) -> bool:
+    """Whether a value is a scalar or has a few of them, so that it can always be loaded."""
+    kind = type(value)
+    if kind in SCALARS:
+        return not is_buffer(value)
+    if kind is tuple:
+        items = cast("tuple[object, ...]", value)
+        return len(items) <= SMALL_VALUES and all(map(_is_small_data, items))
+    return kind is dict and not value
 
 
 def _bytes_of_second(values: Sequence[object], classes: Classes) -> int:

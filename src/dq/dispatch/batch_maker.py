@@ -8,6 +8,7 @@ from dq.core.jobs import Job
 from dq.core.leases import Lease
 from dq.core.records import Batch, Failed, Failure
 from dq.data import batches
+from dq.data.buffers import copy_of
 from dq.data.encoding import encode
 from dq.dispatch.connections import Consumer
 from dq.dispatch.delivery import Delivery
@@ -92,7 +93,7 @@ class BatchMaker:
         served = self._served_jobs[job.id]
         if served.replay is not None and served.replay.stuck:
             return False
-        if not consumer.holder.group or served.spec.ref is not None:
+        if not consumer.holder.group or served.spec.has_function:
             return True
         return consumer.has_default
 
@@ -130,6 +131,8 @@ class BatchMaker:
         for count, blob in encode(items, self._max_message, define, together):
             failure = blob if isinstance(blob, Failure) else None
             data = batches.dump([None]) if isinstance(blob, Failure) else blob
+            if together == batches.NOTHING:
+                data = copy_of(data)  # the caller of `submit` may change an array from now on
             part = Batch(job=batch.job, start=start, count=count, blob=data)
             parts.append((part, failure))
             start += count

@@ -97,6 +97,13 @@ class Connections:
                 consumer.joined = True
                 self.changed.notify_all()
 
+    def wait_for_workers(self, count: int, timeout: float) -> bool:
+        """Wait until dq's own workers have so many connections. Returns False on time-out."""
+        with self._state.lock:
+            return self.changed.wait_for(
+                lambda: sum(bool(h.group) for h in self._board.holders.values()) >= count, timeout
+            )
+
     def wait_until_no_workers(self, timeout: float) -> bool:
         """Wait until none of dq's own workers is connected. Returns False on time-out."""
         with self._state.lock:

@@ -103,8 +103,11 @@ class Feeding:
     # Pushed
 
     def push(self, served: ServedJob, item: object) -> None:
-        """Add an input to a job whose inputs come one by one."""
+        """Add an input to a job whose inputs come one by one. `hand_out` has to be called next."""
         with self._lock:
             served.source.buffer.append(item)
             self._board.supply(served.spec.id, 1)
+
+    def hand_out(self) -> None:
+        """Lease an input that was pushed, if a worker waits for one."""
         self._requests.hand_out()

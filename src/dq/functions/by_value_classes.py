@@ -19,8 +19,12 @@ RECENT_CLASSES = 10_000  # stay known even if the program has dropped them
 
 
 class Scope:
-    """The classes and globals that one job has brought by value. They are kept apart, because
-    another job of the same caller may bring later versions of them.
+    """The classes and globals that one job, or one function of an executor's calls, has brought by
+    value. They are kept apart, because another one of the same caller may bring later versions of
+    them.
+
+    Args:
+        outer: where to look for a class that is not here.
 
     Attributes:
         classes: by their names.
@@ -28,10 +32,24 @@ class Scope:
         globals: of the functions, by the caller's names of their modules.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, outer: Scope | None = None) -> None:
         self.classes: dict[str, type] = {}
         self.complete: set[type] = set()
         self.globals: dict[str, dict[str, object]] = {}
+        self._outer = outer
+
+    def copy(self, outer: Scope | None = None) -> Scope:
+        """A scope with the same classes, and with globals of its own that have the same values."""
+        scope = Scope(outer)
+        scope.classes |= self.classes
+        scope.complete |= self.complete
+        scope.globals |= {name: dict(values) for name, values in self.globals.items()}
+        return scope
+
+    def find(self, name: str) -> type | None:
+        """The class of that name, here or in the outer scope."""
+        kind = self.classes.get(name)
+        return self._outer.find(name) if kind is None and self._outer is not None else kind
 
 
 _thread = threading.local()  # .scope: of the job that this thread works on
@@ -96,7 +114,7 @@ def class_named(name: str) -> type:
         pickle.UnpicklingError: it is not known here.
     """
     scope = current_scope()
-    kind = (scope.classes.get(name) if scope is not None else None) or _classes.get(name)
+    kind = (scope.find(name) if scope is not None else None) or _classes.get(name)
     if kind is None:
         raise pickle.UnpicklingError(f"the class {name.partition('@')[0]} is not known here")
     return kind

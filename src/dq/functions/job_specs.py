@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
 
 from dq.core.records import Reading
 from dq.errors import MissingModule
@@ -41,6 +43,11 @@ class JobSpecs:
             with self._libraries_elsewhere():
                 check_initializer(options.initializer)
 
+    def with_options(self, given: Mapping[str, Any]) -> JobSpecs:
+        """The same with some other options, by their names."""
+        options = replace(self.options, **given)
+        return JobSpecs(options, has_workers=self._has_workers, report=self._report)
+
     def check(self, task: str | Function) -> None:
         """Refuse a task that workers could not call. A library that is missing here may still exist
         on the workers' machines, and the master does not need it: it unpickles neither inputs nor
@@ -66,7 +73,7 @@ class JobSpecs:
 
     def spec(
         self,
-        ref: TaskRef,
+        ref: TaskRef | None,
         init: TaskRef | None = None,
         *,
         id: str | None = None,
@@ -76,7 +83,7 @@ class JobSpecs:
         """The spec of a job.
 
         Args:
-            ref: the function.
+            ref: the function; None if the inputs bring theirs.
             init: the initializer, if it was referred to together with the function.
             id: None for a random one.
             output: what results become.

@@ -18,8 +18,8 @@ class JobSpec:
         id: random, so that jobs of other runs have other ids.
         ref: the function; None for the worker's own default.
         reading: how to make a value of an input.
-        unpack: "" calls ``f(input)``, "items" ``f(*list)`` or ``f(**mapping)``, "call" with the
-            positional and keyword arguments that the input is a pair of.
+        unpack: "" calls ``f(input)``, "items" ``f(*list)`` or ``f(**mapping)``; with "call" the
+            input has the function too, see `dq.functions.called`.
         output: one of `dq.data.outputs.OUTPUT_FORMATS`.
         timeout: seconds a task may run.
         init: called once in each process, before its first task.
@@ -38,6 +38,11 @@ class JobSpec:
     digest: str = ""
     strict: bool = False
     fetch: bool = False
+
+    @property
+    def has_function(self) -> bool:
+        """Whether a worker needs no function of its own for the tasks."""
+        return self.ref is not None or self.unpack == "call"
 
     @property
     def nbytes(self) -> int:

@@ -10,7 +10,7 @@ import pickle
 
 from dq._support.frozen import cast
 from dq.core.beats import WorkerState
-from dq.core.blobs import LargeBlob
+from dq.core.blobs import Blob, LargeBlob
 from dq.core.records import Loads
 from dq.errors import ConnectError, PlainMaster, ProtocolError, Unreadable
 from dq.functions.spec import JobSpec
@@ -196,6 +196,15 @@ class Client(ServerConnection):
         if wire is None or attachment is None:
             self.close()
             raise ConnectError("the job has ended")
+        return large_blob(wire, attachment)
+
+    def called(self, job: str, digest: bytes) -> Blob | None:
+        """A function by value of a job's calls; None if no call needs it any more."""
+        wire = cast("bytes | LargeWire | None", self.call(LEASES, "called", job, digest))
+        attachment = self.channel.take_attachment()
+        if wire is None or isinstance(wire, bytes):
+            return wire
+        assert attachment is not None
         return large_blob(wire, attachment)
 
     def beat(self, state: WorkerState, seen: int, wait: float) -> BeatWire:

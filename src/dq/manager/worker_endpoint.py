@@ -18,7 +18,7 @@ from dq.manager.message_checks import (
     read_beat,
     read_report,
 )
-from dq.manager.messages import BeatWire, LeaseMessage, Wire, blob_to_wire
+from dq.manager.messages import BeatWire, LeaseMessage, Wire, blob_to_wire, buffers_of
 from dq.manager.protocol import PROTOCOL
 
 LARGEST_PING = 1 << 30  # bytes
@@ -30,7 +30,7 @@ class WorkerEndpoint:
     """Methods for dq's own workers and clients. All arguments and results are built-in types, so
     any Python and any dq of the same protocol can read them."""
 
-    EXPOSED = ("hello", "exchange", "functions", "charge", "differ", "beat", "ping")
+    EXPOSED = ("hello", "exchange", "functions", "called", "charge", "differ", "beat", "ping")
 
     def __init__(self, dispatcher: Dispatcher) -> None:
         self._q = dispatcher
@@ -157,15 +157,19 @@ class WorkerEndpoint:
 
     def _send(self, connection: Connection, lease: Lease | None) -> None:
         """Answer an exchange, in whichever thread has something for the worker."""
-        answer: Wire = ("stop" if self._q.stopping else "idle", None, None)
-        if lease is not None:
-            answer = self._granted(connection, lease)
-        connection.channel.send(("#RETURN", answer))
-
-    def _granted(self, connection: Connection, lease: Lease) -> Wire:
+        if lease is None:
+            answer: Wire = ("stop" if self._q.stopping else "idle", None, None)
+            connection.channel.send(("#RETURN", answer))
+            return
         served = self._q.served_jobs.get(lease.batch.job)
-        if served is None:
-            return ("idle", None, None)  # the job and its leases have been closed in the meantime
+        if served is None:  # the job and its leases have been closed in the meantime
+            connection.channel.send(("#RETURN", ("idle", None, None)))
+            return
+        connection.channel.send(("#RETURN", self._granted(connection, served, lease)))
+        if served.on_sent is not None:
+            served.on_sent(lease.batch)
+
+    def _granted(self, connection: Connection, served: ServedJob, lease: Lease) -> Wire:
         job = lease.batch.job
         news = None
         if connection.specs.get(job) != len(served.definitions):
@@ -182,6 +186,15 @@ class WorkerEndpoint:
         if blob is None:
             return None
         self._q.connections.current.channel.attach(blob.buffers)
+        return blob_to_wire(blob)
+
+    def called(self, job: str, digest: bytes) -> object:
+        """A function by value of a job's calls; None if no call needs it any more."""
+        served = self._q.served_jobs.get(as_text(job))
+        blob = None if served is None or type(digest) is not bytes else served.called.get(digest)
+        if blob is None:
+            return None
+        self._q.connections.current.channel.attach(buffers_of(blob))
         return blob_to_wire(blob)
 
     def differ(self, run: str, file: str, digest: str) -> None:

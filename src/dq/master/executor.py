@@ -3,92 +3,106 @@
 from __future__ import annotations
 
 import concurrent.futures
-import os
-import threading
+import time
 import weakref
-from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from itertools import chain, islice
+from multiprocessing.context import BaseContext
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dq._support import quantities
-from dq.functions import importable, loading
-from dq.master.call_job import Call, CallJob, Future, Refs
+from dq._support.fields import names_of
+from dq.functions import loading, reference
+from dq.functions.reference import Function
+from dq.functions.task_options import TaskOptions
+from dq.master.call_job import Call, Future
+from dq.master.call_pool import CallPool
 from dq.master.master import Master
-from dq.master.options import Options
-from dq.master.runtime import Runtime
+from dq.master.options import CallOptions
 
 if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack
 
     P = ParamSpec("P")
 
-MAX_FUNCTIONS = 32  # kept here and in the workers after their last call
+MAX_LOCAL_BYTES = 1 << 40  # of an argument or result of a process that was started here
 
 T = TypeVar("T")
 
 
 class Executor(concurrent.futures.Executor):
-    """Calls in worker processes, each as a future.
+    """Calls in worker processes, each as a future, as `concurrent.futures.ProcessPoolExecutor` has
+    them. It goes on where that one breaks: a call whose process dies is made again.
 
     Args:
-        max_workers: task processes to start here; None for one for each CPU.
-        master: a started master whose workers run the calls; it stays open.
-        options: as for `Master`, if none is given.
+        max_workers: task processes to start here; None for one for each CPU. It may be 0 with a
+            `port`, to which workers of other machines connect.
+        mp_context: without effect: task processes are started afresh, whatever the context.
+        initializer: called in each process before its first call. If it fails, all calls do, with
+            `concurrent.futures.process.BrokenProcessPool`.
+        initargs: its arguments.
+        max_tasks_per_child: calls after which a process is replaced. (The name `max_tasks` will do
+            as well.)
+        master: a started master whose workers run the calls; it stays open. It has its own options,
+            apart from those of tasks, such as `retries` and `timeout`.
+        host, port, authkey: as for `Master`.
+        options: as for `Master`. `retries` and `timeout` apply to each call.
+
+    Raises:
+        ValueError: `max_workers` is not positive, and there is no `port`.
 
     >>> with Executor(max_workers=1) as pool:
     ...     pool.submit(pow, 2, 10).result()
     1024
     """
 
-    _master: Master | None
-
     def __init__(
         self,
         max_workers: int | None = None,
+        mp_context: BaseContext | None = None,
+        initializer: str | Function | None = None,
+        initargs: tuple[object, ...] = (),
         *,
+        max_tasks_per_child: int | None = None,
         master: Master | None = None,
-        **options: Unpack[Options],
+        host: str = "",
+        port: int | None = None,
+        authkey: bytes | str | None = None,
+        **options: Unpack[CallOptions],
     ) -> None:
         if "workers" in options:
             raise TypeError("an Executor's task processes are max_workers, not workers")
-        self._workers = quantities.cpus() if max_workers is None else max_workers
-        self._options = options
-        self._owns = master is None
-        self._shut = False
-        self._reset(master or Master(workers=self._workers, **options))
+        _check_counts(max_workers, max_tasks_per_child, is_remote=port is not None)
+        given = cast("dict[str, Any]", options)
+        if initializer is not None:
+            given["initializer"] = _with_args(initializer, initargs)
+        if max_tasks_per_child is not None:
+            given["max_tasks"] = max_tasks_per_child
+        if master is None:
+            count = quantities.cpus() if max_workers is None else max_workers
+            given |= {"workers": count, "host": host, "port": port, "authkey": authkey}
+            if port is None:
+                given.setdefault("max_message", MAX_LOCAL_BYTES)
+            self._pool = CallPool(partial(Master, **given))
+        else:
+            _check_given(given, port=port, host=host, authkey=authkey, max_workers=max_workers)
+            self._pool = CallPool(partial(Master, **given), master, given)
+        # If a module makes an Executor when it is imported, every worker makes one too, and that
+        # must not start a master unless it is used.
         if not loading.is_importing():
-            self._start()
-        _executors.add(self)
-
-    def _reset(self, master: Master | None) -> None:
-        """Start without calls. Also called in a fork of the process."""
-        self._master = master
-        self._started = False
-        self._lock = threading.Lock()  # guards `_master`, `_started`, `_jobs`, `_latest`, `_shut`
-        self._jobs: dict[Refs, CallJob] = {}
-        self._latest: tuple[Callable[..., object], CallJob] | None = None  # of the last call
-        self._finishing = threading.Lock()  # held while waiting for calls and closing the master
-
-    def _start(self) -> Master:
-        """The master, started if it was not. If a module makes an Executor when it is imported,
-        every worker makes one too, and that must not start a master unless it is used."""
-        master = self._master or Master(workers=self._workers, **self._options)
-        self._master = master
-        if self._owns and not self._started:
-            master.start()
-        self._started = True
-        return master
-
-    def after_fork(self) -> None:
-        """Prepare a fork of this process, which starts workers of its own at its next call. A
-        master that the Executor was given still belongs to the parent."""
-        self._reset(None if self._owns else self._master)
+            self._pool.start()
+        weakref.finalize(self, self._pool.abandon).atexit = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call `fn` in a worker process.
 
         Raises:
-            BadTask: workers could not find the function.
-            RuntimeError: after `shutdown`.
+            BadTask: workers could not have the function.
+            RuntimeError: after `shutdown`, or at the end of the program.
+            BrokenProcessPool: the initializer has failed.
+            Stopped: too many calls have failed (`max_failures`).
 
         The future's exception is what `fn` raised, with the remote traceback as its cause; a
         `TaskError`, if that cannot be raised here; or the reason why workers cannot run calls. It
@@ -96,17 +110,38 @@ class Executor(concurrent.futures.Executor):
         process of one that runs is ended, first with SIGTERM, and after two seconds with SIGKILL.
         What else runs there runs again.
         """
-        future: Call[T] = Call()
-        with self._lock:
-            if self._shut:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            master = self._start()
-            runtime = master.runtime
-            runtime.lifetime.check_process()
-            if master.closed:
-                raise RuntimeError("cannot schedule new futures after shutdown")
-            self._job_of(runtime, fn).add(future, (args, kwargs))
-        return future
+        return self._pool.submit(fn, args, kwargs)
+
+    def map(
+        self,
+        fn: Callable[..., T],
+        /,
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int = 1,
+        buffersize: int | None = None,
+    ) -> Iterator[T]:
+        """Call `fn` with an item of each iterable at a time. The values come in order.
+
+        Args:
+            fn: the function.
+            iterables: read to their ends at once, unless there is a `buffersize`. So one of them
+                has to end.
+            timeout: seconds from now on, after which waiting for a value raises `TimeoutError`.
+            chunksize: how many items make one call in a worker. With short calls a larger one saves
+                time.
+            buffersize: how many such calls may wait to be returned, before more of the iterables is
+                read. (Only Python 3.14's pools have this.)
+        """
+        _check_map(chunksize, buffersize)
+        end = None if timeout is None else time.monotonic() + timeout
+        items = zip(*iterables, strict=False)
+        chunks = iter(lambda: list(islice(items, chunksize)), [])
+        calls = self._pool.submit_chunks(fn, chunks)
+        waiting = deque(islice(calls, buffersize))
+        # A generator keeps this executor while it may have more calls to make.
+        more = (self, calls) if buffersize is not None else None
+        return chain.from_iterable(_values(waiting, more, end))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls.
@@ -114,62 +149,75 @@ class Executor(concurrent.futures.Executor):
         Args:
             wait: return when all calls have ended. They end in any case; the program does not end
                 before them.
-            cancel_futures: cancel the others, see `submit`.
+            cancel_futures: cancel those that no worker has yet.
         """
-        with self._lock:
-            self._shut = True
-            jobs = list(self._jobs.values())
-        if cancel_futures:
-            for job in jobs:
-                job.cancel()
+        self._pool.shut(cancel=cancel_futures)
         if wait:
-            self._finish(jobs)
+            self._pool.finish()
         else:
-            threading.Thread(target=self._finish, args=(jobs,)).start()
-
-    def _finish(self, jobs: list[CallJob]) -> None:
-        with self._finishing:
-            for job in jobs:
-                job.wait()
-                job.close()
-            if self._owns and self._master is not None:
-                self._master.close()
-
-    def _job_of(self, runtime: Runtime, fn: Callable[..., object]) -> CallJob:
-        """The calls of a function as it is now. One that is sent by value is pickled for each call,
-        because its globals may have changed."""
-        latest, job = self._latest or (None, None)
-        if job is not None and latest is fn and importable.can_import(fn):
-            return job
-        refs = runtime.jobs.refer(fn)
-        job = self._job_of_refs(runtime, refs)
-        is_importable = all(ref is None or ref.kind == "module" for ref in refs)
-        self._latest = (fn, job) if is_importable else None
-        return job
-
-    def _job_of_refs(self, runtime: Runtime, refs: Refs) -> CallJob:
-        job = self._jobs.get(refs)
-        if job is None:
-            if len(self._jobs) >= MAX_FUNCTIONS:
-                self._drop_idle()
-            job = self._jobs[refs] = CallJob(runtime, refs)
-        return job
-
-    def _drop_idle(self) -> None:
-        """Drop the functions that have no call left. They would pile up: a lambda is a new function
-        each time it is made, and a script's function is new whenever its globals have changed."""
-        for refs, job in list(self._jobs.items()):
-            if job.is_idle:
-                del self._jobs[refs]
-                job.close()
-        self._latest = None
+            self._pool.finish_soon()
 
 
-def _after_fork() -> None:
-    for executor in list(_executors):
-        executor.after_fork()
+def _values(
+    waiting: deque[Call[list[T]]],
+    more: tuple[Executor, Iterator[Call[list[T]]]] | None,
+    end: float | None,
+) -> Iterator[list[T]]:
+    """The values of calls in their order, each as soon as another call is made in its place."""
+    try:
+        while waiting:
+            if more is not None:
+                waiting.extend(islice(more[1], 1))
+            yield _value(waiting.popleft(), end)
+    finally:
+        for call in reversed(waiting):
+            call.cancel_unless_running()
 
 
-_executors: weakref.WeakSet[Executor] = weakref.WeakSet()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _value(call: Call[T], end: float | None) -> T:
+    try:
+        return call.result(None if end is None else end - time.monotonic())
+    finally:
+        call.cancel_unless_running()  # if its time is up
+
+
+def _check_given(given: Mapping[str, object], **others: object) -> None:
+    """Refuse options that a master has which was made before."""
+    own = [name for name in given if name not in names_of(TaskOptions)]
+    own += [name for name, value in others.items() if value]
+    if own:
+        raise TypeError(f"{own[0]} is for the master, which has been given")
+
+
+def _with_args(initializer: str | Function, initargs: tuple[object, ...]) -> str | Function:
+    if not isinstance(initializer, str) and not callable(initializer):
+        raise TypeError("initializer must be a callable")
+    if not initargs:
+        return initializer
+    if isinstance(initializer, str):
+        initializer = loading.load(reference.parse(initializer))
+    return partial(initializer, *initargs)
+
+
+def _check_counts(
+    max_workers: int | None, max_tasks_per_child: int | None, *, is_remote: bool
+) -> None:
+    if max_workers is not None and max_workers < (0 if is_remote else 1):
+        raise ValueError("max_workers must be greater than 0")
+    if max_tasks_per_child is None:
+        return
+    if not isinstance(max_tasks_per_child, int):
+        raise TypeError("max_tasks_per_child must be an integer")
+    if max_tasks_per_child < 1:
+        raise ValueError("max_tasks_per_child must be >= 1")
+
+
+def _check_map(chunksize: int, buffersize: int | None) -> None:
+    if chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is None:
+        return
+    if not isinstance(buffersize, int):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")

@@ -7,10 +7,10 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sized
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from dq._support.naming import setting
-from dq.core.records import Reading, Recorded
+from dq.core.records import Reading
 from dq.data.sources import Source
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
@@ -58,8 +58,7 @@ class Jobs:
         self._workers = workers
         self._lifetime = lifetime
         self._report = report
-        # Jobs of executors, each with the function to call if its calls can no longer be run.
-        self._calls: dict[str, tuple[ServedJob, Callable[[BaseException], None]]] = {}
+        self._calls: dict[str, Calls] = {}  # of executors, by their jobs' ids
 
     # With inputs from an iterable
 
@@ -191,31 +190,24 @@ class Jobs:
             ).start()
         return job
 
-    # With calls as inputs, added one by one
-
     def refer(self, task: str | Function) -> tuple[TaskRef, TaskRef | None]:
         """Where workers find a task, and the initializer, as they are now."""
         return self._specs.refer(task)
 
-    def open_calls(
-        self,
-        refs: tuple[TaskRef, TaskRef | None],
-        sink: Callable[[Recorded], None],
-        fail: Callable[[BaseException], None],
-    ) -> ServedJob:
-        """Start a job whose inputs are pairs of positional and keyword arguments, pushed one by
-        one.
+    # With calls as inputs, added one by one
+
+    def open_calls(self, calls: Calls, options: Mapping[str, Any]) -> ServedJob:
+        """Start a job whose inputs are calls, pushed one by one: see `dq.functions.called`.
 
         Args:
-            refs: what to call, as `refer` has it.
-            sink: called with its records, in the threads that received them.
-            fail: called with the error if there will be no more records.
+            calls: told if some of them will never be made.
+            options: those of its tasks that are not the master's.
         """
-        spec = replace(self._specs.spec(*refs), unpack="call")
-        rules = self._specs.options.rules
+        specs = self._specs.with_options(options)
+        spec = replace(specs.spec(None), unpack="call")
+        rules = replace(specs.options.rules, pushed=True)
         served = self._dispatcher.jobs.open(spec, rules, Source(iter(())))
-        served.sink = sink
-        self._calls[spec.id] = served, fail
+        self._calls[spec.id] = calls
         return served
 
     def close_calls(self, served: ServedJob) -> None:
@@ -223,19 +215,30 @@ class Jobs:
         self._calls.pop(served.spec.id, None)
         self._dispatcher.jobs.close(served)
 
+    def check_workers(self, served: ServedJob) -> None:
+        """Raise the error for which local workers can do nothing of a job, if there are no
+        others."""
+        self._workers.check(served)
+
     def check_calls(self) -> None:
-        """Fail the jobs of calls that the local workers cannot run, if there are no other
-        workers."""
-        for served, fail in list(self._calls.values()):
-            try:
-                self._workers.check(served)
-            except BaseException as error:
-                fail(error)
+        """Have all jobs of calls checked. It is called at intervals."""
+        for calls in list(self._calls.values()):
+            calls.check()
 
     def fail_calls(self, error: BaseException) -> None:
         """Fail all jobs of calls."""
-        for _, fail in list(self._calls.values()):
-            fail(error)
+        for calls in list(self._calls.values()):
+            calls.fail(error)
+
+
+class Calls(Protocol):
+    """The calls of an executor."""
+
+    def check(self) -> None:
+        """Fail those that will never be made."""
+
+    def fail(self, error: BaseException) -> None:
+        """Fail them all."""
 
 
 def _replay(journal: Journal) -> Replay:

@@ -29,6 +29,7 @@ class LocalWorkers:
         report: called with each line that people should see.
 
     Attributes:
+        count, threads: as in the options.
         started_ahead: task processes that were started before the master; it uses them first.
         spawner: starts the others; None for one of their own.
         sharing: how many processes share the machine's CPUs.
@@ -39,6 +40,7 @@ class LocalWorkers:
         self, options: ProcessOptions, dispatcher: Dispatcher, report: Callable[[str], None]
     ) -> None:
         self.count = options.count
+        self.threads = options.threads
         self.started_ahead: list[Child] | None = None
         self.spawner: Spawner | None = None
         self.sharing = options.count

@@ -11,9 +11,9 @@ from dq.functions.reference import Function
 StrPath = str | os.PathLike[str]
 
 
-class Options(TypedDict, total=False):
-    """The fields of `TaskOptions`, `ProcessOptions`, `ServerOptions` and `TlsOptions` that `run`,
-    `run_master` and `Executor` accept in addition to their own arguments."""
+class CallOptions(TypedDict, total=False):
+    """The fields of `TaskOptions`, `ProcessOptions`, `ServerOptions` and `TlsOptions` that
+    `Executor` accepts in addition to its own arguments."""
 
     threads: int
     retries: int
@@ -25,7 +25,6 @@ class Options(TypedDict, total=False):
     max_memory: int | None
     grace: float
     preload: Sequence[str]
-    initializer: str | Function | None
     unpack: bool
     strict_code: bool
     batch: int | None
@@ -36,3 +35,9 @@ class Options(TypedDict, total=False):
     tls_key: StrPath | None
     tls_ca: StrPath | None
     report: Callable[[str], None] | None
+
+
+class Options(CallOptions, total=False):
+    """The same that `run` and `run_master` accept."""
+
+    initializer: str | Function | None

@@ -90,6 +90,7 @@ class RunningBatch:
             limit=process.max_result,
             finish=process.loop.run,
             lets_through=process.config.lets_through,
+            copies=program.isolates and lease.count > 1,
         )
         self._unstarted: Iterator[object] = iter(())
         self._items: list[object] = []  # the inputs of the batch that are in memory now
@@ -121,6 +122,8 @@ class RunningBatch:
         call = program.caller(self, bad)
         brief = program.brief and len(self._items) > SPAN_OF_BRIEF
         run = self._run_brief if brief else self._run_each
+        if program.isolates and self._lease.count > 1:
+            run = self._run_isolated
         self.cells.announce(self._lease.lease, self._base, 1)
         outer = current.here.batch  # of a task that runs this one in its own thread
         while True:
@@ -161,6 +164,15 @@ class RunningBatch:
         while remaining := length_hint(left):
             view[INDEX] = stop - remaining
             extend(map(call, islice(left, SPAN_OF_BRIEF)))
+
+    def _run_isolated(self, call: Callable[[object], object], stop: int) -> None:
+        """The same, and encode each result at once, since the next task may change it."""
+        view, left, append = self.cells.view, self._unstarted, self._results.append
+        for view[INDEX], item in enumerate(left, stop - length_hint(left)):
+            append(call(item))
+            self._process.check_fork()
+            with self._lock:
+                self._encode()
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:

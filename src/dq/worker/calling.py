@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from dq._support.frozen import TYPE_CHECKING, cast
+from dq._support.frozen import TYPE_CHECKING
 from dq._support.naming import setting
 from dq.data import outputs
 from dq.data.pieces import BadValue
@@ -29,19 +29,6 @@ def unpacking(function: Callable[..., object], spec: JobSpec) -> Callable[[objec
             return function(*item)
         name = setting("unpack", by_option=outputs.is_command(spec.output))
         raise TypeError(f"{name} needs a list or a mapping, not {type(item).__name__}")
-
-    return call
-
-
-_Arguments = tuple[tuple[object, ...], dict[str, object]]
-
-
-def calling(function: Callable[..., object]) -> Callable[[object], object]:
-    """The same function, given the positional and keyword arguments of `Executor.submit`."""
-
-    def call(item: object) -> object:
-        args, kwargs = cast("_Arguments", item)
-        return function(*args, **kwargs)
 
     return call
 

@@ -9,7 +9,7 @@ from dq._support.naming import setting
 from dq.core.blobs import Blob
 from dq.core.records import Done, Failed, Failure, Outcome
 from dq.data import outputs
-from dq.data.buffers import head_of
+from dq.data.buffers import copy_of, head_of
 from dq.manager.messages import ReportMessage
 from dq.worker.event_loop import is_awaitable
 from dq.worker.failure import describe, failed
@@ -61,6 +61,8 @@ class Encoder:
         limit: the largest allowed result, in bytes.
         finish: awaits a result that turns out to be awaitable only here.
         lets_through: says which exceptions are raised, rather than fail their task.
+        copies: whether to copy the memory of large results, such as arrays, which may change before
+            they are sent.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class Encoder:
         limit: int,
         finish: Callable[[Awaitable[object]], object],
         lets_through: Callable[[BaseException], bool] = lambda error: False,
+        copies: bool = False,
     ) -> None:
         self._form = form
         self._attempt = attempt
@@ -79,6 +82,7 @@ class Encoder:
         self._limit = limit
         self._finish = finish
         self._lets_through = lets_through
+        self._copies = copies
 
     def encode(self, start: int, items: list[object], results: list[object]) -> list[Outcome]:
         """The outcomes of consecutive tasks that returned. They become one blob if possible; a
@@ -94,6 +98,7 @@ class Encoder:
             blob = outputs.encode(form, start, items, results, self._attempt, self._worker)
             _check_finished(form, blob, results)
             if len(blob) <= limit:
+                blob = copy_of(blob) if self._copies else blob
                 return [Done(count, blob, _seconds(form, results))]
             if count == 1:
                 name = setting("max_message", by_option=outputs.is_command(form))

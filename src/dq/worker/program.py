@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from dq._support.frozen import TYPE_CHECKING
 from dq._support.naming import setting
+from dq.core.blobs import Blob
 from dq.data import outputs
 from dq.data.decoding import Decoder
 from dq.errors import BadTask
@@ -17,7 +18,8 @@ from dq.functions.by_value_classes import Scope
 from dq.functions.module_versions import NO_VERSION, Version, version_of
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
-from dq.worker.calling import awaiting, calling, checking, limited, timing, unpacking
+from dq.worker.calling import awaiting, checking, limited, timing, unpacking
+from dq.worker.cells import CODING_EXTRA_S
 from dq.worker.config import loads_for
 from dq.worker.event_loop import is_awaitable
 
@@ -46,10 +48,13 @@ if TYPE_CHECKING:
 
 # Names of classes, and the pickle that defines them.
 Definition = tuple[tuple[str, ...], bytes]
+# Fetches a function by value by its job and its digest; None if there is none any more.
+Fetch = Callable[[str, bytes], "Blob | None"]
 
 
 class Program:
-    """A job's function, ready to be called by the slots of this process.
+    """A job's function, ready to be called by the slots of this process. The calls of an executor
+    bring functions of their own: see `dq.worker.call_program`.
 
     Args:
         spec: the job.
@@ -62,7 +67,12 @@ class Program:
         other: the version of the function's module, if it differs and has to be reported.
         timed: whether results come with their seconds.
         brief: whether the tasks have turned out to be very short.
+        isolates: whether tasks share nothing, so that none may change the result of another.
+        decoding_extra_s: seconds beyond a task's time limit, to unpickle inputs.
     """
+
+    isolates = False
+    decoding_extra_s = CODING_EXTRA_S
 
     def __init__(
         self,
@@ -79,22 +89,30 @@ class Program:
         self._defined = 0  # how many definitions have been loaded
         self._defining = threading.Lock()  # guards `_defined`, and the scope while it changes
         by_value_classes.enter_scope(self._scope)
-        function = _load(spec, config, loop, initialized)
         self._loads = loads_for(config.allow)
-        self._check_version(spec, config)
+        self._is_local = config.parents is not None
         self.decoder = Decoder(spec.reading, self._loads)
-        self.call = {"": function, "items": unpacking(function, spec), "call": calling(function)}[
-            spec.unpack
-        ]
-        if signatures.is_async(function):
-            self.call = awaiting(self.call, loop)
-        else:
-            self.call = self._trying(self.call, loop)
+        self.call = self._load(config, loop, initialized)
         self.timed = outputs.is_timed(spec.output)
         self.brief = False
 
-    def enter(self) -> None:
+    def _load(
+        self, config: FunctionSource, loop: Awaiter, initialized: set[TaskRef]
+    ) -> Callable[[object], object]:
+        """What is called with each input, loaded after the initializer was called."""
+        spec = self.spec
+        function = _load(spec, config, loop, initialized)
+        self._check_version(spec.ref, spec.digest)
+        call = unpacking(function, spec) if spec.unpack else function
+        if signatures.is_async(function):
+            return awaiting(call, loop)
+        return self._trying(call, loop)
+
+    def enter(self, fetch: Fetch) -> None:
         """Make this thread unpickle objects with this job's classes.
+
+        Args:
+            fetch: fetches the functions by value that inputs name.
 
         Raises:
             BadTask: they cannot be made here.
@@ -124,21 +142,21 @@ class Program:
                 text = f"{type(error).__name__}: {error}"
                 raise BadTask(f"the class {kind} of an input cannot be made: {text}") from error
 
-    def _check_version(self, spec: JobSpec, config: FunctionSource) -> None:
-        """Check that the module's file is the one that the run began with.
+    def _check_version(self, ref: TaskRef | None, digest: str) -> None:
+        """Check that the file of a function's module is the one that the run began with.
 
         Raises:
             BadTask: it is another one, and the job is strict.
         """
-        version = version_of(spec.ref) if spec.digest else NO_VERSION
-        if not version.digest or version.digest == spec.digest:
+        version = version_of(ref) if digest else NO_VERSION
+        if not version.digest or version.digest == digest:
             return
         text = f"{version.file} is not what it was when this run began"
-        if spec.strict:
-            name = setting("strict_code", by_option=outputs.is_command(spec.output))
+        if self.spec.strict:
+            name = setting("strict_code", by_option=outputs.is_command(self.spec.output))
             raise BadTask(f"{text} ({name})")
         self.other = version
-        if config.parents is None:  # otherwise the master, on the same terminal, reports it
+        if not self._is_local:  # otherwise the master, on the same terminal, reports it
             print(f"dq: {text} at the master", file=sys.stderr, flush=True)
 
     def _trying(
@@ -182,14 +200,25 @@ def _load(
         function, initializer = config.load_both(spec.ref, spec.init)
         _initialize(initializer, spec, config, loop)
         return function
-    if spec.init is not None and spec.init not in initialized:
-        _initialize(config.load(spec.init), spec, config, loop)
-        if spec.init.kind != "value":
-            initialized.add(spec.init)
+    initialize(spec, config, loop, initialized)
     if spec.ref is not None:
         return config.load(spec.ref)
     assert config.task is not None
     return loading.load(config.task)
+
+
+def initialize(
+    spec: JobSpec, config: FunctionSource, loop: Awaiter, initialized: set[TaskRef]
+) -> None:
+    """Call a job's initializer, if this process has not called it yet.
+
+    Raises:
+        BadTask: it raised an error, or cannot be loaded.
+    """
+    if spec.init is not None and spec.init not in initialized:
+        _initialize(config.load(spec.init), spec, config, loop)
+        if spec.init.kind != "value":
+            initialized.add(spec.init)
 
 
 def _initialize(

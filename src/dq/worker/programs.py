@@ -78,7 +78,12 @@ class Programs:
         definitions = self._definitions.setdefault(spec.id, [])
         self._set_state(LOADING)
         try:
-            return Program(spec, self._config, self._loop, definitions, self._initialized)
+            kind = Program
+            if spec.unpack == "call":
+                from dq.worker.call_program import CallProgram  # here, since few runs need it
+
+                kind = CallProgram
+            return kind(spec, self._config, self._loop, definitions, self._initialized)
         except KeyboardInterrupt as error:  # raised by the module, since Ctrl-C does nothing here
             raise BadTask(f"cannot import {spec.ref}: KeyboardInterrupt") from error
         finally:

@@ -32,7 +32,9 @@ from dq.worker.outcomes import split
 if TYPE_CHECKING:
     from typing import NoReturn
 
+    from dq.core.blobs import Blob
     from dq.worker.process import Process
+    from dq.worker.program import Program
 
 STUCK_CHECKS = 2  # in a row that see the same task, before the tasks behind it are handed back
 PARTIAL_REPORT_S = 0.25  # of work, before outcomes are reported while the batch goes on,
@@ -57,6 +59,7 @@ class Slot:
         self.client: Client | None = None
         self.waiting = False  # whether the client is in a call that may be interrupted
         self._batch: RunningBatch | None = None
+        self._fetch_error: ConnectError | None = None
         self._report_after = PARTIAL_REPORT_S
         self._last_seen = (0, 0)
         self._same_checks = 0
@@ -137,7 +140,7 @@ class Slot:
         cells.limit_coding(process.programs.specs[lease.job].timeout, LOAD_EXTRA_S)
         try:
             program = process.programs.load(lease.job)
-            program.enter()
+            program.enter(self._fetch)
         except BadTask as error:
             self._end_lease()
             return ReportMessage(
@@ -146,22 +149,45 @@ class Slot:
                 lease.start,
                 refusal=process.programs.refusal(lease.job, error),
             )
-        if program.other is not None:
-            client.differ(program.other.file, program.other.digest)
-            program.other = None
         if process.leaving:  # it may have been told to leave while it loaded the function
             self._end_lease()
             return given_back(client, lease)
-        cells.limit_coding(program.spec.timeout)
+        cells.limit_coding(program.spec.timeout, program.decoding_extra_s)
         batch = RunningBatch(process, cells, self.lock, self.number, program, lease)
         for items, bad in chunks(program.decoder, lease):
             process.check_fork()
+            self._report_loaded(client, program)
             if not self._open(batch, items):
                 break
             batch.run(bad)
             if not batch.missing:  # do not unpickle tasks that have been handed back
                 break
         return self._finish(batch, client.run)
+
+    def _fetch(self, job: str, digest: bytes) -> Blob | None:
+        """Fetch a function by value that an input names. If that fails, `_report_loaded` says so,
+        because whoever unpickles the input takes any exception for the input's own."""
+        assert self.client is not None
+        try:
+            with self.lock:  # the monitor may report meanwhile
+                return self.client.called(job, digest)
+        except ConnectError as error:
+            self._fetch_error = error
+            return None
+
+    def _report_loaded(self, client: Client, program: Program) -> None:
+        """Report a file that differs from the master's, once functions have been loaded.
+
+        Raises:
+            ConnectError: a function could not be fetched.
+        """
+        error, self._fetch_error = self._fetch_error, None
+        if error is not None:
+            raise error
+        other, program.other = program.other, None
+        if other is not None:
+            with self.lock:
+                client.differ(other.file, other.digest)
 
     def _end_lease(self) -> None:
         self.cells.end_lease()

@@ -13,6 +13,7 @@ from dq.core.jobs import Rules
 from dq.core.records import Failed, Failure
 from dq.data import batches
 from dq.data.sources import Source
+from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.dispatch.worker_requests import SEND_AT_ONCE_BYTES
 from dq.manager.messages import ReportMessage
@@ -120,12 +121,17 @@ def test_a_request_is_answered_when_its_time_is_up(clients: FakeClients) -> None
     assert patient.channel.sent.empty()
 
 
+def push(dispatcher: Dispatcher, served: ServedJob, item: object) -> None:
+    dispatcher.feeding.push(served, item)
+    dispatcher.feeding.hand_out()
+
+
 def test_a_pushed_input_is_sent_by_the_thread_that_pushes_it(clients: FakeClients) -> None:
     served, [first, last] = calls(clients, 2)
     dispatcher = first.dispatcher
-    dispatcher.feeding.push(served, 3)
+    push(dispatcher, served, 3)
     assert not last.channel.sent.empty()  # already
-    dispatcher.feeding.push(served, 4)
+    push(dispatcher, served, 4)
     assert values_of(last.received()) == [3]
     assert values_of(first.received()) == [4]
 
@@ -133,7 +139,7 @@ def test_a_pushed_input_is_sent_by_the_thread_that_pushes_it(clients: FakeClient
 def test_a_pushed_input_for_a_worker_that_is_gone_is_anothers(clients: FakeClients) -> None:
     served, [here, gone] = calls(clients, 2)
     gone.channel.ended.set()
-    here.dispatcher.feeding.push(served, 3)
+    push(here.dispatcher, served, 3)
     gone.leave()
     assert values_of(here.received()) == [3]
 
@@ -142,8 +148,8 @@ def test_a_pushed_input_that_cannot_be_pickled_leaves_the_worker_to_the_next(
     clients: FakeClients,
 ) -> None:
     served, [worker] = calls(clients, 1)
-    worker.dispatcher.feeding.push(served, threading.Lock())
-    worker.dispatcher.feeding.push(served, 4)
+    push(worker.dispatcher, served, threading.Lock())
+    push(worker.dispatcher, served, 4)
     assert values_of(worker.received()) == [4]
 
 
@@ -163,8 +169,8 @@ def test_a_worker_to_which_sending_blocks_holds_up_neither_the_caller_nor_others
         send(answer)
 
     monkeypatch.setattr(slow.channel, "send", send_slowly)
-    slow.dispatcher.feeding.push(served, bytes(size))  # returns
-    slow.dispatcher.feeding.push(served, 4)
+    push(slow.dispatcher, served, bytes(size))  # returns
+    push(slow.dispatcher, served, 4)
     assert values_of(other.received()) == [4]
     assert slow.channel.sent.empty()
     drained.set()
@@ -201,7 +207,7 @@ def test_who_asks_again_before_the_answer_is_disconnected(clients: FakeClients) 
 def test_a_worker_that_leaves_while_it_waits_is_given_nothing(clients: FakeClients) -> None:
     served, [worker] = calls(clients, 1)
     worker.leave()
-    worker.dispatcher.feeding.push(served, 3)
+    push(worker.dispatcher, served, 3)
     assert len(worker.dispatcher.pending) == 0
     assert worker.channel.sent.empty()
     assert served.job.unbatched == 1
@@ -219,7 +225,7 @@ def test_the_thread_of_an_encrypted_connection_does_not_read_before_the_answer(
     waiting = worker.start(WorkerEndpoint(worker.dispatcher).exchange, None, -1, 60.0)
     wait_until(lambda: len(worker.dispatcher.pending) == 1)
     assert not waiting.done()
-    worker.dispatcher.feeding.push(served, 3)
+    push(worker.dispatcher, served, 3)
     assert waiting.result(10) is ANSWERED
     assert values_of(worker.received()) == [3]
 

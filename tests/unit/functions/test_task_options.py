@@ -36,6 +36,6 @@ def test_the_board_is_told_the_options_that_have_the_names_of_its_rules() -> Non
     assert TaskOptions(**asked, batch=5, unpack=True).rules == Rules(**asked, batch=5)
 
 
-def test_every_rule_but_the_window_is_an_option() -> None:
-    assert {*names_of(Rules)} - {*names_of(TaskOptions)} == {"window"}
+def test_every_rule_is_an_option_but_the_window_and_where_inputs_come_from() -> None:
+    assert {*names_of(Rules)} - {*names_of(TaskOptions)} == {"window", "pushed"}
     assert TaskOptions().rules == Rules()
