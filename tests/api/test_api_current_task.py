@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -133,10 +132,22 @@ def refused(arguments: tuple[float, ...]) -> str:
     return ""
 
 
-def steps(path: Path) -> float:
-    """Say how far it is until the file is there; return how long a call takes."""
-    wait_until(lambda: dq.progress(3, 7) or path.exists())  # type: ignore[func-returns-value]
-    started = time.perf_counter()
-    for number in range(10_000):
-        dq.progress(number, 10_000)
-    return (time.perf_counter() - started) / 10_000
+def test_the_master_sees_what_its_workers_run_and_how_far_that_is(tmp_path: Path) -> None:
+    with dq.Master(workers=1) as master:
+        values = master.map(steps, [tmp_path / "go"])
+        presence = master.runtime.dispatcher.presence
+        wait_until(lambda: [one for one in presence.workers() if one.running])
+        task = wait_until(lambda: [one for one in presence.workers()[0].running if one.done])[0]
+        assert (task.slot, task.index, task.done, task.total) == (0, 0, 3, 7)
+        [worker] = presence.workers()
+        assert (worker.slots, worker.busy, worker.local) == (1, 1, True)
+        assert worker.memory > 1_000_000
+        assert worker.dq == dq.__version__
+        (tmp_path / "go").touch()
+        assert list(values)
+
+
+def steps(path: Path) -> bool:
+    """Say how far it is, until the file is there."""
+    dq.progress(3, 7.5)
+    return bool(wait_until(path.exists))

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,21 @@ PATIENCE = 30.0
 def pool() -> Iterator[dq.Executor]:
     with dq.Executor(max_workers=1, max_deaths=1) as pool:
         yield pool
+
+
+@contextmanager
+def served() -> Iterator[dq.Executor]:
+    """An executor without workers of its own."""
+    with dq.Executor(0, port=0, host="127.0.0.1", authkey=KEY) as pool:
+        yield pool
+
+
+def another(pool: dq.Executor) -> Running:
+    """A `dq worker` of a pool."""
+    assert pool._master is not None
+    host, port = pool._master.address
+    env = {"DQ_AUTHKEY": KEY, "PYTHONPATH": os.pathsep.join(sys.path)}
+    return Running(*DQ, "worker", "--server", f"{host}:{port}", "-p", "1", env=env)
 
 
 def hold(path: Path) -> None:
@@ -135,18 +151,13 @@ def test_a_call_can_be_cancelled_before_its_worker_knows_of_it(pool: dq.Executor
 
 
 def test_a_call_at_a_worker_elsewhere_is_ended(tmp_path: Path) -> None:
-    with dq.Executor(0, port=0, host="127.0.0.1", authkey=KEY) as pool:
+    with served() as pool, another(pool) as worker:
         call = pool.submit(hold, tmp_path / "task")
-        assert pool._master is not None
-        host, port = pool._master.address
-        at = ("--server", f"{host}:{port}", "-p", "1")
-        env = {"DQ_AUTHKEY": KEY, "PYTHONPATH": os.pathsep.join(sys.path)}
-        with Running(*DQ, "worker", *at, env=env) as worker:
-            pid = pid_in(tmp_path / "task")
-            assert call.cancel()
-            assert pool.submit(abs, -1).result(PATIENCE) == 1
-            gone(pid)
-            assert "replacing" not in worker.stderr_text
+        pid = pid_in(tmp_path / "task")
+        assert call.cancel()
+        assert pool.submit(abs, -1).result(PATIENCE) == 1
+        gone(pid)
+        assert "replacing" not in worker.stderr_text
 
 
 def test_a_cancelled_job_ends_with_what_it_runs(tmp_path: Path) -> None:
@@ -167,3 +178,38 @@ def test_fail_fast_ends_tasks_that_run(hazards: Hazards) -> None:
         assert running.wait() == 4
     [held] = [one["pid"] for one in hazards.executions if one["input"] == "held"]
     gone(held)
+
+
+def drain(pool: dq.Executor, *, now: bool) -> None:
+    """Drain the only worker of a pool."""
+    assert pool._master is not None
+    presence = pool._master.runtime.dispatcher.presence
+    [worker] = presence.workers()
+    assert presence.drain_worker(worker.name, now=now)
+
+
+def until(path: Path) -> int:
+    announce(path, os.getpid())
+    wait_until(path.with_name("go").exists, PATIENCE)
+    return 5
+
+
+@pytest.mark.parametrize("now", [False, True])
+def test_a_worker_that_is_drained_leaves_and_its_tasks_are_not_lost(
+    tmp_path: Path, now: bool
+) -> None:
+    with served() as pool:
+        call = pool.submit(until, tmp_path / "task")
+        with another(pool) as worker:
+            pid_in(tmp_path / "task")
+            drain(pool, now=now)
+            worker.wait_for("by the master")
+            if now:
+                assert worker.wait() == 0
+            (tmp_path / "go").touch()
+            if not now:
+                assert call.result(PATIENCE) == 5
+                assert worker.wait() == 0
+        if now:
+            with another(pool):
+                assert call.result(PATIENCE) == 5

@@ -64,8 +64,11 @@ class FakeClient:
     def result(self) -> object:
         return self.ask(ResultQueue(self.dispatcher).get, True, 5)
 
-    def hello(self, group: str = "g", role: str = "slot", default: bool = False) -> None:
+    def hello(
+        self, group: str = "g", role: str = "slot", default: bool = False, **more: object
+    ) -> None:
         info: dict[str, object] = {"role": role, "group": group, "name": "h:1", "default": default}
+        info.update(more)
         self.ask(WorkerEndpoint(self.dispatcher).hello, PROTOCOL, info)
 
     def beat(self, wait: float = 0.0, seen: int = 0, state: WorkerState | None = None) -> BeatWire:

@@ -94,14 +94,13 @@ class Commands:
             seen: the number of the last command that it has.
             seconds: how long to wait.
         """
-        if not self._unseen(mailbox, seen) and not self._state.stopping:
-            mailbox.bell.acquire(timeout=seconds)
-        return self._unseen(mailbox, seen)
-
-    def _unseen(self, mailbox: Mailbox, seen: int) -> list[Command]:
         with self._state.lock:
             mailbox.commands = [one for one in mailbox.commands if one.number > seen]
             mailbox.bell.acquire(blocking=False)
+            is_quiet = not (mailbox.commands or mailbox.is_closed or self._state.stopping)
+        if is_quiet:
+            mailbox.bell.acquire(timeout=seconds)
+        with self._state.lock:
             return list(mailbox.commands)
 
     @property

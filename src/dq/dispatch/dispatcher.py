@@ -20,7 +20,7 @@ transitions never wait; the waiting is done here. Each part is a module of its o
     commands          what workers are to be told
     cancellation      cancels tasks and jobs
     other_versions    workers whose files are not those that the run began with
-    presence          notices to users about workers
+    presence          what users are told of workers
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ class Dispatcher:
         self.board = state.board  # guarded by the lock
         self.served_jobs = state.served_jobs  # guarded by the lock
         self.connections = Connections(state)
+        self.commands = Commands(state)
         self.pending = PendingRequests(state)
         self.plain = PlainQueue(state, loads=loads, maxsize=maxsize, redeliver=redeliver)
         self.delivery = Delivery(state, self.pending, self.plain, Replaying(state, self.pending))
@@ -117,11 +118,10 @@ class Dispatcher:
         self.jobs = JobRegistry(state, self.pending, self.delivery)
         self.rejections = Rejections(state, self.pending, self.delivery)
         self.death_reports = DeathReports(state, self.pending, self.connections, self.delivery)
-        self.commands = Commands(state)
         self.cancellation = Cancellation(state, self.commands, self.delivery, self.jobs)
         self.delivery.on_ending = self.cancellation.end_running
         self.other_versions = OtherVersions(state)
-        self.presence = Presence(state)
+        self.presence = Presence(state, self.commands)
         self.jobs.open(default or JobSpec(id=PLAIN, ref=None), _PLAIN_RULES, Source(iter(())))
 
     @property

@@ -71,6 +71,11 @@ class HeldTasks:
             return f"{end}, or {setting('timeout')} is over"
         return f"{end} ({setting('timeout')} would bound that)"
 
+    def busy_slots(self, group: str) -> int:
+        """How many of a group's task slots have tasks."""
+        held = self._state.board.held
+        return sum(1 for id in self._groups.get(group, ()) if held.get(id))
+
     def _leases(self, group: str, name: str = "") -> list[Lease]:
         return [
             lease

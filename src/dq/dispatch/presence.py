@@ -1,4 +1,4 @@
-"""Follows which workers are connected and which tasks they hold, for notices to users.
+"""Follows which workers are connected and which tasks they hold, to tell users.
 
 `dq.dispatch.roster` decides which notices there are; this module keeps it up to date.
 """
@@ -11,12 +11,14 @@ from dq.core.records import printable
 from dq.dispatch.connected_worker import ConnectedWorker, Note
 from dq.dispatch.held_tasks import HeldTasks, unfinished_of
 from dq.dispatch.roster import CHECK_INTERVAL_S, Roster
+from dq.dispatch.worker_status import RunningTask, WorkerStatus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from dq.core.beats import WorkerState
     from dq.core.leases import LeaseHolder
+    from dq.dispatch.commands import Commands
     from dq.dispatch.connections import Connection
     from dq.dispatch.state import DispatchState
 
@@ -26,11 +28,12 @@ def _nothing() -> None:
 
 
 class Presence:
-    """The workers of a master. All methods except `add_plain_client` are called with the
-    dispatcher's lock held.
+    """The workers of a master. A method is called with the dispatcher's lock held, except
+    `add_plain_client` and where it says otherwise.
 
     Args:
         state: what the dispatcher's parts share.
+        commands: tells workers.
 
     Attributes:
         local_group: the group of the workers that the master started itself.
@@ -38,8 +41,9 @@ class Presence:
         on_notes: called, without the lock, when there may be notes.
     """
 
-    def __init__(self, state: DispatchState) -> None:
+    def __init__(self, state: DispatchState, commands: Commands) -> None:
         self._state = state
+        self._commands = commands
         self._roster = Roster(state.clock())
         self._held_tasks = HeldTasks(state)
         self._supervisors: dict[str, int] = {}  # ids of their connections, by group
@@ -56,7 +60,9 @@ class Presence:
         """Add a connection of one of dq's own workers, once it has named its group."""
         self._held_tasks.add(holder)
 
-    def add_supervisor(self, connection: Connection, slots: int) -> None:
+    def add_supervisor(
+        self, connection: Connection, slots: int, dq: str = "", python: str = ""
+    ) -> None:
         """Add a supervisor."""
         holder = connection.holder
         worker = ConnectedWorker(
@@ -66,6 +72,8 @@ class Presence:
             group=holder.group,
             local=bool(holder.group) and holder.group == self.local_group,
             has_task=connection.has_default,
+            dq=printable(dq),
+            python=printable(python),
         )
         self._roster.join(holder.id, worker, self._state.clock())
         self._supervisors[holder.group] = holder.id
@@ -88,6 +96,9 @@ class Presence:
         names = [printable(name) for name in state.stopped]
         id = self._supervisors.get(group, 0)
         self._roster.heartbeat(id, names, self._state.clock())
+        worker = self._roster.workers.get(id)
+        if worker is not None:
+            worker.state = state
 
     def leave(self, connection: Connection) -> None:
         """Note that a connection has ended; called before its leases are requeued."""
@@ -105,6 +116,68 @@ class Presence:
         elif holder.is_slot:
             self._held_tasks.slot_lost(holder, now)
         self._held_tasks.remove(holder)
+
+    # What there is
+
+    def workers(self) -> list[WorkerStatus]:
+        """All workers, the oldest first. This may be called without the lock."""
+        with self._state.lock:
+            return [self._status(worker) for worker in self._roster.workers.values()]
+
+    def _status(self, worker: ConnectedWorker) -> WorkerStatus:
+        now, state = self._state.clock(), worker.state
+        running = self._running(worker, now - worker.heartbeat_at) if worker.group else ()
+        return WorkerStatus(
+            name=worker.name,
+            slots=worker.slots,
+            busy=self._held_tasks.busy_slots(worker.group) if worker.group else 0,
+            running=tuple(running),
+            heard=now - worker.heartbeat_at,
+            connected=now - worker.joined_at,
+            cpu=state.cpu,
+            memory=state.memory,
+            stopped=tuple(worker.stopped),
+            local=worker.local,
+            security=worker.security,
+            dq=worker.dq,
+            python=worker.python,
+        )
+
+    def _running(self, worker: ConnectedWorker, since: float) -> Iterator[RunningTask]:
+        """The tasks that a worker has said it runs, without those that it has reported since."""
+        for slot in worker.state.slots:
+            lease = self._state.board.leases.get(slot.lease)
+            if lease is None or not lease.next <= slot.index < lease.stop:
+                continue
+            if lease.holder.group == worker.group:
+                yield RunningTask(
+                    slot=slot.slot,
+                    job=lease.batch.job,
+                    index=slot.index,
+                    age=slot.age + since,
+                    done=slot.done,
+                    total=slot.total,
+                )
+
+    def drain_worker(self, name: str, *, now: bool = False) -> bool:
+        """Have a worker finish what it runs, and leave. This may be called without the lock.
+
+        Args:
+            name: its name, as `workers` has it.
+            now: whether it leaves at once, and its tasks are run elsewhere.
+
+        Returns:
+            Whether there is such a worker. The master's own cannot be drained, and plain clients
+            can be told nothing.
+        """
+        with self._state.lock:
+            workers = [one for one in self._roster.workers.values() if one.name == name]
+            told = [
+                self._commands.send(worker.group, "leave" if now else "drain")
+                for worker in workers
+                if worker.group and not worker.local
+            ]
+            return any(told)
 
     # Notices
 

@@ -41,7 +41,7 @@ class Roster:
 
     def join(self, id: int, worker: ConnectedWorker, now: float) -> None:
         """Note that a worker has joined."""
-        worker.heartbeat_at = now
+        worker.joined_at = worker.heartbeat_at = now
         self.workers[id] = worker
         self._empty_since = None
         if not worker.local:

@@ -115,6 +115,7 @@ class Client(ServerConnection):
         tls: how the connection is encrypted.
         default: whether it has a function of its own for the items of plain clients.
         slots: how many tasks a supervisor's processes work on at a time.
+        versions: a supervisor's, of dq and of Python.
         loads: unpickles answers.
 
     Raises:
@@ -133,10 +134,19 @@ class Client(ServerConnection):
         tls: Tls = PLAIN,
         default: bool = False,
         slots: int = 0,
+        versions: tuple[str, str] = ("", ""),
         loads: Loads = pickle.loads,
     ) -> None:
         super().__init__(address, authkey, name, tls, loads)
-        info = {"role": role, "group": group, "name": name, "default": default, "slots": slots}
+        info = {
+            "role": role,
+            "group": group,
+            "name": name,
+            "default": default,
+            "slots": slots,
+            "dq": versions[0],
+            "python": versions[1],
+        }
         try:
             answer = self.call(LEASES, "hello", PROTOCOL, info)
         except ProtocolError as error:

@@ -41,7 +41,7 @@ class WorkerEndpoint:
         Args:
             protocol: the caller's `PROTOCOL`.
             info: role ("slot", "supervisor", "beat" or "bench"), group, name, default (has
-                ``--task``), slots (of a supervisor).
+                ``--task``), and of a supervisor: slots, dq and python (versions).
         """
         q = self._q
         if type(protocol) is not int or type(info) is not dict:
@@ -55,6 +55,7 @@ class WorkerEndpoint:
         if connection.joined or connection.mailbox is not None:
             raise ValueError("this connection has said hello before")
         slots = as_count(info.get("slots", 0))
+        versions = [as_text(info.get(name, ""))[:LONGEST_NAME] for name in ("dq", "python")]
         with q.lock:
             connection.holder = LeaseHolder(
                 id=connection.holder.id,
@@ -71,7 +72,7 @@ class WorkerEndpoint:
                 q.presence.add_connection(connection.holder)
             if info["role"] == "supervisor":
                 q.commands.open(connection.holder.group)
-                q.presence.add_supervisor(connection, min(slots, MOST_SLOTS))
+                q.presence.add_supervisor(connection, min(slots, MOST_SLOTS), *versions)
         if info["role"] == "supervisor":
             q.presence.on_notes()
         return {

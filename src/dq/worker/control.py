@@ -6,10 +6,12 @@ import contextlib
 import os
 import random
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable
 
+from dq import __version__
 from dq._support.hash_seed import hash_seed
 from dq._support.naming import setting
 from dq.core.beats import Command
@@ -191,6 +193,7 @@ class Control:
             tls=plan.tls,
             default=plan.task is not None,
             slots=plan.processes.slots,
+            versions=(__version__, "{}.{}.{}".format(*sys.version_info)),
             loads=loads_for(plan.allow),
         )
 

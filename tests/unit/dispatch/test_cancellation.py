@@ -7,11 +7,12 @@ from typing import cast
 import pytest
 
 from dq.core.jobs import Rules
-from dq.core.records import Failed, Recorded
+from dq.core.records import Failed, Failure, Recorded
 from dq.data import batches
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import PLAIN, ServedJob
 from dq.errors import ProtocolError
+from dq.manager.messages import ReportMessage
 from dq.manager.worker_endpoint import WorkerEndpoint
 from support import wait_until
 from support.connections import FakeClient, FakeClients, grant_of, open_job, outcome_of
@@ -181,8 +182,8 @@ def test_too_many_failures_end_what_runs(clients: FakeClients) -> None:
     other.hello()
     first = grant_of(slot.exchange())
     second = grant_of(other.exchange())
-    report = (dispatcher.run, first[0], first[2], [("ValueError", "no", "", 0.1, True)], 0, 0.1, "")
-    slot.ask(WorkerEndpoint(dispatcher).exchange, report, 0, 0.0)
+    failed = (Failed(Failure("ValueError", "no")),)
+    slot.exchange(ReportMessage(dispatcher.run, first[0], first[2], failed, busy=0.1), wait=0.0)
     [(_, what, lease, _)], *_ = beat.beat()
     assert (what, lease) == ("cancel", second[0])
 

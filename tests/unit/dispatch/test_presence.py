@@ -6,14 +6,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from dq.core.beats import WorkerState
+from dq.core.beats import SlotState, WorkerState
 from dq.core.jobs import Rules
 from dq.data.sources import Source
 from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.worker_status import RunningTask, WorkerStatus
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from support import wait_until
-from support.connections import FakeClient, FakeClients, open_job
+from support.connections import FakeClient, FakeClients, grant_of, open_job
 from support.fakes import FakeClock
 
 
@@ -123,3 +124,58 @@ def test_a_worker_hears_that_neither_end_has_a_task_for_what_clients_put(
     assert lacks_task
     *_, lacks_task = having.beat()
     assert not lacks_task
+
+
+# What there is
+
+
+def test_the_workers_are_there_with_what_they_run(clients: FakeClients) -> None:
+    clock = FakeClock()
+    dispatcher = clients.dispatcher(clock=clock)
+    open_job(dispatcher, [7, 8], Rules(batch=1))
+    supervisor, slot, other = (clients.connect(dispatcher) for _ in range(3))
+    supervisor.hello(role="supervisor", slots=2, dq="1.2", python="3.11.7")
+    slot.hello()
+    other.hello()
+    beat = beat_of(clients, supervisor)
+    lease = grant_of(slot.exchange())[0]
+    clock.now = 10.0
+    runs, gone = SlotState(0, lease, 0, 2.0, 3, 7), SlotState(1, lease + 1, 0, 9.0)
+    beat.beat(state=WorkerState((runs, gone), stopped=("h:2",), cpu=0.5, memory=1000))
+    clock.now = 11.0
+    assert dispatcher.presence.workers() == [
+        WorkerStatus(
+            name="h:1",
+            slots=2,
+            busy=1,
+            running=(RunningTask(slot=0, job="j", index=0, age=3.0, done=3, total=7),),
+            heard=1.0,
+            connected=11.0,
+            cpu=0.5,
+            memory=1000,
+            stopped=("h:2",),
+            local=False,
+            security="not encrypted",
+            dq="1.2",
+            python="3.11.7",
+        )
+    ]
+
+
+def test_a_worker_is_drained_by_its_name_but_not_one_of_the_masters_own(
+    clients: FakeClients,
+) -> None:
+    dispatcher = clients.dispatcher()
+    dispatcher.presence.local_group = "own"
+    drain = dispatcher.presence.drain_worker
+    own = clients.connect(dispatcher)
+    own.hello("own", role="supervisor")
+    assert not drain("h:1")
+    supervisor = clients.connect(dispatcher)
+    supervisor.hello(role="supervisor")
+    beat = beat_of(clients, supervisor)
+    assert not drain("h:2")
+    assert drain("h:1")
+    assert drain("h:1", now=True)
+    commands, *_ = beat.beat()
+    assert [what for _, what, *_ in commands] == ["drain", "leave"]
