@@ -35,6 +35,7 @@ TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the n
 
 if TYPE_CHECKING:
     from dq.core.records import Failure, Result
+    from dq.dispatch.worker_status import RunningTask, WorkerStatus
     from dq.manager.queue_manager import QueueManager
     from dq.master.api import run, run_master
     from dq.master.executor import Executor
@@ -63,6 +64,8 @@ __all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
     "CurrentTask",
     "JobStatus",
     "FailureGroup",
+    "WorkerStatus",
+    "RunningTask",
     "AuthenticationFailed",
     "BadInput",
     "BadJournal",
@@ -100,6 +103,8 @@ _HOMES = {
     "SubmittedJob": "dq.service.client",
     "JobStatus": "dq.service.status",
     "FailureGroup": "dq.service.status",
+    "WorkerStatus": "dq.dispatch.worker_status",
+    "RunningTask": "dq.dispatch.worker_status",
     "Failure": "dq.core.records",
     "Result": "dq.core.records",
 }

@@ -136,8 +136,10 @@ def test_failures_are_grouped_and_run_again(
     assert (attempts[3], attempts[4], attempts[7]) == (2, 1, 1)
     assert job.retry() == 1
     assert job.wait(60).failed == 1
-    with pytest.raises((dq.TaskError, KeyError)):
+    with pytest.raises(KeyError) as caught:
         list(job.values())
+    assert caught.value.args == (7,)
+    assert "in picky" in str(caught.value.__cause__)
 
 
 def _with_env(mended: str, x: int) -> int:
@@ -162,6 +164,26 @@ def test_a_reader_follows_a_job_that_runs(client: dq.Client, tmp_path: Path) -> 
     assert job.status().state == "running"
     open(gate, "w").close()
     assert [r.id for r in found] == [1, 2]
+    assert job.wait(30).ended_well
+
+
+def test_workers_say_what_they_run(client: dq.Client, tmp_path: Path) -> None:
+    gate = str(tmp_path / "gate")
+
+    def wait(x: int) -> int:
+        dq.progress(1, 4)
+        while not os.path.exists(gate):
+            time.sleep(0.01)
+        return x
+
+    job = client.submit(wait, [1])
+    [worker] = wait_until(lambda: [one for one in client.workers() if one.running])
+    [task] = worker.running
+    assert (worker.slots, worker.busy, worker.local) == (1, 1, True)
+    assert (task.job, task.index, task.slot, task.done, task.total) == ("1", 0, 0, 1, 4)
+    assert not client.drain(worker.name)  # the master's own
+    assert not client.drain("nobody:1")
+    open(gate, "w").close()
     assert job.wait(30).ended_well
 
 

@@ -12,6 +12,7 @@ import pickle
 from dq._support.frozen import TYPE_CHECKING
 from dq.core.records import MOST_EXCEPTION_BYTES
 from dq.data.pickling import Buffers, Classes, ValuePickler, definitions_of
+from dq.errors import RemoteTraceback
 
 if TYPE_CHECKING:
     from typing import TypeGuard
@@ -75,6 +76,17 @@ def load(blob: bytes) -> Exception | None:
     except BaseException:  # its own code may raise anything, SystemExit too
         return None
     return error if can_be_raised(error) else None
+
+
+def annotate(error: Exception, traceback: str, note: str = "") -> bool:
+    """Add the worker's traceback and a note; False if the exception's class prevents it."""
+    try:
+        error.__cause__ = RemoteTraceback(traceback)
+        if note:  # as `add_note` of Python 3.11 has it
+            error.__notes__ = [*getattr(error, "__notes__", ()), note]
+    except Exception:  # a frozen record refuses what `contextlib` sets too, and raises on its way
+        return False
+    return True
 
 
 def _dump(error: Exception) -> bytes:

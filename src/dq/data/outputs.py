@@ -192,7 +192,7 @@ OUTPUT_FORMATS = {
     "values": OutputFormat(encode=_encode_values, decode=_decode_values, has_exceptions=True),
     "results": OutputFormat(encode=_encode_timed, decode=_decode_timed, is_timed=True),
     "text": _text_format("text", end="\n"),
-    "kept": OutputFormat(encode=_encode_kept, is_timed=True),
+    "kept": OutputFormat(encode=_encode_kept, is_timed=True, has_exceptions=True),
     NUL_ENDED: _text_format(NUL_ENDED, end="\0"),
     "jsonl": OutputFormat(
         encode=_encode_jsonl, is_timed=True, is_command=True, suffixes=(".jsonl", ".ndjson")

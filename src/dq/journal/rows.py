@@ -57,7 +57,7 @@ class Row:
         if isinstance(outcome, Done):
             blob = batches.joined(outcome.blob)
         else:
-            failure = json.dumps(_failure_parts(outcome))
+            failure = failure_to_json(outcome)
         worker = self.worker.encode(errors="backslashreplace").decode()  # SQLite takes UTF-8 only
         seconds = outcome.seconds + 0.0  # SQLite has no -0.0
         return sealed(
@@ -83,20 +83,25 @@ class Row:
         )
 
 
-def _failure_parts(failed: Failed) -> list[object]:
+def failure_to_json(failed: Failed) -> str:
     """A failure for a column. Where there is no exception there is no fifth part, as in journals
     from before there was one."""
     cause = failed.failure
     parts: list[object] = [cause.type, cause.message, cause.traceback, failed.retry]
     if failed.exception:
         parts.append(base64.b64encode(failed.exception).decode())
-    return parts
+    return json.dumps(parts)
 
 
 def _outcome(count: int, blob: bytes, failure: str | None, seconds: float) -> Outcome:
     if failure is None:
         return Done(count=count, blob=blob, seconds=seconds)
-    kind, message, traceback, retry, *rest = json.loads(failure)
+    return failure_from_json(failure, seconds)
+
+
+def failure_from_json(text: str, seconds: float) -> Failed:
+    """The inverse of `failure_to_json`."""
+    kind, message, traceback, retry, *rest = json.loads(text)
     cause = Failure(type=kind, message=message, traceback=traceback)
     exception = base64.b64decode(rest[0]) if rest else b""
     return Failed(failure=cause, seconds=seconds, retry=retry, exception=exception)

@@ -14,7 +14,7 @@ from dq.data import exceptions
 from dq.data.pieces import BadValue
 from dq.dispatch.results import results_of
 from dq.dispatch.served_job import ServedJob
-from dq.errors import RemoteTraceback, TaskError
+from dq.errors import TaskError
 
 
 class Raised:
@@ -39,21 +39,10 @@ def raised(served: ServedJob, record: Recorded, failed: Failed, *, noted: bool) 
     error = exceptions.load(failed.exception)
     if error is not None:
         note = _note(served, record, failed) if noted else ""
-        if _annotate(error, failed.failure.traceback, note):
+        if exceptions.annotate(error, failed.failure.traceback, note):
             return Raised(error)
     [result] = results_of(served, record)
     return Raised(TaskError(result))
-
-
-def _annotate(error: Exception, traceback: str, note: str) -> bool:
-    """Add the worker's traceback and a note; False if the exception's class prevents it."""
-    try:
-        error.__cause__ = RemoteTraceback(traceback)
-        if note:  # as `add_note` of Python 3.11 has it
-            error.__notes__ = [*getattr(error, "__notes__", ()), note]
-    except Exception:  # a frozen record refuses what `contextlib` sets too, and raises on its way
-        return False
-    return True
 
 
 def _note(served: ServedJob, record: Recorded, failed: Failed) -> str:

@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from dq._support import quantities
 from dq._support.frozen import cast
-from dq.core.records import Failure, Reading, Result
+from dq.core.records import Failure, Reading, Result, printable
+from dq.data import exceptions
+from dq.dispatch.worker_status import WorkerStatus
 from dq.errors import Stopped, TaskError
 from dq.functions import loading
 from dq.functions.constants import with_constants
@@ -26,7 +28,7 @@ from dq.service.groups import grouped
 from dq.service.options import JobOptions
 from dq.service.results import Row, inputs_of, opened, reading_from, results_of
 from dq.service.specs import OUTPUT
-from dq.service.status import FailureGroup, JobStatus
+from dq.service.status import FailureGroup, JobStatus, read_worker
 from dq.transport.server_address import server_address
 
 if TYPE_CHECKING:
@@ -155,6 +157,21 @@ class Client:
         answer = cast("list[object]", self._connection.call("jobs", wanted))
         return [JobStatus.from_wire(one) for one in answer]
 
+    def workers(self) -> list[WorkerStatus]:
+        """The workers that are connected to the master; in what they run, `job` is the number of a
+        job, or "" for tasks that belong to none."""
+        return [read_worker(one) for one in cast("list[object]", self._connection.call("workers"))]
+
+    def drain(self, worker: str, *, now: bool = False) -> bool:
+        """Have a worker finish what it runs, and leave. Returns whether there is one of this name;
+        the master's own cannot be drained.
+
+        Args:
+            worker: its name, as `workers` has it.
+            now: have it leave at once. Its tasks run elsewhere.
+        """
+        return bool(self._connection.call("drain", worker, now))
+
     def stop(self, *, now: bool = False) -> None:
         """Have the master end, once the running tasks have ended, or now. Its jobs go on when it is
         started again with the same journal."""
@@ -251,16 +268,30 @@ class SubmittedJob(Generic[T]):
         """What its tasks return, in the order of the inputs.
 
         Raises:
-            TaskError: a task failed; raised in the place of its value.
+            Exception: a task failed; raised in the place of its value: what the task raised, with
+                the worker's traceback as its cause.
+            TaskError: the same, if that cannot be raised here.
             Stopped: the job was cancelled, or stopped, before all of its tasks had an outcome.
         """
-        for result in self.results(inputs=False):
-            if result.error is not None:
-                raise TaskError(cast("Result[object]", result))
-            yield cast("T", result.value)
+        reading = self._reading()
+        for row in self.rows(ordered=True, follow=True, inputs=False):
+            for result in results_of(row, reading, pickle.loads):
+                result = opened(result, pickle.loads)
+                if result.error is not None:
+                    raise self._error_of(row, result)
+                yield cast("T", result.value)
         status = self.status()
         if status.done + status.failed < status.total:
             raise Stopped(f"job {self.number} was {status.state}: {status.reason}")
+
+    def _error_of(self, row: Row, result: Result[object]) -> Exception:
+        """What to raise for a failed task: what it raised, if that can be had here."""
+        error = None if row[5] is None else exceptions.load(row[5][3])
+        if error is not None and row[5] is not None:
+            note = f"dq: task {result.id} of job {self.number}, attempt {result.attempts}"
+            if exceptions.annotate(error, row[5][2], f"{note}, on {printable(result.worker)}"):
+                return error
+        return TaskError(result)
 
     async def __aiter__(self) -> AsyncIterator[Result[T]]:
         """Its results in the order of the inputs, for ``async for``."""
@@ -279,7 +310,7 @@ class SubmittedJob(Generic[T]):
             return next(iter(inputs_of(items, reading, pickle.loads)), None)
 
         rows = self.failed_rows()
-        found = ((row[0], Failure(*row[5]), row[7] or []) for row in rows if row[5] is not None)
+        found = ((row[0], Failure(*row[5][:3]), row[7] or []) for row in rows if row[5] is not None)
         return grouped(found, value_of)
 
     def failed_rows(self) -> Iterator[Row]:

@@ -16,6 +16,7 @@ from dq.service.jobs import JobService
 from dq.service.looking import Looking
 from dq.service.options import JobOptions
 from dq.service.specs import from_client
+from dq.service.status import worker_to_wire
 from dq.service.stored_job import StoredJob
 
 LONGEST_WAIT_S = 30.0  # for one answer
@@ -37,7 +38,7 @@ class JobsEndpoint:
 
     EXPOSED = (
         "hello", "begin", "block", "commit", "jobs", "status", "results", "failures", "retry",
-        "lines", "cancel", "forget", "wait", "stop",
+        "lines", "cancel", "forget", "wait", "workers", "drain", "stop",
     )  # fmt: skip
 
     def __init__(
@@ -171,6 +172,16 @@ class JobsEndpoint:
                 lambda answer: answer["version"] != version,
             )
         )
+
+    def workers(self) -> object:
+        """The workers that are connected."""
+        found = self._dispatcher.presence.workers()
+        return _answer(lambda: [worker_to_wire(one, self._service.number_of) for one in found])
+
+    def drain(self, worker: str, now: bool) -> object:
+        """Have a worker finish what it runs, and leave; see `Presence.drain_worker`."""
+        drain = self._dispatcher.presence.drain_worker
+        return _answer(lambda: drain(as_text(worker), now=bool(now)))
 
     def stop(self, now: bool) -> object:
         """Have the master end: now, or once the running tasks have ended."""

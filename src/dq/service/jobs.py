@@ -360,6 +360,12 @@ class JobService:
             partial(rows.add_lines, key=job.key, lines=list(lines), most=MOST_LINES), then
         )
 
+    def number_of(self, spec_id: str) -> str:
+        """The number of the job that is served by this id; "" if there is none."""
+        with self._lock:
+            job = self._serving(spec_id)
+        return "" if job is None else str(job.number)
+
     def _serving(self, spec_id: str) -> StoredJob | None:
         for job in self._jobs.values():
             for round in job.rounds:

@@ -124,7 +124,7 @@ class Looking:
             blob = batches.joined(row.outcome.blob)
         else:
             cause = row.outcome.failure
-            failure = (cause.type, cause.message, cause.traceback)
+            failure = (cause.type, cause.message, cause.traceback, row.outcome.exception)
         items = None
         if inputs:
             items = inputs_between(self._service.store, job.key, row.start, row.stop)

@@ -11,7 +11,9 @@ from dq.data import batches, kept
 from dq.data.decoding import Decoder
 from dq.data.pieces import BadValue
 
-Row = tuple[int, int, int, str, bytes, "tuple[str, str, str] | None", float, "list[bytes] | None"]
+FailureWire = tuple[str, str, str, bytes]  # type, message, traceback, pickled exception
+# Start, count, attempts, worker, results, failure, seconds, inputs
+Row = tuple[int, int, int, str, bytes, "FailureWire | None", float, "list[bytes] | None"]
 
 
 def reading_from(wire: object) -> Reading:
@@ -31,7 +33,7 @@ def results_of(row: Row, reading: Reading, loads: Loads) -> Iterator[Result[obje
     start, count, attempts, worker, blob, failure, seconds, items = row
     inputs = [None] * count if items is None else inputs_of(items, reading, loads)
     if failure is not None:
-        kind, message, traceback = failure
+        kind, message, traceback, _ = failure
         yield Result(
             start, inputs[0], None, Failure(kind, message, traceback), attempts, seconds, worker
         )

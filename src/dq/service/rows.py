@@ -11,11 +11,11 @@ from typing import Any
 
 from dq._support.frozen import frozen
 from dq._support.spans import Span
-from dq.core.records import Done, Failed, Failure, Outcome, Recorded
+from dq.core.records import Done, Outcome, Recorded
 from dq.data import batches
 from dq.errors import BadJournal
 from dq.functions.spec import JobSpec
-from dq.journal.rows import is_whole, sealed
+from dq.journal.rows import failure_from_json, failure_to_json, is_whole, sealed
 from dq.security.safe_pickle import safe_loads
 from dq.service.options import JobOptions
 from dq.service.specs import from_client
@@ -240,8 +240,7 @@ def add_outcome(db: sqlite3.Connection, key: int, record: Recorded, before: int)
     if isinstance(outcome, Done):
         blob = batches.joined(outcome.blob)
     else:
-        cause = outcome.failure
-        failure = json.dumps([cause.type, cause.message, cause.traceback])
+        failure = failure_to_json(outcome)
     worker = record.worker.encode(errors="backslashreplace").decode()  # SQLite takes UTF-8 only
     seconds = outcome.seconds + 0.0  # SQLite has no -0.0
     row = sealed(
@@ -300,9 +299,7 @@ def _rows(cursor: Iterable[Sequence[Any]]) -> Iterator[OutcomeRow]:
         _, start, count, attempts, worker, blob, failure, seconds, _ = columns
         outcome: Outcome = Done(count=count, blob=blob, seconds=seconds)
         if failure is not None:
-            kind, message, traceback = json.loads(failure)
-            cause = Failure(type=kind, message=message, traceback=traceback)
-            outcome = Failed(failure=cause, seconds=seconds, retry=False)
+            outcome = failure_from_json(failure, seconds)
         yield OutcomeRow(
             seq=seq, start=start, count=count, attempts=attempts, worker=worker, outcome=outcome
         )

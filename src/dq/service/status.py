@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dq._support.fields import names_of
 from dq._support.frozen import cast, frozen
+from dq.dispatch.worker_status import RunningTask, WorkerStatus
 
 
 @frozen
@@ -73,6 +76,27 @@ class JobStatus:
         values = {name: given[name] for name in names_of(cls) if name in given}
         values["why_not"] = tuple(cast("list[str]", values.get("why_not", ())))
         return cls(**values)  # type: ignore[arg-type]  # the master's own
+
+
+def worker_to_wire(worker: WorkerStatus, number_of: Callable[[str], str]) -> dict[str, object]:
+    """A worker as built-in types.
+
+    Args:
+        number_of: the number of the job to which a task belongs, from the id that workers know.
+    """
+    wire = {name: getattr(worker, name) for name in names_of(WorkerStatus)}
+    running = [
+        {name: getattr(one, name) for name in names_of(RunningTask)} for one in worker.running
+    ]
+    return {**wire, "running": [{**one, "job": number_of(one["job"])} for one in running]}
+
+
+def read_worker(wire: object) -> WorkerStatus:
+    """The inverse."""
+    given = cast("dict[str, object]", wire)
+    running = cast("list[dict[str, object]]", given["running"])
+    tasks = tuple(RunningTask(**one) for one in running)  # type: ignore[arg-type]  # the master's own
+    return WorkerStatus(**{**given, "running": tasks})  # type: ignore[arg-type]
 
 
 @frozen
