@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import traceback
+from types import CodeType, TracebackType
 
 from dq.core.records import LONGEST_NAME, LONGEST_TEXT, Failed, Failure
 from dq.data import outputs
@@ -50,10 +51,49 @@ def describe(error: BaseException) -> Failure:
         frames = error.__traceback__
         while frames is not None and _is_own(frames.tb_frame.f_code.co_filename):
             frames = frames.tb_next
-        text = "".join(traceback.format_exception(type(error), error, frames))
+        text = _text_of(error, frames)
     except BaseException:
         text = ""
     return Failure(kind[:LONGEST_NAME], message[:LONGEST_TEXT], text[-LONGEST_TEXT:])
+
+
+MOST_STACKS = 100  # that are kept formatted
+
+
+class _Stack(traceback.StackSummary):
+    """A stack that is formatted once. Since Python 3.11, which parses each line to mark a part of
+    it, that takes two thirds of the time of a task that just fails, and many fail alike."""
+
+    lines: list[str] | None = None
+    codes: list[CodeType]  # kept, so that no other code gets their ids
+
+    def format(self, **options: object) -> list[str]:
+        if self.lines is None:
+            self.lines = super().format()
+        return self.lines
+
+
+_stacks: dict[tuple[int, ...], _Stack] = {}  # by the codes and instructions of their frames
+
+
+def _text_of(error: BaseException, frames: TracebackType | None) -> str:
+    """The same as `traceback.format_exception` has."""
+    parts = traceback.TracebackException(type(error), error, frames, compact=True)
+    codes, key = [], []
+    while frames is not None:
+        code = frames.tb_frame.f_code
+        codes.append(code)
+        key += [id(code), frames.tb_lasti]
+        frames = frames.tb_next
+    stack = _stacks.get(tuple(key))
+    if stack is None:
+        stack = _Stack(parts.stack)
+        stack.codes = codes
+        if len(_stacks) >= MOST_STACKS:
+            _stacks.clear()
+        _stacks[tuple(key)] = stack
+    parts.stack = stack
+    return "".join(parts.format())
 
 
 def _is_own(file: str) -> bool:
