@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -144,3 +145,8 @@ class Killer:
         victims = sorted(at_work.intersection(processes))
         if victims and kill(self.random.choice(victims)):
             self.kills += 1
+
+
+def make_room(disk: Path) -> None:
+    """Enlarge the file system of the fixture `small_disk`."""
+    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,21 +12,30 @@ from pathlib import Path
 import pytest
 
 import dq
+from faults.scene import make_room
 from support import DQ, Running, free_port, wait_until
 from support.jobs import KEY, KeepingMaster, outcomes, wait_for_outcomes
 
 WORK = """
 import os, time
 
-def work(x):
+def log(x):
     fd = os.open("log", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     os.write(fd, b"%d\\n" % x)
     os.close(fd)
+
+def work(x):
+    log(x)
     time.sleep(0.001 * (x % 4))
     if x % 50 == 49:
         raise ValueError(f"no {x} today")
     return x * x
+
+def large(x):
+    log(x)
+    return str(x).ljust(20_000, ".")
 """
+STRACE = shutil.which("strace")
 # Submits as many inputs as it is told, and says the number of the job.
 SUBMIT = f"""
 import sys, dq
@@ -133,6 +143,77 @@ def test_a_worker_that_is_killed_loses_nothing_of_a_job(master: KeepingMaster) -
                 worker.wait_for("working on")
         assert job.wait(60).has_ended
         assert found(job) == expected(300)
+
+
+# A disk that is full, or fails
+
+
+@pytest.fixture
+def on_small_disk(
+    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[KeepingMaster]:
+    (tmp_path / "work.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    with KeepingMaster(tmp_path, free_port(), workers=1, journal=small_disk / "jobs") as found:
+        yield found
+    sys.modules.pop("work", None)
+
+
+def test_a_job_that_the_disk_has_no_room_for_is_refused_and_others_go_on(
+    on_small_disk: KeepingMaster, small_disk: Path
+) -> None:
+    with on_small_disk.connect() as client:
+        small = client.submit("work:work", [1, 2])
+        assert small.wait(60).done == 2
+        with pytest.raises(dq.OutputError, match="no space left for"):
+            client.submit("work:work", range(2_000_000))
+        assert [status.number for status in client.jobs()] == [1]
+        assert list(small.values()) == [1, 4]
+        make_room(small_disk)
+        assert list(client.submit("work:work", [3]).values()) == [9]
+
+
+def test_outcomes_wait_for_room_and_no_more_tasks_are_started(
+    on_small_disk: KeepingMaster, small_disk: Path
+) -> None:
+    log = on_small_disk.folder / "log"
+    with on_small_disk.connect() as client:
+        job = client.submit("work:large", range(100), batch=1)
+        on_small_disk.running.wait_for("no space left for")
+        seen = [-1]
+
+        def is_quiet() -> bool:
+            seen.append(len(log.read_text().split()))
+            return len(seen) > 20 and len({*seen[-20:]}) == 1
+
+        wait_until(is_quiet, interval=0.05)
+        assert seen[-1] < 100
+        make_room(small_disk)
+        assert job.wait(60).state == "done"
+        assert [len(value) for value in job.values()] == [20_000] * 100
+    assert sorted(map(int, log.read_text().split())) == [*range(100)]
+
+
+@pytest.mark.skipif(STRACE is None, reason="needs strace")
+def test_a_disk_that_fails_ends_the_master_with_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "work.py").write_text(WORK)
+    monkeypatch.syspath_prepend(tmp_path)
+    inject = "--inject=fdatasync,fsync:error=EIO:when=12+"
+    before = (str(STRACE), "-f", "-qq", "-o", "/dev/null", "-P", str(tmp_path / "jobs-wal"), inject)
+    with KeepingMaster(tmp_path, free_port(), workers=1, before=before) as master:
+        with master.connect(patience=0.0) as client:
+            job = client.submit("work:work", range(400), batch=1)
+            with pytest.raises(dq.DqError):
+                job.wait(60)
+        assert master.running.wait(30) == 4
+        said = master.running.stderr_text
+        assert "dq: cannot write jobs: disk I/O error" in said
+        assert "Traceback" not in said
+    with KeepingMaster(tmp_path, master.port, workers=1) as master, master.connect() as client:
+        assert found(client.job(1)) == expected(400)
+    sys.modules.pop("work", None)
 
 
 @pytest.mark.slow

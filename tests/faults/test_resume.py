@@ -10,9 +10,7 @@ import re
 import shutil
 import signal
 import subprocess
-import sys
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,7 +18,7 @@ import pytest
 
 from dq.journal import inspect
 from dq.journal.writer import Journal
-from faults.scene import KEY, gone
+from faults.scene import KEY, gone, make_room
 from support import DQ, Running, descendants, dq, serving, task_processes, wait_until
 
 WORK = """
@@ -318,28 +316,9 @@ def test_a_disk_that_fails_ends_the_run_with_one_line(scene: Scene) -> None:
 
 
 @pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    if sys.platform != "linux" or os.geteuid():
-        pytest.skip("only root can mount a small tmpfs, and only on Linux")
-    argv = ["mount", "-t", "tmpfs", "-o", "size=1m", "none", str(folder)]
-    mounted = subprocess.run(argv, capture_output=True, text=True)
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {mounted.stderr}")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
-@pytest.fixture
 def full(tmp_path: Path, small_disk: Path) -> Scene:
     """A run that needs eight times the disk that its journal has."""
     return Scene(tmp_path / "project", small_disk / "j", task="large").prepare()
-
-
-def make_room(disk: Path) -> None:
-    subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
 
 
 def until_full(run: Running, scene: Scene) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -33,15 +33,26 @@ class KeepingMaster:
     Args:
         folder: where it runs, with the modules of its tasks.
         port: a free one, which it has again when it is started again.
+        workers: how many processes it has.
+        journal: its file.
+        before: what comes before the command.
     """
 
-    def __init__(self, folder: Path, port: int, workers: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int,
+        workers: int = 1,
+        journal: Path = Path("jobs"),
+        before: Sequence[str] = (),
+    ) -> None:
         self.folder, self.port = folder, port
-        self._args = ("--host", "127.0.0.1", "--journal", "jobs", "-w", str(workers))
+        self._before = before
+        self._args = ("--host", "127.0.0.1", "--journal", str(journal), "-w", str(workers))
         self.running = self._start()
 
     def _start(self) -> Running:
-        argv = (*DQ, "master", "--port", str(self.port), *self._args)
+        argv = (*self._before, *DQ, "master", "--port", str(self.port), *self._args)
         running = Running(*argv, cwd=self.folder, env={"DQ_AUTHKEY": KEY})
         running.wait_for(SERVING)
         return running
@@ -52,8 +63,8 @@ class KeepingMaster:
     def start(self) -> None:
         self.running = self._start()
 
-    def connect(self) -> dq.Client:
-        return dq.connect("127.0.0.1", self.port, authkey=KEY)
+    def connect(self, patience: float = 60.0) -> dq.Client:
+        return dq.connect("127.0.0.1", self.port, authkey=KEY, patience=patience)
 
     def __enter__(self) -> KeepingMaster:
         return self

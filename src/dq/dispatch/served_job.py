@@ -47,6 +47,8 @@ class ServedJob:
             to the time that a single call takes.)
         called: functions by value of its calls, by their digests, which processes fetch.
         unwritten: how many records the journal has not written yet.
+        cannot_write: says whether what the sink gets cannot be written at the moment; None if it is
+            not to be written.
         closed: whether to stop reading inputs.
         is_slow: whether its source was found to be slow. Only the thread that reads the source
             changes this and `step`.
@@ -70,6 +72,7 @@ class ServedJob:
     on_sent: Callable[[Batch], None] | None = None
     called: dict[bytes, Blob] = field(default_factory=dict)
     unwritten: int = 0
+    cannot_write: Callable[[], bool] | None = None
     closed: bool = False
     is_slow: bool = True
     step: int = 1
@@ -94,6 +97,13 @@ class ServedJob:
             self.source.take(count)
             if self.finished:
                 self.news.notify_all()
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether its outcomes cannot be written at the moment."""
+        if self.cannot_write is not None:
+            return self.cannot_write()
+        return self.replay is not None and self.replay.stuck
 
     @property
     def together(self) -> str:

@@ -212,6 +212,7 @@ class JobService:
                 sink=partial(self._take, job, round),
             )
             round.served.job.counts.failed = job.failed  # which count towards `max_failures`
+            round.served.cannot_write = lambda: store.is_stuck
 
     def _take(self, job: StoredJob, round: Round, record: Recorded) -> None:
         """Write an outcome; called in the thread that has received it."""

@@ -135,6 +135,11 @@ class Store:
         self._reader = open_reader(self._file)
         self._inputs_reader = open_reader(self._file)
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether nothing can be written at the moment."""
+        return self._is_full or self.error is not None
+
     # Reading, in any thread
 
     def read(self, query: Callable[[sqlite3.Connection], T]) -> T:
@@ -254,7 +259,9 @@ class Store:
     def _note_full(self) -> None:
         if not self._is_full:
             self._is_full = True
-            self._log(f"no space left for {self.path}: outcomes wait until there is")
+            self._log(
+                f"no space left for {self.path}: no more tasks of jobs are started until there is"
+            )
 
     def _transact(self, writes: list[Write]) -> list[object]:
         db = self._db
