@@ -8,7 +8,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from itertools import chain, islice
+from itertools import islice
 from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
@@ -80,8 +80,9 @@ class Executor(concurrent.futures.Executor):
             given["initializer"] = _with_args(initializer, initargs)
         if max_tasks_per_child is not None:
             given["max_tasks"] = max_tasks_per_child
+        count = quantities.cpus() if max_workers is None else max_workers
+        self._max_workers = count  # some libraries ask the standard library's for it
         if master is None:
-            count = quantities.cpus() if max_workers is None else max_workers
             given |= {"workers": count, "host": host, "port": port, "authkey": authkey}
             if port is None:
                 given.setdefault("max_message", MAX_LOCAL_BYTES)
@@ -141,7 +142,7 @@ class Executor(concurrent.futures.Executor):
         waiting = deque(islice(calls, buffersize))
         # A generator keeps this executor while it may have more calls to make.
         more = (self, calls) if buffersize is not None else None
-        return chain.from_iterable(_values(waiting, more, end))
+        return _single(_values(waiting, more, end))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more calls.
@@ -156,6 +157,14 @@ class Executor(concurrent.futures.Executor):
             self._pool.finish()
         else:
             self._pool.finish_soon()
+
+
+def _single(chunks: Iterator[list[T]]) -> Iterator[T]:
+    """The values of chunks, none of which is kept once it was passed on."""
+    for chunk in chunks:
+        chunk.reverse()
+        while chunk:
+            yield chunk.pop()
 
 
 def _values(

@@ -17,6 +17,7 @@ from operator import length_hint
 from dq._support.frozen import TYPE_CHECKING
 from dq.core.records import Failure, Outcome
 from dq.data.decoding import Decoder
+from dq.data.pickling import SCALARS
 from dq.data.pieces import BadValue
 from dq.manager.client import Client
 from dq.manager.messages import LeaseMessage, ReportMessage
@@ -166,13 +167,15 @@ class RunningBatch:
             extend(map(call, islice(left, SPAN_OF_BRIEF)))
 
     def _run_isolated(self, call: Callable[[object], object], stop: int) -> None:
-        """The same, and encode each result at once, since the next task may change it."""
-        view, left, append = self.cells.view, self._unstarted, self._results.append
+        """The same, and encode each result that the next task may change at once."""
+        view, left = self.cells.view, self._unstarted
         for view[INDEX], item in enumerate(left, stop - length_hint(left)):
-            append(call(item))
-            self._process.check_fork()
-            with self._lock:
-                self._encode()
+            result = call(item)
+            self._results.append(result)
+            if type(result) not in SCALARS:
+                self._process.check_fork()
+                with self._lock:
+                    self._encode()
 
     def _fail(self, error: BaseException) -> None:
         with self._lock:
