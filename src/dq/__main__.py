@@ -40,7 +40,7 @@ def main() -> None:
     """Run the command line; an interrupt while it is imported is one line too."""
     gc.disable()  # imports leave no garbage; a command enables it
     try:
-        if sys.argv[1:2] == ["run"] and "--here" not in sys.argv:
+        if sys.argv[1:2] == ["run"] and not {"--here", "--dry-run"} & set(sys.argv):
             server_start.start_early()
         from dq.cli import main as run  # here, for the above
 

@@ -59,6 +59,7 @@ from dq.worker.spawn import Spawner
 @options.authkey
 @options.tls
 @options.quiet
+@options.dry_run
 @options.debug
 def run(**given: Any) -> None:
     """Call TASK with each INPUT, in worker processes of this machine. TASK is
@@ -78,6 +79,11 @@ def run(**given: Any) -> None:
         raise click.UsageError("--host goes with --port PORT (0 for a free one)")
     for number in endings():
         signal.signal(number, _stop_early)  # until there are tasks to finish
+    if given["dry_run"]:
+        from dq.cli import dry_run  # here, since few runs need it
+
+        dry_run.check_run(given, _needed(given, quantities.cpus()))
+        return
     if given["here"]:
         from dq.cli import here  # here, since few runs need it
 
@@ -173,6 +179,7 @@ def _stop_early(*_: object) -> NoReturn:
     more="safe: standard data types only. any: lets whoever has the key run code in the master.",
 )  # fmt: skip
 @options.quiet
+@options.dry_run
 @options.debug
 def master(**given: Any) -> None:
     """Serve tasks to workers, here and on other machines. With INPUTs: print the
@@ -183,6 +190,11 @@ def master(**given: Any) -> None:
       dq master app:square 1 2 3 --authkey abc
       dq master --port 5000 --authkey abc
     """
+    if given["dry_run"]:
+        from dq.cli import dry_run  # here, since few runs need it
+
+        dry_run.check_master(given)
+        return
     from dq.cli import runs  # here, since the help of `dq run` does not need it
 
     runs.master(given)

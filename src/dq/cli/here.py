@@ -27,11 +27,7 @@ TYPED = ("workers", "batch", "grace", "max_deaths", "host", "keepalive")
 def run_here(given: dict[str, Any]) -> None:
     """``dq run --here``. The TASK is imported in this process too, and not checked in a fork: a
     debugger or coverage tool is to see that as well."""
-    for name in TYPED:
-        if is_typed(name):
-            refuse_in_process("-w" if name == "workers" else setting(name))
-    if given["port"] is not None:
-        refuse_in_process(setting("port"))
+    refuse_others(given)
     os.environ[NUMBER] = "0"  # as the only task process has it
     enter_directory()
     with results_apart() as stdout:
@@ -41,6 +37,19 @@ def run_here(given: dict[str, Any]) -> None:
         if given["debug"] and runtime.in_process is not None:
             runtime.in_process.raise_errors()
         runs.serve_job(runtime, ref, given, None, stdout)
+
+
+def refuse_others(given: dict[str, Any]) -> None:
+    """Refuse options of worker processes.
+
+    Raises:
+        UsageError: one was given.
+    """
+    for name in TYPED:
+        if is_typed(name):
+            refuse_in_process("-w" if name == "workers" else setting(name))
+    if given["port"] is not None:
+        refuse_in_process(setting("port"))
 
 
 @contextlib.contextmanager

@@ -232,6 +232,13 @@ tls = stacked(
     ),
 )  # fmt: skip
 
+dry_run = option(
+    "--dry-run", is_flag=True, group=OTHER, rare=True,
+    help="Check and say what would run; run and write nothing.",
+    more="The TASK is imported, and the first 100 lines of --input, or all INPUTs, are read and"
+    " compared with its arguments. Exit code 1 says that a task would fail, and 2 that there would"
+    " be no run.",
+)  # fmt: skip
 debug = option(
     "--debug", is_flag=True, group=OTHER, rare=True, help="Show the traceback of dq's own errors."
 )

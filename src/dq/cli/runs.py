@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import click
 
@@ -17,6 +17,7 @@ from dq.cli.run_files import check_files, output_format
 from dq.cli.run_inputs import RunInputs, run_inputs
 from dq.cli.signals import Interrupting, Stages
 from dq.cli.surroundings import enter_directory, key_to_serve, quietly
+from dq.core.records import Reading
 from dq.data.output_file import Writer
 from dq.errors import Interrupted, MissingModule, Stopped, UsageError
 from dq.functions.forked_checks import checks
@@ -71,15 +72,9 @@ def run(
 
 def master(given: dict[str, Any]) -> None:
     """``dq master``."""
+    has_inputs = check_master_options(given)
     enter_directory()
     checks.begin(given["timeout"])
-    has_inputs = bool(given["inputs"]) or given["input"] is not None
-    if has_inputs and not given["task"]:
-        raise click.UsageError("--input without TASK: name the function to call with each input")
-    if given["retry_failed"] and not has_inputs:
-        raise click.UsageError("--retry-failed goes with inputs; `dq retry JOB` does it for a job")
-    if given["only"] and not has_inputs:
-        raise click.UsageError("--only without inputs: it selects some of them by their numbers")
     with quietly():
         ref = _ref(given) if given["task"] else None
     authkey = key_to_serve(given, given["host"])
@@ -90,6 +85,22 @@ def master(given: dict[str, Any]) -> None:
         serve_job(runtime, ref, given, forwarder)
     else:
         _serve_queues(runtime, given)
+
+
+def check_master_options(given: dict[str, Any]) -> bool:
+    """Refuse options of ``dq master`` that do not go together. Returns whether there are inputs.
+
+    Raises:
+        UsageError: two of them do not.
+    """
+    has_inputs = bool(given["inputs"]) or given["input"] is not None
+    if has_inputs and not given["task"]:
+        raise click.UsageError("--input without TASK: name the function to call with each input")
+    if given["retry_failed"] and not has_inputs:
+        raise click.UsageError("--retry-failed goes with inputs; `dq retry JOB` does it for a job")
+    if given["only"] and not has_inputs:
+        raise click.UsageError("--only without inputs: it selects some of them by their numbers")
+    return has_inputs
 
 
 def _ref(given: dict[str, Any]) -> TaskRef:
@@ -253,10 +264,35 @@ def _close_in_order(runtime: Runtime, stages: Stages) -> None:
 def _open_journal(
     runtime: Runtime, ref: Any, source: RunInputs, given: dict[str, Any]
 ) -> Journal | None:
+    check_retry_failed(given)
+    return runtime.jobs.open_journal(
+        given["journal"], ref, retry_failed=given["retry_failed"],
+        **journal_options(source, given),
+    )  # fmt: skip
+
+
+def check_retry_failed(given: dict[str, Any]) -> None:
+    """Refuse `--retry-failed` where no journal says which tasks failed.
+
+    Raises:
+        UsageError: there is none.
+    """
     if given["retry_failed"] and given["journal"] is None:
         raise UsageError("--retry-failed goes with --journal FILE")
-    return runtime.jobs.open_journal(
-        given["journal"], ref, reading=source.reading, output=given["format"],
-        retry_failed=given["retry_failed"],
+
+
+class JournalOptions(TypedDict):
+    """What a command's journal is recognized by, besides the task."""
+
+    reading: Reading
+    output: str
+    origin: str
+
+
+def journal_options(source: RunInputs, given: dict[str, Any]) -> JournalOptions:
+    """The arguments of `Jobs.open_journal` and `Jobs.facts`."""
+    return JournalOptions(
+        reading=source.reading,
+        output=given["format"],
         origin="arguments" if source.text is None else "a file",
-    )  # fmt: skip
+    )

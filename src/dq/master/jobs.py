@@ -26,6 +26,7 @@ from dq.master.options import StrPath
 from dq.master.progress import Report, check_progress
 
 if TYPE_CHECKING:
+    from dq.journal.facts import Facts
     from dq.journal.replay import Replay
     from dq.journal.writer import Journal
     from dq.master.in_process import InProcessWorker
@@ -120,20 +121,11 @@ class Jobs:
             if retry_failed:
                 raise UsageError(f"{setting('retry_failed')} goes with {setting('journal')}")
             return None
-        from dq.journal.facts import facts
         from dq.journal.writer import Journal  # SQLite, which few runs need
 
         self._dispatcher.jobs.close_abandoned()  # one of them may still have this journal open
         version = version_of(ref)
-        about = facts(
-            ref,
-            self._specs.code_digest(function, ref),
-            reading=reading,
-            output=output,
-            unpack=self._specs.options.unpack,
-            origin=origin,
-            version=version.digest,
-        )
+        about = self.facts(ref, reading=reading, output=output, function=function, origin=origin)
         opened = Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
         if opened.left and opened.version not in ("", version.digest):
             self._report(
@@ -141,6 +133,28 @@ class Jobs:
                 f" in it stay as they are; another {setting('journal')} has all of them made again"
             )
         return opened
+
+    def facts(
+        self,
+        ref: TaskRef,
+        *,
+        reading: Reading = VALUES,
+        output: str,
+        function: str | Function = "",
+        origin: str = "",
+    ) -> Facts:
+        """The facts by which a journal of a job with these arguments is recognized."""
+        from dq.journal.facts import facts  # here, since few runs need it
+
+        return facts(
+            ref,
+            self._specs.code_digest(function, ref),
+            reading=reading,
+            output=output,
+            unpack=self._specs.options.unpack,
+            origin=origin,
+            version=version_of(ref).digest,
+        )
 
     def open(
         self,
