@@ -59,6 +59,7 @@ class JobService:
         self._lock = threading.RLock()
         self.changed = threading.Condition(self._lock)
         self._jobs: dict[str, StoredJob] = {}  # by id
+        self._served: dict[str, StoredJob] = {}  # by the ids that workers know them by
         self._sweep_at = 0.0
         self._store: Store | None = None
         if path is not None:
@@ -213,6 +214,7 @@ class JobService:
             )
             round.served.job.counts.failed = job.failed  # which count towards `max_failures`
             round.served.cannot_write = lambda: store.is_stuck
+        self._served[spec.id] = job
 
     def _take(self, job: StoredJob, round: Round, record: Recorded) -> None:
         """Write an outcome; called in the thread that has received it."""
@@ -246,6 +248,7 @@ class JobService:
         if not is_over:
             return
         job.rounds.remove(round)
+        del self._served[served.spec.id]
         self._dispatcher.jobs.close(served)
         if job.rounds or job.has_ended:
             return
@@ -274,7 +277,7 @@ class JobService:
         intervals."""
         now = time.monotonic()
         with self._lock:
-            for job in list(self._jobs.values()):
+            for job in {*self._served.values()}:
                 for round in list(job.rounds):
                     self._end_if_over(job, round)
             if now < self._sweep_at:
@@ -349,7 +352,7 @@ class JobService:
         """Keep lines that tasks of a job have printed. Those of other jobs are none of its
         business."""
         with self._lock:
-            job = self._serving(spec_id)
+            job = self._served.get(spec_id)
         if job is None:
             return
 
@@ -364,12 +367,5 @@ class JobService:
     def number_of(self, spec_id: str) -> str:
         """The number of the job that is served by this id; "" if there is none."""
         with self._lock:
-            job = self._serving(spec_id)
+            job = self._served.get(spec_id)
         return "" if job is None else str(job.number)
-
-    def _serving(self, spec_id: str) -> StoredJob | None:
-        for job in self._jobs.values():
-            for round in job.rounds:
-                if round.served is not None and round.served.spec.id == spec_id:
-                    return job
-        return None

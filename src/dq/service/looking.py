@@ -73,6 +73,8 @@ class Looking:
     def _running(self, job: StoredJob) -> int:
         """How many tasks of a job workers have now."""
         ids = {round.served.spec.id for round in job.rounds if round.served is not None}
+        if not ids:
+            return 0
         with self._dispatcher.lock:
             leases = list(self._dispatcher.board.leases.values())
             return sum(one.stop - one.next for one in leases if one.batch.job in ids)
