@@ -18,6 +18,9 @@ _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 # Beyond this, waiting on a lock raises OverflowError instead of waiting (threading.TIMEOUT_MAX).
 _CENTURY = 100 * 365 * 86400.0
 
+_RATE = re.compile(rf"({_NUMBER})(?:\s*/\s*(s|m|h|d))?")
+_SLOWEST, _FASTEST = 1 / _CENTURY, 1e9  # for each second
+
 _SIZE = re.compile(rf"({_NUMBER})\s*([KMGTP]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 _PREFIXES = ("", "K", "M", "G", "T", "P")
 LEAST_MEMORY = 32 * 1024 * 1024  # bytes; an idle task process needs half of that
@@ -50,6 +53,30 @@ def duration(text: str) -> float:
             "as 250ms, 90s, 5m, 2h, 1d or 1h30m"
         )
     return _bounded(sum(float(n) * _SECONDS[unit] for n, unit in _PART.findall(plain)), text)
+
+
+def rate(number: str | float) -> float:
+    """Return a number for each second; text may have a unit.
+
+    Args:
+        number: a number, or text such as 10/s, 300/m, 2/h or 50/d.
+
+    Raises ValueError when it is not a rate, or not more than 0.
+
+    >>> rate("10/s"), rate("300/m"), rate(0.5)
+    (10.0, 5.0, 0.5)
+    """
+    if isinstance(number, str):
+        match = _RATE.fullmatch(number.strip().lower())
+        value = float(match[1]) / _SECONDS[match[2] or "s"] if match is not None else 0.0
+    else:
+        value = float(number)
+    if not _SLOWEST <= value <= _FASTEST:
+        raise ValueError(
+            f"{_shown(number)} is not a rate: give a number above 0 with a unit, as 10/s, 300/m or"
+            " 2/h"
+        )
+    return value
 
 
 def _bounded(seconds: float, text: str) -> float:

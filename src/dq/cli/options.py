@@ -273,6 +273,10 @@ limits = stacked(
         more="They share its memory, and start without importing it. May be given several times."
         " A module that starts threads, or opens files or connections, must not be preloaded.",
     ),
+    option(
+        "--tags", default="", metavar="TAG[,TAG]...", group=WORKERS, rare=True,
+        help="What these workers have, for --needs (gpu,eu).",
+    ),
 )  # fmt: skip
 
 calls = stacked(
@@ -287,6 +291,21 @@ calls = stacked(
         "--batch", type=POSITIVE, metavar="N", group=WORKERS, rare=True,
         help="Tasks that a worker is sent at a time.",
         more="By default as many as keep it busy for some 150 ms.",
+    ),
+    option(
+        "--rate", type=Parsed("rate", quantities.rate), metavar="RATE", group=WORKERS,
+        help="Start no more tasks than this (10/s, 300/m, 2/h).",
+        more="That is of all workers together, and includes retries.",
+    ),
+    option(
+        "--needs", default="", metavar="TAG[,TAG]...", group=WORKERS, rare=True,
+        help="Only workers with these tags; see `dq worker --tags`.",
+    ),
+    option(
+        "--speculate", is_flag=True, group=WORKERS, rare=True,
+        help="Run the slowest last tasks a second time elsewhere.",
+        more="That is a task that takes three times as long as 95 of 100 others, once nothing else"
+        " is left to be started. The first of the two to end counts.",
     ),
     option(
         "--init", type=completion.TASK, metavar="TASK", group=WORKERS,

@@ -97,13 +97,20 @@ class BatchSizer:
         self._results.add(count, nbytes)
         self._largest = max(self._largest, count)
 
-    def size(self, remaining: int | None, slots: int, room: float = math.inf) -> int:
+    def size(
+        self,
+        remaining: int | None,
+        slots: int,
+        room: float = math.inf,
+        longest: float = LONGEST_WORK_S,
+    ) -> int:
         """How many tasks the next batch should have.
 
         Args:
             remaining: how many inputs are left; None if that is not known.
             slots: how many task slots share them.
             room: bytes that the batch may have.
+            longest: seconds of work that it may have.
         """
         if self._fixed is not None:
             return self._fixed
@@ -114,7 +121,7 @@ class BatchSizer:
         if self._is_far:  # seven steps of 20 ms are a third of a short run
             grown = max(grown, min(self._worth, LEAP * self._largest))
         limit = min(self.limit, room)
-        size = min(grown, int(self.work / seconds), int(limit / max(self.nbytes, 1)))
+        size = min(grown, int(min(self.work, longest) / seconds), int(limit / max(self.nbytes, 1)))
         if remaining is not None:
             size = min(size, self._share(remaining, max(slots, 1)))
         return max(size, 1)

@@ -12,7 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from dq.core.batching import BatchSizer
+from dq.core import rates
+from dq.core.batching import LONGEST_WORK_S, BatchSizer
 from dq.core.blobs import Blob
 from dq.core.cancelling import Cancelling
 from dq.core.charging import Charging
@@ -22,7 +23,9 @@ from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.recording import Recording
 from dq.core.records import Batch, Outcome, Recorded
 from dq.core.reporting import Reporting
+from dq.core.shares import TURN_S, Levels
 from dq.core.skips import Skips
+from dq.core.speculation import Speculation
 
 
 class Board:
@@ -57,10 +60,14 @@ class Board:
         self.held = self._table.held
         self.holders: dict[int, LeaseHolder] = {}
         self.slots = 0
+        self.is_selective = False
+        self._speculates = False
+        self._levels = Levels()
         self._recording = Recording()
         self._reporting = Reporting(self.jobs, self._table, self._recording)
         self._charging = Charging(self.jobs, self._table, self._recording)
         self._cancelling = Cancelling(self._table, self._recording)
+        self._speculation = Speculation(self.jobs, self.holders, self._table)
 
     # Jobs and their inputs
 
@@ -78,6 +85,8 @@ class Board:
         """
         sizer = BatchSizer(rules.batch)
         job = self.jobs[id] = Job(id=id, rules=rules, sizer=sizer, skips=Skips(skips))
+        self._levels.enter(job)
+        self._count_jobs()
         return job
 
     def supply(self, id: str, count: int) -> None:
@@ -107,6 +116,13 @@ class Board:
         """Forget a job. Later reports for it are dropped."""
         self.jobs.pop(id, None)
         self._table.close_job(id)
+        self._levels.keep(self.jobs.values())
+        self._count_jobs()
+
+    def _count_jobs(self) -> None:
+        rules = [job.rules for job in self.jobs.values()]
+        self._speculates = any(rule.speculate for rule in rules)
+        self.is_selective = self._speculates or any(rule.needs for rule in rules)
 
     @property
     def draining(self) -> bool:
@@ -160,19 +176,41 @@ class Board:
         """
         if self._recording.draining:
             return None
-        for job in self.jobs.values():
-            if not job.has_more or job.stopped is not None or holder.group in job.rejected:
+        ready = [job for job in self.jobs.values() if job.has_more and job.is_ready(now)]
+        if len(ready) > 1:
+            ready = self._levels.in_turn(ready, now, self.slots)
+        for job in ready:
+            if not job.suits(holder) or (eligible is not None and not eligible(job)):
                 continue
-            if eligible is not None and not eligible(job):
-                continue
-            batch = job.waiting.pop(now)
+            batch = job.pop_waiting(now)
             if batch is not None:
+                self._levels.choose(job, holder, now)
                 return batch
             if is_held_back is not None and is_held_back(job):
                 continue
             if job.unbatched and job.has_room(self.slots):
+                self._levels.choose(job, holder, now)
                 return job.id
+        if self._speculates and not self.has_more:
+            return self._speculate(holder, now, eligible)
         return None
+
+    def _speculate(
+        self, holder: LeaseHolder, now: float, eligible: Callable[[Job], bool] | None
+    ) -> Batch | None:
+        """A copy of a task that runs for unusually long, if this holder may have it."""
+
+        def may_have(job: Job) -> bool:
+            if not job.suits(holder) or not job.is_ready(now):
+                return False
+            return eligible is None or eligible(job)
+
+        batch = self._speculation.find(holder, now, may_have)
+        if batch is not None:
+            job = self.jobs[batch.job]
+            job.use_tokens(batch.count)
+            self._levels.choose(job, holder, now)
+        return batch
 
     @property
     def has_more(self) -> bool:
@@ -183,9 +221,12 @@ class Board:
         return False
 
     def due(self) -> float | None:
-        """When the next delayed batch is due."""
-        queues = [job.waiting.delayed for job in self.jobs.values()]
-        times = [delayed[0][0] for delayed in queues if delayed]
+        """When there may be something to lease that must not be leased yet: a delayed batch, one
+        that its job's rate holds back, or a copy of a slow task."""
+        times = [due for job in self.jobs.values() if (due := job.due()) is not None]
+        if self._speculates and not self.has_more:
+            slow = self._speculation.due()
+            return slow if slow is not None else min(times, default=None)
         return min(times, default=None)
 
     def take_batch(self, id: str, most: int | None = None) -> tuple[int, int]:
@@ -194,24 +235,41 @@ class Board:
         job = self.jobs[id]
         if job.unbatched == 1:  # for example a single call, which should be quick
             return job.take(1)
-        size = job.sizer.size(job.remaining, self.slots, job.room(self.slots))
+        longest = LONGEST_WORK_S
+        if job.bucket is not None:
+            longest = rates.WORK_S
+        elif self._is_contested(job):
+            longest = TURN_S
+        size = job.sizer.size(job.remaining, self.slots, job.room(self.slots), longest)
         return job.take(min(size, most or job.unbatched))
+
+    def _is_contested(self, job: Job) -> bool:
+        """Whether another job has something to lease too."""
+        return any(one.has_more and one is not job for one in self.jobs.values())
+
+    def take_waiting(self, id: str, now: float) -> Batch | None:
+        """Take a job's first requeued batch, if it has one that may be leased now."""
+        job = self.jobs[id]
+        return job.pop_waiting(now) if job.is_ready(now) else None
 
     def grant(self, holder: LeaseHolder, batch: Batch, now: float) -> Lease | None:
         """Lease a batch to a holder. Returns None if its job has ended in the meantime."""
         job = self.jobs.get(batch.job)
         if job is None or job.stopped is not None:
             return None
+        if batch.redelivered and not any(job.waiting.open_runs(batch)):
+            return None  # another copy had its outcome in the meantime
         return self._table.add(holder, job, batch, now)
 
     def put_back(self, batch: Batch) -> None:
         """Requeue a batch that was not leased after all, at the front."""
         job = self.jobs.get(batch.job)
         if job is not None and job.stopped is None:
-            job.waiting.put_back(batch)
+            job.put_back(batch)
 
     def record(self, batch: Batch, outcome: Outcome, worker: str) -> list[Recorded]:
         """Record the outcome of tasks that were batched but never leased."""
+        self.jobs[batch.job].return_tokens(batch.count)
         return self._recording.record(self.jobs[batch.job], batch, outcome, worker)
 
     # Taking in
@@ -237,7 +295,7 @@ class Board:
         self._table.remove(lease)
         return not known
 
-    def ack(self, lease_id: int) -> None:
+    def ack(self, lease_id: int, now: float) -> None:
         """End a lease without an outcome: a plain client has acknowledged the item."""
         lease = self.leases.get(lease_id)
         if lease is None:
@@ -249,7 +307,9 @@ class Board:
             job.outstanding -= sum(run.count for run in job.waiting.open_runs(rest))
         else:
             job.outstanding -= rest.count
-        job.waiting.settle(rest)
+        job.settle(rest)
+        job.share.report(lease, 1.0, now - lease.granted, now)
+        lease.granted = now
         self._table.remove(lease)
 
     def cancel(self, id: str, index: int, blob: Blob) -> tuple[Recorded | None, list[Lease]]:

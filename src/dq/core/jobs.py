@@ -7,7 +7,11 @@ from dataclasses import dataclass, field
 
 from dq._support.frozen import frozen
 from dq.core.batching import BatchSizer
+from dq.core.durations import Durations
+from dq.core.leases import LeaseHolder
+from dq.core.rates import TokenBucket
 from dq.core.records import Batch
+from dq.core.shares import Group, Share
 from dq.core.skips import Skips
 from dq.core.waiting import WaitingBatches
 
@@ -30,6 +34,10 @@ class Rules:
         max_deaths: deaths of worker processes after which a task fails.
         max_failures: failed tasks after which the job stops; None for no limit.
         batch: tasks in a batch; None to adapt.
+        rate: tasks that may be started in a second; None for any number.
+        needs: tags that a worker must have.
+        speculate: whether a task that runs for unusually long may be run a second time.
+        priority: a job of a higher priority goes first.
         window: bytes of inputs leased and results unread beyond which nothing more is leased.
         pushed: whether inputs come one by one, so that those which are there are shared out among
             the slots as if they were the last.
@@ -41,6 +49,10 @@ class Rules:
     max_deaths: int = 3
     max_failures: int | None = None
     batch: int | None = None
+    rate: float | None = None
+    needs: frozenset[str] = frozenset()
+    speculate: bool = False
+    priority: int = 0
     window: int = WINDOW_BYTES
     pushed: bool = False
 
@@ -73,7 +85,14 @@ class Job:
     # Deaths in which several tasks were suspected. They count for a task once it is charged itself.
     suspected: dict[int, int] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)  # group: why it cannot load the function
+    share: Share = field(default_factory=Share)
+    bucket: TokenBucket | None = None  # of a job with a rate
+    durations: Durations | None = None  # of a job that speculates
+    # Tasks that were leased a second time because they were slow, and how many of their leases have
+    # not ended. A task is removed once it has its outcome.
+    copies: dict[int, int] = field(default_factory=dict)
     leases: int = 0
+    superseded: int = 0  # leases of copies whose task has its outcome from another
     unread: int = 0  # records that were not consumed
     held_bytes: int = 0  # of leased inputs and unread records
     # Tasks that were cancelled before they were batched, in ascending order. They are recorded, but
@@ -87,12 +106,21 @@ class Job:
 
     def __post_init__(self) -> None:
         self.next = self.skips.after(self.next)
+        if self.rules.rate is not None:
+            self.bucket = TokenBucket(self.rules.rate)
+        if self.rules.speculate:
+            self.durations = Durations()
+
+    @property
+    def group(self) -> Group:
+        """The jobs with which it shares the same workers."""
+        return self.rules.priority, self.rules.needs
 
     @property
     def finished(self) -> bool:
         """Whether no task can get an outcome any more."""
         if self.stopped is not None:
-            return self.leases == 0
+            return self.leases == self.superseded
         return self.ended and self.unbatched == 0 and self.outstanding == 0
 
     @property
@@ -105,6 +133,32 @@ class Job:
         """Whether there is something to lease, now or once a delay is over."""
         waiting = self.waiting  # no call, since this is asked three times for each single task
         return bool(self.unbatched or waiting.batches or waiting.delayed)
+
+    def is_ready(self, now: float) -> bool:
+        """Whether its tasks may be leased now, as far as that is up to the job."""
+        if self.stopped is not None:
+            return False
+        if self.waiting.delayed:
+            self.waiting.release(now)
+        return self.bucket is None or self.bucket.available(now) > 0
+
+    def suits(self, holder: LeaseHolder) -> bool:
+        """Whether a holder may have its tasks."""
+        if self.rules.needs and not self.rules.needs <= holder.tags:
+            return False
+        return holder.group not in self.rejected
+
+    def due(self) -> float | None:
+        """When a batch is due that is held back for now, by its delay or by the rate."""
+        if self.stopped is not None or not self.has_more:
+            return None
+        waiting = self.waiting
+        held_back = self.bucket.due if self.bucket is not None else None
+        if waiting.delayed and not waiting.batches and not self.unbatched:
+            return max(waiting.delayed[0][0], held_back or 0.0)
+        if held_back is not None:
+            return held_back
+        return waiting.delayed[0][0] if waiting.delayed else None
 
     def attempt(self, index: int) -> int:
         """The number of a task's next attempt, from 1."""
@@ -127,6 +181,13 @@ class Job:
         self.suspected[index] = self.suspected.get(index, 0) + 1
         self.waiting.isolate(index)
 
+    def settle(self, batch: Batch) -> None:
+        """Note that redelivered tasks have their outcome: no other copy is waited for."""
+        self.waiting.settle(batch)
+        if self.copies:
+            for index in range(batch.start, batch.stop):
+                self.superseded += self.copies.pop(index, 0)
+
     def take(self, count: int) -> tuple[int, int]:
         """Take the next inputs for a batch, at most `count`, and none from after a skipped or a
         cancelled one. Returns the index of the first one, and how many they are."""
@@ -135,6 +196,9 @@ class Job:
         count = min(count, self.unbatched if room is None else min(room, self.unbatched))
         if self.cancelled:
             count = min(count, self.cancelled[0] - start)
+        if self.bucket is not None:
+            count = min(count, self.bucket.tokens)
+            self.bucket.take(count)
         self.next = start + count if room is None else self.skips.after(start + count)
         self.unbatched -= count
         self.outstanding += count
@@ -159,6 +223,32 @@ class Job:
             self.next = self.skips.after(self.next + 1)
             count += 1
         return count
+
+    def pop_waiting(self, now: float) -> Batch | None:
+        """Take the first requeued batch, or as much of it as may be leased now."""
+        batch = self.waiting.pop(now)
+        if batch is None or self.bucket is None:
+            return batch
+        stop = min(batch.start + self.bucket.tokens, batch.stop)
+        if stop < batch.stop:
+            self.waiting.put_back(batch.part(stop, batch.stop))
+        self.bucket.take(stop - batch.start)
+        return batch.part(batch.start, stop)
+
+    def put_back(self, batch: Batch) -> None:
+        """Requeue a batch that was taken and not leased, at the front."""
+        self.return_tokens(batch.count)
+        self.waiting.put_back(batch)
+
+    def use_tokens(self, count: int) -> None:
+        """Count tasks that are leased towards the rate."""
+        if self.bucket is not None:
+            self.bucket.take(count)
+
+    def return_tokens(self, count: int) -> None:
+        """Count tasks that were not started after all no longer towards the rate."""
+        if self.bucket is not None:
+            self.bucket.put_back(count)
 
     def stop(self, reason: str) -> None:
         """Lease no more of its tasks."""

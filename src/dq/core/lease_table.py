@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dq.core.jobs import Job
 from dq.core.leases import Lease, LeaseHolder
 from dq.core.records import RECORD_BYTES, Batch
+from dq.core.shares import TURN_S
 
 
 class LeaseTable:
@@ -41,12 +42,40 @@ class LeaseTable:
             stop=batch.stop,
             given=now,
             weight=RECORD_BYTES + max(len(batch.blob), int(batch.count * job.sizer.nbytes)),
+            expected=min(batch.count * job.sizer.seconds, TURN_S),
         )
+        if batch.start in job.copies:
+            self._add_copy(job, lease)
         self.active[lease.id] = lease
         self.held[holder.id].add(lease.id)
         job.leases += 1
         job.held_bytes += lease.weight
+        job.share.add(lease)
         return lease
+
+    def copy(self, lease: Lease) -> Batch:
+        """The last task of a lease, to be leased a second time."""
+        job = self._jobs[lease.batch.job]
+        lease.batch = lease.batch.part(lease.batch.start, lease.batch.stop, redelivered=True)
+        job.waiting.redelivered.add(lease.next)
+        job.copies[lease.next] = 0
+        self._add_copy(job, lease)
+        return lease.rest()
+
+    def _add_copy(self, job: Job, lease: Lease) -> None:
+        lease.copy_of = lease.next
+        job.copies[lease.next] += 1
+
+    def end_copy(self, lease: Lease) -> None:
+        """Note that a lease no longer counts as one of the copies of its task."""
+        index, job = lease.copy_of, self._jobs.get(lease.batch.job)
+        if index is None or job is None:
+            return
+        lease.copy_of = None
+        if index in job.copies:
+            job.copies[index] -= 1
+        else:
+            job.superseded -= 1
 
     def remove(self, lease: Lease) -> None:
         """Remove a lease that has ended."""
@@ -56,16 +85,20 @@ class LeaseTable:
             held.discard(lease.id)
         job = self._jobs.get(lease.batch.job)
         if job is not None:
+            self.end_copy(lease)
             job.leases -= 1
             job.held_bytes -= lease.weight
+            job.share.remove(lease)
 
     def lose(self, lease: Lease) -> None:
         """Requeue the tasks of a lease whose holder has left, in pieces."""
-        self.remove(lease)
         job = self._jobs[lease.batch.job]
+        job.share.lose(lease)
+        self.remove(lease)
         if lease.next == lease.stop or job.stopped is not None:
             return
-        job.waiting.requeue(lease.rest(), lease.suspect)
+        if not job.copies.get(lease.next):
+            job.waiting.requeue(lease.rest(), lease.suspect)
         self._remember(lease)
 
     def hand_back(self, lease: Lease, count: int) -> None:
@@ -73,7 +106,9 @@ class LeaseTable:
         job = self._jobs[lease.batch.job]
         batch = lease.batch.part(lease.stop - count, lease.stop)
         lease.stop -= count
-        if count and job.stopped is None:
+        self.end_copy(lease)
+        job.return_tokens(count)
+        if count and job.stopped is None and not job.copies.get(batch.start):
             job.waiting.put_back(batch)
 
     def find(self, id: int) -> Lease | None:

@@ -18,12 +18,14 @@ class LeaseHolder:
             kept from the whole group.
         name: ``host:pid``, for records.
         is_slot: whether it is a task slot. Remaining inputs are divided by the number of these.
+        tags: what its worker is said to have, for jobs that need it.
     """
 
     id: int
     group: str = ""
     name: str = ""
     is_slot: bool = True
+    tags: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -33,7 +35,9 @@ class Lease:
     `given` is when it was leased, and `granted` is when it was leased or last reported on. `busy`
     is how many seconds of work have been reported since it was leased. `weight` is how many bytes
     it is expected to take, as inputs now or as results later. `ending` is whether its worker has
-    been told to end its tasks.
+    been told to end its tasks. `expected` is how many seconds the rest of it is expected to take.
+    `copy_of` is its task, if that is or was leased twice because it is slow, until this lease has
+    ended or has an outcome.
     """
 
     id: int
@@ -49,6 +53,8 @@ class Lease:
     busy: float = 0.0
     weight: int = 0
     ending: bool = False
+    expected: float = 0.0
+    copy_of: int | None = None
 
     def rest(self) -> Batch:
         """The tasks that have not been reported yet."""

@@ -33,6 +33,8 @@ class Recording:
             return []
         if isinstance(outcome, Failed) and self._may_retry(job, batch.start, outcome):
             job.fails[batch.start] = job.fails.get(batch.start, 0) + 1
+            if job.copies.get(batch.start):
+                return []  # the other copy is the next attempt
             if waiting and job.rules.retry_delay > 0:
                 job.waiting.remove(batch.start)
                 waiting = False
@@ -58,7 +60,7 @@ class Recording:
 
     def _add(self, job: Job, batch: Batch, outcome: Outcome, worker: str) -> Recorded:
         if batch.redelivered:
-            job.waiting.settle(batch)
+            job.settle(batch)
         recorded = Recorded(batch, outcome, job.attempts(batch), worker)
         job.outstanding -= batch.count
         job.unread += 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dq.core.batching import BatchSizer
 from dq.core.jobs import Job
 from dq.core.lease_table import LeaseTable
 from dq.core.leases import Lease, LeaseHolder, Report
@@ -42,13 +41,14 @@ class Reporting:
         job = self._jobs[lease.batch.job]
         if report.handed_back:
             self._leases.hand_back(lease, report.handed_back)
+        if count:
+            _measure(job, lease, report, count, now)
+            self._leases.end_copy(lease)
         recorded: list[Recorded] = []
         for outcome in report.outcomes:
             batch = lease.batch.part(lease.next, lease.next + outcome.count)
             lease.next += outcome.count
             recorded += self._recording.take(job, batch, outcome, holder.name, now)
-        if count:
-            _measure(job.sizer, lease, report, count, now)
         if lease.next == lease.stop:
             self._leases.remove(lease)
         return recorded
@@ -73,14 +73,18 @@ class Reporting:
         return recorded
 
 
-def _measure(sizer: BatchSizer, lease: Lease, report: Report, count: int, now: float) -> None:
+def _measure(job: Job, lease: Lease, report: Report, count: int, now: float) -> None:
+    sizer, left = job.sizer, lease.stop - lease.next
     nbytes = sum(len(done.blob) for done in report.outcomes if isinstance(done, Done))
     busy = min(report.busy, now - lease.given)  # a client may report any number
-    if lease.next < lease.stop:
+    if count < left:
         sizer.part(count, busy, nbytes)
     else:
         # Earlier partial reports took no time from the tasks: the worker went on meanwhile.
         elapsed = now - lease.given - lease.busy
         sizer.observe(count, busy, elapsed, nbytes)
+    job.share.report(lease, count / left, busy, now)
+    if job.durations is not None:
+        job.durations.add(busy / count, count)
     lease.granted = now
     lease.busy += busy

@@ -54,10 +54,14 @@ class WaitingBatches:
             [batch.part(a, b, redelivered=True) for a, b in itertools.pairwise(edges)]
         )
 
-    def pop(self, now: float) -> Batch | None:
-        """Remove and return the first batch that has tasks without an outcome."""
+    def release(self, now: float) -> None:
+        """Let the batches wait whose delay is over."""
         while self.delayed and self.delayed[0][0] <= now:
             self.batches.append(heapq.heappop(self.delayed)[2])
+
+    def pop(self, now: float) -> Batch | None:
+        """Remove and return the first batch that has tasks without an outcome."""
+        self.release(now)
         while self.batches:
             batch = self.batches.popleft()
             if not batch.redelivered:

@@ -174,7 +174,7 @@ class BatchMaker:
         return self._lease_next(consumer, job)
 
     def _lease_next(self, consumer: Consumer, job: Job) -> Lease | None:
-        next = job.waiting.pop(self._clock())
+        next = self._board.take_waiting(job.id, self._clock())
         self._pending.announce()
         if next is None:
             return None

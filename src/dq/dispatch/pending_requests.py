@@ -106,16 +106,20 @@ class PendingRequests:
 
     def announce(self) -> None:
         """Wake one pending request, because there may be something to lease. It announces again
-        once it has its batch. If a worker has rejected a job, all are woken, because the one might
-        not be allowed to have this. A thread that is woken for nothing takes the GIL for 20 µs
-        from one that has work."""
+        once it has its batch. If a worker has rejected a job, or a job needs some tags, all are
+        woken, because the one might not be allowed to have this. A thread that is woken for nothing
+        takes the GIL for 20 µs from one that has work."""
         if not self._board.has_more:
             return
         self.announced += 1
-        if self.has_refusals or self._state.has_items_without_task():
+        if self.is_selective():
             self.wake_all()
         else:
             self.wake_one()
+
+    def is_selective(self) -> bool:
+        """Whether there may be something that only some requests must have."""
+        return self.has_refusals or self._board.is_selective or self._state.has_items_without_task()
 
     def wake_one(self) -> None:
         """Wake the newest request, whose process is most likely still in the processor's caches."""

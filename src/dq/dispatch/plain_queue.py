@@ -62,6 +62,7 @@ class PlainQueue:
         self._loads = loads
         self._lock = state.lock
         self._board = state.board
+        self._clock = state.clock
         self.room = threading.Condition(state.lock)
         self.arrived = threading.Condition(state.lock)
         self.unfinished_tasks = Unfinished(state.lock)
@@ -100,7 +101,7 @@ class PlainQueue:
         if connection.items_held:
             with self._lock:
                 for lease in connection.items_held:
-                    self._board.ack(lease.id)
+                    self._board.ack(lease.id, self._clock())
                 connection.items_held.clear()
 
     def put_back(self, connection: Connection) -> None:

@@ -192,13 +192,18 @@ class WorkerRequests:
         return True
 
     def _choose_for_any(self) -> tuple[WorkerRequest, Chosen] | None:
+        tried = set()  # one request of each worker is enough
         with self._lock:
             for request in self._pending.of_workers():
+                group = request.connection.holder.group
+                if group in tried:
+                    continue
+                tried.add(group)
                 chosen = self._batches.choose(request.connection, request.most)
                 if chosen is not None:
                     self._pending.discard(request)
                     return request, chosen
-                if not (self._pending.has_refusals or self._state.has_items_without_task()):
+                if not self._pending.is_selective():
                     break  # what this worker must not have, the others must not have either
         return None
 

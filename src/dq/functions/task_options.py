@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+from dataclasses import replace
+
 from dq._support import quantities
 from dq._support.fields import narrowed
 from dq._support.frozen import frozen
+from dq._support.tags import tags
 from dq.core.jobs import Rules
 from dq.errors import UsageError
 from dq.functions.reference import Function
@@ -21,6 +25,9 @@ class TaskOptions:
         max_deaths: worker processes that may die in a task before it fails.
         max_failures: failed tasks after which a job stops; None never.
         batch: tasks that a worker is sent at a time; None to adapt.
+        rate: tasks that may be started in a second, or text such as "300/m"; None for any number.
+        needs: tags that a worker must have, as a list or with commas.
+        speculate: run a task that takes unusually long a second time, elsewhere.
         unpack: call ``f(*list)`` or ``f(**mapping)``.
         initializer: called once in each worker process first.
         strict_code: a process whose file of the task's module differs runs nothing.
@@ -35,6 +42,9 @@ class TaskOptions:
     max_deaths: int = 3
     max_failures: int | None = None
     batch: int | None = None
+    rate: float | str | None = None
+    needs: str | Collection[str] = ()
+    speculate: bool = False
     unpack: bool = False
     initializer: str | Function | None = None
     strict_code: bool = False
@@ -51,7 +61,17 @@ class TaskOptions:
                 f"a task cannot run for {self.timeout:g} s: give a longer timeout, or none"
             )
 
+        tags(needs=self.needs)
+        self._tasks_per_second()
+
+    def _tasks_per_second(self) -> float | None:
+        try:
+            return None if self.rate is None else quantities.rate(self.rate)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"rate: {error}") from None
+
     @property
     def rules(self) -> Rules:
         """The options that the board needs, which have the same names there."""
-        return narrowed(Rules, self)
+        rules = narrowed(Rules, self)
+        return replace(rules, rate=self._tasks_per_second(), needs=tags(needs=self.needs))

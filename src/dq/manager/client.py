@@ -135,6 +135,7 @@ class Client(ServerConnection):
         default: bool = False,
         slots: int = 0,
         versions: tuple[str, str] = ("", ""),
+        tags: tuple[str, ...] = (),
         loads: Loads = pickle.loads,
     ) -> None:
         super().__init__(address, authkey, name, tls, loads)
@@ -146,6 +147,7 @@ class Client(ServerConnection):
             "slots": slots,
             "dq": versions[0],
             "python": versions[1],
+            "tags": tags,
         }
         try:
             answer = self.call(LEASES, "hello", PROTOCOL, info)

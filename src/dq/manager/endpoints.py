@@ -71,7 +71,7 @@ class TaskQueue:
             connection.items_held.append(lease)
         else:
             with q.lock:
-                q.board.ack(lease.id)
+                q.board.ack(lease.id, q.clock())
         return value
 
     def get_nowait(self) -> object:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dq._support.tags import MOST_TAGS
 from dq.core.leases import Lease, LeaseHolder
 from dq.core.records import LONGEST_NAME, LONGEST_TEXT, printable
 from dq.dispatch.connections import Connection
@@ -41,7 +42,7 @@ class WorkerEndpoint:
         Args:
             protocol: the caller's `PROTOCOL`.
             info: role ("slot", "supervisor", "beat" or "bench"), group, name, default (has
-                ``--task``), and of a supervisor: slots, dq and python (versions).
+                ``--task``), tags, and of a supervisor: slots, dq and python (versions).
         """
         q = self._q
         if type(protocol) is not int or type(info) is not dict:
@@ -56,12 +57,14 @@ class WorkerEndpoint:
             raise ValueError("this connection has said hello before")
         slots = as_count(info.get("slots", 0))
         versions = [as_text(info.get(name, ""))[:LONGEST_NAME] for name in ("dq", "python")]
+        tags = _tags(info.get("tags", ()))
         with q.lock:
             connection.holder = LeaseHolder(
                 id=connection.holder.id,
                 group=as_text(info["group"])[:LONGEST_NAME],
                 name=as_text(info["name"])[:LONGEST_NAME],
                 is_slot=info["role"] == "slot",
+                tags=tags,
             )
             connection.has_default = bool(info["default"])
             connection.channel.peer_sends_at_once()
@@ -245,3 +248,10 @@ class WorkerEndpoint:
             raise ProtocolError("a refusal for all who have not said who they are")
         elif q.rejections.reject(holder, report.lease, refusal):
             q.notify(printable(refusal))
+
+
+def _tags(given: object) -> frozenset[str]:
+    """The tags of a worker."""
+    if not isinstance(given, (tuple, list)) or len(given) > MOST_TAGS:
+        raise ProtocolError("tags that are none")
+    return frozenset(as_text(tag)[:LONGEST_NAME] for tag in given)

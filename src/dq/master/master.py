@@ -23,7 +23,7 @@ starts workers itself. `dq.master.runtime` holds the order in which all of this 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar, cast
 
 from dq.core.records import Result
@@ -71,6 +71,12 @@ class Master:
         strict_code: have a process do nothing whose file of the task's module is not the one that
             the run began with; else it works, and one line says so.
         batch: tasks that a worker is sent at a time; None to adapt.
+        rate: tasks that may be started in a second, on all workers together and including retries,
+            or text such as "10/s", "300/m" or "2/h".
+        needs: tags that a worker must have to get a task, as a list or with commas.
+        speculate: run a task that takes three times as long as 95 of 100 others a second time, on
+            another worker, once nothing else is left to be started. The first to end counts.
+        tags: what the processes started here have, for jobs that need it.
         maxsize: how many tasks plain clients may have waiting; 0 for any number. Results are not
             bounded.
         redeliver: requeue what a plain client got if its connection ends.
@@ -121,6 +127,10 @@ class Master:
         unpack: bool = False,
         strict_code: bool = False,
         batch: int | None = None,
+        rate: float | str | None = None,
+        needs: str | Collection[str] = (),
+        speculate: bool = False,
+        tags: str | Collection[str] = (),
         maxsize: int = 0,
         redeliver: bool = True,
         pickle: str = "safe",
@@ -142,6 +152,7 @@ class Master:
                 max_memory=max_memory,
                 grace=grace,
                 preload=preload,
+                tags=tags,
             ),
             tasks=TaskOptions(
                 retries=retries,
@@ -150,6 +161,9 @@ class Master:
                 max_deaths=max_deaths,
                 max_failures=max_failures,
                 batch=batch,
+                rate=rate,
+                needs=needs,
+                speculate=speculate,
                 unpack=unpack,
                 initializer=initializer,
                 strict_code=strict_code,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import TypedDict
 
 from dq.functions.reference import Function
@@ -28,6 +28,10 @@ class CallOptions(TypedDict, total=False):
     unpack: bool
     strict_code: bool
     batch: int | None
+    rate: float | str | None
+    needs: str | Collection[str]
+    speculate: bool
+    tags: str | Collection[str]
     max_message: int
     keepalive: int
     tls: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from dq._support import quantities
 from dq.functions import loading
@@ -35,6 +35,7 @@ def run_worker(
     max_memory: int | None = None,
     grace: float = GRACE_S,
     preload: Iterable[str] = (),
+    tags: str | Collection[str] = (),
     tls: str = "auto",
     tls_cert: str | os.PathLike[str] | None = None,
     tls_key: str | os.PathLike[str] | None = None,
@@ -58,6 +59,7 @@ def run_worker(
         grace: seconds that a process has to leave at its end, for threads that tasks have left,
             what is registered with atexit, and files to be flushed.
         preload: modules that are imported once, for all processes, which then share their memory.
+        tags: what this worker has, for jobs that need it: ["gpu", "eu"] or "gpu,eu".
         tls: how the connection is encrypted. "auto": with certificates if they are given, else from
             the key if both ends have Python 3.13 or newer, else not at all. "require": the same,
             but never without encryption. "psk": from the key. "certs": with certificates. "off":
@@ -86,6 +88,7 @@ def run_worker(
             max_memory=max_memory,
             grace=grace,
             preload=preload,
+            tags=tags,
         ),
         task=checked(task) if task is not None else None,
         reconnect=reconnect,

@@ -55,6 +55,7 @@ class Config:
         by_options: whether messages name options of the command, rather than arguments.
         parents: settings of the master's program; None where the process is not local to it.
         preload: modules to import first, where no fork server has.
+        tags: what the worker has, for jobs that need it.
     """
 
     address: Address
@@ -75,6 +76,7 @@ class Config:
     by_options: bool = False
     parents: Parents | None = None
     preload: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
 
     def load(self, ref: TaskRef) -> Callable[..., object]:
         """The function that the master names.

@@ -73,6 +73,7 @@ class Connector:
             name=self._name,
             tls=config.tls,
             default=config.task is not None,
+            tags=config.tags,
             loads=loads_for(config.allow),
         )
         self.max_result = client.max_message

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from itertools import count
 
 from dq._support import naming
+from dq._support.tags import tags
 from dq.errors import BadTask, DqError
 from dq.worker import logs
 from dq.worker.child import Child, dismiss
@@ -170,6 +171,7 @@ class Pool:
             by_options=naming.uses_options(),
             parents=_of_this_program() if plan.inherit else None,
             preload=() if has_server() else tuple(plan.processes.preload),
+            tags=tuple(sorted(tags(tags=plan.processes.tags))),
         )
 
     def _wait(self, child: Child, config: bytes) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from dq._support import quantities
 from dq._support.frozen import frozen
 from dq._support.naming import setting
+from dq._support.tags import tags
 from dq.errors import UsageError
 
 GRACE_S = 5.0  # for a process to exit as an interpreter does
@@ -23,6 +24,7 @@ class ProcessOptions:
         max_memory: bytes of resident memory beyond which a process is ended.
         grace: seconds that a process has to leave at its end.
         preload: modules that are imported once, before task processes are forked.
+        tags: what they have, for jobs that need it; as a list or with commas.
 
     Raises:
         UsageError: a value cannot be used.
@@ -34,6 +36,7 @@ class ProcessOptions:
     max_memory: int | None = None
     grace: float = GRACE_S
     preload: Iterable[str] = ()
+    tags: str | Collection[str] = ()
 
     def __post_init__(self) -> None:
         quantities.whole(0, quantities.MOST_PROCESSES, workers=self.count)
@@ -46,6 +49,7 @@ class ProcessOptions:
         for name in self.preload:
             if not isinstance(name, str) or not all(map(str.isidentifier, name.split("."))):
                 raise UsageError(f"{setting('preload')} {name!r} is not the name of a module")
+        tags(tags=self.tags)
 
     @property
     def slots(self) -> int:

@@ -6,7 +6,7 @@ import itertools
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from random import Random
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import pytest
 from hypothesis import settings
@@ -28,7 +28,8 @@ OFTEN = ["lease"] * 8 + ["report"] * 6 + ["supply", "join", "leave", "report_lat
 EVENTS = [
     *OFTEN,
     *["report_again", "report_what_does_not_fit", "charge", "charge", "expire", "consume"],
-    *["ack", "refuse", "open_job", "drain", "stop", "close_job", "cancel", "cancel"],
+    *["ack", "refuse", "open_job", "drain", "stop", "close_job", "wait", "wait"],
+    *["cancel", "cancel"],
 ]
 
 
@@ -73,6 +74,8 @@ class Taken:
 
 class AnyOrder(RuleBasedStateMachine):
     """A board, and a model of what every task's state must be."""
+
+    events: ClassVar[list[str]] = EVENTS
 
     def __init__(self) -> None:
         super().__init__()
@@ -127,7 +130,7 @@ class AnyOrder(RuleBasedStateMachine):
             "ack": self.live(),
             "cancel": self.known,
         }
-        what = self.pick([event for event in EVENTS if can.get(event, True)])
+        what = self.pick([event for event in self.events if can.get(event, True)])
         getattr(self, what)()
 
     def open_job(self) -> None:
@@ -140,8 +143,13 @@ class AnyOrder(RuleBasedStateMachine):
             max_failures=pick([None, None, 3]),
             batch=pick([None, 1, 4, 40, 90]),
             window=pick([1, 2**20, 2**20]),
+            rate=pick([None, None, None, 2.0, 1000.0]),
+            needs=frozenset(pick(["", "", "", "g"])),
+            priority=pick([0, 0, 1]),
         )
-        count = self.random.randint(0, 99)
+        self.open(kind, self.random.randint(0, 99))
+
+    def open(self, kind: Rules, count: int) -> None:
         id = f"job {next(self.ids)}"
         edges = sorted(self.random.sample(range(150), self.pick([0, 0, 2, 8])))
         skips = list(zip(edges[::2], edges[1::2], strict=True))
@@ -185,7 +193,8 @@ class AnyOrder(RuleBasedStateMachine):
         counts = self.pick([False, True])
         group = self.pick(["red", "blue", "green"])
         id = next(self.ids)
-        holder = LeaseHolder(id, group, f"host:{id}", counts)
+        tags = frozenset(self.pick(["", "g"]))
+        holder = LeaseHolder(id, group, f"host:{id}", counts, tags)
         self.holders.append(holder)
         self.board.join(holder)
 
@@ -224,6 +233,9 @@ class AnyOrder(RuleBasedStateMachine):
             wanted = wanted.part(wanted.start, wanted.start + most)
         if wanted is None:
             return
+        assert self.known[wanted.job].job.rules.needs <= holder.tags
+        if wanted.redelivered and wanted.start in self.known[wanted.job].job.copies:
+            self.known[wanted.job].tasks[wanted.start].redelivered = True
         if self.random.randint(0, 19) == 0:
             self.board.stop(wanted.job, "meanwhile")
             self.known[wanted.job].stopped = True
@@ -245,7 +257,7 @@ class AnyOrder(RuleBasedStateMachine):
                 self.board.put_back(batch.part(start + 1, batch.stop))
             if known.stopped:
                 return None
-            return known.job.waiting.pop(self.now)
+            return self.board.take_waiting(id, self.now)
         return batch
 
     def begin_tasks(self, known: Known, start: int, count: int) -> None:
@@ -416,6 +428,9 @@ class AnyOrder(RuleBasedStateMachine):
                     expected += self.foresee_charge(taken, taken.next, True)
         self.check(self.board.expire(self.now), expected)
 
+    def wait(self) -> None:
+        self.now += 1.0
+
     def refuse(self) -> None:
         taken = self.pick(self.live())
         self.board.reject(taken.lease.holder, taken.lease.id, "no such module")
@@ -425,7 +440,7 @@ class AnyOrder(RuleBasedStateMachine):
 
     def ack(self) -> None:
         taken = self.pick(self.live())
-        self.board.ack(taken.lease.id)
+        self.board.ack(taken.lease.id, self.now)
         taken.forgotten = True
         for task in self.known[taken.lease.batch.job].tasks[taken.next : taken.stop]:
             task.over, task.redelivered = True, False
@@ -519,6 +534,13 @@ class AnyOrder(RuleBasedStateMachine):
             assert job.waiting.redelivered == {
                 i for i, task in enumerate(known.tasks) if task.redelivered
             }
+            copies = Counter(lease.copy_of for lease in leases if lease.copy_of is not None)
+            assert +Counter(job.copies) == Counter(
+                {i: count for i, count in copies.items() if not known.tasks[i].over}
+            )
+            superseded = [i for i in copies.elements() if known.tasks[i].over]
+            assert job.superseded == len(superseded)
+            assert max(copies.values(), default=0) <= 2
 
     @invariant()
     def a_job_is_finished_when_nothing_can_happen(self) -> None:
@@ -526,7 +548,7 @@ class AnyOrder(RuleBasedStateMachine):
             job = known.job
             assert (job.stopped is not None) == known.stopped
             over = job.ended and not job.unbatched and all(task.over for task in known.tasks)
-            assert job.finished == (not job.leases if known.stopped else over)
+            assert job.finished == (job.leases == job.superseded if known.stopped else over)
 
     @invariant()
     def leases_and_slots_are_those_of_the_holders(self) -> None:
@@ -540,7 +562,7 @@ class AnyOrder(RuleBasedStateMachine):
         self.board.draining = False
         for holder in list(self.holders):
             self.let_go(holder)
-        last = LeaseHolder(next(self.ids), "last", "host:last")
+        last = LeaseHolder(next(self.ids), "last", "host:last", tags=frozenset("g"))
         self.board.join(last)
         for id in self.known:
             self.board.end(id)
@@ -573,6 +595,53 @@ class AnyOrder(RuleBasedStateMachine):
 
 TestAnyOrder = AnyOrder.TestCase
 TestAnyOrder.settings = settings(max_examples=150, stateful_step_count=60)
+
+
+class SlowTasks(AnyOrder):
+    """The same for a job whose last tasks are slow, so that they are leased twice."""
+
+    events: ClassVar[list[str]] = [
+        *["lease"] * 4 + ["wait"] * 3 + ["report"] * 2 + ["join", "leave", "report_late"],
+        *["report_again", "charge", "expire", "refuse", "stop", "close_job"],
+    ]
+
+    @initialize(seed=st.integers(0, 2**64))
+    def begin(self, seed: int) -> None:
+        self.random = Random(seed)
+        self.open_job()
+        for _ in range(4):
+            self.join()
+        for _ in range(3):
+            self.take_and_report()
+        for _ in range(2):
+            self.lease()
+
+    def open_job(self) -> None:
+        pick = self.pick
+        kind = Rules(
+            retries=pick([0, 1, 2]),
+            retry_delay=pick([0.0, 0.0, 5.0]),
+            timeout=pick([None, 10.0]),
+            max_deaths=pick([1, 2]),
+            max_failures=pick([None, None, 1]),
+            batch=1,
+            speculate=True,
+        )
+        self.open(kind, 5)
+
+    def join(self) -> None:
+        id = next(self.ids)
+        self.holders.append(LeaseHolder(id, f"group {id}", f"host:{id}"))
+        self.board.join(self.holders[-1])
+
+    def take_and_report(self) -> None:
+        self.lease()
+        for taken in self.live():
+            self.send(taken, Report(taken.lease.id, taken.next, (Done(1, b"y"),), 0, 0.01))
+
+
+TestSlowTasks = SlowTasks.TestCase
+TestSlowTasks.settings = settings(max_examples=150, stateful_step_count=40)
 
 
 # --- one claim each ---
@@ -765,7 +834,7 @@ def test_settling_an_item_that_was_recorded_meanwhile_counts_it_once() -> None:
     board.leave(ME)
     theirs = lease(board, OTHER)
     board.report(ME, Report(mine.id, 0, (Done(1, b"late"),)), 0.0)
-    board.ack(theirs.id)
+    board.ack(theirs.id, 1.0)
     assert job.outstanding == 0
 
 

@@ -22,6 +22,13 @@ from dq.functions.task_options import TaskOptions
         ({"retry_delay": "2s"}, "retry_delay must be a number of seconds"),
         ({"timeout": -1}, "timeout must be a number of seconds"),
         ({"timeout": 0}, "a task cannot run for 0 s"),
+        ({"rate": 0}, "rate: 0 is not a rate: give a number above 0"),
+        ({"rate": "fast"}, "rate: 'fast' is not a rate: give a number above 0"),
+        ({"rate": float("nan")}, "rate: nan is not a rate"),
+        ({"rate": [10]}, "rate: "),
+        ({"needs": "gpu, e u"}, "needs 'e u' is not a tag"),
+        ({"needs": ["gpu,eu"]}, "needs 'gpu,eu' is not a tag"),
+        ({"needs": iter(["gpu"])}, "needs is a list of tags"),
     ],
 )
 def test_a_value_that_cannot_be_used_is_refused_by_its_name(
@@ -36,6 +43,13 @@ def test_the_board_is_told_the_options_that_have_the_names_of_its_rules() -> Non
     assert TaskOptions(**asked, batch=5, unpack=True).rules == Rules(**asked, batch=5)
 
 
-def test_every_rule_is_an_option_but_the_window_and_where_inputs_come_from() -> None:
-    assert {*names_of(Rules)} - {*names_of(TaskOptions)} == {"window", "pushed"}
+def test_a_rate_and_needs_are_given_as_people_write_them() -> None:
+    rules = TaskOptions(rate="300/m", needs="gpu, eu").rules
+    assert (rules.rate, rules.needs) == (5.0, {"gpu", "eu"})
+    rules = TaskOptions(rate=2, needs=["gpu"]).rules
+    assert (rules.rate, rules.needs) == (2.0, {"gpu"})
+
+
+def test_every_rule_is_an_option_but_what_the_master_decides() -> None:
+    assert {*names_of(Rules)} - {*names_of(TaskOptions)} == {"window", "pushed", "priority"}
     assert TaskOptions().rules == Rules()
