@@ -36,11 +36,16 @@ def _leave(code: object) -> None:
     os._exit(code or 0)
 
 
+def _without_workers(arguments: list[str]) -> bool:
+    """Whether a run has no need of task processes. This is a guess: they can be started later."""
+    return not {"here", "dry-run"}.isdisjoint(one.lstrip("-") for one in arguments)
+
+
 def main() -> None:
     """Run the command line; an interrupt while it is imported is one line too."""
     gc.disable()  # imports leave no garbage; a command enables it
     try:
-        if sys.argv[1:2] == ["run"] and not {"--here", "--dry-run"} & set(sys.argv):
+        if sys.argv[1:2] == ["run"] and not _without_workers(sys.argv):
             server_start.start_early()
         from dq.cli import main as run  # here, for the above
 

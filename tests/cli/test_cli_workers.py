@@ -90,8 +90,12 @@ def test_the_number_of_processes_is_as_gnu_parallel_has_it(
 
 
 def test_no_more_processes_are_started_than_there_are_inputs(meeting: Path) -> None:
-    given: dict[str, object] = {"inputs": ("1", "2"), "input": None, "threads": 1, "workers": 9}
+    given: dict[str, object] = {
+        "inputs": ("1", "2"), "input": None, "threads": 1, "workers": 9, "only": None
+    }  # fmt: skip
     assert commands._needed(given, cpus=4) == 2
+    selected = {**given, "inputs": (), "input": ("in.txt",), "only": ((3, 4), (7, 9))}
+    assert commands._needed(selected, cpus=4) == 3
 
 
 def test_processes_that_are_still_to_start_hold_up_no_end(project: Path) -> None:

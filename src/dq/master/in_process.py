@@ -131,7 +131,7 @@ def refuse_in_process(name: str) -> None:
     Raises:
         UsageError: always.
     """
-    here = "--here" if uses_options() else "workers=0"
+    here = setting("here") if uses_options() else setting("workers", 0)
     raise UsageError(
         f"{name} goes with worker processes, and {here} runs the tasks in this one: leave one of"
         " them out"
