@@ -193,7 +193,7 @@ def test_no_words_of_a_worker_end_a_run_or_reach_the_terminal_as_they_are(tmp_pa
     with serving(*job, cwd=tmp_path, env=ENV) as (master, port):
         for outcomes, refusal in (
             ([], "\x1b[2Jno such module\ndq: done"),
-            ([("BadInput", "\x1b]0;owned\x07", "", 0.0, False)], ""),
+            ([("BadInput", "\x1b]0;owned\x07", "", 0.0, False, b"no pickle")], ""),
         ):
             with Liar(port) as liar:
                 id = liar.hello()
