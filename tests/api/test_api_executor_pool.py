@@ -127,7 +127,7 @@ def test_a_large_function_is_fetched_and_kept_only_as_long_as_a_call_needs_it(
 def _served(pool: dq.Executor) -> list[Any]:
     from dq.master.call_pool import _unfinished
 
-    masters = [one._master for one in _unfinished]
+    masters = [one._host._master for one in _unfinished]
     return [s for m in masters if m is not None for s in m.runtime.dispatcher.served_jobs.values()]
 
 
@@ -403,7 +403,7 @@ def test_a_given_function_that_is_not_allowed_fails_its_call_alone() -> None:
     code = """
 import dq, math, subprocess, sys
 with dq.Executor(0, host="127.0.0.1", port=0, authkey=b"of these tests only") as pool:
-    port = pool._pool._master.address[1]
+    port = pool._pool._host._master.address[1]
     command = [sys.executable, "-m", "dq", "worker", "--server", f"127.0.0.1:{port}", "-p", "1"]
     worker = subprocess.Popen(
         [*command, "--allow", "math:sqrt"],

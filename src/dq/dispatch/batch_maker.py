@@ -126,7 +126,7 @@ class BatchMaker:
         start = batch.start
         parts: list[tuple[Batch, Failure | None]] = []
         served = self._served_jobs.get(batch.job)
-        define = None if served is None else served.define
+        define = None if served is None else served.definitions.add
         together = batches.ANYTHING if served is None else served.together
         for count, blob in encode(items, self._max_message, define, together):
             failure = blob if isinstance(blob, Failure) else None

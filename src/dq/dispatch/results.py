@@ -4,21 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from itertools import repeat, starmap
+from typing import Protocol
 
-from dq.core.records import Failed, Failure, Recorded, Result
+from dq.core.records import Batch, Failed, Failure, Recorded, Result
 from dq.data import outputs
 from dq.data.pieces import BadValue
-from dq.dispatch.served_job import ServedJob
 
 
-def results_of(served: ServedJob, record: Recorded) -> Iterator[Result[object]]:
+class Inputs(Protocol):
+    """The inputs of records. A `ServedJob` has them."""
+
+    def values(self, batch: Batch) -> list[object]:
+        """The inputs of a batch."""
+
+    def input_of(self, batch: Batch, failure: Failure) -> object:
+        """The input of one failed task; a `BadValue` if it must not be unpickled here."""
+
+
+def results_of(inputs: Inputs, record: Recorded) -> Iterator[Result[object]]:
     """The results in a record, for a job with output "results", or for one failed task."""
     batch, outcome = record.batch, record.outcome
     if isinstance(outcome, Failed):
-        item = served.input_of(batch, outcome.failure)
+        item = inputs.input_of(batch, outcome.failure)
         args = outcome.failure, record.attempts, outcome.seconds, record.worker
         return iter([outputs.failed(batch.start, item, *args)])
-    items = served.values(batch)
+    items = inputs.values(batch)
     values, seconds, bad = outputs.load_timed(outcome.blob)
     errors: Iterable[Failure | None] = repeat(None, batch.count)
     if bad:

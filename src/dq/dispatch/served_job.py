@@ -14,6 +14,7 @@ from dq.core.records import Batch, Failure, Recorded
 from dq.data import batches
 from dq.data.decoding import Decoder
 from dq.data.sources import Source
+from dq.functions.definitions import Definitions
 from dq.functions.spec import JobSpec
 from dq.security.safe_pickle import safe_loads
 
@@ -53,10 +54,7 @@ class ServedJob:
         is_slow: whether its source was found to be slow. Only the thread that reads the source
             changes this and `step`.
         step: how many inputs were read at once.
-        definitions: the classes by value that inputs refer to: their names and pickled definitions.
-            They are sent to each connection in this order. The list is only appended to, so it
-            needs no lock.
-        defined: these classes.
+        definitions: the classes by value that inputs refer to.
     """
 
     spec: JobSpec
@@ -76,8 +74,7 @@ class ServedJob:
     closed: bool = False
     is_slow: bool = True
     step: int = 1
-    definitions: list[tuple[tuple[str, ...], bytes]] = field(default_factory=list)
-    defined: dict[str, type] = field(default_factory=dict)
+    definitions: Definitions = field(default_factory=Definitions)
 
     @property
     def finished(self) -> bool:
@@ -128,19 +125,6 @@ class ServedJob:
     def needs_refill(self, slots: int) -> bool:
         """Whether more inputs should be read ahead."""
         return self.reads_ahead and len(self.source.buffer) < self.read_ahead_limit(slots) // 2
-
-    def define(self, found: dict[str, type]) -> None:
-        """Add classes whose definitions workers need before they get the next inputs.
-
-        Raises:
-            BadTask: one refers to something that cannot be pickled.
-        """
-        new = {name: kind for name, kind in found.items() if name not in self.defined}
-        if new:
-            from dq.functions import sending  # here, since few inputs need it
-
-            self.definitions.append((tuple(new), sending.definitions_of(new.values())))
-            self.defined.update(new)
 
     def values(self, batch: Batch) -> list[object]:
         """The inputs of a batch."""

@@ -220,7 +220,7 @@ class WorkerEndpoint:
         ended = [id for id in connection.specs if id not in self._q.served_jobs]
         for id in ended:
             del connection.specs[id]
-        definitions = served.definitions[known or 0 :]
+        definitions = served.definitions.after(known or 0)
         connection.specs[job] = (known or 0) + len(definitions)
         return (served.spec.to_wire() if known is None else None, ended, definitions)
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import concurrent.futures
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures._base import PENDING, RUNNING
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
-from dq.core.records import Batch, Recorded
+from dq.core.records import Recorded
+from dq.dispatch.results import Inputs
 from dq.errors import BadTask, ProtocolError, Stopped, TaskError, UsageError
 from dq.master.call_functions import CallFunctions, Name
+from dq.master.call_runner import CallRunner
 from dq.master.raising import Raised
-from dq.master.runtime import Runtime
 from dq.master.values import values_in
 
 T = TypeVar("T")
@@ -77,40 +78,39 @@ class CallJob:
     """A job to which calls are added one by one.
 
     Args:
-        runtime: the master's.
-        options: those of the calls that are not the master's.
+        runner: runs them.
 
     Attributes:
         error: why no more calls can be made.
-        on_check: called at intervals, in the master's thread of maintenance.
+        on_check: called at intervals, in a thread of whatever runs the calls.
     """
 
-    def __init__(self, runtime: Runtime, options: Mapping[str, Any]) -> None:
+    def __init__(self, runner: CallRunner) -> None:
         self.functions = CallFunctions()
         self.error: BaseException | None = None
         self.on_check: Callable[[], None] = lambda: None
-        self._jobs = runtime.jobs
-        self._dispatcher = runtime.dispatcher
+        self._runner = runner
         # By index; of whatever the function returns. Who takes one from here completes it.
         self._futures: dict[int, Call[Any]] = {}
         self._incomplete: dict[int, Call[Any]] = {}  # these, and those that are being completed
         self._next = 0
-        self._served = self._jobs.open_calls(self, options)
-        self._served.sink = self.resolve
-        self._served.on_sent = self._begin
-        self._served.called = self.functions.table
+        runner.open(self)
 
-    def add(self, future: Call[Any], call: tuple[object, ...]) -> None:
+    def encode(self, call: tuple[object, ...]) -> object:
+        """What `add` takes for a call."""
+        return self._runner.encode(call)
+
+    def add(self, future: Call[Any], item: object) -> None:
         """Add a call. The caller holds a lock, so that the order is the same everywhere, and calls
         `hand_out` without it."""
         future.index = self._next
         self._futures[self._next] = self._incomplete[self._next] = future
         self._next += 1
-        self._dispatcher.feeding.push(self._served, call)
+        self._runner.push(future.index, item)
 
     def hand_out(self) -> None:
         """Send a call to a worker that waits for one."""
-        self._dispatcher.feeding.hand_out()
+        self._runner.hand_out()
 
     def revoke(self, index: int) -> None:
         """Forget a call that was cancelled. If a worker has it, its process is ended."""
@@ -118,7 +118,7 @@ class CallJob:
         if future is not None:  # otherwise another thread completes it
             future.set_running_or_notify_cancel()  # wakes its waiters
             self._incomplete.pop(index)
-            self._dispatcher.cancellation.cancel_task(self._served.spec.id, index)
+            self._runner.cancel(index)
 
     def cancel(self) -> None:
         """Cancel the calls that no worker has yet, the last ones first."""
@@ -130,7 +130,7 @@ class CallJob:
         concurrent.futures.wait(list(self._incomplete.values()))
 
     def close(self) -> None:
-        self._jobs.close_calls(self._served)
+        self._runner.close()
 
     def _take(self, index: int) -> Call[Any] | None:
         """The future of a call that has ended, for the one thread that may complete it."""
@@ -139,40 +139,37 @@ class CallJob:
             self.functions.release(future.function)
         return future
 
-    # Called by the dispatcher
+    # Called by what runs them
 
-    def _begin(self, batch: Batch) -> None:
-        for index in range(batch.start, batch.stop):
+    def begin(self, indices: Sequence[int]) -> None:
+        for index in indices:
             future = self._futures.get(index)
             if future is not None:
                 future.begin()
 
-    def resolve(self, record: Recorded) -> None:
+    def resolve(self, record: Recorded, indices: Sequence[int], inputs: Inputs) -> None:
         """Complete the futures of a record. If its values cannot be read, give the error to the
         futures, because nobody would see it in this thread, which serves a connection."""
-        batch = record.batch
         values: Sequence[object]
         try:
-            values, _ = values_in(self._served, record)
-            if len(values) != batch.count:
-                raise ProtocolError(f"{len(values)} results of {batch.count} calls")
+            values, _ = values_in(inputs, record)
+            if len(values) != len(indices):
+                raise ProtocolError(f"{len(values)} results of {len(indices)} calls")
         except BaseException as error:  # a result's own code may raise anything, SystemExit too
-            values = [Raised(error)] * batch.count
-        futures = [self._take(index) for index in range(batch.start, batch.stop)]
+            values = [Raised(error)] * len(indices)
+        futures = [self._take(index) for index in indices]
         # Before they are completed, since each wakes a thread that needs the GIL.
-        self._dispatcher.delivery.consumed(self._served, [record])
+        self._runner.consumed(record)
         for future, value in zip(futures, values, strict=False):
             if future is not None:
                 _complete_with(future, value)
                 self._incomplete.pop(future.index)
 
-    # Called by the master
-
     def check(self) -> None:
-        """Fail the calls that will never be made: local workers cannot make any, and there are no
-        others; or too many calls have failed."""
+        """Fail the calls that will never be made: no worker can make any, or too many calls have
+        failed."""
         try:
-            self._jobs.check_workers(self._served)
+            self._runner.check()
         except BadTask as error:  # functions fail by themselves, so this is the initializer
             broken = BrokenProcessPool(f"the executor is broken: {error}")
             broken.__cause__ = error
@@ -184,12 +181,12 @@ class CallJob:
         self.on_check()
 
     def _check_stopped(self) -> None:
-        job = self._served.job
-        if job.stopped is None:
+        reason, is_over = self._runner.stopped()
+        if not reason:
             return
-        error = Stopped(f"stopped before the end: {job.stopped}")
+        error = Stopped(f"stopped before the end: {reason}")
         self.error = self.error or error
-        is_over = job.finished and not job.unread  # otherwise some have a result on its way
+        # Unless it is over, some have a result on its way.
         for index, future in list(self._futures.items()):
             if is_over or not future.running():
                 self._fail(index, error)

@@ -7,46 +7,29 @@ program drops the executor or ends.
 from __future__ import annotations
 
 import os
-import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from types import MappingProxyType
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from dq.functions.reference import Function
 from dq.master.call_functions import Name
 from dq.master.call_job import Call, CallJob
-from dq.master.master import Master
-from dq.master.runtime import Runtime
-
-# Python 3.12.0 and 3.12.1 start no thread once the main thread has ended (cpython#113964). So its
-# workers, each of which needs one here, must be connected before.
-THREADS_END_EARLY = (3, 12, 0) <= sys.version_info[:3] <= (3, 12, 1)
-START_TIMEOUT_S = 10.0
+from dq.master.call_runner import CallHost
 
 AFTER_SHUTDOWN = "cannot schedule new futures after shutdown"
 AFTER_EXIT = "cannot schedule new futures after interpreter shutdown"
 
 
 class CallPool:
-    """The master and the calls of one executor.
+    """The calls of one executor.
 
     Args:
-        make: makes a master of its own.
-        master: the master that it uses instead, and that stays open.
-        options: those of the calls that are not the master's.
+        host: where they run.
     """
 
-    def __init__(
-        self,
-        make: Callable[[], Master],
-        master: Master | None = None,
-        options: Mapping[str, Any] = MappingProxyType({}),
-    ) -> None:
-        self._make = make
-        self._given = master
-        self._options = options
+    def __init__(self, host: CallHost) -> None:
+        self._host = host
         self._is_shut = False
         self._is_abandoned = False
         self._reset()
@@ -54,29 +37,21 @@ class CallPool:
 
     def _reset(self) -> None:
         """Begin without calls. Also called in a fork of the process."""
-        self._master = self._given
         self._job: CallJob | None = None
-        self._lock = threading.Lock()  # guards `_master`, `_job`, `_is_shut`, the order of calls
-        self._finishing = threading.Lock()  # held while waiting for calls and closing the master
+        self._lock = threading.Lock()  # guards `_job`, `_is_shut`, the order of calls
+        self._finishing = threading.Lock()  # held while waiting for calls and closing the host
         self._is_finished = False
 
     def start(self) -> CallJob:
-        """Start the master and the job, unless this has been done."""
+        """Start the host and the job, unless this has been done."""
         with self._lock:
             return self._start()
 
     def _start(self) -> CallJob:
         if self._job is not None:
             return self._job
-        master = self._master
-        if master is None:
-            master = self._make()
-            master.start()
-            self._master = master
-            if THREADS_END_EARLY:
-                _await_workers(master.runtime)
-        master.runtime.lifetime.check_process()
-        job = self._job = CallJob(master.runtime, self._options)
+        self._host.start()
+        job = self._job = CallJob(self._host.runner())
         job.on_check = self._end_if_abandoned
         _unfinished.add(self)
         return job
@@ -116,8 +91,7 @@ class CallPool:
     def _check_open(self) -> None:
         if _is_exiting:
             raise RuntimeError(AFTER_EXIT)
-        master = self._master
-        if self._is_shut or (master is not None and master.closed):
+        if self._is_shut or self._host.closed:
             raise RuntimeError(AFTER_SHUTDOWN)
         if self._job is not None and self._job.error is not None:
             raise self._job.error
@@ -125,9 +99,10 @@ class CallPool:
     def _add(self, job: CallJob, name: Name, call: tuple[object, ...]) -> Call[Any]:
         future: Call[Any] = Call(job, name)
         try:
+            item = job.encode((name, *call))
             with self._lock:
                 self._check_open()
-                job.add(future, (name, *call))
+                job.add(future, item)
         except BaseException:
             job.functions.release(name)
             raise
@@ -155,8 +130,7 @@ class CallPool:
                 return
             self._job.wait()
             self._job.close()
-            if self._given is None and self._master is not None:
-                self._master.close()
+            self._host.close()
             self._is_finished = True
         _unfinished.discard(self)
 
@@ -173,7 +147,7 @@ class CallPool:
         """Have it finished soon. The garbage collector may call this in any thread, at any moment,
         so it takes no lock: the thread that checks the job sees it."""
         self._is_abandoned = True
-        if self._given is not None and self._given.closed:
+        if self._host.closed:
             _unfinished.discard(self)  # its calls have failed, and nobody checks them any more
 
     def _end_if_abandoned(self) -> None:
@@ -182,15 +156,9 @@ class CallPool:
             self.finish_soon()
 
     def after_fork(self) -> None:
-        """Prepare a fork of this process, which starts workers of its own at its next call. A
-        master that it was given still belongs to the parent."""
+        """Prepare a fork of this process, which starts anew at its next call."""
+        self._host.after_fork()
         self._reset()
-
-
-def _await_workers(runtime: Runtime) -> None:
-    """Wait until each local slot is connected, and their supervisor."""
-    slots = runtime.workers.count * runtime.workers.threads
-    runtime.dispatcher.connections.wait_for_workers(slots + 1 if slots else 0, START_TIMEOUT_S)
 
 
 _pools: weakref.WeakSet[CallPool] = weakref.WeakSet()  # for `_after_fork`

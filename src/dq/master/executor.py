@@ -19,6 +19,7 @@ from dq.functions.reference import Function
 from dq.functions.task_options import TaskOptions
 from dq.master.call_job import Call, Future
 from dq.master.call_pool import CallPool
+from dq.master.local_calls import LocalHost
 from dq.master.master import Master
 from dq.master.options import CallOptions
 
@@ -86,10 +87,10 @@ class Executor(concurrent.futures.Executor):
             given |= {"workers": count, "host": host, "port": port, "authkey": authkey}
             if port is None:
                 given.setdefault("max_message", MAX_LOCAL_BYTES)
-            self._pool = CallPool(partial(Master, **given))
+            self._pool = CallPool(LocalHost(partial(Master, **given)))
         else:
             _check_given(given, port=port, host=host, authkey=authkey, max_workers=max_workers)
-            self._pool = CallPool(partial(Master, **given), master, given)
+            self._pool = CallPool(LocalHost(None, master, given))
         # If a module makes an Executor when it is imported, every worker makes one too, and that
         # must not start a master unless it is used.
         if not loading.is_importing():

@@ -210,19 +210,20 @@ class Jobs:
 
     # With calls as inputs, added one by one
 
-    def open_calls(self, calls: Calls, options: Mapping[str, Any]) -> ServedJob:
+    def open_calls(self, options: Mapping[str, Any]) -> ServedJob:
         """Start a job whose inputs are calls, pushed one by one: see `dq.functions.called`.
 
         Args:
-            calls: told if some of them will never be made.
             options: those of its tasks that are not the master's.
         """
         specs = self._specs.with_options(options)
         spec = replace(specs.spec(None), unpack="call")
         rules = replace(specs.options.rules, pushed=True)
-        served = self._dispatcher.jobs.open(spec, rules, Source(iter(())))
-        self._calls[spec.id] = calls
-        return served
+        return self._dispatcher.jobs.open(spec, rules, Source(iter(())))
+
+    def watch_calls(self, served: ServedJob, calls: Calls) -> None:
+        """Have the calls of a job told if some of them will never be made."""
+        self._calls[served.spec.id] = calls
 
     def close_calls(self, served: ServedJob) -> None:
         """End a job of calls."""

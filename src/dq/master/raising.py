@@ -12,8 +12,7 @@ import reprlib
 from dq.core.records import Failed, Recorded, printable
 from dq.data import exceptions
 from dq.data.pieces import BadValue
-from dq.dispatch.results import results_of
-from dq.dispatch.served_job import ServedJob
+from dq.dispatch.results import Inputs, results_of
 from dq.errors import TaskError
 
 
@@ -27,27 +26,27 @@ class Raised:
         self.error = error
 
 
-def raised(served: ServedJob, record: Recorded, failed: Failed, *, noted: bool) -> Raised:
+def raised(inputs: Inputs, record: Recorded, failed: Failed, *, noted: bool) -> Raised:
     """What to raise for a failed task, in a new object each time.
 
     Args:
-        served: its job.
+        inputs: of its job.
         record: the task's.
         failed: its outcome.
         noted: whether the exception says which task it was. A `TaskError` always does.
     """
     error = exceptions.load(failed.exception)
     if error is not None:
-        note = _note(served, record, failed) if noted else ""
+        note = _note(inputs, record, failed) if noted else ""
         if exceptions.annotate(error, failed.failure.traceback, note):
             return Raised(error)
-    [result] = results_of(served, record)
+    [result] = results_of(inputs, record)
     return Raised(TaskError(result))
 
 
-def _note(served: ServedJob, record: Recorded, failed: Failed) -> str:
+def _note(inputs: Inputs, record: Recorded, failed: Failed) -> str:
     """Which task it was, as one line."""
-    place = f"dq: task {record.batch.start}, input {_shown_input(served, record, failed)}"
+    place = f"dq: task {record.batch.start}, input {_shown_input(inputs, record, failed)}"
     return f"{place}, attempt {record.attempts}, on {printable(record.worker)}"
 
 
@@ -55,10 +54,10 @@ _input_repr = reprlib.Repr()
 _input_repr.maxstring = _input_repr.maxlong = _input_repr.maxother = 80
 
 
-def _shown_input(served: ServedJob, record: Recorded, failed: Failed) -> str:
+def _shown_input(inputs: Inputs, record: Recorded, failed: Failed) -> str:
     """A task's input, short and in one line."""
     try:
-        item = served.input_of(record.batch, failed.failure)
+        item = inputs.input_of(record.batch, failed.failure)
         if isinstance(item, BadValue):
             return "unknown"
         return printable(" ".join(_input_repr.repr(item).split()))

@@ -9,8 +9,7 @@ from typing import TypeVar
 from dq.core.records import Failed, Recorded, Result
 from dq.data import batches
 from dq.data.pieces import BadValue
-from dq.dispatch.results import results_of
-from dq.dispatch.served_job import ServedJob
+from dq.dispatch.results import Inputs, results_of
 from dq.errors import TaskError
 from dq.master.job_reader import JobReader
 from dq.master.raising import Raised, raised
@@ -68,21 +67,21 @@ def values_or_exceptions(job: JobReader) -> Iterator[list[object]]:
 
 
 def values_in(
-    served: ServedJob, record: Recorded, *, noted: bool = False
+    inputs: Inputs, record: Recorded, *, noted: bool = False
 ) -> tuple[list[object], bool]:
     """The values of a record, with a `Raised` for each task that failed; and whether one did.
 
     Args:
-        served: the job.
+        inputs: of the job.
         record: the record.
         noted: whether exceptions say which task it was, which a call's own future need not.
     """
     if isinstance(record.outcome, Failed):
-        return [raised(served, record, record.outcome, noted=noted)], True
+        return [raised(inputs, record, record.outcome, noted=noted)], True
     values, bad = batches.load_checked(record.outcome.blob)
     if not bad:
         return values, False
-    items = served.values(record.batch)
+    items = inputs.values(record.batch)
     return [
         Raised(TaskError(_bad_result(record, place, items[place], value)))
         if type(value) is BadValue
