@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from support.job_commands import JobsMaster, keeping_jobs
 
 # A task that says that it has started, and waits for a file named after its input.
 GATES = """
@@ -23,3 +26,10 @@ def gates(project: Path) -> Path:
     """The project, with that task in `gates.py`."""
     (project / "gates.py").write_text(GATES)
     return project
+
+
+@pytest.fixture
+def master(project: Path) -> Iterator[JobsMaster]:
+    """A master that keeps jobs in the project, with one worker process."""
+    with keeping_jobs(project, "--journal", "jobs.dq", "-w", "1") as running:
+        yield running

@@ -10,8 +10,9 @@ from dq import errors
 from dq.cli.layout import EXIT_CODES
 from support import dq
 
-COMMANDS = ["run", "master", "worker", "journal", "bench", "keygen"]
-GROUPS = ["Input", "Output", "Failures", "Workers", "Connection", "Security", "Other"]
+JOBS = ["submit", "jobs", "status", "results", "failures", "retry", "logs", "wait", "cancel"]
+COMMANDS = ["run", "master", "worker", *JOBS, "forget", "stop", "journal", "bench", "keygen"]
+GROUPS = ["Input", "Output", "Job", "Failures", "Workers", "Connection", "Security", "Other"]
 OPTION = re.compile(r"^  -\S.*?  +\S")
 
 

@@ -144,3 +144,46 @@ class Groups:
         if len(groups) > SHOWN:
             rest = groups[SHOWN:]
             yield f"{sum(group.count for group in rest)} more, in {len(rest)} other groups"
+
+
+class FailureReport:
+    """Tells people of failed tasks: of the first ones as they come, of all in groups at the end.
+
+    Args:
+        say: writes a line for people.
+        raw: whether inputs were kept strings, so that there is no advice to keep them so.
+        quiet: whether to leave out the groups of those that were all shown.
+    """
+
+    def __init__(self, say: Callable[[str], None], *, raw: bool, quiet: bool) -> None:
+        self._say = say
+        self._raw = raw
+        self._quiet = quiet
+        self._groups = Groups()
+
+    def add(self, failure: Failure, attempts: int, value: object, name: Callable[[], str]) -> None:
+        """Report a failed task.
+
+        Args:
+            failure: why it failed.
+            attempts: how often it was tried.
+            value: its input.
+            name: makes its name.
+        """
+        is_shown = self._groups.count < SHOWN
+        self._groups.add(failure, name)
+        if is_shown:
+            advice = "" if self._raw else advice_on(value, failure)
+            self._say(failed_line(name(), failure, attempts, advice))
+
+    def summarize(self, hint: str) -> None:
+        """Say how many more there were, and the groups.
+
+        Args:
+            hint: how to see each of them.
+        """
+        if self._groups.count > SHOWN:
+            self._say(f"{self._groups.count - SHOWN} more failed{hint}")
+        if self._groups.count > (SHOWN if self._quiet else 0):
+            for line in self._groups.lines():
+                self._say(line)

@@ -13,9 +13,9 @@ import click
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-INPUT, OUTPUT, FAILURES, WORKERS = "Input", "Output", "Failures", "Workers"
+INPUT, OUTPUT, JOB, FAILURES, WORKERS = "Input", "Output", "Job", "Failures", "Workers"
 CONNECTION, SECURITY, OTHER = "Connection", "Security", "Other"
-GROUPS = (INPUT, OUTPUT, FAILURES, WORKERS, CONNECTION, SECURITY, OTHER)
+GROUPS = (INPUT, OUTPUT, JOB, FAILURES, WORKERS, CONNECTION, SECURITY, OTHER)
 SERVICE_PORTS = ("tcp://", "udp://", "sctp://")  # how Kubernetes begins a service's port
 NAMES_WIDTH = 26  # the most: the text of longer names starts on the next line
 
@@ -108,8 +108,10 @@ class Command(click.Command):
         codes = ", ".join(f"{code} {meaning}" for code, meaning in EXIT_CODES.items())
         formatter.write_paragraph()
         formatter.write_text(f"Exit codes: {codes}.")
-        key = any(param.name == "authkey" for param in self.params)
-        end = "; DQ_AUTHKEY or DQ_AUTHKEY_FILE the key." if key else "."
+        has = {param.name for param in self.params}
+        key = "; DQ_AUTHKEY or DQ_AUTHKEY_FILE the key" if "authkey" in has else ""
+        server = "; DQ_SERVER the master" if "server" in has else ""
+        end = f"{key}{server}."
         formatter.write_text(f"Environment: {prefix}_OPTION sets --option ({prefix}_DEBUG=1){end}")
 
 

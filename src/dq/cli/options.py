@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -195,6 +196,21 @@ def stacked(*decorators: Callable[[F], F]) -> Callable[[F], F]:
     return decorate
 
 
+class Server(Option):
+    """The address of a master. A variable of the one command goes before that of all."""
+
+    def resolve_envvar_value(self, ctx: click.Context) -> str | None:
+        own = os.environ.get(f"{ctx.auto_envvar_prefix}_SERVER")
+        return own or os.environ.get("DQ_SERVER") or None
+
+
+server = option(
+    "-s", "--server", cls=Server, default="127.0.0.1:5000", metavar="HOST[:PORT]",
+    group=CONNECTION,
+    help="Where the master is; by default this machine.",
+    more="DQ_SERVER says so for all commands.",
+)  # fmt: skip
+
 authkey = stacked(
     option(
         "--authkey", metavar="KEY", envvar="DQ_AUTHKEY", group=SECURITY,
@@ -313,17 +329,17 @@ calls = stacked(
     ),
 )  # fmt: skip
 
-inputs = stacked(
+readable = stacked(
     option(
         "-i", "--input", cls=SomeFiles, metavar="FILE", group=INPUT,
-        help="Read inputs, one on each line, from FILE; - is stdin.",
+        help="Read inputs, one on a line, from FILE; - is stdin.",
         more=".csv and .tsv give a mapping for each row, .jsonl (.ndjson) a value for each line,"
         " .json the items of an array; .gz, .bz2 and .xz are unpacked. It may be given several"
         " times.",
     ),
     option(
         "-0", "--null", is_flag=True, group=INPUT,
-        help="Inputs and results end with NUL, not with a newline.",
+        help="Inputs and results end with NUL, not newline.",
         more="As `find -print0` writes them and `xargs -0` reads them; `--input-format null` is for"
         " the inputs alone. A record of `--format jsonl` is a line all the same.",
     ),
@@ -349,17 +365,20 @@ inputs = stacked(
         more="Records are the lines of .jsonl, which `--failures` and `-f jsonl` write, and the"
         " rows of .csv.",
     ),
-    option(
-        "--only", type=Parsed("numbers", spans.parse), metavar="N,N-M", group=INPUT,
-        rare=True,
-        help="Run only the inputs with these numbers, from 0.",
-        more="They are the numbers that messages have, and `id` in jsonl.",
-    ),
-    option(
-        "--skip-bad", is_flag=True, group=INPUT, rare=True,
-        help="Go on without lines that cannot be read.",
-    ),
 )  # fmt: skip
+
+only = option(
+    "--only", type=Parsed("numbers", spans.parse), metavar="N,N-M", group=INPUT,
+    rare=True,
+    help="Run only the inputs with these numbers, from 0.",
+    more="They are the numbers that messages have, and `id` in jsonl.",
+)  # fmt: skip
+skip_bad = option(
+    "--skip-bad", is_flag=True, group=INPUT, rare=True,
+    help="Go on without lines that cannot be read.",
+)  # fmt: skip
+
+inputs = stacked(readable, only, skip_bad)
 
 outputs = stacked(
     option(
@@ -369,7 +388,7 @@ outputs = stacked(
     ),
     option(
         "-f", "--format", type=click.Choice(CHOICES), metavar="FORMAT", group=OUTPUT,
-        help="text, as print() shows it; jsonl, with all details.",
+        help="text, as print() shows it; jsonl, with details.",
         more="By default text, or jsonl where the name given with -o ends in .jsonl or .ndjson."
         " Text has nothing for a failed task: its lines match the inputs only with --fill, and"
         " where no result has a newline in it.",
@@ -411,18 +430,18 @@ journal = stacked(
     ),
 )  # fmt: skip
 
-failures = stacked(
-    option(
-        "--retries", type=COUNT, default=0, show_default=True, metavar="N", group=FAILURES,
-        help="Try a task that failed again, up to N times.",
-        more="That includes tasks that raised an exception or took too long.",
-    ),
-    option(
-        "--failures", cls=OneFile, metavar="FILE", group=FAILURES,
-        help="Write the record of each failed task to FILE.",
-        more="A line of JSON for each, with the input: `--input FILE --field input` runs them"
-        " again.",
-    ),
+retries = option(
+    "--retries", type=COUNT, default=0, show_default=True, metavar="N", group=FAILURES,
+    help="Try a task that failed again, up to N times.",
+    more="That includes tasks that raised an exception or took too long.",
+)  # fmt: skip
+failures_file = option(
+    "--failures", cls=OneFile, metavar="FILE", group=FAILURES,
+    help="Write the record of each failed task to FILE.",
+    more="A line of JSON for each, with the input: `--input FILE --field input` runs them"
+    " again.",
+)  # fmt: skip
+after_failures = stacked(
     option(
         "--retry-delay", type=SECONDS, default="0", metavar="SECONDS", group=FAILURES, rare=True,
         help="Wait before each retry (500ms, 2s, 5m).",
@@ -447,3 +466,4 @@ failures = stacked(
         help="Fail a task in which N worker processes died.",
     ),
 )  # fmt: skip
+failures = stacked(retries, failures_file, after_failures)

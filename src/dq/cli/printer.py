@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dq._support.screen import screen
 from dq._support.spans import Spans
-from dq.cli.failures import SHOWN, Groups, advice_on, failed_line, named
+from dq.cli.failures import SHOWN, FailureReport, named
 from dq.cli.signals import FINISHING, Stages
 from dq.core.records import Done, Failed, Failure, Recorded, Result, printable
 from dq.data.buffers import head_of
@@ -77,7 +77,7 @@ class Printer:
         job.on_records = self.progress.take
         self.failed = 0
         self._skipped = 0
-        self._groups = Groups()
+        self._report = FailureReport(say, raw=given["raw"], quiet=given["quiet"])
         self._written = Spans()  # tasks whose results are in the output
 
     # From a signal's thread
@@ -134,12 +134,7 @@ class Printer:
 
     def summarize(self) -> None:
         """Report failures, and the end of the run."""
-        if self._groups.count > SHOWN:
-            hint = "" if self._failures else "; --failures FILE writes each of them"
-            say(f"{self._groups.count - SHOWN} more failed{hint}")
-        if self._groups.count > (SHOWN if self._given["quiet"] else 0):
-            for line in self._groups.lines():
-                say(line)
+        self._report.summarize("" if self._failures else "; --failures FILE writes each of them")
         if self._skipped > SHOWN:
             say(f"{self._skipped - SHOWN} more inputs were skipped")
         # These counts are checked. A worker may claim that any input could not be read.
@@ -237,11 +232,7 @@ class Printer:
             self._write(record, jsonl(result).encode())
         if self._failures is not None and not self._failures.broken:
             self._failures.write(_failure_line(result).encode())
-        is_shown = self._groups.count < SHOWN
-        self._groups.add(failed.failure, lambda: self._name(result))
-        if is_shown:
-            advice = "" if self._given["raw"] else advice_on(result.input, failed.failure)
-            say(failed_line(self._name(result), failed.failure, record.attempts, advice))
+        self._report.add(failed.failure, record.attempts, result.input, lambda: self._name(result))
 
     def _name(self, result: Result[object]) -> str:
         place = self._source.line(result.id)

@@ -39,10 +39,7 @@ from dq.worker.supervisor import Supervisor
     more="That is for the items of plain clients, or of a plain BaseManager.",
 )  # fmt: skip
 @options.limits
-@option(
-    "-s", "--server", default="127.0.0.1:5000", metavar="HOST[:PORT]", group=CONNECTION,
-    help="Where the master is; by default this machine.",
-)  # fmt: skip
+@options.server
 @option(
     "--reconnect", type=options.SECONDS, default="60", show_default=True, metavar="SECONDS",
     group=CONNECTION,

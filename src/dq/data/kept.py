@@ -16,8 +16,8 @@ from dq.core.records import Failure, Loads
 from dq.data import batches
 from dq.data.pieces import BadValue
 
-# Text, JSON or None, pickle or None.
-_Wire = tuple[str, "str | None", "bytes | None"]
+# Text, JSON or None, why there is none, pickle or None.
+_Wire = tuple[str, "str | None", str, "bytes | None"]
 
 
 @frozen
@@ -27,12 +27,14 @@ class Forms:
     Args:
         text: as `print` shows it.
         json: as a record has it; None if it has no such form.
+        why: why it has none.
         pickled: None if it cannot be pickled.
     """
 
     text: str
-    json: str | None
-    pickled: bytes | None
+    json: str | None = None
+    why: str = ""
+    pickled: bytes | None = None
 
     def value(self, loads: Loads) -> object:
         """The value itself; a `BadValue` if it cannot be had here."""
@@ -50,7 +52,7 @@ def dump(values: Sequence[object], seconds: Sequence[float], forms: dict[int, Fo
         seconds: how long each task took.
         forms: the others, by their places.
     """
-    wire = {place: (one.text, one.json, one.pickled) for place, one in forms.items()}
+    wire = {place: (one.text, one.json, one.why, one.pickled) for place, one in forms.items()}
     return pickle.dumps((batches.joined(batches.dump(values)), list(seconds), wire))
 
 
@@ -65,6 +67,6 @@ def load(blob: Blob, loads: Loads) -> tuple[list[object], list[float]]:
         "tuple[bytes, list[float], dict[int, _Wire]]", loads(batches.joined(blob))
     )
     values = batches.load(inner, loads)
-    for place, (text, json, pickled) in wire.items():
-        values[place] = Forms(text=text, json=json, pickled=pickled)
+    for place, (text, json, why, pickled) in wire.items():
+        values[place] = Forms(text=text, json=json, why=why, pickled=pickled)
     return values, seconds

@@ -43,6 +43,7 @@ class OutputFormat:
             has lines of such records already.
         is_timed: whether a result is a pair of value and seconds, rather than the value.
         is_command: whether it is text, for a command.
+        is_both: whether it has values as text as well as pickled.
         has_exceptions: whether what a task raises is sent along, to be raised again.
         end: what ends each value, where a value is written as its `str`.
         suffixes: of the names of files that are to hold it.
@@ -52,6 +53,7 @@ class OutputFormat:
     decode: Decode | None = None
     is_timed: bool = False
     is_command: bool = False
+    is_both: bool = False
     has_exceptions: bool = False
     end: str = ""
     suffixes: tuple[str, ...] = ()
@@ -120,17 +122,18 @@ def _encode_kept(
 
 def _forms(value: object) -> kept.Forms:
     """The forms of a value whose type is not built in."""
-    json: str | None
+    json: str | None = None
+    why = ""
     pickled: bytes | None
     try:
         json = dumps({"result": value})
-    except TypeError:
-        json = None
+    except TypeError as error:
+        why = str(error)
     try:
         pickled = batches.joined(batches.dump([value]))
     except Exception:  # by the value's own code
         pickled = None
-    return kept.Forms(text=str(value), json=json, pickled=pickled)
+    return kept.Forms(text=str(value), json=json, why=why, pickled=pickled)
 
 
 # Text, for a command
@@ -192,7 +195,7 @@ OUTPUT_FORMATS = {
     "values": OutputFormat(encode=_encode_values, decode=_decode_values, has_exceptions=True),
     "results": OutputFormat(encode=_encode_timed, decode=_decode_timed, is_timed=True),
     "text": _text_format("text", end="\n"),
-    "kept": OutputFormat(encode=_encode_kept, is_timed=True, has_exceptions=True),
+    "kept": OutputFormat(encode=_encode_kept, is_timed=True, is_both=True, has_exceptions=True),
     NUL_ENDED: _text_format(NUL_ENDED, end="\0"),
     "jsonl": OutputFormat(
         encode=_encode_jsonl, is_timed=True, is_command=True, suffixes=(".jsonl", ".ndjson")
@@ -243,6 +246,16 @@ def is_command(form: str) -> bool:
 def has_exceptions(form: str) -> bool:
     """Whether what a task raises is sent along, to be raised again in the caller."""
     return OUTPUT_FORMATS[form].has_exceptions
+
+
+def has_text(form: str) -> bool:
+    """Whether results in this format are there as text."""
+    return OUTPUT_FORMATS[form].is_command or OUTPUT_FORMATS[form].is_both
+
+
+def has_pickles(form: str) -> bool:
+    """Whether results in this format are pickled."""
+    return not OUTPUT_FORMATS[form].is_command
 
 
 def is_text(form: str) -> bool:

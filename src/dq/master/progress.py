@@ -45,6 +45,7 @@ class Progress:
         self.skipped = 0
         self._known = known
         self._replayed = 0  # outcomes that came from the journal
+        self._since: int | None = None  # outcomes when somebody else's figures were first shown
         self._total = total
         self._asked = asked
         self._report = report
@@ -87,6 +88,15 @@ class Progress:
                 self._replayed += record.batch.count
         if self._report is not None:
             self._report(self.done, self._known_total(), self.failed)
+
+    def show(self, done: int, failed: int) -> None:
+        """Take over the figures of a job that somebody else counts. The first ones are those of
+        before this began."""
+        if self._since is None:
+            self._since = self._replayed = done + failed
+        elif done + failed > self.count:
+            self._last = time.monotonic()
+        self.done, self.failed = done, failed
 
     def finish(self, late: int = 0) -> None:
         """Stop, and print a summary if a bar was shown, something failed, or there were `late`

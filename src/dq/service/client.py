@@ -6,27 +6,31 @@ import asyncio
 import os
 import pickle
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
 from dq._support import quantities
 from dq._support.frozen import cast
-from dq.core.records import Failure, Reading, Result, printable
+from dq.core.records import Failure, Loads, Reading, Result, printable
 from dq.data import exceptions
+from dq.data.pieces import BadValue
 from dq.dispatch.worker_status import WorkerStatus
 from dq.errors import Stopped, TaskError
 from dq.functions import loading
 from dq.functions.constants import with_constants
 from dq.functions.job_specs import JobSpecs
 from dq.functions.reference import Function
+from dq.functions.spec import JobSpec
 from dq.functions.task_options import TaskOptions
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.service import submission
 from dq.service.connection import JobsConnection
+from dq.service.endpoint_names import PROTOCOL
 from dq.service.groups import grouped
 from dq.service.options import JobOptions
-from dq.service.results import Row, inputs_of, opened, reading_from, results_of
+from dq.service.results import Row, decoded, opened, reading_from, results_of
 from dq.service.specs import OUTPUT
 from dq.service.status import FailureGroup, JobStatus, read_worker
 from dq.transport.server_address import server_address
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 WAIT_S = 20.0  # for one answer of the master
+PAUSE_S = 0.05  # between two questions whether a job has ended: each outcome is news
 PICKLED = Reading("pickled")
 
 T = TypeVar("T")
@@ -84,7 +89,7 @@ def connect(
     connection = JobsConnection(
         server_address(server, port), keys.find(authkey), encryption.settings(), patience
     )
-    return Client(connection)
+    return Client(connection.open())
 
 
 class Client:
@@ -135,10 +140,29 @@ class Client:
         specs = JobSpecs(tasks, has_workers=False, report=lambda line: None)
         specs.check(task)
         spec = specs.spec(*specs.refer(task), output=OUTPUT, reading=PICKLED)
-        given = JobOptions(name=name, priority=priority, tasks=tasks).to_wire()
-        given["after"] = [_selector(job) for job in after]
-        number = submission.submit(self._connection, spec, submission.pickled(inputs), given)
-        return SubmittedJob(self._connection, number)
+        wanted = JobOptions(name=name, priority=priority, tasks=tasks)
+        selectors = [_selector(job) for job in after]
+        return cast(
+            "SubmittedJob[T]", self.send(spec, submission.pickled(inputs), wanted, selectors)
+        )
+
+    def send(
+        self,
+        spec: JobSpec,
+        records: Iterable[bytes],
+        options: JobOptions,
+        after: Sequence[str] = (),
+    ) -> SubmittedJob[object]:
+        """Submit a job whose inputs are encoded already, as its spec says.
+
+        Args:
+            spec: what its workers need to know.
+            records: its inputs.
+            options: what it asks for.
+            after: selectors of the jobs that have to succeed first.
+        """
+        given = {**options.to_wire(), "after": list(after)}
+        return self.numbered(submission.submit(self._connection, spec, records, given))
 
     def job(self, selector: int | str) -> SubmittedJob[object]:
         """A job by its number or name; ``"last"`` for the newest.
@@ -146,7 +170,11 @@ class Client:
         Raises:
             UsageError: there is none.
         """
-        return SubmittedJob(self._connection, self._status(str(selector)).number)
+        return self.numbered(self._status(str(selector)).number)
+
+    def numbered(self, number: int) -> SubmittedJob[object]:
+        """The job with this number, which is not looked for before it is used."""
+        return SubmittedJob(self._connection, number)
 
     def _status(self, selector: str) -> JobStatus:
         return JobStatus.from_wire(self._connection.call("status", selector))
@@ -172,10 +200,26 @@ class Client:
         """
         return bool(self._connection.call("drain", worker, now))
 
+    def cancel(self, *selectors: int | str) -> list[int]:
+        """End jobs: nothing more of them is run, and running tasks are ended. Returns the numbers
+        of those that had not ended."""
+        answer = self._connection.call("cancel", [str(one) for one in selectors])
+        return cast("list[int]", answer)
+
     def stop(self, *, now: bool = False) -> None:
         """Have the master end, once the running tasks have ended, or now. Its jobs go on when it is
         started again with the same journal."""
         self._connection.call("stop", now)
+
+    def wait_for_end(self) -> None:
+        """Wait until the master has gone, after `stop`.
+
+        Raises:
+            ConnectError: always: that is how it shows.
+        """
+        while True:
+            self._connection.call("hello", PROTOCOL)
+            time.sleep(PAUSE_S)
 
 
 def _selector(job: SubmittedJob[object] | int | str) -> str:
@@ -217,14 +261,18 @@ class SubmittedJob(Generic[T]):
         version = -1
         while True:
             left = WAIT_S if deadline is None else min(WAIT_S, deadline - time.monotonic())
-            status = JobStatus.from_wire(
-                self._connection.call("wait", self._selector, version, max(left, 0.0))
-            )
+            status = self.changed_since(version, max(left, 0.0))
             if status.has_ended:
                 return status
             if deadline is not None and time.monotonic() >= deadline:
                 raise TimeoutError(f"job {self.number} has not ended in {timeout:g} s")
             version = status.version
+            time.sleep(PAUSE_S)
+
+    def changed_since(self, version: int, seconds: float) -> JobStatus:
+        """Its figures, once they are others than those with this version, or after some seconds."""
+        answer = self._connection.call("wait", self._selector, version, seconds)
+        return JobStatus.from_wire(answer)
 
     def results(
         self, *, ordered: bool = True, follow: bool = True, inputs: bool = True
@@ -236,17 +284,19 @@ class SubmittedJob(Generic[T]):
             follow: wait for those that are not there yet, until the job has ended.
             inputs: fetch the inputs as well.
         """
-        reading = self._reading()
+        reading = self.reading()
         for row in self.rows(ordered=ordered, follow=follow, inputs=inputs):
             for result in results_of(row, reading, pickle.loads):
                 yield cast("Result[T]", opened(result, pickle.loads))
 
-    def _reading(self) -> Reading:
+    def reading(self) -> Reading:
+        """How to make values of its inputs; for the command line."""
         answer = cast("dict[str, object]", self._connection.call("status", self._selector))
         return reading_from(answer["reading"])
 
     def rows(self, *, ordered: bool, follow: bool, inputs: bool) -> Iterator[Row]:
-        """The same as the master sends them; for the command line."""
+        """The same as the master sends them; for the command line. Those of failed tasks have their
+        inputs in any case."""
         connection = self._connection.another() if follow else self._connection
         cursor = 0
         try:
@@ -273,7 +323,7 @@ class SubmittedJob(Generic[T]):
             TaskError: the same, if that cannot be raised here.
             Stopped: the job was cancelled, or stopped, before all of its tasks had an outcome.
         """
-        reading = self._reading()
+        reading = self.reading()
         for row in self.rows(ordered=True, follow=True, inputs=False):
             for result in results_of(row, reading, pickle.loads):
                 result = opened(result, pickle.loads)
@@ -304,10 +354,22 @@ class SubmittedJob(Generic[T]):
     def failures(self) -> list[FailureGroup]:
         """Its failed tasks, grouped by the exception's type and the last place in the user's own
         code; the largest group first."""
-        reading = self._reading()
+        found = self.failure_groups(pickle.loads)
+        return [
+            replace(group, input=None) if isinstance(group.input, BadValue) else group
+            for group in found
+        ]
+
+    def failure_groups(self, loads: Loads) -> list[FailureGroup]:
+        """The same; for the command line.
+
+        Args:
+            loads: unpickles inputs. One that it cannot unpickle is a `BadValue`.
+        """
+        reading = self.reading()
 
         def value_of(items: list[bytes]) -> object:
-            return next(iter(inputs_of(items, reading, pickle.loads)), None)
+            return next(iter(decoded(items, reading, loads)))
 
         rows = self.failed_rows()
         found = ((row[0], Failure(*row[5][:3]), row[7] or []) for row in rows if row[5] is not None)

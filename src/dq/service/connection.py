@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import random
 import threading
 import time
+from collections.abc import Callable, Iterator
 
 from dq import errors
 from dq._support.frozen import cast
@@ -23,6 +25,13 @@ from dq.service.endpoint_names import JOBS, PROTOCOL
 from dq.transport.addresses import Address, show
 from dq.transport.limits import KEEPALIVE_S
 
+NOTICE_S = 3.0  # without a master, before people are told that it is looked for
+SILENCE_S = 40.0  # without an answer, likewise; no call waits so long at the master
+
+
+def _nothing(line: str) -> None:
+    pass
+
 
 class JobsConnection:
     """Calls of a master's `JobsEndpoint`. Each is repeated when its connection is lost, which does
@@ -33,26 +42,42 @@ class JobsConnection:
         authkey: the shared key.
         tls: how the connection is encrypted.
         patience: seconds to look for a master that has gone.
+        report: called with each line that people should see.
 
-    Raises:
-        ConnectError: nobody listens there, or has another key, or keeps no jobs.
     """
 
     def __init__(
-        self, address: Address, authkey: bytes, tls: Tls = PLAIN, patience: float = 60.0
+        self,
+        address: Address,
+        authkey: bytes,
+        tls: Tls = PLAIN,
+        patience: float = 60.0,
+        report: Callable[[str], None] = _nothing,
     ) -> None:
         self.address = address
         self._authkey = authkey
         self._tls = tls
         self._patience = patience
+        self._report = report
         self._lock = threading.Lock()  # held during a call
         self._is_closed = False
         self.max_message = 0
-        self._server: ServerConnection | None = self._open()
+        self._server: ServerConnection | None = None
+
+    def open(self) -> JobsConnection:
+        """Connect now, and do not wait for a master that is not there. Returns itself.
+
+        Raises:
+            ConnectError: nobody listens there, or has another key, or keeps no jobs.
+        """
+        with self._lock:
+            self._server = self._open()
+        return self
 
     def another(self) -> JobsConnection:
-        """A connection of its own to the same master, for a call that waits."""
-        return JobsConnection(self.address, self._authkey, self._tls, self._patience)
+        """A connection of its own to the same master, for a call that waits. It is opened by the
+        first call."""
+        return JobsConnection(self.address, self._authkey, self._tls, self._patience, self._report)
 
     def _open(self) -> ServerConnection:
         server = ServerConnection(
@@ -84,25 +109,36 @@ class JobsConnection:
             DqError: what the master has answered.
         """
         with self._lock:
-            deadline, attempt = time.monotonic() + self._patience, 0
+            search = _Search(self.address, self._patience, self._report)
             while True:
                 try:
                     if self._server is None:
                         self._server = self._open()
-                    return _checked(self._server.call(JOBS, method, *args))
+                        search.found()
+                    with self._silence_reported():
+                        return _checked(self._server.call(JOBS, method, *args))
                 except (AuthenticationFailed, ProtocolError, TlsError, UnknownHost):
                     raise
                 except ConnectError:
                     self._server = None
-                    left = deadline - time.monotonic()
-                    if left <= 0 or self._is_closed:
+                    if self._is_closed or not search.wait():
                         raise
-                    time.sleep(min(backoff(attempt, random.random()), left))
-                    attempt += 1
                 except BaseException:
                     if self._server is not None and self._server.channel.closed:
                         self._server = None
                     raise
+
+    @contextlib.contextmanager
+    def _silence_reported(self) -> Iterator[None]:
+        """Say so if the master does not answer: it may be stopped, or its machine overloaded."""
+        text = f"the master at {show(self.address)} has not answered for {SILENCE_S:g} s"
+        timer = threading.Timer(SILENCE_S, self._report, (f"{text}; still waiting",))
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
 
     def close(self) -> None:
         """Close it; a call that waits in another thread ends with an error."""
@@ -112,6 +148,38 @@ class JobsConnection:
             server.channel.shutdown()
             with self._lock:
                 server.close()
+
+
+class _Search:
+    """Waits between two attempts to find a master that was lost, and tells people of it."""
+
+    def __init__(self, address: Address, patience: float, report: Callable[[str], None]) -> None:
+        self._where = show(address)
+        self._patience = patience
+        self._report = report
+        self._since: float | None = None  # when it was lost
+        self._attempts = 0
+        self._is_told = False
+
+    def wait(self) -> bool:
+        """Wait a little. Returns False if it has been looked for long enough."""
+        now = time.monotonic()
+        self._since = now if self._since is None else self._since
+        left = self._since + self._patience - now
+        if left <= 0:
+            return False
+        if not self._is_told and now - self._since >= min(NOTICE_S, self._patience / 2):
+            self._is_told = True
+            self._report(f"lost the master at {self._where}; looking for it for {left:.0f} s more")
+        time.sleep(min(backoff(self._attempts, random.random()), left))
+        self._attempts += 1
+        return True
+
+    def found(self) -> None:
+        """Say that it is there again, if people were told that it was not."""
+        if self._is_told:
+            self._is_told = False
+            self._report(f"the master at {self._where} is back")
 
 
 def _checked(answer: object) -> object:

@@ -128,7 +128,7 @@ class Looking:
             cause = row.outcome.failure
             failure = (cause.type, cause.message, cause.traceback, row.outcome.exception)
         items = None
-        if inputs:
+        if inputs or failure is not None:
             items = inputs_between(self._service.store, job.key, row.start, row.stop)
         return (
             row.start, row.count, row.attempts, row.worker, blob, failure, row.outcome.seconds,

@@ -45,9 +45,13 @@ def results_of(row: Row, reading: Reading, loads: Loads) -> Iterator[Result[obje
 
 def inputs_of(items: list[bytes], reading: Reading, loads: Loads) -> list[object]:
     """The values of inputs; None for one that cannot be read here."""
-    blob = batches.dump(items)
-    found = Decoder(reading, loads).decode(blob, 0, len(items))
+    found = decoded(items, reading, loads)
     return [None if isinstance(value, BadValue) else value for value in found]
+
+
+def decoded(items: list[bytes], reading: Reading, loads: Loads) -> list[object]:
+    """The values of inputs; a `BadValue` for one that cannot be read here."""
+    return Decoder(reading, loads).decode(batches.dump(items), 0, len(items))
 
 
 def opened(result: Result[object], loads: Loads) -> Result[object]:

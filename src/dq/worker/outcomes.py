@@ -17,6 +17,9 @@ from dq.worker.failure import describe, failed
 if TYPE_CHECKING:
     from collections.abc import Awaitable
 
+_SHOWN_MARKS = (b" at 0x", b"<_io.", b"count(", b"repeat(")
+_PICKLED_MARKS = (b"builtins", b"itertools")
+
 
 def split(report: ReportMessage, limit: int) -> list[ReportMessage]:
     """Split a report into several, each with at most about `limit` bytes of results."""
@@ -164,9 +167,8 @@ def is_suspicious(form: str, blob: Blob) -> bool:
     (True, False)
     """
     head = head_of(blob)
-    if outputs.is_command(form):
-        return any(mark in head for mark in (b" at 0x", b"<_io.", b"count(", b"repeat("))
-    return b"builtins" in head or b"itertools" in head
+    marks = _SHOWN_MARKS * outputs.has_text(form) + _PICKLED_MARKS * outputs.has_pickles(form)
+    return any(mark in head for mark in marks)
 
 
 def complaint_of(value: object) -> str | None:

@@ -1,0 +1,143 @@
+"""``dq jobs`` and ``dq status``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from dq._support.quantities import human_duration
+from dq.cli import job_options
+from dq.cli.layout import OTHER, Command, option
+from dq.cli.tables import Column, table
+from dq.core.records import printable
+from dq.errors import UsageError
+from dq.service.client import Client
+from dq.service.status import JobStatus
+
+CLEAR = "\x1b[H\x1b[2J"
+REDRAW_S = 1.0
+
+watch = option(
+    "--watch", is_flag=True, group=OTHER,
+    help="Show it again each second, until Ctrl-C.",
+)  # fmt: skip
+
+
+@click.command(cls=Command)
+@job_options.any_number
+@job_options.as_json
+@watch
+@job_options.connection
+def jobs(**given: Any) -> None:
+    """List jobs: all of them, or these. JOB is a number (7), several (3-7), `last`,
+    `all`, or a name.
+
+    \b
+      dq jobs
+      dq jobs 3-7 nightly
+      dq jobs --json | jq '.[] | select(.state == "failed") | .number'
+    """
+    with job_options.connected(given) as client:
+        _show(lambda: _listing(client, given), given)
+
+
+@click.command(cls=Command)
+@click.argument("job", default="last")
+@job_options.as_json
+@watch
+@job_options.connection
+def status(**given: Any) -> None:
+    """Show a job in full, and why none of its tasks runs. Without JOB, the newest.
+
+    \b
+      dq status 7
+      dq status nightly --watch
+    """
+    with job_options.connected(given) as client:
+        _show(lambda: _in_full(client, given), given)
+
+
+def _show(text: Callable[[], str], given: dict[str, Any]) -> None:
+    if not given["watch"]:
+        click.echo(text())
+        return
+    if given["json"] or not sys.stdout.isatty():
+        raise UsageError("--watch goes with a terminal, and without --json")
+    while True:
+        click.echo(CLEAR + text())
+        time.sleep(REDRAW_S)
+
+
+def _listing(client: Client, given: dict[str, Any]) -> str:
+    found = client.jobs(*given["jobs"])
+    if given["json"]:
+        return json.dumps([dataclasses.asdict(job) for job in found])
+    if not found:
+        return "no jobs"
+    return "\n".join(table(_columns(found), shutil.get_terminal_size().columns))
+
+
+def _columns(jobs: list[JobStatus]) -> list[Column]:
+    now = time.time()
+    return [
+        Column("JOB", [str(job.number) for job in jobs], right=True),
+        Column("NAME", [printable(job.name) for job in jobs], shrinks=True),
+        Column("STATE", [job.state for job in jobs]),
+        Column("DONE", [f"{job.done}/{job.total}" for job in jobs], right=True),
+        Column("FAILED", [str(job.failed or "") for job in jobs], right=True),
+        Column("RUNNING", [str(job.running or "") for job in jobs], right=True),
+        Column("PRIO", [str(job.priority or "") for job in jobs], right=True),
+        Column("LEFT", [_left(job) for job in jobs], right=True),
+        Column("AGE", [_age(job, now) for job in jobs], right=True),
+        Column("TASK", [printable(job.task) for job in jobs], shrinks=True),
+    ]
+
+
+def _left(job: JobStatus) -> str:
+    return "" if job.left is None else human_duration(job.left)
+
+
+def _age(job: JobStatus, now: float) -> str:
+    return human_duration(max(now - job.submitted, 0.0))
+
+
+def _in_full(client: Client, given: dict[str, Any]) -> str:
+    job = client.job(given["job"]).status()
+    if given["json"]:
+        return json.dumps(dataclasses.asdict(job))
+    facts = [(name, value) for name, value in _facts(job) if value]
+    width = max(len(name) for name, _ in facts)
+    return "\n".join(f"{name:{width}}  {printable(value)}" for name, value in facts)
+
+
+def _facts(job: JobStatus) -> list[tuple[str, str]]:
+    state = f"{job.state}: {job.reason}" if job.reason else job.state
+    counts = [f"{job.done + job.failed} of {job.total}"]
+    counts += [f"{job.failed} failed"] if job.failed else []
+    counts += [f"{job.running} running"] if job.running else []
+    speed = f"{job.rate:.2g}/s" if job.rate is not None and job.rate < 10 else ""
+    speed = f"{job.rate:.0f}/s" if job.rate is not None and job.rate >= 10 else speed
+    return [
+        ("job", f"{job.number} ({job.name})" if job.name else str(job.number)),
+        ("task", job.task),
+        ("state", state),
+        ("tasks", ", ".join(counts)),
+        ("rate", speed),
+        ("left", _left(job)),
+        ("priority", str(job.priority or "")),
+        ("submitted", _moment(job.submitted)),
+        ("ended", "" if job.ended is None else _moment(job.ended)),
+        *[("waits", reason) for reason in job.why_not],
+    ]
+
+
+def _moment(seconds: float) -> str:
+    ago = human_duration(max(time.time() - seconds, 0.0))
+    return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))} ({ago} ago)"

@@ -1,0 +1,116 @@
+"""Waits for jobs on a serving master, and shows how far they are."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from dq.errors import DqError, Interrupted
+from dq.master.progress import Progress
+from dq.service.client import Client
+from dq.service.status import JobStatus
+
+CHECK_S = 1.0  # the longest time between two looks at jobs
+PAUSE_S = 0.05  # the shortest: each outcome is news
+
+
+@contextlib.contextmanager
+def leaving(numbers: Sequence[int], hint: str = "") -> Iterator[None]:
+    """Have Ctrl-C say that the jobs that are waited for go on.
+
+    Args:
+        numbers: of the jobs.
+        hint: what to do about that.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        go = "goes" if len(numbers) == 1 else "go"
+        raise Interrupted(f"{listed(numbers)} {go} on{hint}") from None
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Jobs, for people.
+
+    >>> listed([7]), listed([7, 8])
+    ('job 7', 'jobs 7, 8')
+    """
+    return f"job{'s' * (len(numbers) > 1)} {', '.join(map(str, numbers))}"
+
+
+def wait_for(
+    client: Client, numbers: Sequence[int], on_change: Callable[[list[JobStatus]], object]
+) -> list[JobStatus]:
+    """Wait until jobs have ended. Returns their figures.
+
+    Args:
+        client: the master's.
+        numbers: of the jobs.
+        on_change: called with their figures at intervals.
+    """
+    while True:
+        found = client.jobs(*numbers)
+        on_change(found)
+        waiting = [one for one in found if not one.has_ended]
+        if not waiting:
+            return found
+        client.numbered(waiting[0].number).changed_since(waiting[0].version, CHECK_S)
+        time.sleep(PAUSE_S)
+
+
+class Sum:
+    """The progress of several jobs as one, on the terminal.
+
+    Args:
+        quiet: show nothing.
+    """
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._total: int | None = None
+        self.progress = Progress(lambda: self._total, quiet=quiet)
+
+    def show(self, jobs: list[JobStatus]) -> None:
+        """Show these figures from now on."""
+        self._total = sum(job.total for job in jobs)
+        self.progress.show(sum(job.done for job in jobs), sum(job.failed for job in jobs))
+
+
+class Watch:
+    """Shows the progress of a job while its results are copied, from `__enter__` to `__exit__`.
+
+    Args:
+        client: the master's; nobody else calls it meanwhile.
+        number: of the job.
+        quiet: show nothing.
+    """
+
+    def __init__(self, client: Client, number: int, *, quiet: bool) -> None:
+        self._client = client
+        self._number = number
+        self._quiet = quiet
+        self._is_over = threading.Event()
+        self._sum = Sum(quiet=quiet)
+        self._thread = threading.Thread(target=self._look, name="dq-watch", daemon=True)
+
+    def __enter__(self) -> Watch:
+        self._sum.progress.start()
+        if self._sum.progress.has_bar:
+            self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._is_over.set()
+        self._sum.progress.stop()
+
+    def finish(self, done: int, failed: int) -> None:
+        """Show a summary, as `dq run` does."""
+        self._sum.progress.show(done, failed)
+        self._sum.progress.finish()
+
+    def _look(self) -> None:
+        with contextlib.suppress(DqError):  # which the copying meets as well
+            while not self._is_over.is_set():
+                self._sum.show(self._client.jobs(self._number))
+                self._is_over.wait(CHECK_S)
