@@ -168,6 +168,20 @@ def test_it_says_where_a_journal_continues(folder: Path) -> None:
     assert "j is the journal of another run" in other.stderr
 
 
+def test_a_journal_of_other_inputs_is_refused_as_by_the_run(folder: Path) -> None:
+    args = ("app:echo", "--input", "in.txt", "--journal", "j")
+    assert dq("run", *args, "-w", "1", cwd=folder).returncode == 0
+    assert shown(check(folder, *args))["journal"] == "j: continues with 250 of 250 done"
+    lines = (folder / "in.txt").read_text().splitlines(keepends=True)
+    for now, said in [
+        (["0\n", "one\n", *lines[2:]], "in.txt line 2 is not what it was"),
+        (lines[:200], "there are 200 inputs, and the journal j has 250; give another --journal"),
+    ]:
+        (folder / "in.txt").write_text("".join(now))
+        assert said in check(folder, *args, code=2).stderr
+        assert said in dq("run", *args, "-w", "1", cwd=folder).stderr
+
+
 def test_a_master_says_who_may_connect_and_serves_nothing(folder: Path) -> None:
     args = ("--port", "0", "--authkey", KEY)
     lines = shown(check(folder, "app:square", "1", "2", "-w", "1", *args, command="master"))

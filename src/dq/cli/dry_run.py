@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,12 +16,16 @@ from dq.cli.run_files import check_files, output_format
 from dq.cli.run_inputs import RunInputs, run_inputs
 from dq.cli.surroundings import enter_directory, key_to_serve, quietly
 from dq.data.input_files import STDIN
-from dq.errors import MissingModule, UsageError
+from dq.dispatch.replaying import too_few
+from dq.errors import BadInput, InputChanged, MissingModule, UsageError
 from dq.functions.forked_checks import checks
 from dq.functions.module_versions import version_of
 from dq.functions.reference import TaskRef, refer
 from dq.functions.task_check import checked
 from dq.master.runtime import Runtime
+
+if TYPE_CHECKING:
+    from dq.journal.inspect import Contents
 
 
 def check_run(given: dict[str, Any], workers: int) -> None:
@@ -130,7 +134,7 @@ def _check_job(given: dict[str, Any], runtime: Runtime, ref: TaskRef, *, importa
     if given["failures"] is not None:
         _show("failures", given["failures"])
     if given["journal"] is not None:
-        _show("journal", _journal(given, runtime, ref, source, found.total))
+        _show("journal", _journal(given, runtime, ref, source, found))
     return found.problem
 
 
@@ -140,8 +144,8 @@ def _inputs(given: dict[str, Any], source: RunInputs, found: Checked) -> str:
     if source.selection is not None:
         total += " of them (--only)"
     parts = [f"{names}: {total}"]
-    if found.total != found.checked:
-        parts.append(f"the first {found.checked} checked")
+    if found.total != len(found.lines):
+        parts.append(f"the first {len(found.lines)} checked")
     if found.skipped:
         parts.append(f"{found.skipped} of these cannot be read, and are skipped")
     if found.fit is not None and not found.fit.signature:
@@ -175,17 +179,18 @@ def _check_writable(path: str | None) -> None:
 
 
 def _journal(
-    given: dict[str, Any], runtime: Runtime, ref: TaskRef, source: RunInputs, total: int | None
+    given: dict[str, Any], runtime: Runtime, ref: TaskRef, source: RunInputs, found: Checked
 ) -> str:
     """What is in the journal, which is only read.
 
     Raises:
         BadJournal: it is damaged, or of another run.
+        BadInput: it is of other inputs.
     """
     from dq.journal.facts import compare
-    from dq.journal.inspect import look  # SQLite, which few runs need
+    from dq.journal.inspect import changed_line, look  # SQLite, which few runs need
 
-    path = given["journal"]
+    path, again = given["journal"], given["retry_failed"]
     _check_writable(path)
     if not os.path.exists(path):
         return f"{path}, which is made"
@@ -193,11 +198,26 @@ def _journal(
     if not contents.facts:
         return f"{path}, which is empty"
     compare(path, contents.facts, runtime.jobs.facts(ref, **runs.journal_options(source, given)))
+    index = changed_line(path, found.lines, retry_failed=again)
+    if index is not None:
+        raise BadInput(f"{source.place(index)} {InputChanged(index).reason}")
+    left = contents.spans[-1][1] if contents.spans else 0
+    if found.total is not None and found.total < left and not again:
+        raise BadInput(too_few(found.total, path, left))
+    return f"{path}: {_progress(contents, found.total, again)}"
+
+
+def _progress(contents: Contents, total: int | None, again: bool) -> str:
+    """How far a journal's run is.
+
+    Args:
+        contents: the journal's.
+        total: how many inputs there are, if that is known.
+        again: whether the tasks that failed run again.
+    """
     failed = len(contents.failed)
-    again = failed if given["retry_failed"] else 0
-    done = contents.done + contents.unreadable + failed - again
-    of = "" if total is None else f" of {total}"
-    text = f"{path}: continues with {done}{of} done"
+    done = contents.done + (0 if again else failed + contents.unreadable)
+    text = f"continues with {done}{'' if total is None else f' of {total}'} done"
     if failed:
         text += f"; {failed} failed" + (" and run again" if again else "")
     if contents.open:

@@ -29,14 +29,14 @@ class Checked:
     """What is known of a run's inputs.
 
     Args:
-        checked: how many of the first ones were read.
+        lines: the first ones, which were read.
         total: how many there are; None if that is not known.
         skipped: how many of those that were read cannot be decoded, and would be skipped.
         fit: whether the others fit the function; None if the function cannot be imported here.
         problem: the first task that would fail, and why; "" where none was found.
     """
 
-    checked: int
+    lines: list[bytes]
     total: int | None
     skipped: int
     fit: Fit | None
@@ -69,7 +69,7 @@ def check_inputs(
             good.remove((number, value))
     fit = _fit(ref, given["unpack"], [value for _, value in good]) if importable else None
     return Checked(
-        checked=len(lines),
+        lines=lines,
         total=_total(source, len(lines)),
         skipped=len(lines) - len(good),
         fit=fit,

@@ -11,6 +11,14 @@ from dq.errors import BadInput, DqError
 REPLAY_RECORDS = 256  # records of a journal that a reader gets at once
 
 
+def too_few(count: int, path: str, recorded: int) -> str:
+    """The message where a journal has outcomes for more inputs than there are."""
+    another = setting("journal")
+    return (
+        f"there are {count} inputs, and the journal {path} has {recorded}; give another {another}"
+    )
+
+
 class Replaying:
     """Skips the inputs for which a job's journal has outcomes, and delivers those.
 
@@ -43,10 +51,7 @@ class Replaying:
         served.refill.notify()
         self._pending.announce()
         if job.stopped is None and job.ended and not job.unbatched and job.next < replay.left:
-            raise BadInput(
-                f"there are {job.next} inputs, and the journal {replay.journal.path} has"
-                f" {replay.left}; give another {setting('journal')}"
-            )
+            raise BadInput(too_few(job.next, replay.journal.path, replay.left))
 
     def _take(self, served: ServedJob, missing: int) -> None:
         """Take the inputs that the journal's next record still needs, or as many as there are."""

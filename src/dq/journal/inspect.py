@@ -7,7 +7,7 @@ import itertools
 import json
 import os
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from dq._support.frozen import frozen
@@ -26,7 +26,8 @@ from dq.journal.database import (
     read_about,
 )
 from dq.journal.facts import Facts
-from dq.journal.rows import Row
+from dq.journal.input_digests import part_of
+from dq.journal.rows import Row, changed
 from dq.journal.write_ahead_log import has_log
 from dq.security.safe_pickle import safe_loads
 
@@ -140,6 +141,32 @@ def failures(path: str) -> Iterator[FailedTask]:
             outcome = row.outcome
             if isinstance(outcome, Failed) and not outcome.is_unreadable:
                 yield FailedTask.of(row, outcome, given.of(row))
+
+
+def changed_line(path: str, lines: Sequence[bytes], *, retry_failed: bool = False) -> int | None:
+    """The index of the first of a run's lines that is not what it was when the journal was written;
+    None if there is none. Only outcomes all of whose lines are given can be compared.
+
+    Args:
+        path: the journal's.
+        lines: the first inputs of the run.
+        retry_failed: leave out the tasks that failed, whose outcomes the run would forget.
+
+    Raises:
+        As for `look`.
+    """
+    if _is_empty(path):
+        return None
+    with _reading(path) as db:
+        for row in whole_rows(db):
+            if row.stop > len(lines):
+                break
+            if retry_failed and isinstance(row.outcome, Failed):
+                continue
+            index = changed([part_of(line, True) for line in lines[row.start : row.stop]], row)
+            if index is not None:
+                return index
+    return None
 
 
 class _FailedInputs:
