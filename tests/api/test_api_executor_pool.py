@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import CancelledError, Future, as_completed, wait
+from concurrent.futures import TimeoutError as FutureTimeout  # another one in Python 3.10
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
@@ -293,7 +294,7 @@ def test_map_reads_only_as_far_ahead_as_its_buffer(pool: dq.Executor) -> None:
 def test_map_raises_where_its_time_is_up(held: tuple[dq.Executor, Future[None], Path]) -> None:
     pool, _, folder = held
     values = pool.map(Path.touch, [folder / "never"], timeout=0.05)
-    with pytest.raises(TimeoutError):
+    with pytest.raises(FutureTimeout):
         next(values)
     (folder / "go").touch()
     pool.submit(abs, -1).result(PATIENCE)
@@ -432,3 +433,39 @@ def test_a_running_call_that_is_cancelled_is_ended_and_its_slot_goes_on(
     assert first.cancelled()
     assert first in wait([first], 0).done
     assert waiting.result(PATIENCE) == 1
+
+
+class Leaving:
+    """Ends the program where it is pickled, or unpickled."""
+
+    def __init__(self, when: str) -> None:
+        self.when = when
+
+    def __reduce__(self) -> Any:
+        if self.when == "pickled":
+            raise SystemExit(1)
+        return raise_exit, ()
+
+
+def raise_exit() -> None:
+    raise SystemExit(1)
+
+
+@pytest.mark.parametrize("when", ["pickled", "unpickled"])
+def test_a_value_that_ends_the_program_fails_its_call_alone(pool: dq.Executor, when: str) -> None:
+    for call in pool.submit(id, Leaving(when)), pool.submit(Leaving, when):
+        with pytest.raises(dq.TaskError, match="SystemExit"):
+            call.result(PATIENCE)
+    assert pool.submit(abs, -1).result(PATIENCE) == 1
+
+
+class Interrupting:
+    def __reduce__(self) -> Any:
+        raise KeyboardInterrupt
+
+
+def test_a_call_whose_pickling_was_interrupted_has_failed(pool: dq.Executor) -> None:
+    pool.submit(abs, -1).result(PATIENCE)  # whoever waits is there by now
+    with pytest.raises(KeyboardInterrupt):
+        pool.submit(id, Interrupting())
+    pool.shutdown()  # does not wait for it

@@ -216,5 +216,5 @@ class NoCollection:
 def _load_one(data: bytes | LargePickle, loads: Loads) -> object:
     try:
         return loads(data) if isinstance(data, bytes) else data.load(loads)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # its own code may raise either
         return BadValue(error)

@@ -32,7 +32,7 @@ def encode(
     """
     try:
         blob = batches.dump(items, together=together, define=define)
-    except Exception as error:
+    except (Exception, SystemExit, GeneratorExit) as error:  # a value's own code may raise these
         if len(items) == 1:
             yield 1, _not_picklable(items[0], error)
             return
@@ -48,7 +48,7 @@ def encode(
     yield from encode(items[half:], max_bytes, define, together)
 
 
-def _not_picklable(item: object, error: Exception) -> Failure:
+def _not_picklable(item: object, error: BaseException) -> Failure:
     if isinstance(item, NoInput):
         return item.failure
     return Failure(type=type(error).__name__, message=f"this input cannot be pickled: {error}")

@@ -35,8 +35,8 @@ class BadValue:
 
     __slots__ = ("failure",)
 
-    def __init__(self, error: Exception | Failure) -> None:
-        if isinstance(error, Exception):
+    def __init__(self, error: BaseException | Failure) -> None:
+        if isinstance(error, BaseException):
             text = f"cannot be unpickled: {type(error).__name__}: {error}"
             error = Failure("UnpicklingError", text)
         self.failure = error
@@ -97,11 +97,11 @@ def _open(
     [data], count, stop = items, -kind, min(stop, -kind)
     # A part is taken apart at once, since another value may be the one that kills the process.
     ways = [_load, _split] if stop - start == count else [_split, _load]
-    failure = Exception("it cannot be taken apart")
+    failure: BaseException = Exception("it cannot be taken apart")
     for way in [_split] if apart else ways:
         try:
             return way is _split, way(data, count, start, stop, loads)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # a value's own code may raise either
             failure = error if way is _load else failure
     return False, [BadValue(failure)] * (stop - start)
 

@@ -117,7 +117,11 @@ class BatchMaker:
         if items is None:
             with self._lock:
                 return self._lease_again(consumer, batch)
-        parts = self._encode(batch, items)
+        try:
+            parts = self._encode(batch, items)
+        except BaseException as error:  # Ctrl-C, while the code of a value ran
+            self._give_up(batch, error)
+            raise
         with self._lock:
             return self._lease_first(consumer, batch, parts)
 
@@ -179,6 +183,24 @@ class BatchMaker:
         if next is None:
             return None
         return self._board.grant(consumer.holder, next, self._clock())
+
+    def _give_up(self, batch: Batch, error: BaseException) -> None:
+        """Fail all tasks of a batch whose encoding was interrupted. Nobody would lease them again,
+        and they would be waited for."""
+        failure = Failure(type(error).__name__, "this input was interrupted while it was pickled")
+        blob = batches.dump([None])
+        parts: list[tuple[Batch, Failure | None]] = [
+            (Batch(job=batch.job, start=index, count=1, blob=blob), failure)
+            for index in range(batch.start, batch.stop)
+        ]
+        with self._lock:
+            job = self._board.jobs.get(batch.job)
+            if job is None:
+                return
+            if job.chosen.pop(batch.start, batch) is not batch:  # one was cancelled meanwhile
+                parts = list(_still_open(job, parts))
+            for part, _ in parts:
+                self._fail(part, failure)
 
     def _fail(self, batch: Batch, failure: Failure) -> None:
         recorded = self._board.record(batch, Failed(failure, retry=False), "")
