@@ -112,6 +112,12 @@ class Board:
         """The active leases of a job."""
         return [lease for lease in self.leases.values() if lease.batch.job == id]
 
+    def superseded(self, id: str) -> list[Lease]:
+        """The active leases of a job whose task has its outcome from another copy."""
+        copies = self.jobs[id].copies
+        leases = self.leases_of(id)
+        return [one for one in leases if one.copy_of is not None and one.copy_of not in copies]
+
     def close_job(self, id: str) -> None:
         """Forget a job. Later reports for it are dropped."""
         self.jobs.pop(id, None)
@@ -176,13 +182,17 @@ class Board:
         """
         if self._recording.draining:
             return None
-        ready = [job for job in self.jobs.values() if job.has_more and job.is_ready(now)]
+        ready = [
+            job
+            for job in self.jobs.values()
+            if job.has_more and (job.is_simple or job.is_ready(now)) and job.stopped is None
+        ]
         if len(ready) > 1:
             ready = self._levels.in_turn(ready, now, self.slots)
         for job in ready:
-            if not job.suits(holder) or (eligible is not None and not eligible(job)):
+            if not (job.is_simple or job.suits(holder)) or (eligible is not None and not eligible(job)):
                 continue
-            batch = job.pop_waiting(now)
+            batch = job.pop_waiting(now) if job.waiting.batches else None
             if batch is not None:
                 self._levels.choose(job, holder, now)
                 return batch
@@ -223,7 +233,8 @@ class Board:
     def due(self) -> float | None:
         """When there may be something to lease that must not be leased yet: a delayed batch, one
         that its job's rate holds back, or a copy of a slow task."""
-        times = [due for job in self.jobs.values() if (due := job.due()) is not None]
+        jobs = [job for job in self.jobs.values() if job.bucket is not None or job.waiting.delayed]
+        times = [due for job in jobs if (due := job.due()) is not None]
         if self._speculates and not self.has_more:
             slow = self._speculation.due()
             return slow if slow is not None else min(times, default=None)

@@ -134,6 +134,11 @@ class Job:
         waiting = self.waiting  # no call, since this is asked three times for each single task
         return bool(self.unbatched or waiting.batches or waiting.delayed)
 
+    @property
+    def is_simple(self) -> bool:
+        """Whether any holder may have its tasks at any time, as those of nearly all jobs."""
+        return not (self.bucket or self.waiting.delayed or self.rules.needs or self.rejected)
+
     def is_ready(self, now: float) -> bool:
         """Whether its tasks may be leased now, as far as that is up to the job."""
         if self.stopped is not None:

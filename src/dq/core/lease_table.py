@@ -85,7 +85,8 @@ class LeaseTable:
             held.discard(lease.id)
         job = self._jobs.get(lease.batch.job)
         if job is not None:
-            self.end_copy(lease)
+            if lease.copy_of is not None:
+                self.end_copy(lease)
             job.leases -= 1
             job.held_bytes -= lease.weight
             job.share.remove(lease)

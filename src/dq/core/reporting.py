@@ -43,7 +43,8 @@ class Reporting:
             self._leases.hand_back(lease, report.handed_back)
         if count:
             _measure(job, lease, report, count, now)
-            self._leases.end_copy(lease)
+            if lease.copy_of is not None:
+                self._leases.end_copy(lease)
         recorded: list[Recorded] = []
         for outcome in report.outcomes:
             batch = lease.batch.part(lease.next, lease.next + outcome.count)

@@ -75,3 +75,11 @@ class Cancellation:
             if not lease.ending:
                 lease.ending = True
                 self._commands.send(lease.holder.group, "cancel", lease.id)
+
+    def end_superseded(self, job: str) -> None:
+        """End the tasks of a job that have their outcome from another copy; called with the lock
+        held."""
+        for lease in self._board.superseded(job):
+            if not lease.ending:
+                lease.ending = True
+                self._commands.send(lease.holder.group, "cancel", lease.id, lease.next)

@@ -32,6 +32,8 @@ class Delivery:
 
     Attributes:
         on_ending: called, with the lock held, for a job that too many failures have stopped.
+        on_superseded: called, with the lock held, for a job of which a task still runs that has its
+            outcome from another copy.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class Delivery:
         # Pairs of a record and its sink. A deque needs no lock, and `run_sinks` takes none.
         self._sinks: deque[tuple[Callable[[Recorded], None], Recorded]] = deque()
         self.on_ending: Callable[[str], None] = _nothing
+        self.on_superseded: Callable[[str], None] = _nothing
 
     # From the board
 
@@ -70,6 +73,8 @@ class Delivery:
                 continue
             if served.job.ending:
                 self.on_ending(record.batch.job)
+            if served.job.superseded:
+                self.on_superseded(record.batch.job)
             if record.batch.job == PLAIN:
                 self._plain.put_record(record)
             elif served.replay is not None and ran:

@@ -120,6 +120,7 @@ class Dispatcher:
         self.death_reports = DeathReports(state, self.pending, self.connections, self.delivery)
         self.cancellation = Cancellation(state, self.commands, self.delivery, self.jobs)
         self.delivery.on_ending = self.cancellation.end_running
+        self.delivery.on_superseded = self.cancellation.end_superseded
         self.other_versions = OtherVersions(state)
         self.presence = Presence(state, self.commands)
         self.jobs.open(default or JobSpec(id=PLAIN, ref=None), _PLAIN_RULES, Source(iter(())))

@@ -11,6 +11,7 @@ from dq.core.records import printable
 from dq.dispatch.connected_worker import ConnectedWorker, Note
 from dq.dispatch.held_tasks import HeldTasks, unfinished_of
 from dq.dispatch.roster import CHECK_INTERVAL_S, Roster
+from dq.dispatch.unmet_needs import UnmetNeeds
 from dq.dispatch.worker_status import RunningTask, WorkerStatus
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Presence:
         self._commands = commands
         self._roster = Roster(state.clock())
         self._held_tasks = HeldTasks(state)
+        self._unmet_needs = UnmetNeeds(state)
         self._supervisors: dict[str, int] = {}  # ids of their connections, by group
         self.local_group = ""
         self.only_plain = False
@@ -183,11 +185,12 @@ class Presence:
 
     def notes(self) -> list[Note]:
         """The notes to show now."""
-        now = self._state.clock()
+        now, notes = self._state.clock(), []
         if now >= self._check_at:
             self._check_at = now + CHECK_INTERVAL_S
             self._check_items()
-        notes = self._roster.notes(now, self._held_tasks.described)
+            notes = self._unmet_needs.notes(now)
+        notes += self._roster.notes(now, self._held_tasks.described)
         if self._missing_task is not None:
             notes.append(self._missing_task)
             self._missing_task = None
