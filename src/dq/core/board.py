@@ -190,7 +190,9 @@ class Board:
         if len(ready) > 1:
             ready = self._levels.in_turn(ready, now, self.slots)
         for job in ready:
-            if not (job.is_simple or job.suits(holder)) or (eligible is not None and not eligible(job)):
+            if not (job.is_simple or job.suits(holder)) or (
+                eligible is not None and not eligible(job)
+            ):
                 continue
             batch = job.pop_waiting(now) if job.waiting.batches else None
             if batch is not None:

@@ -115,6 +115,9 @@ def check_in_process(tasks: TaskOptions, processes: ProcessOptions) -> None:
     """
     given = {
         "timeout": tasks.timeout is not None,
+        "needs": bool(tasks.needs),
+        "speculate": tasks.speculate,
+        "tags": bool(processes.tags),
         "max_memory": processes.max_memory is not None,
         "max_tasks": processes.max_tasks is not None,
         "threads": processes.threads != 1,

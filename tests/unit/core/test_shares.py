@@ -85,8 +85,8 @@ def test_jobs_that_always_have_work_have_had_the_same(
 ) -> None:
     random = Random(seed)
     simulation = Simulation({str(id): seconds for id, seconds in enumerate(tasks)})
-    for id in simulation.seconds:
-        simulation.open(id)
+    for job in simulation.seconds:
+        simulation.open(job)
     for id in range(slots):
         simulation.join(id)
     for _ in range(8):
