@@ -192,6 +192,14 @@ def test_a_signal_ends_the_run_within_its_task(folder: Path, number: int, code: 
     assert (folder / "out.part").read_text() == "a\n"
 
 
+def test_ctrl_c_works_where_a_shell_has_had_it_ignored(folder: Path) -> None:
+    ignoring = ("sh", "-c", 'trap "" INT; exec "$@"', "sh")
+    with Running(*ignoring, *DQ, "run", "here:wait", "--here", "wait", cwd=folder) as running:
+        running.wait_for("waiting")
+        running.send_signal(signal.SIGINT)
+        assert running.wait() == 130
+
+
 def test_an_interrupted_task_has_no_outcome_in_the_journal(folder: Path) -> None:
     argv = (*DQ, "run", "here:wait", "--here", "a", "wait", "b", "--journal", "j")
     with Running(*argv, cwd=folder) as running:

@@ -94,8 +94,9 @@ class Interrupting(Stages):
         self._is_interruptible = is_interruptible
 
     def _numbers(self) -> list[int]:
-        is_free = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        return [signal.SIGINT] * is_free + endings()
+        handler = signal.getsignal(signal.SIGINT)
+        is_debuggers = callable(handler) and handler is not signal.default_int_handler
+        return endings() if is_debuggers else super()._numbers()
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         super()._handle(number, frame)
