@@ -25,7 +25,7 @@ def serving_with(options: ServerOptions, tls: str = "off") -> Serving:
 @contextmanager
 def opened(options: ServerOptions) -> Iterator[Serving]:
     serving = serving_with(options)
-    serving.open(options.dispatcher(lambda line: None))
+    serving.open(options.dispatcher(lambda line: None), None)
     try:
         yield serving
     finally:
