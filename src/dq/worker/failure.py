@@ -57,7 +57,8 @@ def describe(error: BaseException) -> Failure:
     return Failure(kind[:LONGEST_NAME], message[:LONGEST_TEXT], text[-LONGEST_TEXT:])
 
 
-MOST_STACKS = 100  # that are kept formatted
+MOST_STACKS = 100  # that are kept formatted,
+MOST_FRAMES = 50  # each with at most so many frames
 
 
 class _Stack(traceback.StackSummary):
@@ -85,6 +86,8 @@ def _text_of(error: BaseException, frames: TracebackType | None) -> str:
         codes.append(code)
         key += [id(code), frames.tb_lasti]
         frames = frames.tb_next
+    if len(codes) > MOST_FRAMES:
+        return "".join(parts.format())
     stack = _stacks.get(tuple(key))
     if stack is None:
         stack = _Stack(parts.stack)

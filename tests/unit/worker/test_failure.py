@@ -27,7 +27,7 @@ def misspelt() -> None:
     descirbe  # type: ignore[name-defined]  # noqa: B018, F821
 
 
-def deep(levels: int = 50) -> None:
+def deep(levels: int = failure.MOST_FRAMES) -> None:
     if levels:
         deep(levels - 1)
     raise LookupError(levels)
@@ -78,6 +78,9 @@ def test_only_so_many_stacks_are_kept() -> None:
         space: dict[str, Callable[[], object]] = {}
         exec("def f():\n    return 1 / 0\n", space)
         describe(caught(space["f"]))
+    before = dict(failure._stacks)
+    describe(caught(deep))
+    assert failure._stacks == before
     assert 0 < len(failure._stacks) <= failure.MOST_STACKS
 
 
