@@ -11,7 +11,19 @@ from dq.cli.layout import EXIT_CODES
 from support import dq
 
 JOBS = ["submit", "jobs", "status", "results", "failures", "retry", "logs", "wait", "cancel"]
-COMMANDS = ["run", "master", "worker", *JOBS, "forget", "stop", "journal", "bench", "keygen"]
+COMMANDS = [
+    "run",
+    "master",
+    "worker",
+    *JOBS,
+    "forget",
+    "workers",
+    "drain",
+    "stop",
+    "journal",
+    "bench",
+    "keygen",
+]
 GROUPS = ["Input", "Output", "Job", "Failures", "Workers", "Connection", "Security", "Other"]
 OPTION = re.compile(r"^  -\S.*?  +\S")
 

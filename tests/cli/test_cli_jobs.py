@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +183,41 @@ def test_status_says_why_a_job_does_not_run(project: Path) -> None:
         assert "waits      no worker is connected" in shown
         assert "1 (lonely)" in shown
         assert json.loads(master.dq("status", "--json").stdout)["priority"] == 3
+
+
+def test_status_says_which_tags_are_missing(master: JobsMaster) -> None:
+    number = master.submit("app:square", "1", "--needs", "gpu,eu")
+    assert (
+        "waits      no worker that is connected has eu, gpu" in master.dq("status", number).stdout
+    )
+
+
+def test_workers_are_listed_with_what_they_run_and_drained(gates: Path) -> None:
+    with keeping_jobs(gates) as master, master.begin("worker", "-p", "2") as worker:
+        master.submit("gates:wait", "a", "b", "--batch", "1")
+        wait_until(lambda: (gates / "b.started").exists())
+        listed = wait_until(
+            lambda: [w for w in json.loads(master.dq("workers", "--json").stdout) if w["running"]]
+        )
+        [name] = [one["name"] for one in listed]
+        shown = master.dq("workers").stdout
+        assert "2/2" in shown
+        assert re.search(r"job 1 task [01], ", shown)
+        assert master.dq("drain", name).stdout == f"{name} leaves\n"
+        (gates / "a.go").touch()
+        (gates / "b.go").touch()
+        assert worker.wait() == 0
+        assert master.dq("results", "1", "--follow").stdout == "a\nb\n"
+        done = master.dq("drain", "nobody:1")
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "there is no worker 'nobody:1': there are none" in done.stderr
+
+
+def test_the_masters_own_workers_cannot_be_drained(master: JobsMaster) -> None:
+    [own] = json.loads(master.dq("workers", "--json").stdout)
+    done = master.dq("drain", own["name"])
+    assert done.returncode == 2
+    assert "is the master's own" in done.stderr
 
 
 def test_a_job_runs_after_another(gated: JobsMaster) -> None:

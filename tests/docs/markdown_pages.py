@@ -136,7 +136,7 @@ class Here:
     def environment(self) -> dict[str, str]:
         return {
             "DQ_MASTER_PORT": str(self.port),
-            "DQ_WORKER_SERVER": f"127.0.0.1:{self.port}",
+            "DQ_SERVER": f"127.0.0.1:{self.port}",
             "DQ_WORKER_RECONNECT": "20",  # one that came when all was done need not look for long
         }
 

@@ -29,6 +29,8 @@ from dq.cli.options import Group
         "wait": ("dq.cli.job_control:wait", "Wait until jobs have ended."),
         "cancel": ("dq.cli.job_control:cancel", "End jobs."),
         "forget": ("dq.cli.job_control:forget", "Remove jobs that have ended from the master."),
+        "workers": ("dq.cli.job_workers:workers", "List the workers of a master."),
+        "drain": ("dq.cli.job_workers:drain", "Have a worker finish what it runs, and leave."),
         "stop": ("dq.cli.job_control:stop", "End a master."),
         "journal": ("dq.cli.journal:journal", "Show what is in a journal, or save a damaged one."),
         "bench": ("dq.cli.bench:bench", "Measure dq on this machine, or the way to a master."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -14,7 +15,7 @@ import click
 
 from dq._support.quantities import human_duration
 from dq.cli import job_options
-from dq.cli.layout import OTHER, Command, option
+from dq.cli.layout import Command
 from dq.cli.tables import Column, table
 from dq.core.records import printable
 from dq.errors import UsageError
@@ -24,16 +25,11 @@ from dq.service.status import JobStatus
 CLEAR = "\x1b[H\x1b[2J"
 REDRAW_S = 1.0
 
-watch = option(
-    "--watch", is_flag=True, group=OTHER,
-    help="Show it again each second, until Ctrl-C.",
-)  # fmt: skip
-
 
 @click.command(cls=Command)
 @job_options.any_number
 @job_options.as_json
-@watch
+@job_options.watch
 @job_options.connection
 def jobs(**given: Any) -> None:
     """List jobs: all of them, or these. JOB is a number (7), several (3-7), `last`,
@@ -45,13 +41,13 @@ def jobs(**given: Any) -> None:
       dq jobs --json | jq '.[] | select(.state == "failed") | .number'
     """
     with job_options.connected(given) as client:
-        _show(lambda: _listing(client, given), given)
+        show(lambda: _listing(client, given), given)
 
 
 @click.command(cls=Command)
 @click.argument("job", default="last")
 @job_options.as_json
-@watch
+@job_options.watch
 @job_options.connection
 def status(**given: Any) -> None:
     """Show a job in full, and why none of its tasks runs. Without JOB, the newest.
@@ -61,18 +57,25 @@ def status(**given: Any) -> None:
       dq status nightly --watch
     """
     with job_options.connected(given) as client:
-        _show(lambda: _in_full(client, given), given)
+        show(lambda: _in_full(client, given), given)
 
 
-def _show(text: Callable[[], str], given: dict[str, Any]) -> None:
+def show(text: Callable[[], str], given: dict[str, Any]) -> None:
+    """Print a text, once or again each second."""
     if not given["watch"]:
         click.echo(text())
         return
     if given["json"] or not sys.stdout.isatty():
         raise UsageError("--watch goes with a terminal, and without --json")
-    while True:
-        click.echo(CLEAR + text())
-        time.sleep(REDRAW_S)
+    with contextlib.suppress(KeyboardInterrupt):  # which is how it ends
+        while True:
+            click.echo(CLEAR + text())
+            time.sleep(REDRAW_S)
+
+
+def terminal_width() -> int:
+    """How many columns a table may have; 80 where there is no terminal."""
+    return shutil.get_terminal_size().columns
 
 
 def _listing(client: Client, given: dict[str, Any]) -> str:
@@ -81,7 +84,7 @@ def _listing(client: Client, given: dict[str, Any]) -> str:
         return json.dumps([dataclasses.asdict(job) for job in found])
     if not found:
         return "no jobs"
-    return "\n".join(table(_columns(found), shutil.get_terminal_size().columns))
+    return "\n".join(table(_columns(found), terminal_width()))
 
 
 def _columns(jobs: list[JobStatus]) -> list[Column]:

@@ -8,7 +8,7 @@ import click
 
 from dq._support.fields import given_for
 from dq.cli import options
-from dq.cli.layout import CONNECTION, OUTPUT, option
+from dq.cli.layout import CONNECTION, OTHER, OUTPUT, option
 from dq.cli.printer import say
 from dq.cli.surroundings import find_key
 from dq.security.tls_options import TlsOptions
@@ -31,6 +31,9 @@ connection = options.stacked(
 
 as_json = option("--json", is_flag=True, group=OUTPUT, help="As JSON, with all there is to know.")
 follow = option("--follow", is_flag=True, group=OUTPUT, help="Wait for more, until the job ends.")
+watch = option(
+    "--watch", is_flag=True, group=OTHER, help="Show it again each second, until Ctrl-C."
+)
 
 one = click.argument("job")
 some = click.argument("jobs", nargs=-1, required=True, metavar="JOB...")

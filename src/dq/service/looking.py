@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from functools import partial
 from itertools import islice
 
+from dq._support.quantities import human_duration
 from dq.core.records import Done
 from dq.data import batches
 from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.served_job import ServedJob
 from dq.errors import BadJournal
 from dq.service import rows
 from dq.service.inputs import inputs_between
@@ -92,8 +94,23 @@ class Looking:
         if not self._dispatcher.slots:
             reasons.append("no worker is connected")
         elif served and not reasons:
-            reasons.append("all slots are busy with other tasks")
+            reasons.append(self._held_back(job, served))
         return reasons
+
+    def _held_back(self, job: StoredJob, served: list[ServedJob]) -> str:
+        """Why no slot has taken a task of a job that workers could run."""
+        needs, rate = job.options.rules.needs, job.options.rules.rate
+        q = self._dispatcher
+        with q.lock:
+            slots = [holder for holder in q.board.holders.values() if holder.is_slot]
+            due = [at for one in served if (at := one.job.due()) is not None]
+            now = q.clock()
+        if not any(needs <= holder.tags for holder in slots):
+            return f"no worker that is connected has {', '.join(sorted(needs))}"
+        if due and min(due) > now:
+            why = "its rate" if rate is not None else "the delay before a retry"
+            return f"{why} holds it back for {human_duration(min(due) - now)} more"
+        return "all slots are busy with other tasks"
 
     def _awaited(self, job: StoredJob) -> list[int]:
         found = [self._service.find(id) for id in job.options.after]

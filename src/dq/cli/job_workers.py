@@ -1,0 +1,106 @@
+"""``dq workers`` and ``dq drain``."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import Any
+
+import click
+
+from dq._support.quantities import human_duration
+from dq.cli import job_options
+from dq.cli.job_lists import show, terminal_width
+from dq.cli.layout import OTHER, Command, option
+from dq.cli.tables import Column, table
+from dq.core.records import printable
+from dq.dispatch.worker_status import RunningTask, WorkerStatus
+from dq.errors import UsageError
+from dq.service.client import Client
+
+SILENT_S = 30.0  # without a beat, after which that is said
+MIB = 1024 * 1024
+
+
+@click.command(cls=Command)
+@job_options.as_json
+@job_options.watch
+@job_options.connection
+def workers(**given: Any) -> None:
+    """List the workers of a master: their slots, and the task that each has run for
+    longest.
+
+    \b
+      dq workers
+      dq workers --watch
+      dq workers --json | jq '.[].running[]'
+    """
+    with job_options.connected(given) as client:
+        show(lambda: _listing(client, given), given)
+
+
+def _listing(client: Client, given: dict[str, Any]) -> str:
+    found = client.workers()
+    if given["json"]:
+        return json.dumps([dataclasses.asdict(worker) for worker in found])
+    if not found:
+        return "no workers"
+    columns = [
+        Column("WORKER", [printable(one.name) for one in found], shrinks=True),
+        Column("BUSY", [f"{one.busy}/{one.slots}" for one in found], right=True),
+        Column("CPU", ["" if one.cpu is None else f"{one.cpu:.0%}" for one in found], right=True),
+        Column("MEMORY", [_memory(one.memory) for one in found], right=True),
+        Column("HERE FOR", [human_duration(one.connected) for one in found], right=True),
+        Column("LONGEST TASK", [_longest(one) for one in found]),
+        Column("TROUBLE", [_trouble(one) for one in found]),
+    ]
+    return "\n".join(table(columns, terminal_width()))
+
+
+def _memory(size: int) -> str:
+    return f"{size // MIB}M" if size else ""
+
+
+def _longest(worker: WorkerStatus) -> str:
+    if not worker.running:
+        return ""
+    task = max(worker.running, key=lambda one: one.age)
+    job = f"job {task.job} " if task.job else ""
+    return f"{job}task {task.index}, {human_duration(task.age)}{_progress(task)}"
+
+
+def _progress(task: RunningTask) -> str:
+    if task.done is None:
+        return ""
+    return f", {task.done}" if task.total is None else f", {task.done}/{task.total}"
+
+
+def _trouble(worker: WorkerStatus) -> str:
+    if worker.stopped:
+        return f"{len(worker.stopped)} stopped"
+    return f"silent {human_duration(worker.heard)}" if worker.heard > SILENT_S else ""
+
+
+@click.command(cls=Command)
+@click.argument("worker")
+@option("--now", is_flag=True, group=OTHER, help="Leave at once; its tasks run elsewhere.")
+@job_options.connection
+def drain(**given: Any) -> None:
+    """Have a worker finish what it runs, and leave. WORKER is a name that `dq workers`
+    shows.
+
+    \b
+      dq drain host17:4242
+      dq drain host17:4242 --now
+    """
+    with job_options.connected(given) as client:
+        # Asked before, since the answer may be lost with the master and the worker have gone.
+        known = {worker.name: worker for worker in client.workers()}
+        worker = known.get(given["worker"])
+        if worker is None:
+            there = ", ".join(map(printable, known)) or "none"
+            raise UsageError(f"there is no worker {given['worker']!r}: there are {there}")
+        if worker.local:
+            raise UsageError(f"{worker.name} is the master's own: `dq stop` ends both")
+        client.drain(worker.name, now=given["now"])
+    click.echo(f"{worker.name} leaves")
