@@ -41,12 +41,10 @@ class Speculation:
     ) -> Batch | None:
         """A copy of the slowest task that this holder may have, or None. Its job must not have had
         a copy of it leased before."""
-        if not holder.is_slot:
-            return None
         slow = [(due, lease) for due, lease in self._candidates() if due <= now]
         for _, lease in sorted(slow, key=lambda pair: pair[0]):
             job = self._jobs[lease.batch.job]
-            if eligible(job) and self._is_elsewhere(holder, lease.holder):
+            if holder.is_slot and eligible(job) and self._is_elsewhere(holder, lease.holder):
                 return self._leases.copy(lease)
         if slow:
             self._recheck_at = now + RECHECK_S

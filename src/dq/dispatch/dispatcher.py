@@ -29,6 +29,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 from dq.core.jobs import Rules
 from dq.core.records import Loads
@@ -58,12 +59,15 @@ from dq.security.safe_pickle import safe_loads
 from dq.transport.channel import Channel
 from dq.transport.limits import KEEPALIVE_S, MAX_MESSAGE_BYTES
 
+_PLAIN_RULES = Rules(window=2**62)  # `maxsize` bounds what plain clients put
+
 
 class Dispatcher:
     """Serves jobs to workers and plain clients.
 
     Args:
         default: the function for items of plain clients; None if workers' ``--task`` has it.
+        rules: what applies to these items.
         maxsize: how many tasks plain clients may have waiting; 0 for any number.
         redeliver: requeue what a plain client got if its connection ends.
         max_message: bytes of the largest input or result.
@@ -81,6 +85,7 @@ class Dispatcher:
         self,
         *,
         default: JobSpec | None = None,
+        rules: Rules = _PLAIN_RULES,
         maxsize: int = 0,
         redeliver: bool = True,
         max_message: int = MAX_MESSAGE_BYTES,
@@ -123,7 +128,7 @@ class Dispatcher:
         self.delivery.on_superseded = self.cancellation.end_superseded
         self.other_versions = OtherVersions(state)
         self.presence = Presence(state, self.commands)
-        self.jobs.open(default or JobSpec(id=PLAIN, ref=None), _PLAIN_RULES, Source(iter(())))
+        self.jobs.open(default or JobSpec(id=PLAIN, ref=None), rules, Source(iter(())))
 
     @property
     def stopping(self) -> bool:
@@ -211,4 +216,7 @@ class Dispatcher:
             self.connections.changed.notify_all()
 
 
-_PLAIN_RULES = Rules(window=2**62)  # `maxsize` bounds what plain clients put
+def plain_rules(rules: Rules) -> Rules:
+    """What of the rules of other jobs is for the items of plain clients: where and when they are
+    run. What becomes of one that fails is up to the client that put it."""
+    return replace(_PLAIN_RULES, rate=rules.rate, needs=rules.needs, speculate=rules.speculate)

@@ -9,8 +9,9 @@ from dq._support import quantities
 from dq._support.frozen import frozen
 from dq._support.hash_seed import hash_seed
 from dq._support.naming import setting
+from dq.core.jobs import Rules
 from dq.core.records import Loads
-from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.dispatcher import Dispatcher, plain_rules
 from dq.errors import UsageError
 from dq.functions.spec import JobSpec
 from dq.security.safe_pickle import safe_loads
@@ -69,16 +70,21 @@ class ServerOptions:
         return LOADS[self.pickle]
 
     def dispatcher(
-        self, notify: Callable[[str], None], default: JobSpec | None = None
+        self,
+        notify: Callable[[str], None],
+        default: JobSpec | None = None,
+        rules: Rules | None = None,
     ) -> Dispatcher:
         """Make a dispatcher with these options.
 
         Args:
             notify: called with each line for users.
             default: the function for items of plain clients.
+            rules: those of the master's own jobs, some of which are for these items too.
         """
         return Dispatcher(
             default=default,
+            rules=plain_rules(rules or Rules()),
             maxsize=self.maxsize,
             redeliver=self.redeliver,
             max_message=self.max_message,

@@ -82,7 +82,9 @@ class Runtime:
         self.lifetime = Lifetime()
         self.serving = Serving(server, tls, authkey, warn)
         default = specs.plain_spec(task) if task is not None else None
-        self.dispatcher = server.dispatcher(warn, default)
+        self.dispatcher = server.dispatcher(
+            warn, default, tasks.rules if default is not None else None
+        )
         self.workers = LocalWorkers(processes, self.dispatcher, warn)
         self.in_process = _worker_here(self.dispatcher) if in_process else None
         self.jobs = Jobs(specs, self.dispatcher, self.workers, self.lifetime, warn, self.in_process)

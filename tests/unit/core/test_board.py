@@ -641,7 +641,7 @@ class SlowTasks(AnyOrder):
 
 
 TestSlowTasks = SlowTasks.TestCase
-TestSlowTasks.settings = settings(max_examples=150, stateful_step_count=40)
+TestSlowTasks.settings = settings(max_examples=80, stateful_step_count=40)
 
 
 # --- one claim each ---

@@ -7,7 +7,7 @@ import pytest
 from dq.core.jobs import Rules
 from dq.core.records import Done
 from dq.data import batches
-from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.dispatcher import Dispatcher, plain_rules
 from dq.errors import ProtocolError
 from dq.manager.messages import ReportMessage
 from dq.manager.worker_endpoint import WorkerEndpoint
@@ -110,6 +110,12 @@ def test_a_plain_client_waits_for_the_rate_too(clients: FakeClients) -> None:
     started = dispatcher.clock()
     assert [plain.get() for _ in range(3)] == [1, 2, 3]
     assert dispatcher.clock() - started >= 0.09
+
+
+def test_the_items_of_plain_clients_have_the_rate_and_the_needs_of_the_masters_jobs() -> None:
+    rules = Rules(retries=3, rate=5.0, needs=frozenset(["gpu"]))
+    plain = plain_rules(rules)
+    assert (plain.rate, plain.needs, plain.retries) == (5.0, {"gpu"}, 0)
 
 
 def test_a_slow_task_is_leased_to_a_waiting_worker_and_its_first_outcome_counts(
