@@ -661,7 +661,7 @@ with dq.Executor(1) as pool:
     bad, good = pool.submit(make, 1), pool.submit(make, 0)
     print(type(bad.exception(timeout=60)).__name__, good.result(timeout=60))
 """
-    assert prints(tmp_path, source) == "SystemExit 0\n"
+    assert prints(tmp_path, source) == "TaskError 0\n"
 
 
 def test_a_time_out_of_the_task_s_own_is_a_failure_with_its_input(tmp_path: Path) -> None:

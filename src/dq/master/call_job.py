@@ -6,7 +6,6 @@ import concurrent.futures
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures._base import PENDING, RUNNING
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -171,9 +170,7 @@ class CallJob:
         try:
             self._runner.check()
         except BadTask as error:  # functions fail by themselves, so this is the initializer
-            broken = BrokenProcessPool(f"the executor is broken: {error}")
-            broken.__cause__ = error
-            self.fail(broken)
+            self.fail(_broken(error))
         except BaseException as error:
             self.fail(error)
         self._check_stopped()
@@ -202,6 +199,14 @@ class CallJob:
         if future is not None:  # otherwise another thread completes it
             _complete(future, error=error)
             self._incomplete.pop(index)
+
+
+def _broken(cause: BadTask) -> BaseException:
+    from concurrent.futures.process import BrokenProcessPool  # here, since few executors break
+
+    error = BrokenProcessPool(f"the executor is broken: {cause}")
+    error.__cause__ = cause
+    return error
 
 
 def _complete_with(future: Call[object], value: object) -> None:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
-from multiprocessing.context import BaseContext
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dq._support import quantities
@@ -24,6 +23,8 @@ from dq.master.master import Master
 from dq.master.options import CallOptions
 
 if TYPE_CHECKING:
+    from multiprocessing.context import BaseContext
+
     from typing_extensions import ParamSpec, Unpack
 
     P = ParamSpec("P")

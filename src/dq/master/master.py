@@ -66,7 +66,7 @@ class Master:
         grace: seconds that a process started here has to leave at its end, for threads that tasks
             have left, what is registered with atexit, and files to be flushed.
         initializer: called once in each worker process first; one that goes by value, as that of a
-            script does, once for each `map` or function of an `Executor`, whose globals it sets.
+            script does, once for each `map` or `Executor`, whose globals it sets.
         unpack: call ``f(*list)`` or ``f(**mapping)``.
         strict_code: have a process do nothing whose file of the task's module is not the one that
             the run began with; else it works, and one line says so.
