@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 import subprocess
 from pathlib import Path
@@ -168,3 +169,70 @@ def test_a_run_that_waits_for_input_can_be_interrupted(project: Path) -> None:
         running.wait_for("^9$", stream="stdout")
         running.send_signal(signal.SIGINT)
         assert running.wait() == 130
+
+
+TALK = """
+import os, subprocess, sys
+
+def talk(x):
+    print("print", x)
+    print("standard error", x, file=sys.stderr)
+    os.system(f"echo program {x}")
+    return x
+
+def flood(x):
+    for number in range(20_000):
+        print("line", number)
+    return x
+"""
+
+
+def output_of(folder: Path, task: str, *inputs: str, here: str, there: str) -> tuple[str, str]:
+    """What a master and its worker show, who are told where the output of tasks goes."""
+    (folder / "talk.py").write_text(TALK)
+    argv = ("--host", "127.0.0.1", "--task-output", here)
+    with serving(f"talk:{task}", *inputs, *argv, cwd=folder, env=KEY) as (master, port):
+        argv = ("-s", f"127.0.0.1:{port}", "-p", "1", "--task-output", there)
+        with Running(*DQ, "worker", *argv, cwd=folder, env=KEY) as worker:
+            assert [master.wait(), worker.wait()] == [0, 0]
+    assert master.stdout_text.split() == [*inputs]
+    return master.stderr_text, worker.stderr_text
+
+
+def test_what_tasks_print_comes_to_who_waits_with_their_numbers(tmp_path: Path) -> None:
+    here, there = output_of(tmp_path, "talk", "5", "6", here="master", there="both")
+    for number, value in ((0, "5"), (1, "6")):
+        for what in ("print", "standard error"):
+            assert re.search(rf"^\S+:\d+ task {number}: {what} {value}$", here, re.MULTILINE)
+            assert f"\n{what} {value}\n" in there
+        assert re.search(rf"^\S+:\d+( task {number})?: program {value}$", here, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "shown"),
+    [
+        ("master", "master", (True, False)),
+        ("master", "own", (False, True)),
+        ("own", "both", (False, True)),
+        ("master", "none", (False, False)),
+    ],
+)
+def test_the_output_of_tasks_goes_where_it_is_told_to(
+    tmp_path: Path, here: str, there: str, shown: tuple[bool, bool]
+) -> None:
+    at_master, at_worker = output_of(tmp_path, "talk", "5", here=here, there=there)
+    assert ("program 5" in at_master, "program 5" in at_worker) == shown
+
+
+def test_a_flood_is_cut_and_counted(tmp_path: Path) -> None:
+    here, _ = output_of(tmp_path, "flood", "5", here="master", there="master")
+    lines = re.findall(r"task 0: line \d+$", here, re.MULTILINE)
+    cut = re.findall(r": \.\.\. ([\d,]+) lines cut$", here, re.MULTILINE)
+    assert len(lines) + sum(int(count.replace(",", "")) for count in cut) == 20_000
+    assert cut
+
+
+def test_run_shows_nothing_of_what_its_tasks_print_if_told_so(tmp_path: Path) -> None:
+    (tmp_path / "talk.py").write_text(TALK)
+    done = dq("run", "talk:talk", "5", "-w", "1", "-q", "--task-output", "none", cwd=tmp_path)
+    assert (done.stdout, done.stderr) == ("5\n", "")

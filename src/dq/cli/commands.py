@@ -17,6 +17,7 @@ from dq.cli import completion, options
 from dq.cli.layout import CONNECTION, SECURITY, WORKERS, Command, option
 from dq.cli.signals import endings
 from dq.cli.surroundings import directory_entered, quietly
+from dq.cli.task_output import output_of_tasks
 from dq.errors import Stopped
 from dq.functions.forked_checks import checks
 from dq.functions.task_check import check_ahead
@@ -28,6 +29,7 @@ from dq.worker.spawn import Spawner
 @click.argument("inputs", type=completion.INPUT, nargs=-1, metavar="[INPUT]...")
 @options.inputs
 @options.outputs
+@options.shown
 @options.journal
 @options.failures
 @option(
@@ -95,7 +97,7 @@ def run(**given: Any) -> None:
     # is half the time of a short run. More processes than CPUs would only slow each other down.
     given["sharing"] = given["workers"] or workers  # how many processes share the CPUs
     forwarder = forwarder_beside_bar(quiet=given["quiet"])
-    stderr = None if forwarder is None else forwarder.open
+    stderr = output_of_tasks(given["task_output"], forwarder)
     with directory_entered():  # modules to preload may be there
         spawner = Spawner(given["preload"], given["sharing"])
     ahead = []
@@ -140,6 +142,7 @@ def _stop_early(*_: object) -> NoReturn:
 @click.argument("inputs", type=completion.INPUT, nargs=-1, metavar="[INPUT]...")
 @options.inputs
 @options.outputs
+@options.shown
 @options.journal
 @options.failures
 @option(

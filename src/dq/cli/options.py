@@ -255,6 +255,14 @@ dry_run = option(
     " compared with its arguments. Exit code 1 says that a task would fail, and 2 that there would"
     " be no run.",
 )  # fmt: skip
+shown = option(
+    "--task-output", type=click.Choice(["master", "own", "none"]), default="master",
+    show_default=True, metavar="WHERE", group=OUTPUT, rare=True,
+    help="Where prints of tasks elsewhere go: own or none.",
+    more="master is standard error here, with the process and the task's number before each line;"
+    " own is where the workers are. With none, nothing that tasks of this command print is shown"
+    " here either.",
+)  # fmt: skip
 debug = option(
     "--debug", is_flag=True, group=OTHER, rare=True, help="Show the traceback of dq's own errors."
 )

@@ -17,6 +17,7 @@ from dq.cli.run_files import check_files, output_format
 from dq.cli.run_inputs import RunInputs, run_inputs
 from dq.cli.signals import Interrupting, Stages
 from dq.cli.surroundings import enter_directory, key_to_serve, quietly
+from dq.cli.task_output import output_of_tasks, show_lines
 from dq.core.records import Reading
 from dq.data.output_file import Writer
 from dq.errors import Interrupted, MissingModule, Stopped, UsageError
@@ -198,8 +199,9 @@ def serve_job(
         if not given["quiet"]:
             source.start_counting()
             stack.callback(source.stop_counting)
-        if forwarder is not None:
-            runtime.workers.stderr = forwarder.open
+        runtime.workers.stderr = output_of_tasks(given["task_output"], forwarder)
+        if given["task_output"] == "master":
+            runtime.dispatcher.output.on_lines = show_lines
         printer = None
         try:
             with _stages(runtime) as stages, runtime:

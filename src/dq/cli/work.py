@@ -14,6 +14,7 @@ from dq.cli.layout import CONNECTION, OUTPUT, SECURITY, WORKERS, Command, option
 from dq.cli.printer import say
 from dq.cli.signals import FINISHING, Stages
 from dq.cli.surroundings import enter_directory, find_key, quietly
+from dq.cli.task_output import nowhere
 from dq.errors import ConnectError, Interrupted
 from dq.functions.forked_checks import checks
 from dq.functions.task_check import checked
@@ -53,6 +54,17 @@ from dq.worker.supervisor import Supervisor
     help="Do only what is named like this (app:*, jobs.*:run).",
     more="Only standard data types are taken as inputs then. May be given several times.",
 )  # fmt: skip
+@option(
+    "--task-output",
+    type=click.Choice(["both", "master", "own", "none"]),
+    default="both",
+    show_default=True,
+    metavar="WHERE",
+    group=OUTPUT,
+    help="Where tasks print: master, own or none.",
+    more="own is this command's standard error. master is the one that waits for the results, a"
+    " moment later, with the process and the task's number before each line.",
+)
 @options.quiet
 @options.debug
 def worker(**given: Any) -> None:
@@ -78,6 +90,8 @@ def worker(**given: Any) -> None:
         reconnect=given["reconnect"],
         tls=TlsOptions(**given_for(given, TlsOptions)).settings(),
         allow=patterns,
+        stderr=nowhere if given["task_output"] == "none" else None,
+        output="own" if given["task_output"] == "none" else given["task_output"],
     )
     supervisor = Supervisor(plan, say)
     with Stages() as stages:

@@ -27,6 +27,23 @@ class SlotState:
 
 
 @frozen
+class OutputLine:
+    """A line that a task has printed.
+
+    Args:
+        process: ``host:pid``.
+        job: id of the job; "" if that is unknown.
+        index: number of the task; -1 if that is unknown.
+        text: without the newline.
+    """
+
+    process: str
+    job: str
+    index: int
+    text: str
+
+
+@frozen
 class WorkerState:
     """What a worker's supervisor says of it.
 
@@ -35,17 +52,22 @@ class WorkerState:
         stopped: names of its processes that are stopped.
         cpu: how much of its machine's processors is in use, from 0 to 1; None if that is unknown.
         memory: bytes of resident memory of its processes.
+        lines: what its tasks have printed.
+        dropped: how many lines more there were.
     """
 
     slots: tuple[SlotState, ...] = ()
     stopped: tuple[str, ...] = ()
     cpu: float | None = None
     memory: int = 0
+    lines: tuple[OutputLine, ...] = ()
+    dropped: int = 0
 
     def to_wire(self) -> tuple[object, ...]:
         """As built-in types."""
         slots = [(s.slot, s.lease, s.index, s.age, s.done, s.total) for s in self.slots]
-        return (slots, list(self.stopped), self.cpu, self.memory)
+        lines = [(line.process, line.job, line.index, line.text) for line in self.lines]
+        return (slots, list(self.stopped), self.cpu, self.memory, lines, self.dropped)
 
 
 @frozen

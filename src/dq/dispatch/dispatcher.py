@@ -20,6 +20,7 @@ transitions never wait; the waiting is done here. Each part is a module of its o
     commands          what workers are to be told
     cancellation      cancels tasks and jobs
     other_versions    workers whose files are not those that the run began with
+    output            what tasks print
     presence          what users are told of workers
 """
 
@@ -45,6 +46,7 @@ from dq.dispatch.hand_outs import HandOuts
 from dq.dispatch.job_registry import JobRegistry
 from dq.dispatch.leasing import Leasing
 from dq.dispatch.other_versions import OtherVersions
+from dq.dispatch.output import Output
 from dq.dispatch.pending_requests import PendingRequests
 from dq.dispatch.plain_answers import PlainAnswers
 from dq.dispatch.plain_queue import PlainQueue
@@ -107,6 +109,7 @@ class Dispatcher:
         self.served_jobs = state.served_jobs  # guarded by the lock
         self.connections = Connections(state)
         self.commands = Commands(state)
+        self.output = Output()
         self.pending = PendingRequests(state)
         self.plain = PlainQueue(state, loads=loads, maxsize=maxsize, redeliver=redeliver)
         self.delivery = Delivery(state, self.pending, self.plain, Replaying(state, self.pending))

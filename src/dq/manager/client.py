@@ -229,7 +229,8 @@ class Client(ServerConnection):
 
         Returns:
             The commands; seconds until the master wants to hear of this worker again; whether there
-            are tasks for which neither the master nor this worker has a function.
+            are tasks for which neither the master nor this worker has a function; whether somebody
+            wants what tasks print.
         """
         return cast(BeatWire, self.call(LEASES, "beat", state.to_wire(), seen, wait))
 

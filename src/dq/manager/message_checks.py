@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dq._support.arrays import LARGE_BYTES
 from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
-from dq.core.beats import SlotState, WorkerState
+from dq.core.beats import OutputLine, SlotState, WorkerState
 from dq.core.blobs import Blob
 from dq.core.leases import Report
 from dq.core.records import (
@@ -23,6 +23,7 @@ from dq.errors import ProtocolError
 from dq.manager.messages import Wire, buffers_of, large_blob
 
 MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
+MOST_LINES = 64 * 1024 + 1  # in a beat: as many as are empty, and one
 
 
 def read_report(wire: Wire, attachment: memoryview | None = None) -> tuple[str, Report, str]:
@@ -61,19 +62,33 @@ def read_beat(wire: Wire) -> WorkerState:
         ProtocolError: it is not what a `WorkerState` becomes.
     """
     try:
-        slots, stopped, cpu, memory = wire
-        if type(slots) is not list or type(stopped) is not list:
+        slots, stopped, cpu, memory, lines, dropped = wire
+        if type(slots) is not list or type(stopped) is not list or type(lines) is not list:
             raise TypeError("not a list")
         if max(len(slots), len(stopped)) > MOST_SLOTS:
             raise ValueError("too many slots")
+        if len(lines) > MOST_LINES:
+            raise ValueError("too many lines")
         return WorkerState(
             slots=tuple(_slot_state(slot) for slot in slots),
             stopped=tuple(as_text(name)[:LONGEST_NAME] for name in stopped),
             cpu=None if cpu is None else as_seconds(cpu),
             memory=as_count(memory),
+            lines=tuple(_output_line(line) for line in lines),
+            dropped=as_count(dropped),
         )
     except (TypeError, ValueError):
         raise ProtocolError("a beat that is none") from None
+
+
+def _output_line(wire: Wire) -> OutputLine:
+    process, job, index, text = wire
+    return OutputLine(
+        process=as_text(process)[:LONGEST_NAME],
+        job=as_text(job)[:LONGEST_NAME],
+        index=-1 if index == -1 else as_count(index),
+        text=as_text(text)[:LONGEST_TEXT],
+    )
 
 
 def _slot_state(wire: Wire) -> SlotState:

@@ -21,8 +21,9 @@ LeaseWire = tuple[int, str, int, int, int, bytes | LargeWire, int]
 # A job's spec, the first time; which jobs have ended; definitions of the job's classes by value.
 NewsWire = tuple[Wire | None, list[str], list[tuple[tuple[str, ...], bytes]]]
 CommandWire = tuple[int, str, int, int]  # the fields of a `dq.core.beats.Command`
-# Commands; seconds until the next beat; whether there are tasks that nobody has a function for.
-BeatWire = tuple[list[CommandWire], float, bool]
+# Commands; seconds until the next beat; whether there are tasks that nobody has a function for;
+# whether somebody wants what tasks print.
+BeatWire = tuple[list[CommandWire], float, bool, bool]
 ExchangeWire = tuple[str, LeaseWire | None, NewsWire | None]  # "go", "idle" or "stop"; lease; news
 
 

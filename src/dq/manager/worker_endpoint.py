@@ -107,10 +107,12 @@ class WorkerEndpoint:
         with q.lock:
             q.presence.heartbeat(connection.holder.group, message)
             lacks_task = q.presence.lacks_task(connection)
+        q.output.take(connection.holder.name, message)  # without the lock: it may print
         commands = q.commands.wait(mailbox, as_count(seen), wait)
         if mailbox.is_closed:
             raise ProtocolError("another connection gets the commands now")
-        return [command.to_wire() for command in commands], q.commands.interval, lacks_task
+        told = [command.to_wire() for command in commands]
+        return told, q.commands.interval, lacks_task, q.output.is_wanted
 
     def ping(self, data: bytes, size: int) -> bytes | Wire:
         """Receive bytes and return `size` bytes, so that ``dq bench`` can measure the link."""

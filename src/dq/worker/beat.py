@@ -17,6 +17,8 @@ from dq._support import platform, usage
 from dq.core.beats import Command, WorkerState
 from dq.errors import DqError
 from dq.manager.client import Client, backoff
+from dq.manager.messages import BeatWire
+from dq.worker.output import Outbox
 from dq.worker.slot_states import SlotStates
 
 FIRST_INTERVAL_S = 1.0  # until the master says how often it wants to hear of this worker
@@ -29,6 +31,7 @@ class Beat:
 
     Args:
         states: what the slots do.
+        outbox: what tasks have printed.
         pids: returns the pids of the task processes.
         on_command: called with each command.
         on_lack: called with whether there are tasks that nobody has a function for.
@@ -37,11 +40,13 @@ class Beat:
     def __init__(
         self,
         states: SlotStates,
+        outbox: Outbox,
         pids: Callable[[], list[int]],
         on_command: Callable[[Command], None],
         on_lack: Callable[[bool], None],
     ) -> None:
         self._states = states
+        self._outbox = outbox
         self._pids = pids
         self._on_command = on_command
         self._on_lack = on_lack
@@ -85,10 +90,11 @@ class Beat:
         seen, interval, last = 0, FIRST_INTERVAL_S, WorkerState()
         while not control.channel.closed:
             state = self._state()
-            is_news = bool(state.slots) or state.stopped != last.stopped
+            is_news = bool(state.slots or state.lines) or state.stopped != last.stopped
             sent = time.monotonic()
             wait = interval if is_news else max(interval, IDLE_INTERVAL_S)
-            commands, interval, lacks_task = client.beat(state, seen, wait)
+            commands, interval, lacks_task, wants_lines = self._send(client, state, seen, wait)
+            self._outbox.want(wants_lines)
             last = state
             self._on_lack(lacks_task)
             for number, what, lease, index in commands:
@@ -98,11 +104,34 @@ class Beat:
             if not commands and took < LEAST_INTERVAL_S:  # as while the master stops
                 time.sleep(LEAST_INTERVAL_S - took)
 
+    def _send(self, client: Client, state: WorkerState, seen: int, wait: float) -> BeatWire:
+        try:
+            return client.beat(state, seen, wait)
+        except BaseException:
+            # To send them twice is better than not at all.
+            self._outbox.put_back(state.lines, state.dropped)
+            raise
+
+    def send_rest(self, dial: Callable[[], Client]) -> None:
+        """Send what tasks have printed last, before the supervisor leaves. The other connection may
+        be waiting for a command."""
+        if self._outbox.is_empty:
+            return
+        with contextlib.suppress(OSError, ValueError, DqError):
+            client = dial()
+            try:
+                self._send(client, self._state(), 0, 0.0)
+            finally:
+                client.close()
+
     def _state(self) -> WorkerState:
         host, pids = socket.gethostname(), self._pids()
+        lines, dropped = self._outbox.take()
         return WorkerState(
             slots=self._states.current(time.monotonic()),
             stopped=tuple(f"{host}:{pid}" for pid in pids if platform.is_stopped(pid)),
             cpu=self._usage.since_last(),
             memory=sum(map(usage.resident, pids)),
+            lines=lines,
+            dropped=dropped,
         )

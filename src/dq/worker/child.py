@@ -8,6 +8,7 @@ import threading
 
 from dq._support import platform
 from dq.worker import cells, lifeline
+from dq.worker.cells import PROCESS_CELLS
 from dq.worker.fork_client import ForkedProcess
 
 
@@ -59,6 +60,13 @@ class Child:
         """Each slot's cells."""
         return cells.slot_views(self.cells, threads)
 
+    def peek(self, *cells: int) -> list[int]:
+        """What cells of its first slot hold; zeros once it has been closed. In any thread."""
+        with self._lock:
+            if self._closed:
+                return [0] * len(cells)
+            return [self.cells.view[PROCESS_CELLS + cell] for cell in cells]
+
     def send_config(self, config: bytes) -> None:
         """Send its configuration. Call this in a thread that may wait for the process to start."""
         assert self.popen.stdin is not None
@@ -106,9 +114,9 @@ class Child:
     def close(self) -> None:
         """Release the pipe and the cells of a process that has ended."""
         assert self.popen.stdin is not None
-        self.cells.close()
         with self._lock:
             self._closed = True
+            self.cells.close()
             if not self._sending:
                 self.popen.stdin.close()
 

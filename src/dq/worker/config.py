@@ -56,6 +56,7 @@ class Config:
         parents: settings of the master's program; None where the process is not local to it.
         preload: modules to import first, where no fork server has.
         tags: what the worker has, for jobs that need it.
+        tags_output: whether what it prints gets marks, for a supervisor that reads it.
     """
 
     address: Address
@@ -77,6 +78,7 @@ class Config:
     parents: Parents | None = None
     preload: tuple[str, ...] = ()
     tags: tuple[str, ...] = ()
+    tags_output: bool = False
 
     def load(self, ref: TaskRef) -> Callable[..., object]:
         """The function that the master names.

@@ -29,6 +29,7 @@ from dq.transport.addresses import show
 from dq.worker.beat import Beat
 from dq.worker.charges import Charge
 from dq.worker.config import loads_for
+from dq.worker.output import Outbox
 from dq.worker.plan import Plan
 from dq.worker.slot_states import SlotStates
 
@@ -47,6 +48,7 @@ class Control:
         on_lost: called in that thread when the connection is lost.
         on_command: called with each command of the master, in another thread.
         states: what the task slots do.
+        outbox: what tasks have printed.
 
     Attributes:
         hash_seed: the seed for hashes in the task processes of this master.
@@ -61,6 +63,7 @@ class Control:
         on_lost: Callable[[Client], None],
         on_command: Callable[[Command], None],
         states: SlotStates,
+        outbox: Outbox,
     ) -> None:
         self.hash_seed = hash_seed()  # until a master sends its own
         self._plan = plan
@@ -68,7 +71,7 @@ class Control:
         self._log = log
         self._on_lost = on_lost
         self._client: Client | None = None
-        self._beat = Beat(states, pids, on_command, self._log_lack)
+        self._beat = Beat(states, outbox, pids, on_command, self._log_lack)
         self._run = ""
         self._charges: list[Charge] = []  # not yet sent
         self._has_logged_lack = False
@@ -155,6 +158,8 @@ class Control:
 
     def close(self) -> None:
         """Close the connections."""
+        if self._client is not None and not self._client.channel.closed:
+            self._beat.send_rest(lambda: self._dial("beat"))
         self._beat.close()
         if self._client is not None:
             self._client.channel.shutdown()  # another thread may be waiting for its end

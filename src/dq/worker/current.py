@@ -52,7 +52,7 @@ def current_task() -> CurrentTask | None:
     >>> current_task() is None
     True
     """
-    found = _find()
+    found = find()
     return None if found is None else found[0].describe(found[1])
 
 
@@ -92,7 +92,8 @@ def _set_rounded(view: memoryview, done: float, total: float) -> None:
         raise ValueError("progress needs numbers from 0 on") from None
 
 
-def _find() -> tuple[RunningBatch, int] | None:
+def find() -> tuple[RunningBatch, int] | None:
+    """The batch that this code runs in, and which task of it; None outside of a task."""
     batch = here.batch
     if batch is not None:
         return batch, batch.current_index()

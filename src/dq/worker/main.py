@@ -54,6 +54,10 @@ def main(parent: int = 0, cells_fd: int = -1) -> NoReturn:
     if sys.stdout is not None:
         # Line buffering, as for standard error: in a file, prints would otherwise come at the end.
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # no TextIO
+    if config.tags_output:
+        from dq.worker import tagging  # here, since only a worker elsewhere needs it
+
+        tagging.install()
     sys.path[:] = config.path
     _become(config)
     for name in config.preload:

@@ -28,6 +28,7 @@ class Plan:
         allow: patterns, from `dq.worker.allow.check`, of what the master may name; empty for all.
         stderr: makes a descriptor for each task process's standard error, which is closed here
             once the process has it; None to use this process's standard error.
+        output: where what tasks print goes: "own" as `stderr` says, "master", or "both".
     """
 
     address: Address
@@ -40,3 +41,4 @@ class Plan:
     tls: Tls = PLAIN
     allow: tuple[str, ...] = ()
     stderr: Callable[[], int] | None = None
+    output: str = "own"

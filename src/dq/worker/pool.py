@@ -19,6 +19,7 @@ from dq.worker import logs
 from dq.worker.child import Child, dismiss
 from dq.worker.config import Config, Parents
 from dq.worker.fork_client import ServerDied
+from dq.worker.output import Output
 from dq.worker.plan import Plan
 from dq.worker.server_start import has_server
 from dq.worker.spawn import Spawner
@@ -41,6 +42,7 @@ class Pool:
         prestarted: processes that were started before their configuration was known; removed
             from this list as they are used.
         spawner: starts the others.
+        output: reads what they print; None to leave that where the plan says.
 
     Attributes:
         children: those that run.
@@ -55,6 +57,7 @@ class Pool:
         on_end: Callable[[Child], None],
         prestarted: list[Child],
         spawner: Spawner,
+        output: Output | None = None,
     ) -> None:
         self.children: set[Child] = set()
         self.failed_starts = 0
@@ -64,6 +67,7 @@ class Pool:
         self._on_end = on_end
         self._prestarted = prestarted
         self._spawner = spawner
+        self._output = output
         self._start_at = [0.0] * plan.processes.count  # when to start each process that is due
         self._no_room_since: float | None = None
 
@@ -142,13 +146,22 @@ class Pool:
     def _spawn(self, seed: int) -> Child:
         plan = self._plan
         taken = {child.number for child in self.children}
-        return self._spawner.start(
-            plan.processes.threads,
-            number=next(number for number in count() if number not in taken),
-            sharing=plan.sharing or plan.processes.count,
-            seed=seed,
-            stderr=plan.stderr,
-        )
+        pipe = None if self._output is None else self._output.open()
+        try:
+            child = self._spawner.start(
+                plan.processes.threads,
+                number=next(number for number in count() if number not in taken),
+                sharing=plan.sharing or plan.processes.count,
+                seed=seed,
+                stderr=plan.stderr if pipe is None else pipe.give,
+            )
+            if pipe is not None:
+                pipe.read(child)
+        except BaseException:
+            if pipe is not None:
+                pipe.close()
+            raise
+        return child
 
     def _config(self, child: Child, seed: int) -> Config:
         plan = self._plan
@@ -170,6 +183,7 @@ class Pool:
             allow=plan.allow,
             by_options=naming.uses_options(),
             parents=_of_this_program() if plan.inherit else None,
+            tags_output=self._output is not None,
             preload=() if has_server() else tuple(plan.processes.preload),
             tags=tuple(sorted(tags(tags=plan.processes.tags))),
         )

@@ -59,6 +59,7 @@ class Slot:
         self.client: Client | None = None
         self.waiting = False  # whether the client is in a call that may be interrupted
         self._batch: RunningBatch | None = None
+        self._told = ""  # the job that the supervisor knows for what is printed
         self._fetch_error: ConnectError | None = None
         self._report_after = PARTIAL_REPORT_S
         self._last_seen = (0, 0)
@@ -138,6 +139,11 @@ class Slot:
         cells.announce(lease.lease, lease.start, lease.count)
         process.programs.fetch(lease.job, client)
         cells.limit_coding(process.programs.specs[lease.job].timeout, LOAD_EXTRA_S)
+        if process.config.tags_output and self._told != lease.job:
+            from dq.worker import tagging  # here, since only a worker elsewhere needs it
+
+            tagging.tell_job(lease.job)
+            self._told = lease.job
         try:
             program = process.programs.load(lease.job)
             program.enter(self._fetch)

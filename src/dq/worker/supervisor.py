@@ -26,6 +26,7 @@ from dq.worker.cancelling import Cancelling
 from dq.worker.child import Child
 from dq.worker.control import Control
 from dq.worker.limits import Limits
+from dq.worker.output import Outbox, Output
 from dq.worker.plan import Plan
 from dq.worker.pool import Pool
 from dq.worker.slot_states import SlotStates
@@ -99,6 +100,10 @@ class Supervisor:
         self._spawner = spawner or Spawner(
             plan.processes.preload, plan.sharing or plan.processes.count
         )
+        outbox, threads = Outbox(), plan.processes.threads
+        self._output = (
+            None if plan.output == "own" else Output(outbox, threads, plan.output == "both")
+        )
         self._pool = Pool(
             plan,
             self.group,
@@ -106,6 +111,7 @@ class Supervisor:
             on_end=lambda child: self._events.put(Ended(child)),
             prestarted=[] if prestarted is None else prestarted,
             spawner=self._spawner,
+            output=self._output,
         )
         self._states = SlotStates(plan.processes.threads)
         self._control = Control(
@@ -116,6 +122,7 @@ class Supervisor:
             on_lost=lambda client: self._events.put(Lost(client)),
             on_command=lambda command: self._events.put(Commanded(command)),
             states=self._states,
+            outbox=outbox,
         )
         self._cancelling = Cancelling(self._control, plan.processes.threads)
         self._limits = Limits(plan.processes, self._control, log)
@@ -291,4 +298,6 @@ class Supervisor:
             children.discard(child)
             child.close()
         self._left_groups.join()
+        if self._output is not None:
+            self._output.join()
         self._control.close()

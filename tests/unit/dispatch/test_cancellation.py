@@ -6,6 +6,7 @@ from typing import cast
 
 import pytest
 
+from dq.core.beats import WorkerState
 from dq.core.jobs import Rules
 from dq.core.records import Failed, Failure, Recorded
 from dq.data import batches
@@ -196,7 +197,7 @@ def test_a_beat_that_waits_is_answered_by_a_command(clients: FakeClients) -> Non
     open_job(dispatcher, [1])
     slot, beat = connect(clients, dispatcher)
     slot.exchange()
-    waiting = beat.start(WorkerEndpoint(dispatcher).beat, ([], [], None, 0), 0, 60.0)
+    waiting = beat.start(WorkerEndpoint(dispatcher).beat, WorkerState().to_wire(), 0, 60.0)
     wait_until(lambda: not waiting.done())
     assert dispatcher.cancellation.cancel_task("j", 0)
     commands, *_ = waiting.result(10)
@@ -208,7 +209,7 @@ def test_a_later_connection_takes_over_the_commands(clients: FakeClients) -> Non
     open_job(dispatcher, [1])
     slot, beat = connect(clients, dispatcher)
     slot.exchange()
-    waiting = beat.start(WorkerEndpoint(dispatcher).beat, ([], [], None, 0), 0, 60.0)
+    waiting = beat.start(WorkerEndpoint(dispatcher).beat, WorkerState().to_wire(), 0, 60.0)
     later = clients.connect(dispatcher)
     later.hello(role="beat")
     with pytest.raises(ProtocolError, match="another connection"):

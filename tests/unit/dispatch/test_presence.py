@@ -117,12 +117,12 @@ def test_a_worker_hears_that_neither_end_has_a_task_for_what_clients_put(
     without.hello("a", role="supervisor")
     having.hello("b", role="supervisor", default=True)
     without, having = beat_of(clients, without, "a"), beat_of(clients, having, "b", default=True)
-    *_, lacks_task = without.beat()
+    _, _, lacks_task, _ = without.beat()
     assert not lacks_task
     client.put(3)
-    *_, lacks_task = without.beat()
+    _, _, lacks_task, _ = without.beat()
     assert lacks_task
-    *_, lacks_task = having.beat()
+    _, _, lacks_task, _ = having.beat()
     assert not lacks_task
 
 
