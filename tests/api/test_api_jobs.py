@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import os
+import platform
 import sys
 import threading
 import time
@@ -185,6 +186,43 @@ def test_workers_say_what_they_run(client: dq.Client, tmp_path: Path) -> None:
     assert not client.drain("nobody:1")
     open(gate, "w").close()
     assert job.wait(30).ended_well
+
+
+def test_each_worker_is_asked_whether_it_has_a_task(client: dq.Client) -> None:
+    wait_until(client.workers)
+    [found] = client.probe("json:loads")
+    assert found["error"] == ""
+    assert found["file"].endswith("json/__init__.py")
+    assert found["python"] == platform.python_version()
+    assert len(found["digest"]) == 32
+    [found] = client.probe(lambda x: x)
+    assert (found["error"], found["file"]) == ("", "")
+    assert client.jobs() == []
+
+
+def test_a_worker_that_lacks_a_task_says_so(
+    client: dq.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here_alone.py").write_text("def f(x): return x")
+    wait_until(client.workers)
+    monkeypatch.syspath_prepend(tmp_path)
+    [found] = client.probe("here_alone:f")
+    assert "no module 'here_alone'" in found["error"]
+    sys.modules.pop("here_alone", None)
+
+
+def test_a_worker_without_a_free_slot_has_no_answer(client: dq.Client, tmp_path: Path) -> None:
+    started = str(tmp_path / "started")
+
+    def work(x: int) -> None:
+        open(started, "w").close()
+        time.sleep(3600)
+
+    job = client.submit(work, [1])
+    wait_until(lambda: os.path.exists(started))
+    [found] = client.probe("json:loads", timeout=0.2)
+    assert found.keys() == {"worker"}
+    job.cancel()
 
 
 def test_a_cancelled_job_ends_what_runs_and_keeps_what_is_done(

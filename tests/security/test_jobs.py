@@ -68,7 +68,16 @@ def is_well(client: dq.Client) -> bool:
 def test_arguments_that_are_none_are_refused(client: dq.Client, method: str) -> None:
     if method == "stop":  # whoever has the key may do that
         return
-    counts = {"hello": 1, "begin": 4, "block": 3, "commit": 3, "results": 5, "lines": 3, "wait": 3}
+    counts = {
+        "hello": 1,
+        "begin": 4,
+        "block": 3,
+        "commit": 3,
+        "results": 5,
+        "lines": 3,
+        "wait": 3,
+        "probe": 3,
+    }
     count = counts.get(method, 2 if method in ("failures", "retry") else 1)
     done = client.submit("math:sqrt", [16])
     done.wait(60)

@@ -49,6 +49,7 @@ class JobRegistry:
         reader_feeds: bool = False,
         skips: Iterable[tuple[int, int]] = (),
         sink: Callable[[Recorded], None] | None = None,
+        only_for: str = "",
     ) -> ServedJob:
         """Add a job. Its inputs are leased from now on, except those with outcomes in the journal.
 
@@ -62,6 +63,7 @@ class JobRegistry:
             skips: ranges of indices that the source does not yield; see `Board.open_job`. They are
                 not for a job whose journal is replayed, which passes over its own.
             sink: called with each of its records, which then has no reader.
+            only_for: the group of the only worker that may have its tasks; "" for any.
         """
         with self._lock:
             news = threading.Condition(self._lock)
@@ -75,6 +77,7 @@ class JobRegistry:
                 reads_ahead=reader_feeds,
                 replay=replay,
                 sink=sink,
+                only_for=only_for,
             )
             if replay is not None:
                 replay.journal.start(self._delivery.take_written, served.plain_input)
@@ -82,6 +85,8 @@ class JobRegistry:
             if source.length is not None:
                 self._board.supply(spec.id, source.length)
                 self._board.end(spec.id)
+            if only_for:
+                self._pending.has_refusals = True  # so that this worker's requests are woken, too
             self._pending.announce()
         return served
 

@@ -126,6 +126,12 @@ class Presence:
         with self._state.lock:
             return [self._status(worker) for worker in self._roster.workers.values()]
 
+    def groups(self) -> dict[str, str]:
+        """The names of dq's own workers by their groups. This may be called without the lock."""
+        with self._state.lock:
+            workers = self._roster.workers.values()
+            return {worker.group: worker.name for worker in workers if worker.group}
+
     def _status(self, worker: ConnectedWorker) -> WorkerStatus:
         now, state = self._state.clock(), worker.state
         running = self._running(worker, now - worker.heartbeat_at) if worker.group else ()

@@ -51,6 +51,7 @@ class ServedJob:
         cannot_write: says whether what the sink gets cannot be written at the moment; None if it is
             not to be written.
         closed: whether to stop reading inputs.
+        only_for: the group of the only worker that may have its tasks; "" for any.
         is_slow: whether its source was found to be slow. Only the thread that reads the source
             changes this and `step`.
         step: how many inputs were read at once.
@@ -72,6 +73,7 @@ class ServedJob:
     unwritten: int = 0
     cannot_write: Callable[[], bool] | None = None
     closed: bool = False
+    only_for: str = ""
     is_slow: bool = True
     step: int = 1
     definitions: Definitions = field(default_factory=Definitions)

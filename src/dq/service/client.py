@@ -31,7 +31,7 @@ from dq.service.endpoint_names import PROTOCOL
 from dq.service.groups import grouped
 from dq.service.options import JobOptions
 from dq.service.results import Row, decoded, opened, reading_from, results_of
-from dq.service.specs import OUTPUT
+from dq.service.specs import OUTPUT, to_client
 from dq.service.status import FailureGroup, JobStatus, read_worker
 from dq.transport.server_address import server_address
 
@@ -137,9 +137,7 @@ class Client:
         loading.refuse_while_importing()
         task = with_constants(task, constants)
         tasks = TaskOptions(**options)
-        specs = JobSpecs(tasks, has_workers=False, report=lambda line: None)
-        specs.check(task)
-        spec = specs.spec(*specs.refer(task), output=OUTPUT, reading=PICKLED)
+        spec = _spec(task, tasks)
         wanted = JobOptions(name=name, priority=priority, tasks=tasks)
         selectors = [_selector(job) for job in after]
         return cast(
@@ -163,6 +161,30 @@ class Client:
         """
         given = {**options.to_wire(), "after": list(after)}
         return self.numbered(submission.submit(self._connection, spec, records, given))
+
+    def probe(
+        self,
+        task: str | Function,
+        *,
+        timeout: float = 10.0,
+        unpack: bool = False,
+    ) -> list[dict[str, str]]:
+        """Ask each worker whether it could call a task, which imports the task's module there.
+
+        Args:
+            task: import path or function.
+            timeout: seconds to wait for the answers.
+            unpack: as for `submit`.
+
+        Returns:
+            For each worker a dict with its name as "worker". If it had a slot free in time, there
+            are also "error" ("" if the task was found), the "file" with the task and its "digest",
+            and its versions of "dq" and "python".
+        """
+        spec = _spec(task, TaskOptions(unpack=unpack))
+        wire, functions = to_client(spec)
+        answer = self._connection.call("probe", wire, functions, timeout)
+        return cast("list[dict[str, str]]", answer)
 
     def job(self, selector: int | str) -> SubmittedJob[object]:
         """A job by its number or name; ``"last"`` for the newest.
@@ -220,6 +242,13 @@ class Client:
         while True:
             self._connection.call("hello", PROTOCOL)
             time.sleep(PAUSE_S)
+
+
+def _spec(task: str | Function, tasks: TaskOptions) -> JobSpec:
+    """The spec of a job whose inputs are pickled one by one."""
+    specs = JobSpecs(tasks, has_workers=False, report=lambda line: None)
+    specs.check(task)
+    return specs.spec(*specs.refer(task), output=OUTPUT, reading=PICKLED)
 
 
 def _selector(job: SubmittedJob[object] | int | str) -> str:

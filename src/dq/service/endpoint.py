@@ -15,6 +15,7 @@ from dq.service.endpoint_names import PROTOCOL
 from dq.service.jobs import JobService
 from dq.service.looking import Looking
 from dq.service.options import JobOptions
+from dq.service.probing import Probing
 from dq.service.specs import from_client
 from dq.service.status import worker_to_wire
 from dq.service.stored_job import StoredJob
@@ -38,7 +39,7 @@ class JobsEndpoint:
 
     EXPOSED = (
         "hello", "begin", "block", "commit", "jobs", "status", "results", "failures", "retry",
-        "lines", "cancel", "forget", "wait", "workers", "drain", "stop",
+        "lines", "cancel", "forget", "wait", "workers", "drain", "probe", "stop",
     )  # fmt: skip
 
     def __init__(
@@ -47,6 +48,7 @@ class JobsEndpoint:
         self._service = service
         self._dispatcher = dispatcher
         self._looking = Looking(service, dispatcher)
+        self._probing = Probing(dispatcher)
         self._on_stop = on_stop
 
     def hello(self, protocol: int) -> object:
@@ -172,6 +174,18 @@ class JobsEndpoint:
                 lambda answer: answer["version"] != version,
             )
         )
+
+    def probe(self, spec: object, functions: object, wait: float) -> object:
+        """What each worker finds for the task of a job, without a call; see `Probing.ask`."""
+
+        def probe() -> list[Wire]:
+            if type(wait) not in (int, float):
+                raise UsageError("not a time to wait")
+            ref = from_client(spec, functions).ref
+            assert ref is not None  # which `from_client` checks
+            return self._probing.ask(ref, min(wait, LONGEST_WAIT_S))
+
+        return _answer(probe)
 
     def workers(self) -> object:
         """The workers that are connected."""
