@@ -188,6 +188,25 @@ def test_workers_say_what_they_run(client: dq.Client, tmp_path: Path) -> None:
     assert job.wait(30).ended_well
 
 
+def test_what_the_board_needs_to_know_outlives_the_master(tmp_path: Path) -> None:
+    path, order = tmp_path / "jobs", tmp_path / "order"
+
+    def note(x: str) -> None:
+        with open(order, "a") as file:
+            file.write(f"{x}\n")
+
+    with keeping_jobs(path, workers=0) as client:
+        client.submit(note, ["tagged"], needs={"gpu"}, priority=2)
+        client.submit(note, ["last"])
+        client.submit(note, ["first"], priority=1, rate="50/s", speculate=True)
+    with keeping_jobs(path) as client:
+        assert client.job(3).wait(60).state == client.job(2).wait(60).state == "done"
+        assert order.read_text().split() == ["first", "last"]
+        status = client.job(1).status()
+        assert (status.state, status.priority) == ("waiting", 2)
+        assert "gpu" in status.why_not[0]
+
+
 def test_each_worker_is_asked_whether_it_has_a_task(client: dq.Client) -> None:
     wait_until(client.workers)
     [found] = client.probe("json:loads")

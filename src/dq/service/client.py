@@ -6,7 +6,15 @@ import asyncio
 import os
 import pickle
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Collection,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
 from dataclasses import replace
 from typing import TYPE_CHECKING, Generic, TypedDict, TypeVar
 
@@ -54,6 +62,9 @@ class SubmitOptions(TypedDict, total=False):
     max_deaths: int
     max_failures: int | None
     batch: int | None
+    rate: float | str | None
+    needs: str | Collection[str]
+    speculate: bool
     unpack: bool
     initializer: str | Function | None
     strict_code: bool

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from dq._support import quantities
 from dq._support.fields import names_of
 from dq._support.frozen import cast, frozen
@@ -42,7 +44,7 @@ class JobOptions:
     @property
     def rules(self) -> Rules:
         """What the board needs of them."""
-        return self.tasks.rules
+        return replace(self.tasks.rules, priority=self.priority)
 
     def to_wire(self) -> dict[str, object]:
         """As built-in types, which JSON has too."""
@@ -51,7 +53,7 @@ class JobOptions:
             "name": self.name,
             "priority": self.priority,
             "after": list(self.after),
-            "tasks": {n: list(v) if isinstance(v, tuple) else v for n, v in tasks.items()},
+            "tasks": {name: _plain(value) for name, value in tasks.items()},
         }
 
     @classmethod
@@ -77,6 +79,11 @@ class JobOptions:
             )  # fmt: skip
         except TypeError:
             raise UsageError("these are not the options of a job") from None
+
+
+def _plain(value: object) -> object:
+    """A value as JSON has it."""
+    return sorted(value) if isinstance(value, (list, tuple, set, frozenset)) else value
 
 
 #: The options of tasks that the board needs.

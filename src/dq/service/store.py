@@ -61,7 +61,7 @@ class _Refused(Exception):
 def _carry_out(write: Write, db: sqlite3.Connection) -> object:
     try:
         return write.action(db)
-    except (ValueError, OverflowError) as error:  # a text that has no UTF-8 is a ValueError
+    except (TypeError, ValueError, OverflowError) as error:  # UnicodeError is a ValueError
         if write.refused is None:
             raise
         raise _Refused(write) from error
