@@ -84,7 +84,12 @@ def _listing(client: Client, given: dict[str, Any]) -> str:
         return json.dumps([dataclasses.asdict(job) for job in found])
     if not found:
         return "no jobs"
-    return "\n".join(table(_columns(found), terminal_width()))
+    return jobs_table(found)
+
+
+def jobs_table(jobs: list[JobStatus]) -> str:
+    """A table of jobs, as wide as the terminal."""
+    return "\n".join(table(_columns(jobs), terminal_width()))
 
 
 def _columns(jobs: list[JobStatus]) -> list[Column]:
@@ -115,6 +120,11 @@ def _in_full(client: Client, given: dict[str, Any]) -> str:
     job = client.job(given["job"]).status()
     if given["json"]:
         return json.dumps(dataclasses.asdict(job))
+    return in_full(job)
+
+
+def in_full(job: JobStatus) -> str:
+    """All that is known of a job, for people."""
     facts = [(name, value) for name, value in _facts(job) if value]
     width = max(len(name) for name, _ in facts)
     return "\n".join(f"{name:{width}}  {printable(value)}" for name, value in facts)

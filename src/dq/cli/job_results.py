@@ -11,15 +11,13 @@ import click
 from dq._support.screen import screen
 from dq._support.spans import Spans
 from dq.cli import job_options, options
-from dq.cli.failures import FailureReport, named
+from dq.cli.failures import FailureReport
 from dq.cli.job_progress import Watch, leaving
 from dq.cli.layout import OUTPUT, Command, option
 from dq.cli.printer import say
-from dq.cli.result_lines import LineMaker
+from dq.cli.result_lines import LineMaker, name_of
 from dq.cli.run_files import output_format
-from dq.core.records import Result
 from dq.data.output_file import Writer
-from dq.data.pieces import BadValue
 from dq.errors import DqError, Stopped
 from dq.service.client import Client, SubmittedJob
 from dq.service.results import Row
@@ -111,7 +109,7 @@ class ResultPrinter:
         for result in lines.failed:
             self._failed += 1
             assert result.error is not None  # it failed
-            report.add(result.error, result.attempts, result.input, partial(_name, result))
+            report.add(result.error, result.attempts, result.input, partial(name_of, result))
 
     def _complete(self, status: JobStatus) -> None:
         """Complete the file, if each task has an outcome and all of them were printed.
@@ -142,7 +140,3 @@ class ResultPrinter:
         results = "1 result is" if count == 1 else f"{count} results are"
         error.args = (f"{error}; {results} {self._writer.place}{tasks}",)
         return error
-
-
-def _name(result: Result[object]) -> str:
-    return named(result.id, result.input, known=not isinstance(result.input, BadValue))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import partial
 
 import click
@@ -22,6 +22,7 @@ from dq.journal.inspect import Contents, FailedTask
 
 @click.command(cls=Command)
 @click.argument("file", type=completion.FILE)
+@click.argument("job", required=False)
 @option(
     "-f", "--format", type=click.Choice(["text", "jsonl"]), default="text", metavar="FORMAT",
     group=OUTPUT,
@@ -39,15 +40,28 @@ from dq.journal.inspect import Contents, FailedTask
     more="FILE is left as it is.",
 )  # fmt: skip
 @options.debug
-def journal(file: str, format: str, failed: bool, recover: str | None, debug: bool) -> None:
-    """Show what is in a journal, also while a master writes it.
+def journal(
+    file: str, job: str | None, format: str, failed: bool, recover: str | None, debug: bool
+) -> None:
+    """Show what is in a journal, also while a master writes it. If it is the file of a
+    master that keeps jobs: the jobs, or what there is of one JOB.
 
     \b
       dq journal squares.journal
       dq journal squares.journal --format jsonl > done.jsonl
       dq journal squares.journal --failed
       dq journal squares.journal --recover saved.journal
+      dq journal jobs.dq last --format jsonl
     """
+    from dq.cli import masters_file  # here, since `dq.service` needs the dispatcher's modules
+
+    if masters_file.is_masters(file):
+        if recover is not None:
+            raise UsageError(f"--recover is for the journal of a run, and {file} is a master's")
+        _write(masters_file.lines(file, job, format, failed=failed))
+        return
+    if job is not None:
+        raise UsageError(f"{file} is the journal of a run, which has no jobs: leave out {job}")
     if recover is not None and (format != "text" or failed):
         other = "--failed" if failed else "--format"
         raise UsageError(f"--recover and {other}: give the one or the other")
@@ -61,6 +75,10 @@ def journal(file: str, format: str, failed: bool, recover: str | None, debug: bo
         lines = inspect.records(file)
     else:
         lines = summary(inspect.look(file))
+    _write(lines)
+
+
+def _write(lines: Iterable[str]) -> None:
     writer = Writer(None)
     for line in lines:
         writer.write(line.encode(errors="backslashreplace"))

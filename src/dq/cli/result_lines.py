@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import cast
 
 from dq._support.frozen import frozen
+from dq.cli.failures import named
 from dq.core.records import Failure, Reading, Result
 from dq.data import batches, kept
 from dq.data.decoding import Decoder
@@ -91,6 +92,11 @@ class LineMaker:
             return ResultLines(_record(result), (result,))
         filled = b"" if self._fill is None else text(self._form, [self._fill])
         return ResultLines(filled, (result,))
+
+
+def name_of(result: Result[object]) -> str:
+    """The name of a task, with its input if that is known here."""
+    return named(result.id, result.input, known=not isinstance(result.input, BadValue))
 
 
 def _as_text(value: object) -> object:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import islice, pairwise
 
@@ -13,6 +14,8 @@ from dq.data.sources import NoInput, Source
 from dq.errors import DqError
 from dq.service import rows
 from dq.service.store import Store
+
+Query = Callable[[sqlite3.Connection], tuple[int, bytes]]
 
 
 class StoredInputs(Source):
@@ -49,18 +52,35 @@ def _some(store: Store, key: int, index: int, stop: int) -> Iterator[object]:
         yield NoInput(Failure(type(error).__name__, str(error)))
 
 
-def inputs_between(store: Store, key: int, start: int, stop: int) -> list[bytes]:
-    """The inputs of consecutive tasks, for a client.
+class InputReader:
+    """The inputs of a job for somebody who reads them in order, of whom each block is read once.
 
-    Raises:
-        DqError: one cannot be read.
+    Args:
+        read: has a query answered.
+        key: the job's.
     """
-    found: list[bytes] = []
-    while start + len(found) < stop:
-        index = start + len(found)
-        first, data = store.read(partial(rows.block_with, key=key, index=index))
-        found += islice(unpack(data, index - first), stop - index)
-    return found
+
+    def __init__(self, read: Callable[[Query], tuple[int, bytes]], key: int) -> None:
+        self._read = read
+        self._key = key
+        self._first = 0  # index of the first input of the block that was read last
+        self._items: list[bytes] = []
+
+    def between(self, start: int, stop: int) -> list[bytes]:
+        """The inputs of consecutive tasks.
+
+        Raises:
+            DqError: one cannot be read.
+        """
+        found: list[bytes] = []
+        while start + len(found) < stop:
+            index = start + len(found)
+            if not self._first <= index < self._first + len(self._items):
+                query = partial(rows.block_with, key=self._key, index=index)
+                self._first, data = self._read(query)
+                self._items = list(unpack(data))
+            found += self._items[index - self._first : stop - self._first]
+        return found
 
 
 def but(ids: Sequence[int], total: int) -> list[Span]:

@@ -9,14 +9,14 @@ from functools import partial
 from itertools import islice
 
 from dq._support.quantities import human_duration
-from dq.core.records import Done
-from dq.data import batches
+from dq.core.records import Done, Failed
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import BadJournal
 from dq.service import rows
-from dq.service.inputs import inputs_between
+from dq.service.inputs import InputReader
 from dq.service.jobs import JobService
+from dq.service.results import Row, row_of
 from dq.service.rows import OutcomeRow
 from dq.service.stored_job import StoredJob
 
@@ -128,29 +128,16 @@ class Looking:
             found, cursor = _without_gaps(job, found, cursor, has_ended)
         elif found:
             cursor = found[-1].seq
-        answer = [self._row(job, row, inputs) for row in found]
+        reader = InputReader(self._service.store.read, job.key)
+        answer = [_with_inputs(row, reader, inputs) for row in found]
         return {"rows": answer, "cursor": cursor, "over": has_ended and not found}
 
     def failures(self, job: StoredJob, cursor: int) -> Wire:
         """The next failed tasks from this one on, with their inputs."""
         found = self._service.store.read(lambda db: _page(rows.failures_from(db, job.key, cursor)))
-        answer = [self._row(job, row, True) for row in found]
+        reader = InputReader(self._service.store.read, job.key)
+        answer = [_with_inputs(row, reader, True) for row in found]
         return {"rows": answer, "cursor": found[-1].stop if found else cursor, "over": not found}
-
-    def _row(self, job: StoredJob, row: OutcomeRow, inputs: bool) -> tuple[object, ...]:
-        blob, failure = b"", None
-        if isinstance(row.outcome, Done):
-            blob = batches.joined(row.outcome.blob)
-        else:
-            cause = row.outcome.failure
-            failure = (cause.type, cause.message, cause.traceback, row.outcome.exception)
-        items = None
-        if inputs or failure is not None:
-            items = inputs_between(self._service.store, job.key, row.start, row.stop)
-        return (
-            row.start, row.count, row.attempts, row.worker, blob, failure, row.outcome.seconds,
-            items,
-        )  # fmt: skip
 
     def lines(self, job: StoredJob, cursor: int) -> Wire:
         """The next lines that a job's tasks have printed."""
@@ -169,6 +156,12 @@ class Looking:
         """How to make values of a job's inputs."""
         spec = self._service.store.read(partial(rows.spec_of, key=job.key))
         return spec.reading.to_wire()
+
+
+def _with_inputs(row: OutcomeRow, reader: InputReader, wanted: bool) -> Row:
+    """A row as clients get it. That of a failed task always has its input."""
+    needs = wanted or isinstance(row.outcome, Failed)
+    return row_of(row, reader.between(row.start, row.stop) if needs else None)
 
 
 def _in_order(db: sqlite3.Connection, job: StoredJob, cursor: int) -> list[OutcomeRow]:

@@ -5,15 +5,36 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from dq._support.frozen import cast
-from dq.core.records import Failure, Loads, Reading, Result
+from dq._support.frozen import TYPE_CHECKING, cast
+from dq.core.records import Done, Failure, Loads, Reading, Result
 from dq.data import batches, kept
 from dq.data.decoding import Decoder
 from dq.data.pieces import BadValue
 
+if TYPE_CHECKING:
+    from dq.service.rows import OutcomeRow  # not at run time: clients need no SQLite
+
 FailureWire = tuple[str, str, str, bytes]  # type, message, traceback, pickled exception
 # Start, count, attempts, worker, results, failure, seconds, inputs
 Row = tuple[int, int, int, str, bytes, "FailureWire | None", float, "list[bytes] | None"]
+
+
+def row_of(row: OutcomeRow, items: list[bytes] | None) -> Row:
+    """The outcome of consecutive tasks as it is sent to clients.
+
+    Args:
+        row: as it is on disk.
+        items: the inputs of these tasks; None if they are not sent.
+    """
+    blob, failure = b"", None
+    if isinstance(row.outcome, Done):
+        blob = batches.joined(row.outcome.blob)
+    else:
+        cause = row.outcome.failure
+        failure = (cause.type, cause.message, cause.traceback, row.outcome.exception)
+    return (
+        row.start, row.count, row.attempts, row.worker, blob, failure, row.outcome.seconds, items,
+    )  # fmt: skip
 
 
 def reading_from(wire: object) -> Reading:
