@@ -469,3 +469,27 @@ def test_a_call_whose_pickling_was_interrupted_has_failed(pool: dq.Executor) -> 
     with pytest.raises(KeyboardInterrupt):
         pool.submit(id, Interrupting())
     pool.shutdown()  # does not wait for it
+
+
+def test_each_call_has_the_classes_of_its_arguments_as_they_are_then(tmp_path: Path) -> None:
+    source = """
+import dq
+class Point:
+    scale = 1
+    def __init__(self, x):
+        self.x = x
+    def value(self):
+        return self.x * self.scale
+seen = []
+def see(point):
+    seen.append(type(point))
+    return len(set(seen)), isinstance(point, seen[0])
+with dq.Executor(1, threads=2) as pool:
+    for Point.scale in (1, 5, 7):
+        print(*(pool.submit(Point.value, Point(4)).result() for _ in range(3)))
+    print(*pool.map(see, [Point(n) for n in range(3)]))
+"""
+    (tmp_path / "work.py").write_text(source)
+    done = script(tmp_path / "work.py")
+    expected = "4 4 4\n20 20 20\n28 28 28\n(1, True) (1, True) (1, True)\n"
+    assert done.stdout == expected, done.stderr

@@ -13,7 +13,7 @@ import threading
 import weakref
 from collections import deque
 
-from dq.functions.importable import hold_while_forking
+from dq.functions.importable import can_import_module, hold_while_forking
 
 RECENT_CLASSES = 10_000  # stay known even if the program has dropped them
 
@@ -129,6 +129,26 @@ def is_own(name: str) -> bool:
     """Whether this process has defined the class of that name. No pickle may then change it."""
     kind = _classes.get(name)
     return kind is not None and kind not in _received
+
+
+def content_of(kind: type) -> list[dict[str, object]]:
+    """The attributes of a class and of its bases that are sent by value."""
+    return [
+        {name: value for name, value in vars(base).items() if name != _MEMO}
+        for base in kind.__mro__
+        if not can_import_module(base.__module__)
+    ]
+
+
+_MEMO = "__slotnames__"  # set by `copyreg` when an object is pickled
+
+
+def is_same(before: list[dict[str, object]], now: list[dict[str, object]]) -> bool:
+    """Whether these are the same attributes, with the same objects."""
+    return len(before) == len(now) and all(
+        old.keys() == new.keys() and all(old[name] is new[name] for name in new)
+        for old, new in zip(before, now, strict=True)
+    )
 
 
 def receive(name: str, kind: type) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dq.functions import by_value_classes
+
 
 class Definitions:
     """The classes that a job's inputs refer to. They are sent to each connection in this order.
@@ -34,3 +36,30 @@ class Definitions:
 
             self.entries.append((tuple(new), sending.definitions_of(new.values())))
             self._defined.update(new)
+
+
+class CurrentDefinitions(Definitions):
+    """The same for the calls of an executor. These are one job for as long as that lives, and each
+    call is to see the classes of its arguments as they are then, so they are defined again once
+    they have changed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._contents: dict[str, list[dict[str, object]]] = {}
+
+    def add(self, found: dict[str, type]) -> None:
+        contents = {name: by_value_classes.content_of(kind) for name, kind in found.items()}
+        changed = [name for name, content in contents.items() if self._has_changed(name, content)]
+        known = len(self.entries)
+        for name in changed:
+            self._defined.pop(name, None)
+        super().add(found)
+        self._contents |= contents
+        # Places are to stay, and a script may change a class before each call.
+        for place, (names, _) in enumerate(self.entries[:known] if changed else ()):
+            if len(names) == 1 and names[0] in changed:
+                self.entries[place] = ((), b"")
+
+    def _has_changed(self, name: str, content: list[dict[str, object]]) -> bool:
+        before = self._contents.get(name)
+        return before is not None and not by_value_classes.is_same(before, content)

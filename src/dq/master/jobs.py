@@ -16,6 +16,7 @@ from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.served_job import ServedJob
 from dq.errors import UsageError
 from dq.functions.constants import with_constants
+from dq.functions.definitions import CurrentDefinitions
 from dq.functions.job_specs import VALUES, JobSpecs
 from dq.functions.module_versions import version_of
 from dq.functions.reference import Function, TaskRef
@@ -219,7 +220,9 @@ class Jobs:
         specs = self._specs.with_options(options)
         spec = replace(specs.spec(None), unpack="call")
         rules = replace(specs.options.rules, pushed=True)
-        return self._dispatcher.jobs.open(spec, rules, Source(iter(())))
+        served = self._dispatcher.jobs.open(spec, rules, Source(iter(())))
+        served.definitions = CurrentDefinitions()
+        return served
 
     def watch_calls(self, served: ServedJob, calls: Calls) -> None:
         """Have the calls of a job told if some of them will never be made."""

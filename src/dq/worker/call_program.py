@@ -72,6 +72,16 @@ class CallProgram(Program):
         super().enter(fetch)
         called.resolve_with(partial(self._resolve, fetch))
 
+    def _define(self, names: tuple[str, ...], definitions: bytes) -> None:
+        """Define classes, also those again that the caller has changed; but not those of which the
+        initializer may have made objects."""
+        for name in names:
+            old = self._scope.classes.get(name)
+            if old is not None and name not in self._initial.classes:
+                del self._scope.classes[name]
+                self._scope.complete.discard(old)
+        super()._define(names, definitions)
+
     def _resolve(self, fetch: Fetch, label: str, digest: bytes, data: bytes | None) -> object:
         """A function by value. From here on, this thread unpickles objects with its classes."""
         try:
