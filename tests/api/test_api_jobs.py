@@ -301,7 +301,7 @@ def test_a_forgotten_job_is_gone_and_its_number_is_not_used_again(client: dq.Cli
     job.wait(30)
     job.forget()
     assert client.jobs() == []
-    with pytest.raises(dq.UsageError, match="there is no job 1"):
+    with pytest.raises(dq.UsageError, match="there is no such job"):
         job.status()
     assert client.submit(square, [1]).number == 2
 

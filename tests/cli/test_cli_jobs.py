@@ -289,3 +289,16 @@ def test_stop_now_does_not_wait(gated: JobsMaster) -> None:
     wait_until(lambda: (gated.folder / "a.started").exists())
     assert gated.dq("stop", "--now").returncode == 0
     gated.process.wait()
+
+
+def test_a_job_is_not_taken_for_another_of_its_number(gates: Path) -> None:
+    with keeping_jobs(gates, "-w", "1") as master:  # without a file that outlives it
+        master.submit("gates:wait", "a", "b", "--batch", "1")
+        (gates / "a.go").touch()
+        with master.begin("results", "1", "--follow") as following:
+            following.wait_for("^a$", stream="stdout")
+            master.restart()
+            assert master.submit("app:square", "3") == "1"
+            assert following.wait() == 2
+            assert following.stdout_text == "a\n"
+            assert "there is no such job" in following.stderr_text

@@ -12,6 +12,7 @@ from dq.cli.layout import OTHER, Command, option
 from dq.cli.printer import say
 from dq.errors import ConnectError, Interrupted, UsageError
 from dq.service.client import Client
+from dq.service.selectors import selector_of
 from dq.service.status import JobStatus
 
 
@@ -28,12 +29,12 @@ def wait(**given: Any) -> None:
       dq wait 3-7 nightly
     """
     with job_options.connected(given) as client:
-        numbers = [job.number for job in client.jobs(*given["jobs"])]
+        jobs = client.jobs(*given["jobs"])
         sum = Sum(quiet=given["quiet"])
         sum.progress.start()
         try:
-            with leaving(numbers):
-                found = wait_for(client, numbers, sum.show)
+            with leaving([job.number for job in jobs]):
+                found = wait_for(client, jobs, sum.show)
         finally:
             sum.progress.stop()
     for job in found:
@@ -68,10 +69,10 @@ def cancel(**given: Any) -> None:
         # What was open before and is cancelled now was cancelled by this command, or by another one
         # at the same moment. The answer alone would not do: it may have been lost with a master.
         before = client.jobs(*given["jobs"])
-        numbers = [job.number for job in before if not job.has_ended]
-        if numbers:
-            client.cancel(*numbers)
-        after = {job.number: job for job in client.jobs(*numbers)} if numbers else {}
+        ids = [selector_of(job.id) for job in before if not job.has_ended]
+        if ids:
+            client.cancel(*ids)
+        after = {job.number: job for job in client.jobs(*ids)} if ids else {}
     for job in before:
         now = after.get(job.number)
         if now is not None and now.state == "cancelled":
@@ -103,7 +104,7 @@ def forget(**given: Any) -> None:
 
 def _forget(client: Client, job: JobStatus) -> None:
     try:
-        client.numbered(job.number).forget()
+        client.known(job).forget()
     except UsageError:
         # It may have been removed by the same call, whose answer was lost with the master.
         if any(other.id == job.id for other in client.jobs()):

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from dq.errors import DqError, Interrupted
 from dq.master.progress import Progress
-from dq.service.client import Client
+from dq.service.client import Client, SubmittedJob
+from dq.service.selectors import selector_of
 from dq.service.status import JobStatus
 
 CHECK_S = 1.0  # the longest time between two looks at jobs
@@ -41,22 +42,23 @@ def listed(numbers: Sequence[int]) -> str:
 
 
 def wait_for(
-    client: Client, numbers: Sequence[int], on_change: Callable[[list[JobStatus]], object]
+    client: Client, jobs: Sequence[JobStatus], on_change: Callable[[list[JobStatus]], object]
 ) -> list[JobStatus]:
     """Wait until jobs have ended. Returns their figures.
 
     Args:
         client: the master's.
-        numbers: of the jobs.
+        jobs: which.
         on_change: called with their figures at intervals.
     """
+    selectors = [selector_of(job.id) for job in jobs]
     while True:
-        found = client.jobs(*numbers)
+        found = client.jobs(*selectors)
         on_change(found)
         waiting = [one for one in found if not one.has_ended]
         if not waiting:
             return found
-        client.numbered(waiting[0].number).changed_since(waiting[0].version, CHECK_S)
+        client.known(waiting[0]).changed_since(waiting[0].version, CHECK_S)
         time.sleep(PAUSE_S)
 
 
@@ -81,14 +83,12 @@ class Watch:
     """Shows the progress of a job while its results are copied, from `__enter__` to `__exit__`.
 
     Args:
-        client: the master's; nobody else calls it meanwhile.
-        number: of the job.
+        job: which; nobody else uses its connection meanwhile.
         quiet: show nothing.
     """
 
-    def __init__(self, client: Client, number: int, *, quiet: bool) -> None:
-        self._client = client
-        self._number = number
+    def __init__(self, job: SubmittedJob[object], *, quiet: bool) -> None:
+        self._job = job
         self._quiet = quiet
         self._is_over = threading.Event()
         self._sum = Sum(quiet=quiet)
@@ -112,5 +112,5 @@ class Watch:
     def _look(self) -> None:
         with contextlib.suppress(DqError):  # which the copying meets as well
             while not self._is_over.is_set():
-                self._sum.show(self._client.jobs(self._number))
+                self._sum.show([self._job.status()])
                 self._is_over.wait(CHECK_S)

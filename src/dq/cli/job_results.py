@@ -19,7 +19,7 @@ from dq.cli.result_lines import LineMaker, name_of
 from dq.cli.run_files import output_format
 from dq.data.output_file import Writer
 from dq.errors import DqError, Stopped
-from dq.service.client import Client, SubmittedJob
+from dq.service.client import SubmittedJob
 from dq.service.results import Row
 from dq.service.status import JobStatus
 
@@ -43,7 +43,7 @@ def results(**given: Any) -> None:
     printer = ResultPrinter(given)
     try:
         with job_options.connected(given) as client:
-            printer.print_results(client, client.job(given["job"]), follow=given["follow"])
+            printer.print_results(client.job(given["job"]), follow=given["follow"])
     finally:
         printer.close()
 
@@ -69,11 +69,10 @@ class ResultPrinter:
         """Close the file; FILE.part stays if it is not complete."""
         self._writer.close()
 
-    def print_results(self, client: Client, job: SubmittedJob[object], *, follow: bool) -> None:
+    def print_results(self, job: SubmittedJob[object], *, follow: bool) -> None:
         """Print them.
 
         Args:
-            client: the master's.
             job: whose they are.
             follow: wait for those that are not there yet, until the job has ended.
 
@@ -86,7 +85,7 @@ class ResultPrinter:
         maker = LineMaker(self._form, reading, self._given["fill"])
         report = FailureReport(say, raw=reading.kind == "raw", quiet=self._given["quiet"])
         ordered = not self._given["unordered"]
-        watch = Watch(client, job.number, quiet=self._given["quiet"] or not follow)
+        watch = Watch(job, quiet=self._given["quiet"] or not follow)
         try:
             with leaving([job.number], f"; dq results {job.number} --follow"), watch:
                 for row in job.rows(ordered=ordered, follow=follow, inputs=maker.needs_inputs):

@@ -83,7 +83,7 @@ def submit(**given: Any) -> None:
                 return
             with leaving([job.number], f"; dq results {job.number} --follow"):
                 say(f"this is job {job.number}")
-                printer.print_results(client, job, follow=True)
+                printer.print_results(job, follow=True)
     finally:
         if printer is not None:
             printer.close()

@@ -39,6 +39,7 @@ from dq.service.endpoint_names import PROTOCOL
 from dq.service.groups import grouped
 from dq.service.options import JobOptions
 from dq.service.results import Row, decoded, opened, reading_from, results_of
+from dq.service.selectors import selector_of
 from dq.service.specs import OUTPUT, to_client
 from dq.service.status import FailureGroup, JobStatus, read_worker
 from dq.transport.server_address import server_address
@@ -171,7 +172,8 @@ class Client:
             after: selectors of the jobs that have to succeed first.
         """
         given = {**options.to_wire(), "after": list(after)}
-        return self.numbered(submission.submit(self._connection, spec, records, given))
+        number, id = submission.submit(self._connection, spec, records, given)
+        return SubmittedJob(self._connection, number, id)
 
     def probe(
         self,
@@ -203,11 +205,11 @@ class Client:
         Raises:
             UsageError: there is none.
         """
-        return self.numbered(self._status(str(selector)).number)
+        return self.known(self._status(str(selector)))
 
-    def numbered(self, number: int) -> SubmittedJob[object]:
-        """The job with this number, which is not looked for before it is used."""
-        return SubmittedJob(self._connection, number)
+    def known(self, status: JobStatus) -> SubmittedJob[object]:
+        """The job that has these figures."""
+        return SubmittedJob(self._connection, status.number, status.id)
 
     def _status(self, selector: str) -> JobStatus:
         return JobStatus.from_wire(self._connection.call("status", selector))
@@ -263,7 +265,7 @@ def _spec(task: str | Function, tasks: TaskOptions) -> JobSpec:
 
 
 def _selector(job: SubmittedJob[object] | int | str) -> str:
-    return str(job.number) if isinstance(job, SubmittedJob) else str(job)
+    return job._selector if isinstance(job, SubmittedJob) else str(job)
 
 
 class SubmittedJob(Generic[T]):
@@ -273,16 +275,19 @@ class SubmittedJob(Generic[T]):
         number: what people call it.
     """
 
-    def __init__(self, connection: JobsConnection, number: int) -> None:
+    def __init__(self, connection: JobsConnection, number: int, id: str) -> None:
         self._connection = connection
         self.number = number
+        self._id = id
 
     def __repr__(self) -> str:
         return f"<SubmittedJob {self.number}>"
 
     @property
     def _selector(self) -> str:
-        return str(self.number)
+        # Not the number: a master that was started again without its file may have given that to
+        # another job.
+        return selector_of(self._id)
 
     def status(self) -> JobStatus:
         """Its figures, and why it does not run."""

@@ -24,7 +24,7 @@ from dq.functions.spec import JobSpec
 from dq.service import rows
 from dq.service.inputs import StoredInputs, but
 from dq.service.options import JobOptions
-from dq.service.selectors import select
+from dq.service.selectors import id_in, select, selector_of
 from dq.service.specs import with_new_id
 from dq.service.store import Store
 from dq.service.stored_job import Round, StoredJob
@@ -305,9 +305,14 @@ class JobService:
             UsageError: there is no such job.
         """
         with self._lock:
+            ids = [id_in(selector) for selector in selectors]
+            if selectors and None not in ids:  # without a look at all jobs
+                return [self._by_id(id or "") for id in ids]
             jobs = {job.number: job for job in self._jobs.values() if job.is_committed}
             names = {number: job.name for number, job in jobs.items()}
-            return [jobs[number] for number in select(selectors, names)]
+            numbers = {selector_of(job.id): str(job.number) for job in jobs.values()}
+            named = [numbers.get(selector, selector) for selector in selectors]
+            return [jobs[number] for number in select(named, names)]
 
     def cancel(self, job: StoredJob) -> bool:
         """End a job: nothing more of it is run, and running tasks are ended. Returns False if it

@@ -11,6 +11,7 @@ from dq.core.jobs import Rules
 from dq.core.records import LONGEST_NAME
 from dq.errors import UsageError
 from dq.functions.task_options import TaskOptions
+from dq.service.selectors import ID_PREFIX
 
 MOST_PRIORITY = 1000
 
@@ -94,7 +95,7 @@ def _check_name(name: str) -> None:
     """Refuse a name that could be taken for the number of a job, or several."""
     if len(name) > LONGEST_NAME or not name.isprintable():
         raise UsageError("a job's name is a short line of text")
-    if name in ("all", "last") or name[:1].isdigit() or name[:1] == "-":
+    if name in ("all", "last") or name[:1].isdigit() or name.startswith(("-", ID_PREFIX)):
         raise UsageError(
             f"a job cannot be called {name!r}: that would stand for other jobs; begin with a letter"
         )

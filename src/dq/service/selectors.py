@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from dq.errors import UsageError
 
+ID_PREFIX = "id:"  # of selectors that programs write
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
 
 
@@ -28,6 +29,16 @@ def select(selectors: Sequence[str], names: Mapping[int, str]) -> list[int]:
     for selector in selectors:
         found |= dict.fromkeys(_selected(selector, names))
     return list(found)
+
+
+def selector_of(id: str) -> str:
+    """The selector of the one job that was submitted with this id."""
+    return ID_PREFIX + id
+
+
+def id_in(selector: str) -> str | None:
+    """The inverse; None for a selector that people write."""
+    return selector.removeprefix(ID_PREFIX) if selector.startswith(ID_PREFIX) else None
 
 
 def _selected(selector: str, names: Mapping[int, str]) -> list[int]:

@@ -23,8 +23,9 @@ def submit(
     spec: JobSpec,
     records: Iterable[bytes],
     options: dict[str, object],
-) -> int:
-    """Send a job and all of its inputs. Returns its number once all of it is on the master's disk.
+) -> tuple[int, str]:
+    """Send a job and all of its inputs. Returns its number and its id, once all of it is on the
+    master's disk.
 
     If the connection is lost, what was being sent is sent again. If this process dies, the master
     has a job that was never begun, and sweeps it.
@@ -48,7 +49,7 @@ def submit(
         connection.call("block", id, blocks, block)
         blocks += 1
         total += count
-    return cast("int", connection.call("commit", id, blocks, total))
+    return cast("int", connection.call("commit", id, blocks, total)), id
 
 
 def _checked(records: Iterable[bytes], limit: int) -> Iterator[bytes]:
