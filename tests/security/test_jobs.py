@@ -22,7 +22,7 @@ from dq.manager.client import ServerConnection
 from dq.service.endpoint import JobsEndpoint
 from dq.service.endpoint_names import JOBS
 from dq.service.options import JobOptions
-from dq.service.specs import OUTPUT
+from dq.service.specs import CALL_OUTPUT, OUTPUT, PICKLED
 from support.jobs import KEY, keeping_jobs
 
 SPEC = JobSpec(
@@ -77,6 +77,11 @@ def test_arguments_that_are_none_are_refused(client: dq.Client, method: str) -> 
         "lines": 3,
         "wait": 3,
         "probe": 3,
+        "open_calls": 4,
+        "push_calls": 6,
+        "take_calls": 3,
+        "cancel_calls": 2,
+        "drop_functions": 2,
     }
     count = counts.get(method, 2 if method in ("failures", "retry") else 1)
     done = client.submit("math:sqrt", [16])
@@ -175,3 +180,65 @@ def test_a_part_of_a_job_is_not_begun(client: dq.Client) -> None:
         assert answer == ("UsageError", f"not all of the {total} inputs have arrived")
     assert client.jobs() == []
     assert say(client, "commit", "a", 1, 1) == ("ok", 1)
+
+
+CALLS = JobSpec(id="c", ref=None, reading=PICKLED, output=CALL_OUTPUT, unpack="call").to_wire()
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        *ANYTHING,
+        WIRE,
+        ("c", SPEC.to_wire()[1], *CALLS[2:]),
+        (*CALLS[:2], Reading("lines").to_wire(), *CALLS[3:]),
+        (*CALLS[:3], "items", *CALLS[4:]),
+        (*CALLS[:4], OUTPUT, *CALLS[5:]),
+    ],
+)
+def test_a_spec_of_calls_that_is_none_is_refused(client: dq.Client, spec: object) -> None:
+    answer = say(client, "open_calls", "id", spec, None, OPTIONS)
+    assert isinstance(answer, Exception) or answer[0] != "ok"  # type: ignore[index]
+    assert say(client, "take_calls", "id", 0, 0.0) == ("ok", None)
+    assert is_well(client)
+
+
+def test_calls_that_are_none_fail_and_nobody_else_does(client: dq.Client) -> None:
+    assert say(client, "open_calls", "id", CALLS, None, OPTIONS) == ("ok", None)
+    evil = pickle.dumps(Evil())
+    for args in (
+        ("id", 5, [b"x"], {}, 0, []),
+        ("id", 0, [b"x"], {}, 3, []),
+        ("id", 0, ["x"], {}, 0, []),
+        ("id", 0, [], {b"d": evil}, 0, []),
+        ("id", 0, [], {b"d": (True, evil)}, 0, []),
+        ("id", 0, [], {1: (False, evil)}, 0, []),
+        ("id", 0, [], {}, 0, [((), evil)]),
+        ("id", 0, [], {}, 0, [(("a",), None)]),
+    ):
+        answer = say(client, "push_calls", *args)
+        assert isinstance(answer, Exception) or answer[0] == "UsageError", args  # type: ignore[index]
+    items = [
+        b"",
+        b"x",
+        pickle.dumps(3),
+        pickle.dumps((True, [(1, 2, 3)])),
+        pickle.dumps((True, [()])),
+    ]
+    assert say(client, "push_calls", "id", 0, items, {b"d": (False, b"x")}, 0, []) == ("ok", 5)
+    assert say(client, "cancel_calls", "id", [HUGE, 7]) == ("ok", None)
+    ended = 0
+    cursor = 0
+    while ended < len(items):
+        answer = say(client, "take_calls", "id", cursor, 10.0)
+        kind, found = answer  # type: ignore[misc]
+        assert kind == "ok", answer
+        cursor = found["cursor"]
+        outcomes = [event for event in found["events"] if len(event) > 2]
+        assert all(event[5] is not None for event in outcomes), outcomes
+        ended += len(outcomes)
+    answer = say(client, "take_calls", "id", cursor + 1, 0.0)
+    assert answer[0] == "UsageError"  # type: ignore[index]
+    assert say(client, "close_calls", "id") == ("ok", None)
+    assert say(client, "push_calls", "id", 5, [b"x"], {}, 0, []) == ("ok", None)
+    assert is_well(client)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from dq.core.beats import WorkerState
+    from dq.core.jobs import Job
     from dq.core.leases import LeaseHolder
     from dq.dispatch.commands import Commands
     from dq.dispatch.connections import Connection
@@ -131,6 +132,14 @@ class Presence:
         with self._state.lock:
             workers = self._roster.workers.values()
             return {worker.group: worker.name for worker in workers if worker.group}
+
+    def refusal_of_all(self, job: Job) -> str:
+        """Why no worker runs a job's tasks: "" unless some are connected and each of them has
+        rejected it. Called with the lock held."""
+        groups = self._supervisors.keys()
+        if not job.rejected or not groups or not groups <= job.rejected.keys():
+            return ""
+        return job.rejected[next(iter(groups))]
 
     def _status(self, worker: ConnectedWorker) -> WorkerStatus:
         now, state = self._state.clock(), worker.state

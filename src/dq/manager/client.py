@@ -72,15 +72,39 @@ class ServerConnection:
             Unreadable: the answer cannot be unpickled. The connection can still be used.
             Exception: what the method raised there.
         """
+        self.post(ident, method, *args)
+        return self.answer()
+
+    def post(self, ident: str | None, method: str, *args: object) -> None:
+        """Send a call, whose `answer` has to be received next."""
         message = pickle.dumps((ident, method, args, {}))
         try:
             self.channel.send_bytes(message)
             self.sent = True
+        except OSError as error:
+            self.close()
+            raise _lost(error) from None
+        except BaseException:
+            self.close()
+            raise
+
+    def await_answer(self, timeout: float) -> bool:
+        """Wait for the answer so many seconds. Returns whether there is one, or the connection has
+        ended."""
+        try:
+            return self.channel.poll(timeout)
+        except OSError as error:
+            self.close()
+            raise _lost(error) from None
+
+    def answer(self) -> object:
+        """Receive the answer; errors as for `call`."""
+        try:
             kind, result = cast("_Answer", self.channel.recv())
             self.sent = False
         except (OSError, EOFError) as error:
             self.close()
-            raise ConnectError(f"lost the master: {error or 'connection closed'}") from None
+            raise _lost(error) from None
         except BaseException:
             self.close()
             raise
@@ -92,6 +116,10 @@ class ServerConnection:
             if kind == "#ERROR":
                 raise result
         raise ProtocolError(str(result))
+
+
+def _lost(error: Exception) -> ConnectError:
+    return ConnectError(f"lost the master: {error or 'connection closed'}")
 
 
 _UNREADABLE = "#UNREADABLE"

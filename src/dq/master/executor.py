@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import logging
 import time
 import weakref
 from collections import deque
@@ -12,7 +13,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from dq._support import quantities
-from dq._support.fields import names_of
+from dq._support.fields import names_of, picked
 from dq.functions import loading, reference
 from dq.functions.reference import Function
 from dq.functions.task_options import TaskOptions
@@ -21,6 +22,11 @@ from dq.master.call_pool import CallPool
 from dq.master.local_calls import LocalHost
 from dq.master.master import Master
 from dq.master.options import CallOptions
+from dq.master.remote_calls import RemoteHost
+from dq.security import keys
+from dq.security.tls_options import TlsOptions
+from dq.service.connection import JobsConnection
+from dq.transport.server_address import server_address
 
 if TYPE_CHECKING:
     from multiprocessing.context import BaseContext
@@ -28,6 +34,8 @@ if TYPE_CHECKING:
     from typing_extensions import ParamSpec, Unpack
 
     P = ParamSpec("P")
+
+log = logging.getLogger("dq")
 
 MAX_LOCAL_BYTES = 1 << 40  # of an argument or result of a process that was started here
 
@@ -49,11 +57,17 @@ class Executor(concurrent.futures.Executor):
             as well.)
         master: a started master whose workers run the calls; it stays open. It has its own options,
             apart from those of tasks, such as `retries` and `timeout`.
-        host, port, authkey: as for `Master`.
-        options: as for `Master`. `retries` and `timeout` apply to each call.
+        server: a master elsewhere whose workers run the calls: the host, or ``host:port``, of
+            ``dq master`` or `run_master` without inputs. No process is started here.
+        host, port, authkey: as for `Master`; with a `server`, its port and key.
+        patience: seconds to look for a `server` that was lost. Then the calls fail with
+            `MasterLost`. One that was started again is given the calls that have no result.
+        options: as for `Master`. `retries` and `timeout` apply to each call. With a `server` only
+            those of tasks and of TLS make sense, and `report`.
 
     Raises:
         ValueError: `max_workers` is not positive, and there is no `port`.
+        ConnectError: there is no `server`, or it has another key, or keeps no jobs.
 
     >>> with Executor(max_workers=1) as pool:
     ...     pool.submit(pow, 2, 10).result()
@@ -69,9 +83,11 @@ class Executor(concurrent.futures.Executor):
         *,
         max_tasks_per_child: int | None = None,
         master: Master | None = None,
+        server: str | None = None,
         host: str = "",
         port: int | None = None,
         authkey: bytes | str | None = None,
+        patience: float = 60.0,
         **options: Unpack[CallOptions],
     ) -> None:
         if "workers" in options:
@@ -84,7 +100,10 @@ class Executor(concurrent.futures.Executor):
             given["max_tasks"] = max_tasks_per_child
         count = quantities.cpus() if max_workers is None else max_workers
         self._max_workers = count  # some libraries ask the standard library's for it
-        if master is None:
+        if server is not None:
+            _check_remote(given, master=master, host=host, max_workers=max_workers)
+            self._pool = CallPool(_remote_host(server, port, authkey, patience, given))
+        elif master is None:
             given |= {"workers": count, "host": host, "port": port, "authkey": authkey}
             if port is None:
                 given.setdefault("max_message", MAX_LOCAL_BYTES)
@@ -198,6 +217,40 @@ def _check_given(given: Mapping[str, object], **others: object) -> None:
     own += [name for name, value in others.items() if value]
     if own:
         raise TypeError(f"{own[0]} is for the master, which has been given")
+
+
+def _check_remote(given: Mapping[str, object], **others: object) -> None:
+    """Refuse options that make no sense for a master elsewhere."""
+    possible = {*names_of(TaskOptions), *names_of(TlsOptions), "report"}
+    own = [name for name in given if name not in possible]
+    own += [name for name, value in others.items() if value not in (None, "")]
+    if own:
+        raise TypeError(
+            f"{own[0]} is for processes or a master that are started here; with a server, its own"
+            " workers run the calls"
+        )
+
+
+def _remote_host(
+    server: str,
+    port: int | None,
+    authkey: bytes | str | None,
+    patience: float,
+    given: Mapping[str, Any],
+) -> RemoteHost:
+    quantities.text(server=server)
+    quantities.whole(1, 65535, **quantities.given(port=port))
+    quantities.seconds(patience=patience)
+    encryption = picked(TlsOptions, given)
+    tasks = picked(TaskOptions, given)
+    report = given.get("report") or log.warning
+
+    def connect() -> JobsConnection:
+        address = server_address(server, port)
+        key, tls = keys.find(authkey), encryption.settings()
+        return JobsConnection(address, key, tls, patience, report).open()
+
+    return RemoteHost(connect, tasks, report)
 
 
 def _with_args(initializer: str | Function, initargs: tuple[object, ...]) -> str | Function:

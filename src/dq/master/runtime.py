@@ -29,6 +29,7 @@ from dq.worker.process_options import ProcessOptions
 
 if TYPE_CHECKING:
     from dq.master.in_process import InProcessWorker
+    from dq.service.calls import CallService
     from dq.service.endpoint import JobsEndpoint
     from dq.service.jobs import JobService
 
@@ -98,6 +99,7 @@ class Runtime:
         )
         self.dispatcher.presence.on_notes = self.announcer.announce
         self.service: JobService | None = None
+        self._remote_calls: CallService | None = None
         self._endpoint: JobsEndpoint | None = None
         self._warn = warn
         _runtimes.add(self)
@@ -112,11 +114,15 @@ class Runtime:
             BadJournal: it is damaged, in use, or something else.
             OutputError: it cannot be written.
         """
+        from dq.service.calls import CallService
         from dq.service.endpoint import JobsEndpoint
         from dq.service.jobs import JobService  # SQLite, which few masters need
 
         self.service = JobService(self.dispatcher, journal, self._warn)
-        self._endpoint = JobsEndpoint(self.service, self.dispatcher, self.lifetime.ask_to_end)
+        self._remote_calls = CallService(self.dispatcher)
+        self._endpoint = JobsEndpoint(
+            self.service, self._remote_calls, self.dispatcher, self.lifetime.ask_to_end
+        )
 
     def __enter__(self) -> Runtime:
         self.start()
@@ -157,6 +163,8 @@ class Runtime:
             self.jobs.check_calls()
             if self.service is not None:
                 self.service.tick()
+            if self._remote_calls is not None:
+                self._remote_calls.tick()
 
     def check(self) -> None:
         """Raise the error that stops this master, if there is one."""

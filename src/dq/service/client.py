@@ -40,7 +40,7 @@ from dq.service.groups import grouped
 from dq.service.options import JobOptions
 from dq.service.results import Row, decoded, opened, reading_from, results_of
 from dq.service.selectors import selector_of
-from dq.service.specs import OUTPUT, to_client
+from dq.service.specs import OUTPUT, PICKLED, to_client
 from dq.service.status import FailureGroup, JobStatus, read_worker
 from dq.transport.server_address import server_address
 
@@ -49,7 +49,6 @@ if TYPE_CHECKING:
 
 WAIT_S = 20.0  # for one answer of the master
 PAUSE_S = 0.05  # between two questions whether a job has ended: each outcome is news
-PICKLED = Reading("pickled")
 
 T = TypeVar("T")
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from dq import errors
 from dq._support.frozen import cast
@@ -27,6 +26,10 @@ from dq.transport.limits import KEEPALIVE_S
 
 NOTICE_S = 3.0  # without a master, before people are told that it is looked for
 SILENCE_S = 40.0  # without an answer, likewise; no call waits so long at the master
+
+
+# Sends a call and receives the answer.
+Exchange = Callable[[ServerConnection, str, "tuple[object, ...]"], object]
 
 
 def _nothing(line: str) -> None:
@@ -99,6 +102,7 @@ class JobsConnection:
         facts = cast("dict[str, int]", answer)
         self.max_message = facts["max_message"]
         server.channel.keep_alive(facts.get("keepalive", KEEPALIVE_S))
+        server.channel.peer_sends_at_once()
         return server
 
     def call(self, method: str, *args: object) -> object:
@@ -108,15 +112,27 @@ class JobsConnection:
             ConnectError: the master was lost, and did not come back in time.
             DqError: what the master has answered.
         """
+        return self._call(self._patience, self._timed, method, args)
+
+    def call_once(self, method: str, *args: object) -> object:
+        """The same, without looking for a master that was lost."""
+        return self._call(0.0, self._timed, method, args)
+
+    def call_often(self, method: str, *args: object) -> object:
+        """The same in less time, for messages that are so short that sending them never waits."""
+        return self._call(self._patience, self._polled, method, args)
+
+    def _call(
+        self, patience: float, exchange: Exchange, method: str, args: tuple[object, ...]
+    ) -> object:
         with self._lock:
-            search = _Search(self.address, self._patience, self._report)
+            search = _Search(self.address, patience, self._report)
             while True:
                 try:
                     if self._server is None:
                         self._server = self._open()
                         search.found()
-                    with self._silence_reported():
-                        return _checked(self._server.call(JOBS, method, *args))
+                    return _checked(exchange(self._server, method, args))
                 except (AuthenticationFailed, ProtocolError, TlsError, UnknownHost):
                     raise
                 except ConnectError:
@@ -128,17 +144,32 @@ class JobsConnection:
                         self._server = None
                     raise
 
-    @contextlib.contextmanager
-    def _silence_reported(self) -> Iterator[None]:
-        """Say so if the master does not answer: it may be stopped, or its machine overloaded."""
-        text = f"the master at {show(self.address)} has not answered for {SILENCE_S:g} s"
-        timer = threading.Timer(SILENCE_S, self._report, (f"{text}; still waiting",))
+    def _timed(self, server: ServerConnection, method: str, args: tuple[object, ...]) -> object:
+        timer = threading.Timer(SILENCE_S, self._report_silence)
         timer.daemon = True
         timer.start()
         try:
-            yield
+            return server.call(JOBS, method, *args)
         finally:
             timer.cancel()
+
+    def _polled(self, server: ServerConnection, method: str, args: tuple[object, ...]) -> object:
+        server.post(JOBS, method, *args)
+        if not server.await_answer(SILENCE_S):
+            self._report_silence()
+        return server.answer()
+
+    def _report_silence(self) -> None:
+        """Say that the master does not answer: it may be stopped, or its machine overloaded."""
+        self._report(
+            f"the master at {show(self.address)} has not answered for {SILENCE_S:g} s; still"
+            " waiting"
+        )
+
+    def after_fork(self) -> None:
+        """Close a fork's copy of the socket, through which the original process goes on."""
+        if self._server is not None:
+            self._server.close()
 
     def close(self) -> None:
         """Close it; a call that waits in another thread ends with an error."""

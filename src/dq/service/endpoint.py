@@ -9,8 +9,11 @@ from typing import TypeVar
 from dq.core.records import LONGEST_NAME
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.leasing import LIVENESS_CHECK_S
-from dq.errors import DqError, ProtocolError, UsageError
+from dq.errors import UsageError
 from dq.manager.message_checks import as_count, as_text
+from dq.service.answering import answered
+from dq.service.calls import CallService
+from dq.service.calls_endpoint import LONGEST_WAIT_S, CallsEndpoint
 from dq.service.endpoint_names import PROTOCOL
 from dq.service.jobs import JobService
 from dq.service.looking import Looking
@@ -20,19 +23,19 @@ from dq.service.specs import from_client
 from dq.service.status import worker_to_wire
 from dq.service.stored_job import StoredJob
 
-LONGEST_WAIT_S = 30.0  # for one answer
 MOST_SELECTORS = 10_000
 
 T = TypeVar("T")
 Wire = dict[str, object]
 
 
-class JobsEndpoint:
+class JobsEndpoint(CallsEndpoint):
     """Methods for clients. All arguments and results are built-in types. A method answers with a
     pair: "ok" and its result, or the name of an error of dq and its message.
 
     Args:
         service: keeps the jobs.
+        calls: has the calls of executors run.
         dispatcher: the master's.
         on_stop: called when a client wants the master to end: now, or after the running tasks.
     """
@@ -40,13 +43,18 @@ class JobsEndpoint:
     EXPOSED = (
         "hello", "begin", "block", "commit", "jobs", "status", "results", "failures", "retry",
         "lines", "cancel", "forget", "wait", "workers", "drain", "probe", "stop",
+        *CallsEndpoint.EXPOSED,
     )  # fmt: skip
 
     def __init__(
-        self, service: JobService, dispatcher: Dispatcher, on_stop: Callable[[bool], None]
+        self,
+        service: JobService,
+        calls: CallService,
+        dispatcher: Dispatcher,
+        on_stop: Callable[[bool], None],
     ) -> None:
+        super().__init__(calls, dispatcher)
         self._service = service
-        self._dispatcher = dispatcher
         self._looking = Looking(service, dispatcher)
         self._probing = Probing(dispatcher)
         self._on_stop = on_stop
@@ -57,6 +65,7 @@ class JobsEndpoint:
             text = f"this master keeps jobs by protocol {PROTOCOL}, the client by {protocol}"
             return ("ProtocolError", f"{text}; install the same dq on both")
         q = self._dispatcher
+        q.connections.current.channel.peer_sends_at_once()
         return ("ok", {"max_message": q.max_message, "keepalive": q.keepalive})
 
     def begin(self, id: str, spec: object, functions: object, options: object) -> object:
@@ -69,7 +78,7 @@ class JobsEndpoint:
                 as_text(id)[:LONGEST_NAME], checked, blob, self._options(options)
             )
 
-        return _answer(begin)
+        return answered(begin)
 
     def _options(self, wire: object) -> JobOptions:
         """A job's options, in which jobs that it is to follow are selectors."""
@@ -83,15 +92,17 @@ class JobsEndpoint:
         """Send a block of a job's inputs; see `JobService.add_block`."""
         if type(data) is not bytes:
             return ("UsageError", "not a block of inputs")
-        return _answer(lambda: self._service.add_block(as_text(id), as_count(number), data))
+        return answered(lambda: self._service.add_block(as_text(id), as_count(number), data))
 
     def commit(self, id: str, blocks: int, total: int) -> object:
         """End the submission of a job. Returns its number."""
-        return _answer(lambda: self._service.commit(as_text(id), as_count(blocks), as_count(total)))
+        return answered(
+            lambda: self._service.commit(as_text(id), as_count(blocks), as_count(total))
+        )
 
     def jobs(self, selectors: list[str]) -> object:
         """The figures of jobs."""
-        return _answer(lambda: [self._looking.status(job) for job in self._selected(selectors)])
+        return answered(lambda: [self._looking.status(job) for job in self._selected(selectors)])
 
     def status(self, selector: str) -> object:
         """The figures of one job, why it does not run, and how its inputs are read."""
@@ -104,13 +115,13 @@ class JobsEndpoint:
                 "reading": self._looking.reading(job),
             }
 
-        return _answer(status)
+        return answered(status)
 
     def results(
         self, selector: str, cursor: int, ordered: bool, inputs: bool, wait: float
     ) -> object:
         """The next results of a job, waiting for some if there are none yet."""
-        return _answer(
+        return answered(
             lambda: self._waiting(
                 self._one(selector),
                 wait,
@@ -123,7 +134,7 @@ class JobsEndpoint:
 
     def failures(self, selector: str, cursor: int) -> object:
         """The next failed tasks of a job."""
-        return _answer(lambda: self._looking.failures(self._one(selector), as_count(cursor)))
+        return answered(lambda: self._looking.failures(self._one(selector), as_count(cursor)))
 
     def retry(self, selector: str, ids: list[int] | None) -> object:
         """Run failed tasks of a job again; all of them if no ids are given."""
@@ -134,11 +145,11 @@ class JobsEndpoint:
             checked = None if ids is None else [as_count(one) for one in ids]
             return self._service.retry(self._one(selector), checked)
 
-        return _answer(retry)
+        return answered(retry)
 
     def lines(self, selector: str, cursor: int, wait: float) -> object:
         """The next lines that a job's tasks have printed."""
-        return _answer(
+        return answered(
             lambda: self._waiting(
                 self._one(selector),
                 wait,
@@ -149,7 +160,7 @@ class JobsEndpoint:
 
     def cancel(self, selectors: list[str]) -> object:
         """Cancel jobs. Returns the numbers of those that had not ended."""
-        return _answer(
+        return answered(
             lambda: [job.number for job in self._selected(selectors) if self._service.cancel(job)]
         )
 
@@ -162,11 +173,11 @@ class JobsEndpoint:
                 self._service.forget(job)
             return [job.number for job in jobs]
 
-        return _answer(forget)
+        return answered(forget)
 
     def wait(self, selector: str, version: int, wait: float) -> object:
         """The figures of a job, once they are others than those with this version."""
-        return _answer(
+        return answered(
             lambda: self._waiting(
                 self._one(selector),
                 wait,
@@ -185,21 +196,21 @@ class JobsEndpoint:
             assert ref is not None  # which `from_client` checks
             return self._probing.ask(ref, min(wait, LONGEST_WAIT_S))
 
-        return _answer(probe)
+        return answered(probe)
 
     def workers(self) -> object:
         """The workers that are connected."""
         found = self._dispatcher.presence.workers()
-        return _answer(lambda: [worker_to_wire(one, self._service.number_of) for one in found])
+        return answered(lambda: [worker_to_wire(one, self._service.number_of) for one in found])
 
     def drain(self, worker: str, now: bool) -> object:
         """Have a worker finish what it runs, and leave; see `Presence.drain_worker`."""
         drain = self._dispatcher.presence.drain_worker
-        return _answer(lambda: drain(as_text(worker), now=bool(now)))
+        return answered(lambda: drain(as_text(worker), now=bool(now)))
 
     def stop(self, now: bool) -> object:
         """Have the master end: now, or once the running tasks have ended."""
-        return _answer(lambda: self._on_stop(bool(now)))
+        return answered(lambda: self._on_stop(bool(now)))
 
     def _selected(self, selectors: list[str]) -> list[StoredJob]:
         if type(selectors) is not list or len(selectors) > MOST_SELECTORS:
@@ -235,14 +246,3 @@ class JobsEndpoint:
                     self._service.changed.wait(min(left, LIVENESS_CHECK_S))
             if channel.peer_closed():
                 raise EOFError
-
-
-def _answer(method: Callable[[], object]) -> object:
-    try:
-        return ("ok", method())
-    except ProtocolError:
-        raise
-    except DqError as error:
-        return (type(error).__name__, str(error))
-    except ValueError as error:
-        return ("UsageError", str(error))

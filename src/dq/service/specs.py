@@ -6,8 +6,8 @@ import os
 from dataclasses import replace
 
 from dq._support.frozen import cast
-from dq.core.blobs import LargeBlob
-from dq.core.records import LONGEST_NAME
+from dq.core.blobs import Blob, LargeBlob
+from dq.core.records import LONGEST_NAME, Reading
 from dq.data import batches, buffers
 from dq.data.decoding import INPUT_KINDS
 from dq.data.pieces import JOINED
@@ -16,6 +16,8 @@ from dq.functions.spec import JobSpec
 from dq.security.safe_pickle import safe_loads
 
 OUTPUT = "kept"  # what results become
+CALL_OUTPUT = "values"  # what those of calls do, which their client alone reads
+PICKLED = Reading("pickled")
 
 
 def to_client(spec: JobSpec) -> tuple[tuple[object, ...], bytes | None]:
@@ -30,6 +32,49 @@ def from_client(wire: object, functions: object) -> JobSpec:
     Raises:
         UsageError: it is not a spec.
     """
+    spec = _from_client(wire, functions)
+    if spec.unpack not in ("", "items") or spec.output != OUTPUT:
+        raise UsageError("this is not the spec of a job")
+    if spec.ref is None:
+        raise UsageError("this is the spec of a job without a function")
+    return spec
+
+
+def calls_from_client(wire: object, functions: object) -> JobSpec:
+    """The same of calls, each of which brings its function.
+
+    Raises:
+        UsageError: it is not a spec of calls.
+    """
+    spec = _from_client(wire, functions)
+    if spec.unpack != "call" or spec.output != CALL_OUTPUT or spec.ref is not None:
+        raise UsageError("this is not the spec of calls")
+    if spec.reading != PICKLED:
+        raise UsageError("calls are pickled")
+    return spec
+
+
+def function_to_client(function: Blob) -> tuple[bool, bytes]:
+    """A function of calls as a client sends it."""
+    return isinstance(function, LargeBlob), batches.joined(function)
+
+
+def function_from_client(wire: object) -> Blob:
+    """The inverse. Nothing of it is unpickled but built-in types.
+
+    Raises:
+        UsageError: it is not a function.
+    """
+    try:
+        is_large, data = cast("tuple[object, object]", wire)
+        if type(is_large) is not bool or type(data) is not bytes:
+            raise TypeError("not a function")
+        return _blob(data) if is_large else data
+    except (TypeError, ValueError, KeyError):
+        raise UsageError("this is not a function by value") from None
+
+
+def _from_client(wire: object, functions: object) -> JobSpec:
     try:
         _check(wire)
         spec = JobSpec.from_wire(cast("tuple[object, ...]", wire))
@@ -37,8 +82,8 @@ def from_client(wire: object, functions: object) -> JobSpec:
             spec = spec.with_functions(_blob(functions), safe_loads)
     except (TypeError, ValueError, KeyError):
         raise UsageError("this is not the spec of a job") from None
-    if spec.ref is None or spec.fetch:
-        raise UsageError("this is the spec of a job without a function")
+    if spec.fetch:
+        raise UsageError("this is the spec of a job without its functions")
     return spec
 
 
@@ -62,8 +107,8 @@ def _check(wire: object) -> None:
         raise ValueError("not a way to read inputs")
     if type(field) is not str or type(delimiter) is not str or type(raw) is not bool:
         raise TypeError("not a way to read inputs")
-    if unpack not in ("", "items") or output != OUTPUT:
-        raise ValueError("not a job of a client")
+    if type(unpack) is not str or type(output) is not str:
+        raise TypeError("not a text")
     if timeout is not None and type(timeout) not in (int, float):
         raise TypeError("not a time")
     if type(strict) is not bool or type(fetch) is not bool:

@@ -37,12 +37,7 @@ def submit(
     id = os.urandom(16).hex()
     wire, functions = to_client(spec)
     limit = connection.max_message - ENVELOPE_BYTES
-    size = len(functions or b"") + spec.nbytes
-    if size > limit:
-        raise UsageError(
-            f"what {spec.ref} refers to has {size} bytes, over the master's limit of {limit}"
-            f" ({setting('max_message')})"
-        )
+    check_size(spec, functions, limit)
     connection.call("begin", id, wire, functions, options)
     blocks = total = 0
     for count, block in blocks_of(_checked(records, limit)):
@@ -50,6 +45,20 @@ def submit(
         blocks += 1
         total += count
     return cast("int", connection.call("commit", id, blocks, total)), id
+
+
+def check_size(spec: JobSpec, functions: bytes | None, limit: int) -> None:
+    """Refuse functions by value that are too large for a message.
+
+    Raises:
+        UsageError: they are.
+    """
+    size = len(functions or b"") + spec.nbytes
+    if size > limit:
+        raise UsageError(
+            f"what {spec.ref or spec.init} refers to has {size} bytes, over the master's limit of"
+            f" {limit} ({setting('max_message')})"
+        )
 
 
 def _checked(records: Iterable[bytes], limit: int) -> Iterator[bytes]:

@@ -1,0 +1,436 @@
+"""The calls of an executor, run by the workers of a master elsewhere.
+
+One thread sends calls and another takes outcomes, each on a connection of its own. A connection
+that is lost is opened again. If another master answers then, all calls without an outcome go to
+that one. So a call may be made twice, and has one outcome.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import cast
+
+from dq.core.records import Batch, Failed, Failure, Recorded
+from dq.data import batches
+from dq.data.decoding import Decoder
+from dq.data.encoding import encode
+from dq.dispatch.served_job import UNOPENED
+from dq.errors import BadTask, DqError, MasterLost, ProtocolError
+from dq.functions.called import ByValue
+from dq.functions.definitions import Definitions
+from dq.functions.job_specs import JobSpecs
+from dq.functions.task_options import TaskOptions
+from dq.master.call_queue import CallQueue
+from dq.master.call_runner import RunnerOwner
+from dq.security.safe_pickle import safe_loads
+from dq.service.call_wire import Begun, Definition, FunctionWire, from_wire
+from dq.service.connection import JobsConnection
+from dq.service.options import JobOptions
+from dq.service.specs import CALL_OUTPUT, PICKLED, function_to_client, to_client
+from dq.service.submission import ENVELOPE_BYTES, check_size
+from dq.transport.addresses import show
+
+WAIT_S = 1.0  # for one answer with outcomes; then the state of the calls is checked
+FULL_INTERVAL_S = 0.02  # between two attempts to send more to a master that has no room
+MESSAGE_BYTES = 1 << 20  # of the calls that are sent together
+NO_WORKER_NOTICE_S = 5.0  # with calls and without a worker, after which there is a notice
+CLOSE_TIMEOUT_S = 5.0  # to tell the master of the end
+
+# What `push` takes: a pickled call and the digest of the function that it needs, or why there is no
+# such pickle.
+Item = tuple[bytes, bytes] | Failure
+
+
+class RemoteCalls:
+    """Runs calls on a master elsewhere; a `CallRunner`.
+
+    Args:
+        connection: to the master.
+        tasks: options of the calls.
+        report: called with each line that people should see.
+
+    Raises:
+        BadTask: the initializer cannot be sent to workers.
+    """
+
+    def __init__(
+        self, connection: JobsConnection, tasks: TaskOptions, report: Callable[[str], None]
+    ) -> None:
+        self._pushing = connection
+        self._taking = connection.another()  # opened by its first call
+        self._report = report
+        specs = JobSpecs(tasks, has_workers=False, report=report)
+        spec = replace(specs.spec(None, output=CALL_OUTPUT, reading=PICKLED), unpack="call")
+        self._spec = to_client(spec)
+        self._options = JobOptions(tasks=tasks).to_wire()
+        self._limit = connection.max_message - ENVELOPE_BYTES
+        check_size(spec, self._spec[1], self._limit)
+        self._definitions = Definitions()
+        self._defining = threading.Lock()  # held while classes are added to `_definitions`
+        self._failed: deque[tuple[int, Failure]] = deque()  # not to be sent; needs no lock
+        # Its lock guards the queue, the digests, the id and the flags. It is notified when one of
+        # them changes in a way that a thread may wait for.
+        self._changed = threading.Condition()
+        self._queue = CallQueue()
+        self._digests: dict[int, bytes] = {}  # of the functions that calls need, by their indices
+        self._id = _new_id()
+        self._is_open = False  # whether the master knows the id
+        self._is_closing = False
+        self._sent_functions: set[bytes] = set()  # only the thread that sends uses these two
+        self._sent_definitions = 0
+        self._cursor = 0  # only the taking thread uses what follows
+        self._refused = ""
+        self._stopped = ("", False)
+        self._idle_since: float | None = None  # since when there is no worker for the calls
+        self._has_warned = False
+
+    def open(self, calls: RunnerOwner) -> None:
+        self._calls = calls
+        self._open()
+        self._threads = [
+            threading.Thread(target=self._run, args=(run,), name=name, daemon=True)
+            for name, run in (("dq-push", self._push_all), ("dq-take", self._take_all))
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    # Called by those who make calls
+
+    def encode(self, call: tuple[object, ...]) -> Item:
+        function = call[0]
+        digest = function.digest if isinstance(function, ByValue) else b""
+        if digest and len(self._calls.functions.table[digest]) > self._limit:
+            text = f"{function} is larger than the master's limit of {self._limit} bytes"
+            return Failure("BadTask", text)
+        [(_, blob)] = encode([call], self._limit, self._define, batches.NOTHING)
+        return blob if isinstance(blob, Failure) else (batches.joined(blob), digest)
+
+    def _define(self, found: dict[str, type]) -> None:
+        with self._defining:
+            self._definitions.add(found)
+
+    def push(self, index: int, item: object) -> None:
+        given = cast("Item", item)
+        if isinstance(given, Failure):
+            self._failed.append((index, given))
+            return
+        with self._changed:
+            self._queue.add(index, given[0])
+            self._digests[index] = given[1]
+
+    def hand_out(self) -> None:
+        with self._changed:
+            self._changed.notify_all()
+        while self._failed:
+            try:
+                index, failure = self._failed.popleft()
+            except IndexError:
+                return  # another thread was faster
+            batch = Batch(job="", start=index, count=1, blob=b"")
+            failed = Failed(failure, retry=False)
+            record = Recorded(batch=batch, outcome=failed, attempts=1, worker="")
+            self._calls.resolve(record, [index], _Inputs([None]))
+
+    def cancel(self, index: int) -> None:
+        with self._changed:
+            self._queue.cancel(index)
+            self._digests.pop(index, None)
+            self._changed.notify_all()
+
+    def consumed(self, record: Recorded) -> None:
+        """The next cursor acknowledges it."""
+
+    def check(self) -> None:
+        if self._refused:
+            raise BadTask(self._refused)
+
+    def stopped(self) -> tuple[str, bool]:
+        return self._stopped
+
+    def close(self) -> None:
+        with self._changed:
+            self._is_closing = True
+            self._changed.notify_all()
+        pushing, taking = self._threads
+        pushing.join(CLOSE_TIMEOUT_S)
+        self._taking.close()
+        if taking is not threading.current_thread():
+            taking.join(CLOSE_TIMEOUT_S)
+
+    def after_fork(self) -> None:
+        """Close a fork's copies of the sockets."""
+        self._taking.after_fork()
+
+    # The threads
+
+    def _run(self, run: Callable[[], None]) -> None:
+        try:
+            run()
+        except BaseException as error:  # any error: nobody would complete the futures
+            with self._changed:
+                is_closing, self._is_closing = self._is_closing, True
+                self._changed.notify_all()
+            if not is_closing:
+                self._calls.fail(self._loss(error))
+
+    def _loss(self, error: BaseException) -> BaseException:
+        if isinstance(error, DqError):
+            return MasterLost(f"the master at {self._place} is lost: {error}")
+        return error
+
+    @property
+    def _place(self) -> str:
+        return show(self._pushing.address)
+
+    def _begin_anew(self, id: str) -> None:
+        """Note that the master does not know an id, since it is another one."""
+        with self._changed:
+            if self._id != id or self._is_closing:
+                return
+            self._id, self._is_open = _new_id(), False
+            self._queue.begin_anew()
+            count = len(self._queue.calls)
+            self._changed.notify_all()
+        if count:
+            self._report(
+                f"the master at {self._place} does not know its calls any more: {count} of them are"
+                " made again"
+            )
+
+    # The thread that sends
+
+    def _push_all(self) -> None:
+        while self._await_work():
+            if not self._is_open:
+                self._open()
+            self._drop_functions()
+            is_full = self._push()
+            self._send_cancelled()
+            if is_full:
+                with self._changed:
+                    self._changed.wait(FULL_INTERVAL_S)
+        if self._is_open:
+            self._send_cancelled()
+            self._pushing.call_once("close_calls", self._id)
+
+    def _await_work(self) -> bool:
+        """Wait until there is something to say; False at the end."""
+        with self._changed:
+            self._changed.wait_for(
+                lambda: (
+                    self._is_closing
+                    or not self._is_open
+                    or self._queue.has_unsent
+                    or self._queue.cancelled
+                )
+            )
+            return not self._is_closing
+
+    def _open(self) -> None:
+        id = self._id
+        self._sent_functions.clear()
+        self._sent_definitions = 0
+        self._pushing.call("open_calls", id, *self._spec, self._options)
+        with self._changed:
+            if self._id == id:
+                self._is_open = True
+                self._changed.notify_all()
+
+    def _push(self) -> bool:
+        """Send calls. Returns whether the master has no room for all of them."""
+        with self._changed:
+            id = self._id
+            first, chosen = self._queue.send(MESSAGE_BYTES)
+            if not chosen:
+                return False
+            items = [self._queue.calls[index] for index in chosen]
+            needed = {self._digests[index] for index in chosen} - self._sent_functions - {b""}
+        if not self._send_needed(id, first, needed):
+            return False
+        answer = self._pushing.call_often(
+            "push_calls", id, first, items, {}, self._sent_definitions, []
+        )
+        if answer is None:
+            self._begin_anew(id)
+            return False
+        next = cast("int", answer)
+        with self._changed:
+            if self._id == id:
+                self._queue.accepted(next)
+        return next < first + len(items)
+
+    def _send_needed(self, id: str, first: int, needed: set[bytes]) -> bool:
+        """Send the functions and classes by value that calls need, each by itself, since any two
+        may be too much for one message. Returns False if the master does not know the id."""
+        table = self._calls.functions.table
+        for digest in needed:
+            blob = table.get(digest)
+            if blob is None:
+                continue  # its call is being cancelled
+            function = {digest: function_to_client(blob)}
+            if not self._push_none(id, first, function, []):
+                return False
+            self._sent_functions.add(digest)
+        for definition in self._definitions.after(self._sent_definitions):
+            if not self._push_none(id, first, {}, [definition]):
+                return False
+            self._sent_definitions += 1
+        return True
+
+    def _push_none(
+        self,
+        id: str,
+        first: int,
+        functions: dict[bytes, FunctionWire],
+        definitions: list[Definition],
+    ) -> bool:
+        known = self._sent_definitions
+        answer = self._pushing.call("push_calls", id, first, [], functions, known, definitions)
+        if answer is None:
+            self._begin_anew(id)
+        return answer is not None and self._id == id
+
+    def _drop_functions(self) -> None:
+        table = self._calls.functions.table
+        gone = [digest for digest in self._sent_functions if digest not in table]
+        if gone:
+            self._pushing.call("drop_functions", self._id, gone)
+            self._sent_functions.difference_update(gone)
+
+    def _send_cancelled(self) -> None:
+        with self._changed:
+            id, numbers = self._id, self._queue.take_cancelled()
+        if numbers:
+            self._pushing.call("cancel_calls", id, numbers)
+
+    # The thread that takes
+
+    def _take_all(self) -> None:
+        id = ""
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._is_open or self._is_closing)
+                if self._is_closing:
+                    return
+                if self._id != id:
+                    id, self._cursor = self._id, 0
+            answer = self._taking.call_often("take_calls", id, self._cursor, WAIT_S)
+            if answer is None:
+                self._begin_anew(id)
+            elif id == self._id:
+                self._take(cast("dict[str, object]", answer))
+            self._calls.check()
+
+    def _take(self, answer: dict[str, object]) -> None:
+        for wire in cast("list[tuple[object, ...]]", answer["events"]):
+            event = from_wire(wire)
+            if isinstance(event, Begun):
+                with self._changed:
+                    indices = self._queue.indices(event.start, event.count)
+                self._calls.begin(indices)
+            else:
+                self._resolve(event)
+        self._cursor = cast("int", answer["cursor"])
+        self._refused = cast("str", answer["refused"])
+        self._stopped = cast("str", answer["stopped"]), cast("bool", answer["over"])
+        self._check_workers(cast("int", answer["slots"]))
+
+    def _resolve(self, record: Recorded) -> None:
+        try:
+            with self._changed:
+                found = self._queue.remove(record.batch.start, record.batch.count)
+                for index, _ in found:
+                    self._digests.pop(index, None)
+        except KeyError:
+            raise ProtocolError(
+                "the master sends outcomes of calls that it does not have"
+            ) from None
+        self._calls.resolve(
+            record, [index for index, _ in found], _Inputs([item for _, item in found])
+        )
+
+    def _check_workers(self, slots: int) -> None:
+        """Say so if nobody runs the calls."""
+        now = time.monotonic()
+        if slots or not self._queue.calls:
+            self._idle_since = None
+        elif self._idle_since is None:
+            self._idle_since = now
+        elif now - self._idle_since >= NO_WORKER_NOTICE_S and not self._has_warned:
+            self._has_warned = True
+            self._report(
+                f"no worker is connected to the master at {self._place}; the calls wait for one"
+            )
+
+
+def _new_id() -> str:
+    return os.urandom(16).hex()
+
+
+class _Inputs:
+    """What the calls of a record consisted of."""
+
+    def __init__(self, items: Sequence[bytes | None]) -> None:
+        self._items = items
+
+    def values(self, batch: Batch) -> list[object]:
+        return self._decoded(Decoder(PICKLED, pickle.loads))
+
+    def input_of(self, batch: Batch, failure: Failure) -> object:
+        may_kill = failure.type in UNOPENED and not failure.traceback
+        [value] = self._decoded(Decoder(PICKLED, safe_loads if may_kill else pickle.loads))
+        return value
+
+    def _decoded(self, decoder: Decoder) -> list[object]:
+        return decoder.decode(batches.dump(self._items), 0, len(self._items))
+
+
+class RemoteHost:
+    """A master elsewhere; a `CallHost`.
+
+    Args:
+        connect: connects to it.
+        tasks: options of the calls.
+        report: called with each line that people should see.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], JobsConnection],
+        tasks: TaskOptions,
+        report: Callable[[str], None],
+    ) -> None:
+        self._connect = connect
+        self._tasks = tasks
+        self._report = report
+        self._connection: JobsConnection | None = None
+        self._calls: RemoteCalls | None = None
+
+    @property
+    def closed(self) -> bool:
+        return False  # the calls fail with the reason, and no more can be made
+
+    def start(self) -> None:
+        self._connection = self._connect()
+
+    def runner(self) -> RemoteCalls:
+        assert self._connection is not None  # it has been started
+        self._calls = RemoteCalls(self._connection, self._tasks, self._report)
+        return self._calls
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+    def after_fork(self) -> None:
+        if self._connection is not None:
+            self._connection.after_fork()
+        if self._calls is not None:
+            self._calls.after_fork()
+        self._connection = self._calls = None

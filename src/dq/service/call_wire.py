@@ -1,0 +1,67 @@
+"""What becomes of calls, as a master tells their client: in built-in types."""
+
+from __future__ import annotations
+
+from dq._support.frozen import cast, frozen
+from dq.core.records import Batch, Done, Failed, Failure, Recorded
+from dq.data import batches
+from dq.errors import ProtocolError
+
+Definition = tuple[tuple[str, ...], bytes]  # names of classes, and the pickle that defines them
+# Whether it was a blob with large buffers, and the pickle of a function.
+FunctionWire = tuple[bool, bytes]
+_FailureWire = tuple[str, str, str, bytes]
+
+
+@frozen
+class Begun:
+    """Consecutive calls that a worker has.
+
+    Args:
+        start: the first one.
+        count: how many.
+    """
+
+    start: int
+    count: int
+
+
+Event = Begun | Recorded
+
+
+def to_wire(event: Event) -> tuple[object, ...]:
+    """An event as built-in types."""
+    if isinstance(event, Begun):
+        return event.start, event.count
+    outcome, batch = event.outcome, event.batch
+    blob, failure = b"", None
+    if isinstance(outcome, Done):
+        blob = batches.joined(outcome.blob)
+    else:
+        cause = outcome.failure
+        failure = (cause.type, cause.message, cause.traceback, outcome.exception)
+    return batch.start, batch.count, event.attempts, event.worker, blob, failure, outcome.seconds
+
+
+def from_wire(wire: tuple[object, ...]) -> Event:
+    """The inverse; a record's batch has no inputs.
+
+    Raises:
+        ProtocolError: it is not an event.
+    """
+    if len(wire) == 2:
+        start, count = cast("tuple[int, int]", wire)
+        return Begun(start=start, count=count)
+    try:
+        start, count, attempts, worker, blob, failure, seconds = cast(
+            "tuple[int, int, int, str, bytes, _FailureWire | None, float]", wire
+        )
+    except ValueError:
+        raise ProtocolError("the master sends what is no outcome") from None
+    outcome: Done | Failed = Done(count=count, blob=blob, seconds=seconds)
+    if failure is not None:
+        kind, message, traceback, exception = failure
+        cause = Failure(type=kind, message=message, traceback=traceback)
+        outcome = Failed(failure=cause, seconds=seconds, exception=exception)
+    batch = Batch(job="", start=start, count=count, blob=b"")
+    return Recorded(batch=batch, outcome=outcome, attempts=attempts, worker=worker)

@@ -1,0 +1,243 @@
+"""The calls of one client, as a serving master has them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from dq.core.blobs import Blob
+from dq.core.records import Batch, Recorded
+from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.leasing import LIVENESS_CHECK_S
+from dq.dispatch.served_job import ServedJob
+from dq.errors import UsageError
+from dq.service.call_wire import Begun, Definition, Event, to_wire
+
+MOST_WAITING_BYTES = 64 << 20  # of calls without an outcome, beyond which no more are taken in
+CALL_BYTES = 512  # of memory for each, besides what it consists of
+PAGE_BYTES = 4 << 20  # of outcomes in one answer, which has one at least
+PAGE_EVENTS = 10_000
+
+
+class ClientCalls:
+    """A job of calls, and what has become of them, until the client has acknowledged that.
+
+    Args:
+        served: the job.
+        dispatcher: serves it.
+
+    Attributes:
+        seen: when the client was last heard of, in seconds of a steady clock.
+    """
+
+    def __init__(self, served: ServedJob, dispatcher: Dispatcher) -> None:
+        self.seen = time.monotonic()
+        self._served = served
+        self._dispatcher = dispatcher
+        self._pushing = threading.Lock()  # held while calls are added; guards these two
+        self._next = 0  # number of the next call
+        self._is_closed = False
+        # Its lock guards what follows. It is acquired after `_pushing`, never before it.
+        self._news = threading.Condition()
+        self._events: deque[Event] = deque()  # that were not acknowledged
+        self._first = 0  # the cursor of the first one
+        self._sizes: dict[int, int] = {}  # bytes of the calls without an outcome
+        self._nbytes = 0  # their sum
+        self._waiting = 0  # how many of the client's requests wait for news
+        # Batches that workers have, which the client learns of a little later: it would otherwise
+        # be woken twice for each call. A deque needs no lock.
+        self._begun: deque[Begun] = deque()
+        self._was_stopped = False
+        served.sink = self._ended
+        served.on_sent = self._sent
+
+    # Calls come
+
+    def push(
+        self,
+        first: int,
+        items: Sequence[bytes],
+        functions: dict[bytes, Blob],
+        known: int,
+        definitions: Sequence[Definition],
+    ) -> int:
+        """Take in calls, as far as there is room for them. The same again changes nothing.
+
+        Args:
+            first: the number of the first one.
+            items: the calls.
+            functions: those by value that they name, by their digests.
+            known: how many definitions were sent before.
+            definitions: of classes by value that they refer to.
+
+        Returns:
+            The number of the call to send next.
+        """
+        with self._pushing:
+            self._touch()
+            have = self._served.definitions.entries
+            if first > self._next or known > len(have):
+                raise UsageError("what comes before these calls is missing")
+            if self._is_closed:
+                return self._next
+            have.extend(definitions[len(have) - known :])
+            self._served.called.update(functions)
+            new = items[self._next - first :]
+            added = sum(self._add(item) for item in self._with_room(new))
+        if added:
+            self._dispatcher.feeding.hand_out()
+        return self._next
+
+    def _with_room(self, items: Sequence[bytes]) -> Sequence[bytes]:
+        """As many of the calls as there is room for."""
+        with self._news:
+            room = MOST_WAITING_BYTES - self._nbytes
+            is_empty = not self._sizes
+        for place, item in enumerate(items):
+            room -= len(item) + CALL_BYTES
+            if room < 0 and not (is_empty and place == 0):
+                return items[:place]
+        return items
+
+    def _add(self, item: bytes) -> int:
+        with self._news:
+            self._sizes[self._next] = len(item) + CALL_BYTES
+            self._nbytes += len(item) + CALL_BYTES
+        self._next += 1
+        self._dispatcher.feeding.push(self._served, item)
+        return 1
+
+    def drop_functions(self, digests: Sequence[bytes]) -> None:
+        """Forget functions by value that no call needs any more."""
+        with self._pushing:
+            self._touch()
+            for digest in digests:
+                self._served.called.pop(digest, None)
+
+    def cancel(self, indices: Sequence[int]) -> None:
+        """End calls. The outcome of each follows."""
+        self._touch()
+        for index in indices:
+            self._dispatcher.cancellation.cancel_task(self._served.spec.id, index)
+
+    # Events; called by the dispatcher
+
+    def _sent(self, batch: Batch) -> None:
+        self._begun.append(Begun(start=batch.start, count=batch.count))
+
+    def _ended(self, record: Recorded) -> None:
+        with self._news:
+            self._events.append(record)
+            for index in range(record.batch.start, record.batch.stop):
+                self._nbytes -= self._sizes.pop(index, 0)
+            self._news.notify_all()
+
+    # The client takes them
+
+    def take(self, cursor: int, wait: float, has_left: Callable[[], bool]) -> dict[str, object]:
+        """What has become of calls since a cursor, which acknowledges what came before it.
+
+        Args:
+            cursor: 0 at first, then what the last answer had.
+            wait: seconds to wait for news.
+            has_left: whether the client has closed its connection.
+
+        Raises:
+            EOFError: the client has left, or the master ends.
+        """
+        self._acknowledge(cursor)
+        deadline = time.monotonic() + wait
+        with self._news:
+            self._waiting += 1
+            try:
+                self._await_news(cursor, deadline, has_left)
+            finally:
+                self._waiting -= 1
+                self._touch()
+        return self._answer(cursor)
+
+    def _await_news(self, cursor: int, deadline: float, has_left: Callable[[], bool]) -> None:
+        """Called with the lock held, which is released meanwhile."""
+        while len(self._events) <= cursor - self._first and not self._is_closed:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return
+            if self._dispatcher.stopping:
+                raise EOFError
+            if not self._news.wait(min(left, LIVENESS_CHECK_S)) and has_left():
+                raise EOFError
+            if self._was_stopped:
+                return
+
+    def _acknowledge(self, cursor: int) -> None:
+        self._touch()
+        records = []
+        with self._news:
+            if not 0 <= cursor - self._first <= len(self._events):
+                raise UsageError("there was no such cursor")
+            while self._first < cursor:
+                event = self._events.popleft()
+                self._first += 1
+                if isinstance(event, Recorded):
+                    records.append(event)
+        if records:
+            self._dispatcher.delivery.consumed(self._served, records)
+
+    def _answer(self, cursor: int) -> dict[str, object]:
+        with self._news:
+            self._note_begun()
+            found: list[Event] = []
+            nbytes = 0
+            for event in list(self._events)[cursor - self._first :]:
+                found.append(event)
+                nbytes += event.nbytes if isinstance(event, Recorded) else 0
+                if nbytes > PAGE_BYTES or len(found) >= PAGE_EVENTS:
+                    break
+        job, q = self._served.job, self._dispatcher
+        with q.lock:
+            is_over = job.finished and not job.unread
+            refusal = q.presence.refusal_of_all(job)
+        return {
+            "events": [to_wire(event) for event in found],
+            "cursor": cursor + len(found),
+            "stopped": job.stopped or "",
+            "over": is_over,
+            "refused": refusal,
+            "slots": q.slots,
+        }
+
+    def _note_begun(self) -> None:
+        while self._begun:
+            self._events.append(self._begun.popleft())
+
+    # At intervals
+
+    def tick(self) -> None:
+        """Tell the client what it is not told at once."""
+        is_stopped = self._served.job.stopped is not None
+        if not self._begun and is_stopped == self._was_stopped:
+            return
+        with self._news:
+            self._was_stopped = is_stopped
+            self._note_begun()
+            self._news.notify_all()
+
+    def silent_seconds(self, now: float) -> float:
+        """How long nothing has been heard of the client."""
+        return 0.0 if self._waiting else now - self.seen
+
+    def _touch(self) -> None:
+        self.seen = time.monotonic()
+
+    def close(self) -> None:
+        """End the job, and the calls that run."""
+        with self._pushing:
+            if self._is_closed:
+                return
+            self._is_closed = True
+            self._dispatcher.cancellation.cancel_job(self._served.spec.id)
+            self._dispatcher.jobs.close(self._served)
+        with self._news:
+            self._news.notify_all()
