@@ -49,6 +49,7 @@ class CallProgram(Program):
         self._config = config
         self._loop = loop
         self._named: dict[str, CallFunction] = {}  # those that can be imported
+        self._latest: dict[tuple[str, ...], bytes] = {}  # definitions, by the classes' names
         self._functions = RecentFunctions()  # those by value
         self._resolving = threading.Lock()  # guards both, held while one is loaded
         self.decoder = CallDecoder(self.spec.reading, self._loads, self._named, self._resolve_named)
@@ -74,7 +75,11 @@ class CallProgram(Program):
 
     def _define(self, names: tuple[str, ...], definitions: bytes) -> None:
         """Define classes, also those again that the caller has changed; but not those of which the
-        initializer may have made objects."""
+        initializer may have made objects. Each slot brings all definitions."""
+        self._definitions[self._defined] = ((), b"")  # there may be many changes
+        if self._latest.get(names) == definitions:
+            return
+        self._latest[names] = definitions
         for name in names:
             old = self._scope.classes.get(name)
             if old is not None and name not in self._initial.classes:
