@@ -188,6 +188,20 @@ def test_workers_say_what_they_run(client: dq.Client, tmp_path: Path) -> None:
     assert job.wait(30).ended_well
 
 
+def test_what_tasks_print_is_kept(client: dq.Client, capfd: pytest.CaptureFixture[str]) -> None:
+    def chatty(x: int) -> None:
+        print(f"hello {x}")
+
+    job = client.submit(chatty, range(3))
+    found = list(job.lines(follow=True))
+    assert sorted(line.partition(" ")[2] for line in found) == [
+        f"task {x}: hello {x}" for x in range(3)
+    ]
+    assert list(job.lines()) == found
+    assert list(client.submit(square, [1]).lines(follow=True)) == []
+    assert "hello 2" in capfd.readouterr().err  # of a worker that the master has started itself
+
+
 def test_what_the_board_needs_to_know_outlives_the_master(tmp_path: Path) -> None:
     path, order = tmp_path / "jobs", tmp_path / "order"
 

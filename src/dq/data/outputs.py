@@ -136,6 +136,18 @@ def _forms(value: object) -> kept.Forms:
     return kept.Forms(text=str(value), json=json, why=why, pickled=pickled)
 
 
+def _decode_kept(blob: Blob, count: int, loads: Loads) -> list[dict[str, object]]:
+    values, seconds = kept.load(blob, loads)
+    pairs = zip(values, seconds, strict=True)
+    return [{**_field_of_kept(value), "seconds": round(took, 6)} for value, took in pairs]
+
+
+def _field_of_kept(value: object) -> dict[str, object]:
+    if not isinstance(value, kept.Forms):
+        return _field_of(value)
+    return {"result": value.text} if value.json is None else json.loads(value.json)
+
+
 # Text, for a command
 
 
@@ -195,7 +207,13 @@ OUTPUT_FORMATS = {
     "values": OutputFormat(encode=_encode_values, decode=_decode_values, has_exceptions=True),
     "results": OutputFormat(encode=_encode_timed, decode=_decode_timed, is_timed=True),
     "text": _text_format("text", end="\n"),
-    "kept": OutputFormat(encode=_encode_kept, is_timed=True, is_both=True, has_exceptions=True),
+    "kept": OutputFormat(
+        encode=_encode_kept,
+        decode=_decode_kept,
+        is_timed=True,
+        is_both=True,
+        has_exceptions=True,
+    ),
     NUL_ENDED: _text_format(NUL_ENDED, end="\0"),
     "jsonl": OutputFormat(
         encode=_encode_jsonl, is_timed=True, is_command=True, suffixes=(".jsonl", ".ndjson")

@@ -33,7 +33,7 @@ class LocalWorkers:
         started_ahead: task processes that were started before the master; it uses them first.
         spawner: starts the others; None for one of their own.
         sharing: how many processes share the machine's CPUs.
-        stderr: see `Plan`.
+        stderr, output: see `Plan`.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class LocalWorkers:
         self.spawner: Spawner | None = None
         self.sharing = options.count
         self.stderr: Callable[[], int] | None = None
+        self.output = "own"
         self._options = options
         self._dispatcher = dispatcher
         self._report = report
@@ -66,6 +67,7 @@ class LocalWorkers:
             # They connect to a local address, which the certificate need not name.
             tls=replace(serving.tls, check_name=False),
             stderr=self.stderr,
+            output=self.output,
         )
         self._supervisor = Supervisor(plan, self._report, self.started_ahead, self.spawner)
         self._dispatcher.presence.local_group = self._supervisor.group

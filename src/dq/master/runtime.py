@@ -123,6 +123,8 @@ class Runtime:
         self._endpoint = JobsEndpoint(
             self.service, self._remote_calls, self.dispatcher, self.lifetime.ask_to_end
         )
+        self.dispatcher.output.on_lines = self.service.add_lines
+        self.workers.output = "both"
 
     def __enter__(self) -> Runtime:
         self.start()

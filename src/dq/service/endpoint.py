@@ -69,12 +69,12 @@ class JobsEndpoint(CallsEndpoint):
         return ("ok", {"max_message": q.max_message, "keepalive": q.keepalive})
 
     def begin(self, id: str, spec: object, functions: object, options: object) -> object:
-        """Submit a job, whose inputs will follow; see `JobService.begin`."""
+        """Submit a job, whose inputs will follow; see `Submissions.begin`."""
 
         def begin() -> int:
             checked = from_client(spec, functions)  # by the client's own bytes
             blob = functions if type(functions) is bytes else None
-            return self._service.begin(
+            return self._service.submissions.begin(
                 as_text(id)[:LONGEST_NAME], checked, blob, self._options(options)
             )
 
@@ -89,15 +89,17 @@ class JobsEndpoint(CallsEndpoint):
         return JobOptions.from_wire({**wire, "after": ids})
 
     def block(self, id: str, number: int, data: bytes) -> object:
-        """Send a block of a job's inputs; see `JobService.add_block`."""
+        """Send a block of a job's inputs; see `Submissions.add_block`."""
         if type(data) is not bytes:
             return ("UsageError", "not a block of inputs")
-        return answered(lambda: self._service.add_block(as_text(id), as_count(number), data))
+        return answered(
+            lambda: self._service.submissions.add_block(as_text(id), as_count(number), data)
+        )
 
     def commit(self, id: str, blocks: int, total: int) -> object:
-        """End the submission of a job. Returns its number."""
+        """End the submission of a job; see `Submissions.commit`."""
         return answered(
-            lambda: self._service.commit(as_text(id), as_count(blocks), as_count(total))
+            lambda: self._service.submissions.commit(as_text(id), as_count(blocks), as_count(total))
         )
 
     def jobs(self, selectors: list[str]) -> object:

@@ -10,27 +10,27 @@ sees it. So a master that is killed goes on with the same jobs when it is starte
 
 from __future__ import annotations
 
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 
 from dq._support.naming import setting
-from dq.core.records import Failed, Recorded
-from dq.data.blocks import count_of
+from dq.core.beats import OutputLine
+from dq.core.records import Failed, Recorded, printable
 from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import DqError, UsageError
-from dq.functions.spec import JobSpec
 from dq.service import rows
 from dq.service.inputs import StoredInputs, but
-from dq.service.options import JobOptions
 from dq.service.selectors import id_in, select, selector_of
 from dq.service.specs import with_new_id
 from dq.service.store import Store
-from dq.service.stored_job import Round, StoredJob
+from dq.service.stored_job import Round, StoredJob, by_id
+from dq.service.submissions import Submissions
 
-UNFINISHED_SUBMISSION_S = 3600.0  # without a word from its submitter, after which a job is swept
 SWEEP_INTERVAL_S = 60.0
+MOST_ENDED_LATELY = 1000  # rounds of jobs whose tasks' last lines may still come
 MOST_LINES = 10_000  # of a job's tasks that are kept
 
 
@@ -60,6 +60,9 @@ class JobService:
         self.changed = threading.Condition(self._lock)
         self._jobs: dict[str, StoredJob] = {}  # by id
         self._served: dict[str, StoredJob] = {}  # by the ids that workers know them by
+        # What tasks have printed comes with a worker's next beat, perhaps after the job's end.
+        self._ended_lately: dict[str, StoredJob] = {}
+        self.submissions = Submissions(self, self._lock, self._jobs)
         self._sweep_at = 0.0
         self._store: Store | None = None
         if path is not None:
@@ -86,8 +89,11 @@ class JobService:
         now, path = time.monotonic(), self._store.path
         found = self._store.read(lambda db: list(rows.jobs(db, path)))
         with self._lock:
-            self._jobs = {row.id: StoredJob.of(row, now) for row in found}
+            self._jobs.update({row.id: StoredJob.of(row, now) for row in found})
             for job in self._jobs.values():
+                if not job.is_committed:
+                    job.received = self._store.read(partial(rows.count_blocks, key=job.key))
+                    job.written = job.received
                 self._begin_if_due(job)
 
     def close(self) -> None:
@@ -100,87 +106,13 @@ class JobService:
         """Why nothing more can be written, if that is so."""
         return None if self._store is None else self._store.error
 
-    # Taking in
-
-    def begin(self, id: str, spec: JobSpec, functions: bytes | None, options: JobOptions) -> int:
-        """Take in a job, whose inputs will follow. The same again changes nothing. Returns how many
-        blocks of them are there already."""
-        store = self.store
-        with self._lock:
-            self._check_after(options)
-        key = store.ask(
-            partial(rows.add_job, id=id, spec=spec, functions=functions, options=options)
-        )
-        with self._lock:
-            if id not in self._jobs:
-                self._jobs[id] = StoredJob(
-                    key=key, id=id, number=0, name=options.name, task=str(spec.ref),
-                    options=options, submitted=time.time(), state=rows.RECEIVING,
-                )  # fmt: skip
-            self._jobs[id].seen = time.monotonic()
-        return store.ask(partial(rows.count_blocks, key=key))
-
-    def add_block(self, id: str, number: int, data: bytes) -> None:
-        """Take in a block of inputs. The same again changes nothing.
-
-        Raises:
-            UsageError: it is not one, or there is no such job.
-            DqError: an earlier one could not be written.
-        """
-        try:
-            count = count_of(data)
-        except ValueError as error:
-            raise UsageError(str(error)) from None
-        with self._lock:
-            job = self._by_id(id)
-            if job.error is not None:
-                raise job.error
-            if job.is_committed:
-                return
-            job.seen = time.monotonic()
-
-        def refused(error: DqError) -> None:
-            job.error = error
-
-        action = partial(rows.add_block, key=job.key, number=number, count=count, data=data)
-        self.store.stream(action, refused, len(data))
-
-    def commit(self, id: str, blocks: int, total: int) -> int:
-        """Begin to run a job, all of whose inputs have come. Returns its number. The same again
-        changes nothing.
-
-        Raises:
-            UsageError: they have not, or there is no such job.
-            DqError: they could not be written.
-        """
-        with self._lock:
-            job = self._by_id(id)
-        try:
-            number = self.store.ask(
-                partial(rows.commit_job, key=job.key, blocks=blocks, total=total)
-            )
-        finally:
-            error, job.error = job.error, None  # the submitter may send them again
-        if error is not None:
-            raise error
-        if number is None:
-            raise UsageError(f"not all of the {total} inputs have arrived")
+    def committed(self, job: StoredJob, number: int, total: int) -> None:
+        """Begin to run a job, all of whose inputs are on disk."""
         with self._lock:
             if not job.is_committed:
                 job.number, job.total, job.state = number, total, rows.OPEN
                 self._begin_if_due(job)
                 self._note_change(job)
-        return number
-
-    def _check_after(self, options: JobOptions) -> None:
-        for id in options.after:
-            self._by_id(id)
-
-    def _by_id(self, id: str) -> StoredJob:
-        job = self._jobs.get(id)
-        if job is None:
-            raise UsageError("there is no such job: it was forgotten, or the master is another one")
-        return job
 
     # Running
 
@@ -249,6 +181,9 @@ class JobService:
             return
         job.rounds.remove(round)
         del self._served[served.spec.id]
+        self._ended_lately[served.spec.id] = job
+        if len(self._ended_lately) > MOST_ENDED_LATELY:
+            del self._ended_lately[next(iter(self._ended_lately))]
         self._dispatcher.jobs.close(served)
         if job.rounds or job.has_ended:
             return
@@ -263,6 +198,7 @@ class JobService:
             return
         with self._lock:
             job.state, job.reason, job.ended = state, reason, time.time()
+            job.ended_at = self._dispatcher.clock()
             self._note_change(job)
             for other in list(self._jobs.values()):
                 if job.id in other.options.after:
@@ -283,13 +219,7 @@ class JobService:
             if now < self._sweep_at:
                 return
             self._sweep_at = now + SWEEP_INTERVAL_S
-            left = [
-                job for job in self._jobs.values()
-                if not job.is_committed and now - job.seen > UNFINISHED_SUBMISSION_S
-            ]  # fmt: skip
-            for job in left:
-                del self._jobs[job.id]
-                self.store.write(partial(rows.forget, key=job.key))
+        self.submissions.sweep(now)
 
     # On request
 
@@ -307,7 +237,7 @@ class JobService:
         with self._lock:
             ids = [id_in(selector) for selector in selectors]
             if selectors and None not in ids:  # without a look at all jobs
-                return [self._by_id(id or "") for id in ids]
+                return [by_id(self._jobs, id or "") for id in ids]
             jobs = {job.number: job for job in self._jobs.values() if job.is_committed}
             names = {number: job.name for number, job in jobs.items()}
             numbers = {selector_of(job.id): str(job.number) for job in jobs.values()}
@@ -353,24 +283,32 @@ class JobService:
             self._note_change(job)
         self.store.ask(partial(rows.forget, key=job.key))
 
-    def add_lines(self, spec_id: str, lines: Sequence[str]) -> None:
+    def add_lines(self, spec_id: str, lines: Sequence[OutputLine]) -> None:
         """Keep lines that tasks of a job have printed. Those of other jobs are none of its
-        business."""
+        business. Waits if the disk does not keep up."""
         with self._lock:
-            job = self._served.get(spec_id)
+            job = self._served.get(spec_id) or self._ended_lately.get(spec_id)
         if job is None:
             return
+        texts = [_shown(line) for line in lines]
+
+        def write(db: sqlite3.Connection) -> None:
+            rows.add_lines(db, job.key, texts, MOST_LINES)
 
         def then(_: object) -> None:
             with self._lock:
                 self._note_change(job)
 
-        self.store.write(
-            partial(rows.add_lines, key=job.key, lines=list(lines), most=MOST_LINES), then
-        )
+        self.store.stream(write, then, lambda error: None, sum(map(len, texts)))
 
     def number_of(self, spec_id: str) -> str:
         """The number of the job that is served by this id; "" if there is none."""
         with self._lock:
             job = self._served.get(spec_id)
         return "" if job is None else str(job.number)
+
+
+def _shown(line: OutputLine) -> str:
+    """A printed line with where it is from."""
+    task = f" task {line.index}" if line.index >= 0 else ""
+    return printable(f"{line.process}{task}: {line.text}")

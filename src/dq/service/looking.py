@@ -24,6 +24,7 @@ WAITING, RUNNING = "waiting", "running"  # what people see of an open job
 PAGE_BYTES = 1 << 20  # of results that a client gets at once
 PAGE_ROWS = 500
 PAGE_LINES = 1000
+LAST_LINES_S = 15.0  # after a job's end, to wait for lines of workers that are silent
 
 Wire = dict[str, object]
 
@@ -141,7 +142,7 @@ class Looking:
 
     def lines(self, job: StoredJob, cursor: int) -> Wire:
         """The next lines that a job's tasks have printed."""
-        has_ended = job.has_ended and not job.rounds
+        is_over = job.has_ended and not job.rounds and self._have_all_lines(job)
         found = self._service.store.read(
             lambda db: rows.lines_after(db, job.key, cursor, PAGE_LINES)
         )
@@ -149,8 +150,16 @@ class Looking:
         return {
             "lines": [text for _, text in found],
             "cursor": last,
-            "over": has_ended and not found,
+            "over": is_over and not found,
         }
+
+    def _have_all_lines(self, job: StoredJob) -> bool:
+        """Whether each worker has been heard of since a job has ended: what tasks print comes with
+        the beats. One that is stopped is not waited for."""
+        now = self._dispatcher.clock()
+        if now - job.ended_at > LAST_LINES_S:
+            return True
+        return all(now - one.heard > job.ended_at for one in self._dispatcher.presence.workers())
 
     def reading(self, job: StoredJob) -> tuple[object, ...]:
         """How to make values of a job's inputs."""

@@ -179,14 +179,20 @@ class Store:
                         future.set_exception))  # fmt: skip
         return future.result()
 
-    def stream(self, action: Action, refused: Callable[[DqError], None], nbytes: int) -> None:
+    def stream(
+        self,
+        action: Action,
+        then: Callable[[object], None],
+        refused: Callable[[DqError], None],
+        nbytes: int,
+    ) -> None:
         """Write something large, one of many. Waits only if the disk does not keep up."""
         with self._room:
             self._room.wait_for(
                 lambda: self._unwritten < MOST_UNWRITTEN_BYTES or self._closing.is_set()
             )
             self._unwritten += nbytes
-        self._put(Write(action, lambda result: None, refused, nbytes))
+        self._put(Write(action, then, refused, nbytes))
 
     def _put(self, write: Write) -> None:
         with self._ending:

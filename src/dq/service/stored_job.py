@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from dq.dispatch.served_job import ServedJob
-from dq.errors import DqError
+from dq.errors import DqError, UsageError
 from dq.service.options import JobOptions
 from dq.service.rows import ENDED, RECEIVING, JobRow
 
@@ -30,10 +31,14 @@ class StoredJob:
     Attributes:
         rounds: what of it is served now: all of it, or tasks that are run again.
         error: why its inputs could not be written, while they are being received.
+        received: how many blocks of them have come.
+        written: how many of these are on disk.
         seen: when its submitter was last heard of, while they are; seconds of a steady clock.
         version: changes whenever somebody may want to look at it again.
         started: when it was last begun to serve, in seconds of a steady clock; 0.0 if it was not.
         done_before: how many outcomes it had then.
+        ended_at: when it has ended, in seconds of the dispatcher's clock; 0.0 if that was under an
+            earlier master.
     """
 
     key: int
@@ -51,10 +56,13 @@ class StoredJob:
     ended: float | None = None
     rounds: list[Round] = field(default_factory=list)
     error: DqError | None = None
+    received: int = 0
+    written: int = 0
     seen: float = 0.0
     version: int = 0
     started: float = 0.0
     done_before: int = 0
+    ended_at: float = 0.0
 
     @classmethod
     def of(cls, row: JobRow, now: float) -> StoredJob:
@@ -78,3 +86,15 @@ class StoredJob:
     def outcomes(self) -> int:
         """How many tasks have one."""
         return self.done + self.failed
+
+
+def by_id(jobs: Mapping[str, StoredJob], id: str) -> StoredJob:
+    """The job with this id.
+
+    Raises:
+        UsageError: there is none.
+    """
+    job = jobs.get(id)
+    if job is None:
+        raise UsageError("there is no such job: it was forgotten, or the master is another one")
+    return job

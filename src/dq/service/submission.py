@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator
 
 from dq._support.frozen import cast
@@ -39,12 +40,10 @@ def submit(
     limit = connection.max_message - ENVELOPE_BYTES
     check_size(spec, functions, limit)
     connection.call("begin", id, wire, functions, options)
-    blocks = total = 0
+    blocks = _Blocks(connection, id)
     for count, block in blocks_of(_checked(records, limit)):
-        connection.call("block", id, blocks, block)
-        blocks += 1
-        total += count
-    return cast("int", connection.call("commit", id, blocks, total)), id
+        blocks.send(count, block)
+    return blocks.commit(), id
 
 
 def check_size(spec: JobSpec, functions: bytes | None, limit: int) -> None:
@@ -59,6 +58,39 @@ def check_size(spec: JobSpec, functions: bytes | None, limit: int) -> None:
             f"what {spec.ref or spec.init} refers to has {size} bytes, over the master's limit of"
             f" {limit} ({setting('max_message')})"
         )
+
+
+class _Blocks:
+    """The blocks of a job on their way. Those that are not known to be on disk are kept."""
+
+    def __init__(self, connection: JobsConnection, id: str) -> None:
+        self._connection = connection
+        self._id = id
+        self._kept: deque[tuple[int, bytes]] = deque()
+        self._count = self._total = 0  # blocks, and inputs in them
+
+    def send(self, count: int, block: bytes) -> None:
+        self._kept.append((self._count, block))
+        self._count += 1
+        self._total += count
+        self._send_from(self._count - 1)
+
+    def _send_from(self, wanted: int) -> None:
+        """Send the blocks from the one that the master wants on."""
+        while wanted < self._count:
+            number, block = self._kept[wanted - self._kept[0][0]]
+            answer = self._connection.call("block", self._id, number, block)
+            wanted, written = cast("tuple[int, int]", answer)
+            while self._kept and self._kept[0][0] < written:
+                self._kept.popleft()
+
+    def commit(self) -> int:
+        while True:
+            answer = self._connection.call("commit", self._id, self._count, self._total)
+            number, wanted, _ = cast("tuple[int, int, int]", answer)
+            if number:
+                return number
+            self._send_from(wanted)
 
 
 def _checked(records: Iterable[bytes], limit: int) -> Iterator[bytes]:
