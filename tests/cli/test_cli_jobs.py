@@ -80,7 +80,7 @@ def test_a_command_goes_on_when_its_master_is_started_again(gated: JobsMaster) -
 
 def test_ctrl_c_leaves_the_job_running(gated: JobsMaster) -> None:
     with gated.begin("submit", "gates:wait", "a", "--wait", "-o", "out.txt") as waiting:
-        wait_until(lambda: (gated.folder / "a.started").exists())
+        waiting.wait_for("^dq: this is job 1$")
         waiting.send_signal(signal.SIGINT)
         assert waiting.wait() == 130
         assert "job 1 goes on; dq results 1 --follow" in waiting.stderr_text
@@ -218,6 +218,18 @@ def test_the_masters_own_workers_cannot_be_drained(master: JobsMaster) -> None:
     done = master.dq("drain", own["name"])
     assert done.returncode == 2
     assert "is the master's own" in done.stderr
+
+
+def test_what_tasks_print_is_kept_and_followed(gated: JobsMaster) -> None:
+    (gated.folder / "loud.py").write_text(
+        "from gates import wait\ndef f(x):\n    print('begin', x)\n    return wait(x)\n"
+    )
+    number = gated.submit("loud:f", "a")
+    with gated.begin("logs", number, "--follow") as following:
+        following.wait_for(r"^\S+:\d+ task 0: begin a$", stream="stdout")
+        (gated.folder / "a.go").touch()
+        assert following.wait() == 0
+        assert gated.dq("logs", number).stdout == following.stdout_text
 
 
 def test_a_job_runs_after_another(gated: JobsMaster) -> None:
