@@ -28,16 +28,18 @@ def pool() -> Iterator[dq.Executor]:
 
 
 @contextmanager
-def served() -> Iterator[dq.Executor]:
-    """An executor without workers of its own."""
-    with dq.Executor(0, port=0, host="127.0.0.1", authkey=KEY) as pool:
-        yield pool
+def served() -> Iterator[tuple[dq.Executor, dq.Master]]:
+    """An executor of a master without workers of its own."""
+    with (
+        dq.Master(port=0, host="127.0.0.1", authkey=KEY) as master,
+        dq.Executor(master=master) as pool,
+    ):
+        yield pool, master
 
 
-def another(pool: dq.Executor) -> Running:
-    """A `dq worker` of a pool."""
-    assert pool._master is not None
-    host, port = pool._master.address
+def another(master: dq.Master) -> Running:
+    """A `dq worker`."""
+    host, port = master.address
     env = {"DQ_AUTHKEY": KEY, "PYTHONPATH": os.pathsep.join(sys.path)}
     return Running(*DQ, "worker", "--server", f"{host}:{port}", "-p", "1", env=env)
 
@@ -151,7 +153,7 @@ def test_a_call_can_be_cancelled_before_its_worker_knows_of_it(pool: dq.Executor
 
 
 def test_a_call_at_a_worker_elsewhere_is_ended(tmp_path: Path) -> None:
-    with served() as pool, another(pool) as worker:
+    with served() as (pool, master), another(master) as worker:
         call = pool.submit(hold, tmp_path / "task")
         pid = pid_in(tmp_path / "task")
         assert call.cancel()
@@ -180,10 +182,9 @@ def test_fail_fast_ends_tasks_that_run(hazards: Hazards) -> None:
     gone(held)
 
 
-def drain(pool: dq.Executor, *, now: bool) -> None:
-    """Drain the only worker of a pool."""
-    assert pool._master is not None
-    presence = pool._master.runtime.dispatcher.presence
+def drain(master: dq.Master, *, now: bool) -> None:
+    """Drain the only worker of a master."""
+    presence = master.runtime.dispatcher.presence
     [worker] = presence.workers()
     assert presence.drain_worker(worker.name, now=now)
 
@@ -198,11 +199,11 @@ def until(path: Path) -> int:
 def test_a_worker_that_is_drained_leaves_and_its_tasks_are_not_lost(
     tmp_path: Path, now: bool
 ) -> None:
-    with served() as pool:
+    with served() as (pool, master):
         call = pool.submit(until, tmp_path / "task")
-        with another(pool) as worker:
+        with another(master) as worker:
             pid_in(tmp_path / "task")
-            drain(pool, now=now)
+            drain(master, now=now)
             worker.wait_for("by the master")
             if now:
                 assert worker.wait() == 0
@@ -211,5 +212,5 @@ def test_a_worker_that_is_drained_leaves_and_its_tasks_are_not_lost(
                 assert call.result(PATIENCE) == 5
                 assert worker.wait() == 0
         if now:
-            with another(pool):
+            with another(master):
                 assert call.result(PATIENCE) == 5
