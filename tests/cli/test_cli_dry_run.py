@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 import dq as package
-from support import DQ, Running, dq
+from support import DQ, Running, dq, serving, wait_until
 
 KEY = "k" * 16
 SOURCE = """
@@ -210,3 +211,61 @@ def test_a_module_that_ends_the_process_is_reported(folder: Path) -> None:
 def test_the_key_is_in_no_line_of_it(folder: Path) -> None:
     done = check(folder, "app:square", "1", "--authkey", KEY, "--port", "0", command="master")
     assert KEY not in done.stdout + done.stderr
+
+
+# Of a job
+
+
+@pytest.fixture
+def serving_jobs(project: Path) -> Iterator[dict[str, str | None]]:
+    """The environment of commands for a master with one worker."""
+    env: dict[str, str | None] = {"DQ_AUTHKEY": "a key for tests only"}
+    with serving("-w", "1", "--host", "127.0.0.1", cwd=project, env=env) as (_, port):
+        env |= {"DQ_SERVER": f"127.0.0.1:{port}"}
+        wait_until(lambda: "0/1" in dq("workers", env=env).stdout)
+        yield env
+
+
+def test_a_job_is_checked_and_workers_are_asked_before_it_is_submitted(
+    project: Path, serving_jobs: dict[str, str | None]
+) -> None:
+    done = dq("submit", "app:square", "1", "2", "--dry-run", cwd=project, env=serving_jobs)
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[0].startswith("task     app:square in ")
+    [worker] = [line for line in lines if line.startswith("worker ")]
+    assert f"has it in {project / 'app.py'}; dq " in worker
+    assert lines[-1] == "nothing was submitted"
+    assert dq("jobs", "--json", env=serving_jobs).stdout == "[]\n"
+
+
+def test_what_no_worker_has_is_said_before_it_is_submitted(
+    tmp_path: Path, project: Path, serving_jobs: dict[str, str | None]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "other.py").write_text("def f(x): return x")
+    done = dq("submit", "other:f", "1", "--dry-run", cwd=elsewhere, env=serving_jobs)
+    assert done.returncode == 1
+    assert "cannot run it: no module 'other'" in done.stdout
+    assert "no worker could run it: no module 'other'" in done.stderr
+
+
+def test_a_worker_with_another_version_of_the_module_is_named(
+    tmp_path: Path, project: Path, serving_jobs: dict[str, str | None]
+) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "app.py").write_text("def square(x): return x ** 2")
+    done = dq("submit", "app:square", "1", "--dry-run", cwd=elsewhere, env=serving_jobs)
+    assert done.returncode == 0
+    assert "which is another version than here" in done.stdout
+
+
+def test_inputs_of_a_job_that_do_not_fit_are_named(
+    project: Path, serving_jobs: dict[str, str | None]
+) -> None:
+    argv = ("submit", "app:add", "[1, 2]", "[1]", "--unpack", "--dry-run")
+    done = dq(*argv, cwd=project, env=serving_jobs)
+    assert done.returncode == 1
+    assert "task 1 ([1]) would fail" in done.stderr

@@ -46,18 +46,18 @@ def _check(given: dict[str, Any], workers: int, *, serves: bool) -> None:
     enter_directory()
     checks.begin(given["timeout"])
     try:
-        ref, missing = _task(given, workers, needed=workers > 0 or not serves)
+        ref, missing = find_task(given, workers, needed=workers > 0 or not serves)
         authkey = key_to_serve(given, given["host"]) if serves else None
         is_here = given.get("here", False)
         runtime = runs.make_runtime(None, given, authkey, workers, in_process=is_here)
-        _show_task(ref, missing)
-        _show("workers", _workers(given, workers, serves=serves))
+        show_task(ref, missing)
+        show("workers", _workers(given, workers, serves=serves))
         if given["inputs"] or given["input"] is not None:
             assert ref is not None
             problem = _check_job(given, runtime, ref, importable=not missing)
         elif given["journal"] is not None:
             _check_writable(given["journal"])
-            _show("journal", f"{given['journal']}, which keeps the jobs of clients")
+            show("journal", f"{given['journal']}, which keeps the jobs of clients")
         click.echo("nothing was run, and nothing was written")
     finally:
         checks.close()
@@ -66,14 +66,15 @@ def _check(given: dict[str, Any], workers: int, *, serves: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
-def _show(name: str, text: str) -> None:
+def show(name: str, text: str) -> None:
+    """Show a line of what would be done."""
     click.echo(f"{name:<9}{text}")
 
 
 # The task
 
 
-def _task(given: dict[str, Any], workers: int, *, needed: bool) -> tuple[TaskRef | None, str]:
+def find_task(given: dict[str, Any], workers: int, *, needed: bool) -> tuple[TaskRef | None, str]:
     """Where the TASK is, and why it cannot be imported here, if only other machines need it."""
     if not given["task"]:
         return None, ""
@@ -86,18 +87,19 @@ def _task(given: dict[str, Any], workers: int, *, needed: bool) -> tuple[TaskRef
         return refer(given["task"]), str(error)
 
 
-def _show_task(ref: TaskRef | None, missing: str) -> None:
+def show_task(ref: TaskRef | None, missing: str) -> None:
+    """Show where the TASK is, and in which version."""
     if ref is None:
-        _show("task", "none: workers call what they have with --task")
+        show("task", "none: workers call what they have with --task")
     elif missing:
-        _show("task", f"{ref}, which is not checked: {missing}")
+        show("task", f"{ref}, which is not checked: {missing}")
     else:
         version = version_of(ref)
-        _show("task", f"{ref}" + (f" in {version.file}" if version.file else ""))
+        show("task", f"{ref}" + (f" in {version.file}" if version.file else ""))
         if version.digest:
-            _show("digest", version.digest)
+            show("digest", version.digest)
     python = ".".join(map(str, sys.version_info[:3]))
-    _show("with", f"dq {dq.__version__} and Python {python}")
+    show("with", f"dq {dq.__version__} and Python {python}")
 
 
 def _workers(given: dict[str, Any], workers: int, *, serves: bool) -> str:
@@ -126,19 +128,20 @@ def _check_job(given: dict[str, Any], runtime: Runtime, ref: TaskRef, *, importa
         _check_writable(given[name])
     source = run_inputs(given)
     found = check_inputs(source, given, ref, importable=importable)
-    _show("inputs", _inputs(given, source, found))
+    show("inputs", inputs_shown(given, source, found))
     if "-" in (given["input"] or ()):
-        _show("", f"{STDIN} has been read as far as that: the run needs all of it")
+        show("", f"{STDIN} has been read as far as that: the run needs all of it")
     form = "text" if given["format"].startswith("text") else given["format"]
-    _show("output", f"{given['output'] or 'standard output'}, as {form}")
+    show("output", f"{given['output'] or 'standard output'}, as {form}")
     if given["failures"] is not None:
-        _show("failures", given["failures"])
+        show("failures", given["failures"])
     if given["journal"] is not None:
-        _show("journal", _journal(given, runtime, ref, source, found))
+        show("journal", _journal(given, runtime, ref, source, found))
     return found.problem
 
 
-def _inputs(given: dict[str, Any], source: RunInputs, found: Checked) -> str:
+def inputs_shown(given: dict[str, Any], source: RunInputs, found: Checked) -> str:
+    """What was found out about the inputs, for people."""
     names = "arguments" if source.text is None else ", ".join(map(_name, given["input"]))
     total = "an unknown number" if found.total is None else str(found.total)
     if source.selection is not None:

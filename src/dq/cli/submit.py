@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dq._support.fields import given_for
-from dq.cli import completion, job_options, options
+from dq.cli import completion, job_options, options, submit_check
 from dq.cli.job_progress import leaving
 from dq.cli.job_results import ResultPrinter
 from dq.cli.layout import JOB, OUTPUT, Command, option
@@ -51,6 +51,7 @@ UNSURE = "whether it was submitted is not certain: `dq jobs` shows it"
 @options.calls
 @job_options.connection
 @options.quiet
+@options.dry_run
 def submit(**given: Any) -> None:
     """Send a job to a serving master, and print its number once all of it is on
     the master's disk. TASK and INPUTs are as for `dq run`.
@@ -72,8 +73,12 @@ def submit(**given: Any) -> None:
         priority=given["priority"],
         tasks=TaskOptions(**given_for(given, TaskOptions)),
     )
+    given |= {"only": None, "journal": None}
+    if given["dry_run"]:
+        submit_check.check_job(given, wanted.tasks)
+        return
     specs = _checked(wanted.tasks, given)
-    source = run_inputs({**given, "only": None, "journal": None})
+    source = run_inputs(given)
     printer = ResultPrinter(given) if given["wait"] else None
     try:
         with job_options.connected(given) as client:

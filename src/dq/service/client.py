@@ -193,7 +193,10 @@ class Client:
             are also "error" ("" if the task was found), the "file" with the task and its "digest",
             and its versions of "dq" and "python".
         """
-        spec = _spec(task, TaskOptions(unpack=unpack))
+        return self.ask_workers(_spec(task, TaskOptions(unpack=unpack)), timeout)
+
+    def ask_workers(self, spec: JobSpec, timeout: float) -> list[dict[str, str]]:
+        """The same for a job's spec."""
         wire, functions = to_client(spec)
         answer = self._connection.call("probe", wire, functions, timeout)
         return cast("list[dict[str, str]]", answer)
