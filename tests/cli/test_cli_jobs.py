@@ -220,6 +220,30 @@ def test_the_masters_own_workers_cannot_be_drained(master: JobsMaster) -> None:
     assert "is the master's own" in done.stderr
 
 
+def test_status_says_where_one_task_is(gated: JobsMaster) -> None:
+    (gated.folder / "more.py").write_text(
+        "from gates import wait\n"
+        "def f(x):\n    if x == 'bad':\n        raise ValueError('no')\n    return wait(x)\n"
+    )
+    argv = ("more:f", "good", "bad", "slow", "next", "last", "--batch", "1")
+    (gated.folder / "good.go").touch()
+    number = gated.submit(*argv, "--retries", "1", "--retry-delay", "1h")
+    wait_until(lambda: (gated.folder / "slow.started").exists())
+
+    def why(index: int) -> str:
+        return gated.dq("status", number, "--why", f"{index}").stdout
+
+    assert re.match(r"it has returned at \S+:\d+\n$", why(0))
+    assert re.match(r"it has failed once, and is tried again in (1h|59m)", why(1))
+    assert re.match(r"it runs at \S+:\d+, ", why(2))
+    assert why(4) == "it waits behind 1 other task of its job\n"
+    refused = gated.dq("status", number, "--why", "5")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "job 1 has tasks 0 to 4" in refused.stderr
+    gated.dq("cancel", number)
+    assert why(4) == "it was not run: the job was cancelled: on request\n"
+
+
 def test_what_tasks_print_is_kept_and_followed(gated: JobsMaster) -> None:
     (gated.folder / "loud.py").write_text(
         "from gates import wait\ndef f(x):\n    print('begin', x)\n    return wait(x)\n"

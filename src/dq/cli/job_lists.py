@@ -14,8 +14,8 @@ from typing import Any
 import click
 
 from dq._support.quantities import human_duration
-from dq.cli import job_options
-from dq.cli.layout import Command
+from dq.cli import job_options, options
+from dq.cli.layout import OTHER, Command, option
 from dq.cli.tables import Column, table
 from dq.core.records import printable
 from dq.errors import UsageError
@@ -46,6 +46,10 @@ def jobs(**given: Any) -> None:
 
 @click.command(cls=Command)
 @click.argument("job", default="last")
+@option(
+    "--why", type=options.COUNT, metavar="TASK", group=OTHER,
+    help="Only say where the task with this number is.",
+)  # fmt: skip
 @job_options.as_json
 @job_options.watch
 @job_options.connection
@@ -55,7 +59,10 @@ def status(**given: Any) -> None:
     \b
       dq status 7
       dq status nightly --watch
+      dq status 7 --why 4711
     """
+    if given["why"] is not None and given["json"]:
+        raise UsageError("--why and --json together: give the one or the other")
     with job_options.connected(given) as client:
         show(lambda: _in_full(client, given), given)
 
@@ -117,7 +124,10 @@ def _age(job: JobStatus, now: float) -> str:
 
 
 def _in_full(client: Client, given: dict[str, Any]) -> str:
-    job = client.job(given["job"]).status()
+    found = client.job(given["job"])
+    if given["why"] is not None:
+        return "\n".join(map(printable, found.why_not(given["why"]))) or "it is about to run"
+    job = found.status()
     if given["json"]:
         return json.dumps(dataclasses.asdict(job))
     return in_full(job)

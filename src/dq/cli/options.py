@@ -35,12 +35,15 @@ class Group(click.Group):
     here.
 
     Args:
-        homes: the import path and the line of help of each command.
+        sections: by their titles, the import path and the line of help of each command.
     """
 
-    def __init__(self, *args: Any, homes: Mapping[str, tuple[str, str]], **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, sections: Mapping[str, Mapping[str, tuple[str, str]]], **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
-        self._homes = dict(homes)
+        self._sections = sections
+        self._homes = {name: home for homes in sections.values() for name, home in homes.items()}
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Show the help if no arguments are given. click's own way differs between its versions."""
@@ -60,8 +63,11 @@ class Group(click.Group):
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in self._homes.items()])
+        width = max(map(len, self._homes))
+        for title, homes in self._sections.items():
+            with formatter.section(title):
+                lines = [(name.ljust(width), line) for name, (_, line) in homes.items()]
+                formatter.write_dl(lines)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -318,7 +324,7 @@ calls = stacked(
     ),
     option(
         "--rate", type=Parsed("rate", quantities.rate), metavar="RATE", group=WORKERS,
-        help="Start no more tasks than this (10/s, 300/m, 2/h).",
+        rare=True, help="Start no more tasks than this (10/s, 300/m, 2/h).",
         more="That is of all workers together, and includes retries.",
     ),
     option(

@@ -295,6 +295,18 @@ class SubmittedJob(Generic[T]):
         """Its figures, and why it does not run."""
         return JobStatus.from_wire(self._connection.call("status", self._selector))
 
+    def why_not(self, id: int) -> tuple[str, ...]:
+        """Where one of its tasks is, and why that does not run.
+
+        Args:
+            id: of the task, as results have it.
+
+        Raises:
+            UsageError: there is no such task.
+        """
+        place = cast("str", self._connection.call("whereabouts", self._selector, id))
+        return (*([place] if place else []), *self.status().why_not)
+
     def wait(self, timeout: float | None = None) -> JobStatus:
         """Wait until it has ended.
 

@@ -17,6 +17,7 @@ from dq.service.calls_endpoint import LONGEST_WAIT_S, CallsEndpoint
 from dq.service.endpoint_names import PROTOCOL
 from dq.service.jobs import JobService
 from dq.service.looking import Looking
+from dq.service.one_task import OneTask
 from dq.service.options import JobOptions
 from dq.service.probing import Probing
 from dq.service.specs import from_client
@@ -41,8 +42,9 @@ class JobsEndpoint(CallsEndpoint):
     """
 
     EXPOSED = (
-        "hello", "begin", "block", "commit", "jobs", "status", "results", "failures", "retry",
-        "lines", "cancel", "forget", "wait", "workers", "drain", "probe", "stop",
+        "hello", "begin", "block", "commit", "jobs", "status", "whereabouts", "results",
+        "failures", "retry", "lines", "cancel", "forget", "wait", "workers", "drain",
+        "probe", "stop",
         *CallsEndpoint.EXPOSED,
     )  # fmt: skip
 
@@ -56,6 +58,7 @@ class JobsEndpoint(CallsEndpoint):
         super().__init__(calls, dispatcher)
         self._service = service
         self._looking = Looking(service, dispatcher)
+        self._one_task = OneTask(service, dispatcher)
         self._probing = Probing(dispatcher)
         self._on_stop = on_stop
 
@@ -118,6 +121,10 @@ class JobsEndpoint(CallsEndpoint):
             }
 
         return answered(status)
+
+    def whereabouts(self, selector: str, index: int) -> object:
+        """Where one task of a job is."""
+        return answered(lambda: self._one_task.whereabouts(self._one(selector), as_count(index)))
 
     def results(
         self, selector: str, cursor: int, ordered: bool, inputs: bool, wait: float

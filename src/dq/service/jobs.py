@@ -247,7 +247,7 @@ class JobService:
     def cancel(self, job: StoredJob) -> bool:
         """End a job: nothing more of it is run, and running tasks are ended. Returns False if it
         had ended already."""
-        reason = "it was cancelled"
+        reason = "on request"
         if not self.store.ask(partial(rows.cancel_job, key=job.key, reason=reason)):
             return False
         self._ended(job, rows.CANCELLED, reason)

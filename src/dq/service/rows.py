@@ -286,6 +286,14 @@ def outcomes_after(db: sqlite3.Connection, key: int, seq: int) -> Iterator[Outco
     return _rows(db.execute(_OUTCOMES + "AND seq > ? ORDER BY seq", (key, seq)))
 
 
+def outcome_of(db: sqlite3.Connection, key: int, index: int) -> OutcomeRow | None:
+    """The outcome that a task has, perhaps together with its neighbours."""
+    query = _OUTCOMES + "AND start <= ? ORDER BY start DESC LIMIT 1"
+    for row in _rows(db.execute(query, (key, index))):
+        return row if index < row.stop else None
+    return None
+
+
 def failures_from(db: sqlite3.Connection, key: int, start: int) -> Iterator[OutcomeRow]:
     """The outcomes of failed tasks, from task `start` on."""
     query = _OUTCOMES + "AND failure IS NOT NULL AND start >= ? ORDER BY start"
