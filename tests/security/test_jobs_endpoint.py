@@ -233,8 +233,8 @@ def test_calls_that_are_none_fail_and_nobody_else_does(client: dq.Client) -> Non
         answer = say(client, "take_calls", "id", cursor, 10.0)
         kind, found = answer  # type: ignore[misc]
         assert kind == "ok", answer
-        cursor = found["cursor"]
-        outcomes = [event for event in found["events"] if len(event) > 2]
+        events, cursor, _ = found
+        outcomes = [event for event in events if len(event) > 2]
         assert all(event[5] is not None for event in outcomes), outcomes
         ended += len(outcomes)
     answer = say(client, "take_calls", "id", cursor + 1, 0.0)

@@ -21,6 +21,7 @@ from dq.data import batches
 from dq.data.decoding import Decoder
 from dq.data.encoding import encode
 from dq.dispatch.served_job import UNOPENED
+from dq.dispatch.worker_requests import SEND_AT_ONCE_BYTES
 from dq.errors import BadTask, DqError, MasterLost, ProtocolError
 from dq.functions.called import ByValue
 from dq.functions.definitions import Definitions
@@ -29,7 +30,14 @@ from dq.functions.task_options import TaskOptions
 from dq.master.call_queue import CallQueue
 from dq.master.call_runner import RunnerOwner
 from dq.security.safe_pickle import safe_loads
-from dq.service.call_wire import Begun, Definition, FunctionWire, from_wire
+from dq.service.call_wire import (
+    Answer,
+    Begun,
+    CallsState,
+    Definition,
+    FunctionWire,
+    from_wire,
+)
 from dq.service.connection import JobsConnection
 from dq.service.options import JobOptions
 from dq.service.specs import CALL_OUTPUT, PICKLED, function_to_client, to_client
@@ -37,6 +45,7 @@ from dq.service.submission import ENVELOPE_BYTES, check_size
 from dq.transport.addresses import show
 
 WAIT_S = 1.0  # for one answer with outcomes; then the state of the calls is checked
+CHECK_INTERVAL_S = 0.05  # between two such checks, while outcomes come
 FULL_INTERVAL_S = 0.02  # between two attempts to send more to a master that has no room
 MESSAGE_BYTES = 1 << 20  # of the calls that are sent together
 NO_WORKER_NOTICE_S = 5.0  # with calls and without a worker, after which there is a notice
@@ -45,6 +54,8 @@ CLOSE_TIMEOUT_S = 5.0  # to tell the master of the end
 # What `push` takes: a pickled call and the digest of the function that it needs, or why there is no
 # such pickle.
 Item = tuple[bytes, bytes] | Failure
+# Of `push_calls`: id, number of the first call, calls, functions, known definitions, definitions.
+_PushArgs = tuple[str, int, list[bytes], dict[bytes, FunctionWire], int, list[Definition]]
 
 
 class RemoteCalls:
@@ -63,7 +74,7 @@ class RemoteCalls:
         self, connection: JobsConnection, tasks: TaskOptions, report: Callable[[str], None]
     ) -> None:
         self._pushing = connection
-        self._taking = connection.another()  # opened by its first call
+        self._taking = connection.another(pickle.loads)  # as what calls return
         self._report = report
         specs = JobSpecs(tasks, has_workers=False, report=report)
         spec = replace(specs.spec(None, output=CALL_OUTPUT, reading=PICKLED), unpack="call")
@@ -82,11 +93,14 @@ class RemoteCalls:
         self._id = _new_id()
         self._is_open = False  # whether the master knows the id
         self._is_closing = False
-        self._sent_functions: set[bytes] = set()  # only the thread that sends uses these two
+        self._is_idle = False  # whether the thread that sends waits for work
+        self._posted: _PushArgs | None = None  # sent by another thread; it has to take the answer
+        # These two belong to the thread that sends; while it is idle, to who has the lock.
+        self._sent_functions: set[bytes] = set()
         self._sent_definitions = 0
         self._cursor = 0  # only the taking thread uses what follows
-        self._refused = ""
-        self._stopped = ("", False)
+        self._state = CallsState(stopped="", is_over=False, refusal="", slots=1)
+        self._check_at = 0.0
         self._idle_since: float | None = None  # since when there is no worker for the calls
         self._has_warned = False
 
@@ -126,6 +140,7 @@ class RemoteCalls:
 
     def hand_out(self) -> None:
         with self._changed:
+            self._post()
             self._changed.notify_all()
         while self._failed:
             try:
@@ -137,6 +152,33 @@ class RemoteCalls:
             record = Recorded(batch=batch, outcome=failed, attempts=1, worker="")
             self._calls.resolve(record, [index], _Inputs([None]))
 
+    def _post(self) -> None:
+        """Send what there is from this thread, if the other one is idle: waking it first would take
+        a quarter of the time of a single call. Called with the lock held, and so only if sending
+        cannot block, and nothing else has to be sent before."""
+        if not self._is_idle or not self._is_open or self._queue.cancelled:
+            return
+        first, chosen = self._queue.send(SEND_AT_ONCE_BYTES)
+        if not chosen:
+            return
+        items = [self._queue.calls[index] for index in chosen]
+        args: _PushArgs = (self._id, first, items, {}, self._sent_definitions, [])
+        is_sent = False
+        try:
+            if sum(map(len, items)) <= SEND_AT_ONCE_BYTES and not self._needs_more(chosen):
+                is_sent = self._pushing.post("push_calls", *args)
+        finally:
+            if is_sent:
+                self._posted, self._is_idle = args, False
+            else:
+                self._queue.accepted(first)  # none
+
+    def _needs_more(self, chosen: Sequence[int]) -> bool:
+        """Whether calls need functions or classes that the master does not have."""
+        if self._sent_definitions < len(self._definitions):
+            return True
+        return bool({self._digests[index] for index in chosen} - self._sent_functions - {b""})
+
     def cancel(self, index: int) -> None:
         with self._changed:
             self._queue.cancel(index)
@@ -147,11 +189,11 @@ class RemoteCalls:
         """The next cursor acknowledges it."""
 
     def check(self) -> None:
-        if self._refused:
-            raise BadTask(self._refused)
+        if self._state.refusal:
+            raise BadTask(self._state.refusal)
 
     def stopped(self) -> tuple[str, bool]:
-        return self._stopped
+        return self._state.stopped, self._state.is_over
 
     def close(self) -> None:
         with self._changed:
@@ -207,14 +249,16 @@ class RemoteCalls:
 
     def _push_all(self) -> None:
         while self._await_work():
+            is_full = self._finish_posted()
             if not self._is_open:
                 self._open()
             self._drop_functions()
-            is_full = self._push()
+            is_full = self._push() or is_full
             self._send_cancelled()
             if is_full:
                 with self._changed:
                     self._changed.wait(FULL_INTERVAL_S)
+        self._finish_posted()
         if self._is_open:
             self._send_cancelled()
             self._pushing.call_once("close_calls", self._id)
@@ -222,14 +266,17 @@ class RemoteCalls:
     def _await_work(self) -> bool:
         """Wait until there is something to say; False at the end."""
         with self._changed:
+            self._is_idle = True
             self._changed.wait_for(
                 lambda: (
                     self._is_closing
                     or not self._is_open
+                    or self._posted is not None
                     or self._queue.has_unsent
                     or self._queue.cancelled
                 )
             )
+            self._is_idle = False
             return not self._is_closing
 
     def _open(self) -> None:
@@ -256,6 +303,19 @@ class RemoteCalls:
         answer = self._pushing.call_often(
             "push_calls", id, first, items, {}, self._sent_definitions, []
         )
+        return self._note_accepted(id, first + len(items), answer)
+
+    def _finish_posted(self) -> bool:
+        """Take the answer to what the thread of a caller has sent; returned as by `_push`."""
+        if self._posted is None:
+            return False
+        id, first, items, *_ = self._posted
+        answer = self._pushing.finish("push_calls", *self._posted)
+        self._posted = None
+        return self._note_accepted(id, first + len(items), answer)
+
+    def _note_accepted(self, id: str, stop: int, answer: object) -> bool:
+        """Note which calls the master has taken. Returns whether it has no room for the others."""
         if answer is None:
             self._begin_anew(id)
             return False
@@ -263,7 +323,7 @@ class RemoteCalls:
         with self._changed:
             if self._id == id:
                 self._queue.accepted(next)
-        return next < first + len(items)
+        return next < stop
 
     def _send_needed(self, id: str, first: int, needed: set[bytes]) -> bool:
         """Send the functions and classes by value that calls need, each by itself, since any two
@@ -324,11 +384,15 @@ class RemoteCalls:
             if answer is None:
                 self._begin_anew(id)
             elif id == self._id:
-                self._take(cast("dict[str, object]", answer))
-            self._calls.check()
+                self._take(*cast("Answer", answer))
 
-    def _take(self, answer: dict[str, object]) -> None:
-        for wire in cast("list[tuple[object, ...]]", answer["events"]):
+    def _take(
+        self,
+        events: list[tuple[object, ...]],
+        cursor: int,
+        state: tuple[str, bool, str, int] | None,
+    ) -> None:
+        for wire in events:
             event = from_wire(wire)
             if isinstance(event, Begun):
                 with self._changed:
@@ -336,10 +400,14 @@ class RemoteCalls:
                 self._calls.begin(indices)
             else:
                 self._resolve(event)
-        self._cursor = cast("int", answer["cursor"])
-        self._refused = cast("str", answer["refused"])
-        self._stopped = cast("str", answer["stopped"]), cast("bool", answer["over"])
-        self._check_workers(cast("int", answer["slots"]))
+        self._cursor = cursor
+        if state is not None:
+            self._state = CallsState.from_wire(state)
+            self._check_workers()
+        now = time.monotonic()
+        if state is not None or now > self._check_at:
+            self._check_at = now + CHECK_INTERVAL_S
+            self._calls.check()
 
     def _resolve(self, record: Recorded) -> None:
         try:
@@ -355,10 +423,10 @@ class RemoteCalls:
             record, [index for index, _ in found], _Inputs([item for _, item in found])
         )
 
-    def _check_workers(self, slots: int) -> None:
+    def _check_workers(self) -> None:
         """Say so if nobody runs the calls."""
         now = time.monotonic()
-        if slots or not self._queue.calls:
+        if self._state.slots or not self._queue.calls:
             self._idle_since = None
         elif self._idle_since is None:
             self._idle_since = now

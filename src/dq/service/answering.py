@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dq.errors import DqError, ProtocolError
 
 
-def answered(method: Callable[[], object]) -> object:
+def answered(method: Callable[[], object]) -> tuple[str, object]:
     """ "ok" and what a method returns, or the error that it raises as a client can raise it."""
     try:
         return ("ok", method())

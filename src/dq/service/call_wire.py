@@ -29,6 +29,36 @@ class Begun:
 Event = Begun | Recorded
 
 
+@frozen
+class CallsState:
+    """The state of a client's calls as a whole.
+
+    Args:
+        stopped: why no more are made; "" if they are.
+        is_over: whether all that were made have an outcome, which the client has.
+        refusal: why each worker refuses them; "" if one does not.
+        slots: how many tasks the connected workers work on at a time.
+    """
+
+    stopped: str
+    is_over: bool
+    refusal: str
+    slots: int
+
+    def to_wire(self) -> tuple[str, bool, str, int]:
+        return self.stopped, self.is_over, self.refusal, self.slots
+
+    @classmethod
+    def from_wire(cls, wire: tuple[str, bool, str, int]) -> CallsState:
+        """The inverse of `to_wire`."""
+        stopped, is_over, refusal, slots = wire
+        return cls(stopped=stopped, is_over=is_over, refusal=refusal, slots=slots)
+
+
+# Events, the cursor after them, and the state; None if only an outcome had to be told in a hurry.
+Answer = tuple["list[tuple[object, ...]]", int, "tuple[str, bool, str, int] | None"]
+
+
 def to_wire(event: Event) -> tuple[object, ...]:
     """An event as built-in types."""
     if isinstance(event, Begun):

@@ -9,6 +9,7 @@ from dq.core.records import LONGEST_NAME
 from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import UsageError
 from dq.manager.message_checks import as_count, as_text
+from dq.manager.worker_endpoint import ANSWERED
 from dq.service.answering import answered
 from dq.service.call_wire import Definition
 from dq.service.calls import CallService
@@ -67,16 +68,18 @@ class CallsEndpoint:
     def take_calls(self, id: str, cursor: int, wait: float) -> object:
         """What has become of calls; see `ClientCalls.take`."""
 
-        def take() -> dict[str, object] | None:
+        def take() -> object:
             if type(wait) not in (int, float) or not wait >= 0:
                 raise UsageError("not a time to wait")
             calls = self._calls.find(as_text(id))
             if calls is None:
                 return None
-            has_left = self._dispatcher.connections.current.channel.peer_closed
-            return calls.take(as_count(cursor), min(wait, LONGEST_WAIT_S), has_left)
+            channel = self._dispatcher.connections.current.channel
+            found = calls.take(as_count(cursor), min(wait, LONGEST_WAIT_S), channel)
+            return ANSWERED if found is None else found
 
-        return answered(take)
+        answer = answered(take)
+        return ANSWERED if answer[1] is ANSWERED else answer
 
     def cancel_calls(self, id: str, indices: object) -> object:
         """End calls; see `ClientCalls.cancel`."""

@@ -5,20 +5,38 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from dq.core.blobs import Blob
 from dq.core.records import Batch, Recorded
 from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.leasing import LIVENESS_CHECK_S
 from dq.dispatch.served_job import ServedJob
+from dq.dispatch.worker_requests import SEND_AT_ONCE_BYTES
 from dq.errors import UsageError
-from dq.service.call_wire import Begun, Definition, Event, to_wire
+from dq.service.call_wire import Answer, Begun, CallsState, Definition, Event, to_wire
+from dq.transport.channel import Channel
 
 MOST_WAITING_BYTES = 64 << 20  # of calls without an outcome, beyond which no more are taken in
 CALL_BYTES = 512  # of memory for each, besides what it consists of
 PAGE_BYTES = 4 << 20  # of outcomes in one answer, which has one at least
 PAGE_EVENTS = 10_000
+
+
+class TakeRequest:
+    """A request for news, while it waits for them.
+
+    Args:
+        cursor: since when.
+        channel: where the answer goes.
+    """
+
+    __slots__ = ("channel", "cursor", "is_answered")
+
+    def __init__(self, cursor: int, channel: Channel) -> None:
+        self.cursor = cursor
+        self.channel = channel
+        self.is_answered = False
 
 
 class ClientCalls:
@@ -45,6 +63,7 @@ class ClientCalls:
         self._first = 0  # the cursor of the first one
         self._sizes: dict[int, int] = {}  # bytes of the calls without an outcome
         self._nbytes = 0  # their sum
+        self._request: TakeRequest | None = None  # the one that waits for news
         self._waiting = 0  # how many of the client's requests wait for news
         # Batches that workers have, which the client learns of a little later: it would otherwise
         # be woken twice for each call. A deque needs no lock.
@@ -132,44 +151,70 @@ class ClientCalls:
             self._events.append(record)
             for index in range(record.batch.start, record.batch.stop):
                 self._nbytes -= self._sizes.pop(index, 0)
+            self._answer_at_once(record)
             self._news.notify_all()
+
+    def _answer_at_once(self, record: Recorded) -> None:
+        """Answer a request from the thread that has the outcome, since waking the request's own
+        takes a tenth of the time of a single call. Called with the lock held, and so only if
+        sending cannot block."""
+        request = self._request
+        if request is None or len(self._events) > 1 or record.nbytes > SEND_AT_ONCE_BYTES:
+            return
+        if not request.channel.may_send():
+            return
+        self._request, request.is_answered = None, True
+        answer: Answer = [to_wire(event) for event in self._events], request.cursor + 1, None
+        try:
+            request.channel.send(("#RETURN", ("ok", answer)))
+        except OSError:
+            request.channel.shutdown()  # its own thread sees that
 
     # The client takes them
 
-    def take(self, cursor: int, wait: float, has_left: Callable[[], bool]) -> dict[str, object]:
+    def take(self, cursor: int, wait: float, channel: Channel) -> Answer | None:
         """What has become of calls since a cursor, which acknowledges what came before it.
 
         Args:
             cursor: 0 at first, then what the last answer had.
             wait: seconds to wait for news.
-            has_left: whether the client has closed its connection.
+            channel: the client's connection. It is ended if the master ends, so that the client
+                looks for the next one.
 
-        Raises:
-            EOFError: the client has left, or the master ends.
+        Returns:
+            The answer; None if it has been sent.
         """
         self._acknowledge(cursor)
         deadline = time.monotonic() + wait
+        request = TakeRequest(cursor, channel)
         with self._news:
+            self._request = request
             self._waiting += 1
             try:
-                self._await_news(cursor, deadline, has_left)
+                self._await_news(request, deadline)
             finally:
                 self._waiting -= 1
+                if self._request is request:
+                    self._request = None
                 self._touch()
-        return self._answer(cursor)
+        return None if request.is_answered else self._answer(cursor)
 
-    def _await_news(self, cursor: int, deadline: float, has_left: Callable[[], bool]) -> None:
+    def _await_news(self, request: TakeRequest, deadline: float) -> None:
         """Called with the lock held, which is released meanwhile."""
-        while len(self._events) <= cursor - self._first and not self._is_closed:
+        while not request.is_answered and not self._has_news(request.cursor):
             left = deadline - time.monotonic()
             if left <= 0:
                 return
-            if self._dispatcher.stopping:
-                raise EOFError
-            if not self._news.wait(min(left, LIVENESS_CHECK_S)) and has_left():
-                raise EOFError
+            is_notified = self._news.wait(min(left, LIVENESS_CHECK_S))
+            has_ended = self._dispatcher.stopping and not request.is_answered
+            if has_ended or (not is_notified and request.channel.peer_closed()):
+                request.channel.shutdown()
+                return
             if self._was_stopped:
                 return
+
+    def _has_news(self, cursor: int) -> bool:
+        return len(self._events) > cursor - self._first or self._is_closed
 
     def _acknowledge(self, cursor: int) -> None:
         self._touch()
@@ -185,7 +230,7 @@ class ClientCalls:
         if records:
             self._dispatcher.delivery.consumed(self._served, records)
 
-    def _answer(self, cursor: int) -> dict[str, object]:
+    def _answer(self, cursor: int) -> Answer:
         with self._news:
             self._note_begun()
             found: list[Event] = []
@@ -199,14 +244,10 @@ class ClientCalls:
         with q.lock:
             is_over = job.finished and not job.unread
             refusal = q.presence.refusal_of_all(job)
-        return {
-            "events": [to_wire(event) for event in found],
-            "cursor": cursor + len(found),
-            "stopped": job.stopped or "",
-            "over": is_over,
-            "refused": refusal,
-            "slots": q.slots,
-        }
+        state = CallsState(
+            stopped=job.stopped or "", is_over=is_over, refusal=refusal, slots=q.slots
+        )
+        return [to_wire(event) for event in found], cursor + len(found), state.to_wire()
 
     def _note_begun(self) -> None:
         while self._begun:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import chain, repeat
 
 from dq import errors
 from dq._support.frozen import cast
+from dq.core.records import Loads
 from dq.errors import (
     AuthenticationFailed,
     ConnectError,
@@ -46,7 +48,7 @@ class JobsConnection:
         tls: how the connection is encrypted.
         patience: seconds to look for a master that has gone.
         report: called with each line that people should see.
-
+        loads: unpickles answers.
     """
 
     def __init__(
@@ -56,12 +58,14 @@ class JobsConnection:
         tls: Tls = PLAIN,
         patience: float = 60.0,
         report: Callable[[str], None] = _nothing,
+        loads: Loads = safe_loads,
     ) -> None:
         self.address = address
         self._authkey = authkey
         self._tls = tls
         self._patience = patience
         self._report = report
+        self._loads = loads
         self._lock = threading.Lock()  # held during a call
         self._is_closed = False
         self.max_message = 0
@@ -77,14 +81,16 @@ class JobsConnection:
             self._server = self._open()
         return self
 
-    def another(self) -> JobsConnection:
+    def another(self, loads: Loads = safe_loads) -> JobsConnection:
         """A connection of its own to the same master, for a call that waits. It is opened by the
         first call."""
-        return JobsConnection(self.address, self._authkey, self._tls, self._patience, self._report)
+        return JobsConnection(
+            self.address, self._authkey, self._tls, self._patience, self._report, loads
+        )
 
     def _open(self) -> ServerConnection:
         server = ServerConnection(
-            self.address, self._authkey, "dq-client", self._tls, loads=safe_loads
+            self.address, self._authkey, "dq-client", self._tls, loads=self._loads
         )
         try:
             answer = _checked(server.call(JOBS, "hello", PROTOCOL))
@@ -122,27 +128,64 @@ class JobsConnection:
         """The same in less time, for messages that are so short that sending them never waits."""
         return self._call(self._patience, self._polled, method, args)
 
+    def post(self, method: str, *args: object) -> bool:
+        """Send a call whose answer `finish` has to take next, unless sending might wait. Returns
+        whether it was sent. Another thread may call `finish`."""
+        if not self._lock.acquire(blocking=False):
+            return False
+        is_sent = False
+        try:
+            if self._server is not None and self._server.channel.may_send():
+                self._server.post(JOBS, method, *args)
+                is_sent = True
+        except ConnectError:
+            self._server = None
+        finally:
+            if not is_sent:
+                self._lock.release()
+        return is_sent
+
+    def finish(self, method: str, *args: object) -> object:
+        """Take the answer to what `post` has sent. If the connection is lost, call the method
+        again. Errors are those of `call`."""
+        try:
+            exchanges = chain([self._answered], repeat(self._polled))
+            return self._repeat(self._patience, exchanges, method, args)
+        finally:
+            self._lock.release()
+
     def _call(
         self, patience: float, exchange: Exchange, method: str, args: tuple[object, ...]
     ) -> object:
         with self._lock:
-            search = _Search(self.address, patience, self._report)
-            while True:
-                try:
-                    if self._server is None:
-                        self._server = self._open()
-                        search.found()
-                    return _checked(exchange(self._server, method, args))
-                except (AuthenticationFailed, ProtocolError, TlsError, UnknownHost):
+            return self._repeat(patience, repeat(exchange), method, args)
+
+    def _repeat(
+        self,
+        patience: float,
+        exchanges: Iterator[Exchange],
+        method: str,
+        args: tuple[object, ...],
+    ) -> object:
+        """Call a method until there is an answer; called with the lock held."""
+        search = _Search(self.address, patience, self._report)
+        while True:
+            exchange = next(exchanges)
+            try:
+                if self._server is None:
+                    self._server = self._open()
+                    search.found()
+                return _checked(exchange(self._server, method, args))
+            except (AuthenticationFailed, ProtocolError, TlsError, UnknownHost):
+                raise
+            except ConnectError:
+                self._server = None
+                if self._is_closed or not search.wait():
                     raise
-                except ConnectError:
+            except BaseException:
+                if self._server is not None and self._server.channel.closed:
                     self._server = None
-                    if self._is_closed or not search.wait():
-                        raise
-                except BaseException:
-                    if self._server is not None and self._server.channel.closed:
-                        self._server = None
-                    raise
+                raise
 
     def _timed(self, server: ServerConnection, method: str, args: tuple[object, ...]) -> object:
         timer = threading.Timer(SILENCE_S, self._report_silence)
@@ -155,6 +198,9 @@ class JobsConnection:
 
     def _polled(self, server: ServerConnection, method: str, args: tuple[object, ...]) -> object:
         server.post(JOBS, method, *args)
+        return self._answered(server, method, args)
+
+    def _answered(self, server: ServerConnection, method: str, args: tuple[object, ...]) -> object:
         if not server.await_answer(SILENCE_S):
             self._report_silence()
         return server.answer()
