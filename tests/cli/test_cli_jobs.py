@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import signal
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,32 @@ def test_results_are_the_same_whoever_asks_and_after_the_master_was_killed(
     assert (done.returncode, done.stdout) == (0, expected)
     master.restart()
     assert master.dq("results", number).stdout == expected
+
+
+def test_several_clients_read_the_same_results_while_they_come(gated: JobsMaster) -> None:
+    number = gated.submit("gates:wait", "a", "b", "--batch", "1")
+    argv = ("results", number, "--follow")
+    with gated.begin(*argv) as one, gated.begin(*argv) as other:
+        (gated.folder / "a.go").touch()
+        one.wait_for("^a$", stream="stdout")
+        other.wait_for("^a$", stream="stdout")
+        one.kill_group()
+        (gated.folder / "b.go").touch()
+        assert other.wait() == 0
+        assert other.stdout_text == "a\nb\n"
+    assert gated.dq(*argv).stdout == "a\nb\n"
+
+
+def test_a_submission_goes_on_when_its_master_is_started_again(master: JobsMaster) -> None:
+    with master.begin("submit", "app:square", "-i", "-", stdin=subprocess.PIPE) as submitting:
+        submitting.write("".join(f"{n}\n" for n in range(30_000)))
+        master.restart()
+        submitting.write("".join(f"{n}\n" for n in range(30_000, 60_000)))
+        submitting.close_stdin()
+        assert submitting.wait() == 0
+        number = submitting.stdout_text.strip()
+    done = master.dq("results", number, "--follow")
+    assert done.stdout == "".join(f"{n * n}\n" for n in range(60_000))
 
 
 def test_a_command_goes_on_when_its_master_is_started_again(gated: JobsMaster) -> None:

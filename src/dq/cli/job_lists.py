@@ -91,12 +91,12 @@ def _listing(client: Client, given: dict[str, Any]) -> str:
         return json.dumps([dataclasses.asdict(job) for job in found])
     if not found:
         return "no jobs"
-    return jobs_table(found)
+    return jobs_table(found, terminal_width())
 
 
-def jobs_table(jobs: list[JobStatus]) -> str:
-    """A table of jobs, as wide as the terminal."""
-    return "\n".join(table(_columns(jobs), terminal_width()))
+def jobs_table(jobs: list[JobStatus], width: int) -> str:
+    """A table of jobs that fits so many columns of a terminal."""
+    return "\n".join(table(_columns(jobs), width))
 
 
 def _columns(jobs: list[JobStatus]) -> list[Column]:
@@ -107,10 +107,10 @@ def _columns(jobs: list[JobStatus]) -> list[Column]:
         Column("STATE", [job.state for job in jobs]),
         Column("DONE", [f"{job.done}/{job.total}" for job in jobs], right=True),
         Column("FAILED", [str(job.failed or "") for job in jobs], right=True),
-        Column("RUNNING", [str(job.running or "") for job in jobs], right=True),
-        Column("PRIO", [str(job.priority or "") for job in jobs], right=True),
+        Column("RUNNING", [str(job.running or "") for job in jobs], right=True, spare=1),
+        Column("PRIO", [str(job.priority or "") for job in jobs], right=True, spare=2),
         Column("LEFT", [_left(job) for job in jobs], right=True),
-        Column("AGE", [_age(job, now) for job in jobs], right=True),
+        Column("AGE", [_age(job, now) for job in jobs], right=True, spare=3),
         Column("TASK", [printable(job.task) for job in jobs], shrinks=True),
     ]
 
@@ -120,7 +120,7 @@ def _left(job: JobStatus) -> str:
 
 
 def _age(job: JobStatus, now: float) -> str:
-    return human_duration(max(now - job.submitted, 0.0))
+    return human_duration(round(max(now - job.submitted, 0.0)))
 
 
 def _in_full(client: Client, given: dict[str, Any]) -> str:
@@ -162,5 +162,5 @@ def _facts(job: JobStatus) -> list[tuple[str, str]]:
 
 
 def _moment(seconds: float) -> str:
-    ago = human_duration(max(time.time() - seconds, 0.0))
+    ago = human_duration(round(max(time.time() - seconds, 0.0)))
     return f"{time.strftime('%Y-%m-%d %H:%M:%S', time.localtime(seconds))} ({ago} ago)"

@@ -45,13 +45,15 @@ def _listing(client: Client, given: dict[str, Any]) -> str:
         return json.dumps([dataclasses.asdict(worker) for worker in found])
     if not found:
         return "no workers"
+    cpu = ["" if one.cpu is None else f"{one.cpu:.0%}" for one in found]
+    since = [human_duration(round(one.connected)) for one in found]
     columns = [
         Column("WORKER", [printable(one.name) for one in found], shrinks=True),
         Column("BUSY", [f"{one.busy}/{one.slots}" for one in found], right=True),
-        Column("CPU", ["" if one.cpu is None else f"{one.cpu:.0%}" for one in found], right=True),
-        Column("MEMORY", [_memory(one.memory) for one in found], right=True),
-        Column("HERE FOR", [human_duration(one.connected) for one in found], right=True),
-        Column("LONGEST TASK", [_longest(one) for one in found]),
+        Column("CPU", cpu, right=True, spare=1),
+        Column("MEMORY", [_memory(one.memory) for one in found], right=True, spare=3),
+        Column("HERE FOR", since, right=True, spare=2),
+        Column("LONGEST TASK", [_longest(one) for one in found], shrinks=True),
         Column("TROUBLE", [_trouble(one) for one in found]),
     ]
     return "\n".join(table(columns, terminal_width()))
@@ -103,4 +105,4 @@ def drain(**given: Any) -> None:
         if worker.local:
             raise UsageError(f"{worker.name} is the master's own: `dq stop` ends both")
         client.drain(worker.name, now=given["now"])
-    click.echo(f"{worker.name} leaves")
+    click.echo(f"{printable(worker.name)} leaves")

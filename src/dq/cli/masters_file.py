@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import partial
 
 from dq.cli.failures import Groups, failed_line
-from dq.cli.job_lists import in_full, jobs_table
+from dq.cli.job_lists import in_full, jobs_table, terminal_width
 from dq.cli.result_lines import LineMaker, name_of
 from dq.core.records import printable
 from dq.errors import UsageError
@@ -47,7 +47,7 @@ def _jobs(file: MastersFile, form: str) -> Iterator[str]:
     if form == "jsonl":
         yield from (json.dumps(dataclasses.asdict(job)) + "\n" for job in found)
         return
-    yield f"{jobs_table(found)}\n" if found else "no jobs\n"
+    yield f"{jobs_table(found, terminal_width())}\n" if found else "no jobs\n"
     if file.is_open:
         yield "open: a master is writing it, or died while it did\n"
 

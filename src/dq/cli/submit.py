@@ -84,7 +84,7 @@ def submit(**given: Any) -> None:
         with job_options.connected(given) as client:
             job = _send(client, specs, source, wanted, given)
             if printer is None:
-                click.echo(job.number)
+                _print_number(job.number)
                 return
             with leaving([job.number], f"; dq results {job.number} --follow"):
                 say(f"this is job {job.number}")
@@ -92,6 +92,14 @@ def submit(**given: Any) -> None:
     finally:
         if printer is not None:
             printer.close()
+
+
+def _print_number(number: int) -> None:
+    try:
+        click.echo(number)
+    except OSError:
+        say(f"this is job {number}")  # the error, which follows, does not say so
+        raise
 
 
 def _check_wait(given: dict[str, Any]) -> None:
