@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from support import DQ, Running, dq
+from support import DQ, Running, dq, serving
 from support import run as sh
 
 SOURCE = """
@@ -279,3 +279,30 @@ def test_it_stops_where_the_reader_of_results_has_gone(folder: Path) -> None:
     assert done.stdout == "1\n"
     assert "standard output was closed by its reader" in done.stderr
     assert done.returncode == 4
+
+
+# A failed task of a job
+
+
+def test_a_failed_task_of_a_job_is_run_again_here_and_the_job_stays_as_it_is(
+    project: Path,
+) -> None:
+    env: dict[str, str | None] = {"DQ_AUTHKEY": "a key for tests only"}
+    with serving("-w", "1", "--host", "127.0.0.1", cwd=project, env=env) as (_, port):
+        env |= {"DQ_SERVER": f"127.0.0.1:{port}"}
+        submit = ("submit", "app:boom_at_7", "5", "7", "9", "--wait")
+        assert dq(*submit, cwd=project, env=env).returncode == 1
+        again = ("retry", "last", "--only", "1", "--here")
+        done = dq(*again, cwd=project, env=env)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert "task 1 (7) failed: ValueError: seven" in done.stderr
+        done = dq(*again, "--debug", cwd=project, env=env)
+        assert "in boom_at_7" in done.stderr
+        app = project / "app.py"
+        app.write_text(app.read_text().replace("x == 7", "x == 8"))
+        done = dq(*again, cwd=project, env=env)
+        assert (done.returncode, done.stdout) == (0, "7\n")
+        assert '"failed": 1' in dq("jobs", "--json", env=env).stdout
+        done = dq("retry", "last", "--only", "2", "--here", cwd=project, env=env)
+        assert done.returncode == 2
+        assert "task 2 of job 1 has not failed" in done.stderr

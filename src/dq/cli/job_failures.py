@@ -103,6 +103,11 @@ def _as_json(group: FailureGroup) -> str:
     "--only", type=options.Parsed("numbers", spans.parse), metavar="N,N-M", group=FAILURES,
     help="Only the tasks with these numbers.",
 )  # fmt: skip
+@option(
+    "--here", is_flag=True, group=FAILURES,
+    help="Run them in this process, to debug them.",
+    more="As `dq run --here` does. Results go to standard output; the job stays as it is.",
+)  # fmt: skip
 @job_options.connection
 def retry(**given: Any) -> None:
     """Run the failed tasks of a job again: all of them, or some. Prints how many they
@@ -112,13 +117,23 @@ def retry(**given: Any) -> None:
       dq retry 7
       dq retry 7 --group 1
       dq retry 7 --only 3,17-20
+      python -m pdb -m dq retry 7 --only 17 --here --debug
     """
     if given["group"] is not None and given["only"] is not None:
         raise UsageError("--group and --only together: give the one or the other")
     with job_options.connected(given) as client:
         job = client.job(given["job"])
         ids = _chosen(job, given)
-        click.echo(job.retry(ids))
+        if not given["here"]:
+            click.echo(job.retry(ids))
+            return
+        if ids is None:
+            ids = [row[0] for row in job.failed_rows()]
+        if not ids:
+            raise UsageError(f"no task of job {job.number} has failed")
+        from dq.cli import here  # here, since it needs much of what a run does
+
+        here.run_again_here(job, ids, debug=given["debug"])
 
 
 def _chosen(job: SubmittedJob[object], given: dict[str, Any]) -> list[int] | None:

@@ -62,7 +62,7 @@ def run(
         checks.close()
         runtime.workers.started_ahead, runtime.workers.spawner = ahead, spawner
         runtime.workers.sharing = given["sharing"]
-        serve_job(runtime, ref, given, forwarder)
+        serve_job(runtime, ref, prepared(given), given, forwarder)
     finally:
         checks.close()
         spawner.close()
@@ -83,7 +83,7 @@ def master(given: dict[str, Any]) -> None:
     checks.close()
     if has_inputs and ref is not None:
         forwarder = screen.forwarder_beside_bar(quiet=given["quiet"]) if given["workers"] else None
-        serve_job(runtime, ref, given, forwarder)
+        serve_job(runtime, ref, prepared(given), given, forwarder)
     else:
         _serve_queues(runtime, given)
 
@@ -167,25 +167,33 @@ def _serve_queues(runtime: Runtime, given: dict[str, Any]) -> None:
             raise Interrupted("interrupted")
 
 
+def prepared(given: dict[str, Any]) -> RunInputs:
+    """Check the files of a run, and open its inputs."""
+    given["format"] = output_format(given)
+    check_files(given)
+    return run_inputs(given)
+
+
 def serve_job(
     runtime: Runtime,
-    ref: Any,
+    ref: TaskRef,
+    source: RunInputs,
     given: dict[str, Any],
     forwarder: Forwarder | None,
     stdout: BinaryIO | None = None,
+    init: TaskRef | None = None,
 ) -> None:
     """Serve until every input has a result, and print the results.
 
     Args:
         runtime: has workers, or runs the tasks in this process.
         ref: the TASK.
+        source: its inputs.
         given: the command's options.
         forwarder: for what local tasks print beside a bar; None where there is none.
         stdout: where results go in place of `sys.stdout`.
+        init: the initializer, if the TASK's options do not name it.
     """
-    given["format"] = output_format(given)
-    check_files(given)
-    source = run_inputs(given)
     with contextlib.ExitStack() as stack:
         journal = _open_journal(runtime, ref, source, given)
         if journal is not None:
@@ -208,7 +216,7 @@ def serve_job(
                 if given["port"] is not None:
                     say(f"serving on {runtime.serving.shown}")
                 job = runtime.jobs.open(
-                    ref, source.items, output=given["format"], reading=source.reading,
+                    ref, source.items, init=init, output=given["format"], reading=source.reading,
                     journal=journal,
                     skips=source.selection.gaps if source.selection is not None else (),
                 )  # fmt: skip

@@ -40,7 +40,7 @@ from dq.service.groups import grouped
 from dq.service.options import JobOptions
 from dq.service.results import Row, decoded, opened, reading_from, results_of
 from dq.service.selectors import selector_of
-from dq.service.specs import OUTPUT, PICKLED, to_client
+from dq.service.specs import OUTPUT, PICKLED, from_client, to_client
 from dq.service.status import FailureGroup, JobStatus, read_worker
 from dq.transport.server_address import server_address
 
@@ -445,6 +445,13 @@ class SubmittedJob(Generic[T]):
             cursor = cast("int", answer["cursor"])
             if answer["over"]:
                 return
+
+    def spec(self) -> JobSpec:
+        """What workers know of it."""
+        wire, functions = cast(
+            "tuple[object, object]", self._connection.call("spec", self._selector)
+        )
+        return from_client(wire, functions)
 
     def retry(self, ids: Iterable[int] | None = None) -> int:
         """Run failed tasks again: these, or all. Returns how many they are."""

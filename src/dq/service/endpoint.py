@@ -42,7 +42,7 @@ class JobsEndpoint(CallsEndpoint):
     """
 
     EXPOSED = (
-        "hello", "begin", "block", "commit", "jobs", "status", "whereabouts", "results",
+        "hello", "begin", "block", "commit", "jobs", "status", "whereabouts", "spec", "results",
         "failures", "retry", "lines", "cancel", "forget", "wait", "workers", "drain",
         "probe", "stop",
         *CallsEndpoint.EXPOSED,
@@ -144,6 +144,10 @@ class JobsEndpoint(CallsEndpoint):
     def failures(self, selector: str, cursor: int) -> object:
         """The next failed tasks of a job."""
         return answered(lambda: self._looking.failures(self._one(selector), as_count(cursor)))
+
+    def spec(self, selector: str) -> object:
+        """What workers need to know of a job, and its functions by value with large buffers."""
+        return answered(lambda: self._looking.spec(self._one(selector)))
 
     def retry(self, selector: str, ids: list[int] | None) -> object:
         """Run failed tasks of a job again; all of them if no ids are given."""

@@ -18,6 +18,7 @@ from dq.service.inputs import InputReader
 from dq.service.jobs import JobService
 from dq.service.results import Row, row_of
 from dq.service.rows import OutcomeRow
+from dq.service.specs import to_client
 from dq.service.stored_job import StoredJob
 
 WAITING, RUNNING = "waiting", "running"  # what people see of an open job
@@ -160,6 +161,10 @@ class Looking:
         if now - job.ended_at > LAST_LINES_S:
             return True
         return all(now - one.heard > job.ended_at for one in self._dispatcher.presence.workers())
+
+    def spec(self, job: StoredJob) -> tuple[object, bytes | None]:
+        """A job's spec as its submitter has sent it."""
+        return to_client(self._service.store.read(partial(rows.spec_of, key=job.key)))
 
     def reading(self, job: StoredJob) -> tuple[object, ...]:
         """How to make values of a job's inputs."""
