@@ -244,7 +244,7 @@ def serve_job(
 
 def _stages(runtime: Runtime) -> Stages:
     here = runtime.in_process
-    return Stages() if here is None else Interrupting(lambda: here.is_interruptible)
+    return Stages() if here is None else Interrupting(here.interrupt)
 
 
 def _suggest_input(given: dict[str, Any]) -> None:

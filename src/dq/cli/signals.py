@@ -86,12 +86,12 @@ class Interrupting(Stages):
     code of the task, and the run ends. A debugger that handles SIGINT goes on to do so.
 
     Args:
-        is_interruptible: says whether the code that runs may be interrupted by an exception.
+        interrupt: called in the handler: raises KeyboardInterrupt where it may.
     """
 
-    def __init__(self, is_interruptible: Callable[[], bool]) -> None:
+    def __init__(self, interrupt: Callable[[], None]) -> None:
         super().__init__()
-        self._is_interruptible = is_interruptible
+        self._interrupt = interrupt
 
     def _numbers(self) -> list[int]:
         handler = signal.getsignal(signal.SIGINT)
@@ -100,5 +100,4 @@ class Interrupting(Stages):
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         super()._handle(number, frame)
-        if self._is_interruptible():
-            raise KeyboardInterrupt
+        self._interrupt()

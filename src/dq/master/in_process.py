@@ -3,6 +3,8 @@ other. There is no server, and no worker process."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from dq._support.naming import setting, uses_options
@@ -33,13 +35,11 @@ class InProcessWorker:
     Args:
         dispatcher: has the tasks.
 
-    Attributes:
-        is_interruptible: whether the code that runs is a task's or that of the inputs, which a
-            signal's handler may interrupt by an exception. The dispatcher's must not be.
     """
 
     def __init__(self, dispatcher: Dispatcher) -> None:
-        self.is_interruptible = False
+        self._is_interruptible = False
+        self._is_interrupted = False
         self._dispatcher = dispatcher
         self._process = InProcess(dispatcher.max_message)
         self._here = Here(LeaseHolder(0, name=self._process.name))
@@ -51,6 +51,28 @@ class InProcessWorker:
     def raise_errors(self) -> None:
         """Let the first exception of a task through, with its traceback, for a debugger."""
         self._process.config.raises = True
+
+    def interrupt(self) -> None:
+        """Interrupt a task, or the reading of inputs, by an exception: at once, or as soon as one
+        begins. A signal's handler calls this. The dispatcher's own code must not be interrupted.
+
+        Raises:
+            KeyboardInterrupt: always, within `interruptible`.
+        """
+        self._is_interrupted = True
+        if self._is_interruptible:
+            raise KeyboardInterrupt
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Code that `interrupt` may interrupt."""
+        self._is_interruptible = True
+        try:
+            if self._is_interrupted:  # just before
+                raise KeyboardInterrupt
+            yield
+        finally:
+            self._is_interruptible = False
 
     def run_next(self) -> bool:
         """Run the next task, and report it. Returns False if there is nothing to run now.

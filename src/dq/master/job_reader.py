@@ -116,15 +116,12 @@ class JobReader:
         to wait for records after that."""
         if self._abort_error is not None:
             return 0.0
-        worker.is_interruptible = True
-        try:
+        with worker.interruptible():
             if worker.run_next():
                 return 0.0
             if self._reads_inputs and self._dispatcher.feeding.may_read_ahead(self.served):
                 self._reading(self._read_one)
                 return 0.0
-        finally:
-            worker.is_interruptible = False
         return worker.seconds_until_due(timeout)
 
     def _read_one(self, served: ServedJob) -> None:
