@@ -15,6 +15,7 @@ from dq.service.status import JobStatus
 
 CHECK_S = 1.0  # the longest time between two looks at jobs
 PAUSE_S = 0.05  # the shortest: each outcome is news
+PAUSE_EACH_S = 0.005  # the same for each job, so that many are no burden to the master
 
 
 @contextlib.contextmanager
@@ -51,15 +52,15 @@ def wait_for(
         jobs: which.
         on_change: called with their figures at intervals.
     """
-    selectors = [selector_of(job.id) for job in jobs]
+    found = {job.id: job for job in jobs}
     while True:
-        found = client.jobs(*selectors)
-        on_change(found)
-        waiting = [one for one in found if not one.has_ended]
+        on_change(list(found.values()))
+        waiting = [job for job in found.values() if not job.has_ended]
         if not waiting:
-            return found
+            return list(found.values())
         client.known(waiting[0]).changed_since(waiting[0].version, CHECK_S)
-        time.sleep(PAUSE_S)
+        time.sleep(max(PAUSE_S, len(waiting) * PAUSE_EACH_S))
+        found |= {job.id: job for job in client.jobs(*(selector_of(job.id) for job in waiting))}
 
 
 class Sum:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import pickle
 import time
@@ -404,6 +403,8 @@ class SubmittedJob(Generic[T]):
 
     async def __aiter__(self) -> AsyncIterator[Result[T]]:
         """Its results in the order of the inputs, for ``async for``."""
+        import asyncio  # here, since it takes longer than all the rest of a command
+
         loop = asyncio.get_running_loop()
         found = self.results()
         end = object()
