@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support.job_commands import JobsMaster, keeping_jobs
+from support.jobs import JobsMaster
 
 # A task that says that it has started, and waits for a file named after its input.
 GATES = """
@@ -31,5 +31,5 @@ def gates(project: Path) -> Path:
 @pytest.fixture
 def master(project: Path) -> Iterator[JobsMaster]:
     """A master that keeps jobs in the project, with one worker process."""
-    with keeping_jobs(project, "--journal", "jobs.dq", "-w", "1") as running:
+    with JobsMaster(project) as running:
         yield running

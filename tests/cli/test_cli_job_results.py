@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from support import DQ, dq, run
-from support.job_commands import JobsMaster
+from support.jobs import JobsMaster
 
 KINDS = """
 import collections, dataclasses, datetime, decimal, enum, pathlib, uuid

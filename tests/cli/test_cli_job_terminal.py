@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from support import DQ, wait_until
-from support.job_commands import JobsMaster, keeping_jobs
+from support.jobs import JobsMaster
 from support.terminal import Terminal
 
 
 @pytest.fixture
 def gated(gates: Path) -> Iterator[JobsMaster]:
     """A master with a job of three tasks, of which the first is done and the second runs."""
-    with keeping_jobs(gates, "-w", "1") as master:
+    with JobsMaster(gates) as master:
         (gates / "a.go").touch()
         master.submit("gates:wait", "a", "b", "c", "--batch", "1")
         wait_until(lambda: (gates / "b.started").exists())

@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 
 from support import dq, wait_until
-from support.job_commands import JobsMaster, keeping_jobs
+from support.jobs import JobsMaster
 from support.process import dq_with
 
 
 @pytest.fixture
 def gated(gates: Path) -> Iterator[JobsMaster]:
     """A master whose task waits for a file."""
-    with keeping_jobs(gates, "--journal", "jobs.dq", "-w", "1") as running:
+    with JobsMaster(gates) as running:
         yield running
 
 
@@ -204,7 +204,7 @@ def test_jobs_lists_only_columns_that_say_something(master: JobsMaster) -> None:
 
 
 def test_status_says_why_a_job_does_not_run(project: Path) -> None:
-    with keeping_jobs(project) as master:
+    with JobsMaster(project, workers=0) as master:
         number = master.submit("app:square", "1", "--name", "lonely", "--priority", "3")
         shown = master.dq("status", number).stdout
         assert "waits      no worker is connected" in shown
@@ -220,7 +220,7 @@ def test_status_says_which_tags_are_missing(master: JobsMaster) -> None:
 
 
 def test_workers_are_listed_with_what_they_run_and_drained(gates: Path) -> None:
-    with keeping_jobs(gates) as master, master.begin("worker", "-p", "2") as worker:
+    with JobsMaster(gates, workers=0) as master, master.begin("worker", "-p", "2") as worker:
         master.submit("gates:wait", "a", "b", "--batch", "1")
         wait_until(lambda: (gates / "b.started").exists())
         listed = wait_until(
@@ -338,10 +338,10 @@ def test_stop_ends_the_master_once_its_tasks_have_ended(gated: JobsMaster) -> No
     gated.submit("gates:wait", "a", "b", "--batch", "1")
     wait_until(lambda: (gated.folder / "a.started").exists())
     with gated.begin("stop") as stopping:
-        gated.process.wait_for("finishing running tasks")
+        gated.running.wait_for("finishing running tasks")
         (gated.folder / "a.go").touch()
         assert stopping.wait() == 0
-        assert gated.process.wait() == 0
+        assert gated.running.wait() == 0
     (gated.folder / "b.go").touch()
     gated.start()
     assert gated.dq("results", "1", "--follow").stdout == "a\nb\n"
@@ -351,11 +351,11 @@ def test_stop_now_does_not_wait(gated: JobsMaster) -> None:
     gated.submit("gates:wait", "a")
     wait_until(lambda: (gated.folder / "a.started").exists())
     assert gated.dq("stop", "--now").returncode == 0
-    gated.process.wait()
+    gated.running.wait()
 
 
 def test_a_job_is_not_taken_for_another_of_its_number(gates: Path) -> None:
-    with keeping_jobs(gates, "-w", "1") as master:  # without a file that outlives it
+    with JobsMaster(gates, is_kept=False) as master:  # without a file that outlives it
         master.submit("gates:wait", "a", "b", "--batch", "1")
         (gates / "a.go").touch()
         with master.begin("results", "1", "--follow") as following:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from support import dq
-from support.job_commands import JobsMaster
+from support.jobs import JobsMaster
 
 
 def test_a_masters_file_is_shown_while_it_is_written_and_afterwards(master: JobsMaster) -> None:
