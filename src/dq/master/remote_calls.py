@@ -35,6 +35,7 @@ from dq.service.call_wire import (
     Begun,
     CallsState,
     Definition,
+    Event,
     FunctionWire,
     from_wire,
 )
@@ -384,22 +385,24 @@ class RemoteCalls:
             if answer is None:
                 self._begin_anew(id)
             elif id == self._id:
-                self._take(*cast("Answer", answer))
+                self._take(id, *cast("Answer", answer))
 
     def _take(
         self,
+        id: str,
         events: list[tuple[object, ...]],
         cursor: int,
         state: tuple[str, bool, str, int] | None,
     ) -> None:
-        for wire in events:
-            event = from_wire(wire)
+        for event in map(from_wire, events):
+            found = self._calls_of(id, event)
+            if found is None:
+                return
+            indices = [index for index, _ in found]
             if isinstance(event, Begun):
-                with self._changed:
-                    indices = self._queue.indices(event.start, event.count)
                 self._calls.begin(indices)
             else:
-                self._resolve(event)
+                self._calls.resolve(event, indices, _Inputs([item for _, item in found]))
         self._cursor = cursor
         if state is not None:
             self._state = CallsState.from_wire(state)
@@ -409,19 +412,29 @@ class RemoteCalls:
             self._check_at = now + CHECK_INTERVAL_S
             self._calls.check()
 
-    def _resolve(self, record: Recorded) -> None:
-        try:
-            with self._changed:
-                found = self._queue.remove(record.batch.start, record.batch.count)
-                for index, _ in found:
-                    self._digests.pop(index, None)
-        except KeyError:
-            raise ProtocolError(
-                "the master sends outcomes of calls that it does not have"
-            ) from None
-        self._calls.resolve(
-            record, [index for index, _ in found], _Inputs([item for _, item in found])
-        )
+    def _calls_of(self, id: str, event: Event) -> list[tuple[int, bytes | None]] | None:
+        """The indices of the calls that an event is about, and what they consisted of; those with
+        an outcome are forgotten. None if the calls were begun anew in the meantime, which takes no
+        longer than it takes to unpickle some results: the same numbers now mean other calls.
+
+        Raises:
+            ProtocolError: the master does not have them.
+        """
+        with self._changed:
+            if self._id != id:
+                return None
+            if isinstance(event, Begun):
+                indices = self._queue.indices(event.start, event.count)
+                return [(index, None) for index in indices]
+            try:
+                found = self._queue.remove(event.batch.start, event.batch.count)
+            except KeyError:
+                raise ProtocolError(
+                    "the master sends outcomes of calls that it does not have"
+                ) from None
+            for index, _ in found:
+                self._digests.pop(index, None)
+            return found
 
     def _check_workers(self) -> None:
         """Say so if nobody runs the calls."""
