@@ -288,6 +288,30 @@ def test_a_job_that_fails_too_often_is_stopped(client: dq.Client) -> None:
     assert "2 task(s) failed" in status.reason
 
 
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_job_that_ended_early_goes_on_when_its_failed_tasks_are_run_again(
+    client: dq.Client, tmp_path: Path, is_cancelled: bool
+) -> None:
+    mended = tmp_path / "mended"
+
+    def task(x: int) -> int:
+        while x == 5 and is_cancelled and not mended.exists():
+            time.sleep(0.01)
+        return _with_env(str(mended), x)
+
+    limit = None if is_cancelled else 1
+    job = client.submit(task, [1, 2, 3, 4, 5, 6], batch=1, max_failures=limit)
+    wait_until(lambda: job.status().failed == 1)
+    if is_cancelled:
+        job.cancel()
+    assert job.wait(60).state == ("cancelled" if is_cancelled else "stopped")
+    mended.touch()
+    assert job.retry() == 1
+    status = job.wait(60)
+    assert (status.state, status.done, status.reason) == ("done", 6, "")
+    assert list(job.values()) == [1, 2, 3, 4, 5, 6]
+
+
 def test_a_job_waits_for_the_one_that_it_follows(client: dq.Client, tmp_path: Path) -> None:
     gate = str(tmp_path / "gate")
 
@@ -325,6 +349,32 @@ def test_a_job_that_runs_is_not_forgotten(client: dq.Client) -> None:
     with pytest.raises(dq.UsageError, match="cancel it first"):
         job.forget()
     job.cancel()
+
+
+def test_a_job_is_not_forgotten_while_another_that_follows_it_has_not_ended(
+    client: dq.Client,
+) -> None:
+    first = client.submit(square, [1])
+    second = client.submit(time.sleep, [3600], after=[first])
+    first.wait(30)
+    with pytest.raises(dq.UsageError, match="job 2, which follows job 1, has not ended"):
+        first.forget()
+    second.cancel()
+    second.wait(30)
+    first.forget()
+
+
+def test_a_job_runs_again_although_the_one_that_it_followed_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "jobs"
+    with keeping_jobs(path) as client:
+        first = client.submit(square, [1])
+        client.submit(picky, [3], after=[first]).wait(60)
+        first.forget()
+    with keeping_jobs(path, workers=0) as client:
+        assert client.job(2).retry() == 1
+    with keeping_jobs(path) as client:
+        assert client.job(2).wait(60).state == "failed"
+        assert [result.attempts for result in client.job(2).results()] == [2]
 
 
 def test_results_come_by_async_for(client: dq.Client) -> None:

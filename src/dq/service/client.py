@@ -455,7 +455,8 @@ class SubmittedJob(Generic[T]):
         return from_client(wire, functions)
 
     def retry(self, ids: Iterable[int] | None = None) -> int:
-        """Run failed tasks again: these, or all. Returns how many they are."""
+        """Run failed tasks again: these, or all. Returns how many they are. If the job was stopped
+        or cancelled, it goes on with what it had left, too."""
         given = None if ids is None else list(ids)
         return cast("int", self._connection.call("retry", self._selector, given))
 
@@ -490,6 +491,6 @@ class SubmittedJob(Generic[T]):
         """Remove it and its results from the master.
 
         Raises:
-            UsageError: it has not ended.
+            UsageError: it has not ended, or another one that has not ended is to follow it.
         """
         self._connection.call("forget", [self._selector])

@@ -120,14 +120,17 @@ class JobService:
         """Have a job served, if it is to run and does not wait for others."""
         if job.state != rows.OPEN or job.rounds:
             return
-        awaited = [self._jobs.get(id) for id in job.options.after]
-        bad = [one for one in awaited if one is None or (one.has_ended and one.state != rows.DONE)]
+        found = [self._jobs.get(id) for id in job.options.after]
+        awaited = [one for one in found if one is not None]  # the others succeeded: see `forget`
+        bad = [one for one in awaited if one.has_ended and one.state != rows.DONE]
         if bad:
-            which = "a job" if bad[0] is None else f"job {bad[0].number}"
-            reason = f"{which} that it was to follow has not succeeded"
+            reason = f"job {bad[0].number} that it was to follow has not succeeded"
             action = partial(rows.cancel_job, key=job.key, reason=reason)
-            self.store.write(action, lambda _: self._ended(job, rows.CANCELLED, reason))
-        elif all(one is not None and one.has_ended for one in awaited):
+            self.store.write(
+                action,
+                lambda was_open: self._ended(job, rows.CANCELLED if was_open else None, reason),
+            )
+        elif all(one.has_ended for one in awaited):
             self._serve(job, self.store.read(partial(rows.spans, key=job.key)))
 
     def _serve(self, job: StoredJob, skips: Sequence[tuple[int, int]]) -> None:
@@ -259,14 +262,17 @@ class JobService:
         return True
 
     def retry(self, job: StoredJob, ids: Sequence[int] | None) -> int:
-        """Run failed tasks again: those with these ids, or all. Returns how many they are."""
+        """Run failed tasks again: those with these ids, or all. Returns how many they are. A job
+        that ended early goes on with what it had left, too, since it could not end otherwise."""
         dropped = self.store.ask(partial(rows.drop_failures, key=job.key, ids=ids))
         if not dropped:
             return 0
         with self._lock:
             job.failed -= len(dropped)
             job.state, job.reason, job.ended = rows.OPEN, "", None
-            self._serve(job, but(dropped, job.total))
+            is_going = any(round.is_going for round in job.rounds)
+            others = partial(rows.spans, key=job.key)
+            self._serve(job, but(dropped, job.total) if is_going else self.store.read(others))
             self._note_change(job)
         return len(dropped)
 
@@ -274,11 +280,15 @@ class JobService:
         """Remove all that there is of a job.
 
         Raises:
-            UsageError: it has not ended.
+            UsageError: it has not ended, or another one that has not ended is to follow it.
         """
         with self._lock:
             if not job.has_ended or job.rounds:
                 raise UsageError(f"job {job.number} has not ended: cancel it first")
+            for other in self._jobs.values():
+                if job.id in other.options.after and not other.has_ended:
+                    which = f"job {other.number}" if other.is_committed else "a new job"
+                    raise UsageError(f"{which}, which follows job {job.number}, has not ended")
             del self._jobs[job.id]
             self._note_change(job)
         self.store.ask(partial(rows.forget, key=job.key))

@@ -23,6 +23,11 @@ class Round:
     before: dict[int, int]
     served: ServedJob | None = None
 
+    @property
+    def is_going(self) -> bool:
+        """Whether more of its tasks are run."""
+        return self.served is None or self.served.job.stopped is None
+
 
 @dataclass(slots=True, eq=False)
 class StoredJob:
