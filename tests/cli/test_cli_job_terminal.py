@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -34,6 +35,16 @@ def test_waiting_shows_a_bar(gated: JobsMaster, command: tuple[str, ...]) -> Non
         finish(gated)
         code, out = terminal.wait()
     assert (code, out) == (0, "" if command[0] == "wait" else "a\nb\nc\n")
+
+
+def test_submitting_shows_how_many_inputs_were_sent(gated: JobsMaster) -> None:
+    (gated.folder / "in.txt").write_text("1\n" * 25_000)
+    argv = ("submit", "app:square", "-i", "in.txt", "-i", "pipe")
+    os.mkfifo(gated.folder / "pipe")
+    with Terminal(*DQ, *argv, **gated.where) as terminal:
+        with open(gated.folder / "pipe", "w"):
+            terminal.wait_for(r"\r\x1b\[K2\d000 done, ")  # whole blocks of what was read
+        assert terminal.wait() == (0, "2\n")
 
 
 def test_watching_draws_the_table_again_until_ctrl_c(gated: JobsMaster) -> None:

@@ -19,6 +19,7 @@ from dq.errors import BadInput, ConnectError, Interrupted, UsageError
 from dq.functions.forked_checks import checks
 from dq.functions.job_specs import JobSpecs
 from dq.functions.task_options import TaskOptions
+from dq.master.progress import Progress
 from dq.service.client import Client, SubmittedJob
 from dq.service.options import JobOptions
 from dq.service.specs import OUTPUT as KEPT
@@ -135,8 +136,15 @@ def _send(
 ) -> SubmittedJob[object]:
     spec = specs.spec(*specs.refer(given["task"]), output=KEPT, reading=source.reading)
     records = _Records(source)
+    progress = Progress(source.count, quiet=given["quiet"])
+    if progress.has_bar:
+        source.start_counting()
+    progress.show(0, 0)
+    progress.start()
     try:
-        return client.send(spec, records, wanted, given["after"])
+        return client.send(
+            spec, records, wanted, given["after"], lambda sent: progress.show(sent, 0)
+        )
     except KeyboardInterrupt:
         what = UNSURE if records.are_over else "no job was submitted"
         raise Interrupted(f"interrupted; {what}") from None
@@ -144,6 +152,9 @@ def _send(
         what = UNSURE if records.are_over else "no job was submitted"
         error.args = (f"{error}; {what}",)
         raise
+    finally:
+        progress.stop()
+        source.stop_counting()
 
 
 class _Records:

@@ -160,6 +160,7 @@ class Client:
         records: Iterable[bytes],
         options: JobOptions,
         after: Sequence[str] = (),
+        notify: Callable[[int], object] = lambda sent: None,
     ) -> SubmittedJob[object]:
         """Submit a job whose inputs are encoded already, as its spec says.
 
@@ -168,9 +169,10 @@ class Client:
             records: its inputs.
             options: what it asks for.
             after: selectors of the jobs that have to succeed first.
+            notify: called with the number of inputs that were sent, at intervals.
         """
         given = {**options.to_wire(), "after": list(after)}
-        number, id = submission.submit(self._connection, spec, records, given)
+        number, id = submission.submit(self._connection, spec, records, given, notify)
         return SubmittedJob(self._connection, number, id)
 
     def probe(

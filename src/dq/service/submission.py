@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from dq._support.frozen import cast
 from dq._support.naming import setting
@@ -24,12 +24,20 @@ def submit(
     spec: JobSpec,
     records: Iterable[bytes],
     options: dict[str, object],
+    notify: Callable[[int], object] = lambda sent: None,
 ) -> tuple[int, str]:
     """Send a job and all of its inputs. Returns its number and its id, once all of it is on the
     master's disk.
 
     If the connection is lost, what was being sent is sent again. If this process dies, the master
     has a job that was never begun, and sweeps it.
+
+    Args:
+        connection: to the master.
+        spec: what the job's workers need to know.
+        records: its inputs.
+        options: what it asks for, as `JobOptions.to_wire` has it.
+        notify: called with the number of inputs that were sent, at intervals.
 
     Raises:
         ConnectError: the master was lost, and did not come back in time.
@@ -43,6 +51,7 @@ def submit(
     blocks = _Blocks(connection, id)
     for count, block in blocks_of(_checked(records, limit)):
         blocks.send(count, block)
+        notify(blocks.total)
     return blocks.commit(), id
 
 
@@ -67,12 +76,12 @@ class _Blocks:
         self._connection = connection
         self._id = id
         self._kept: deque[tuple[int, bytes]] = deque()
-        self._count = self._total = 0  # blocks, and inputs in them
+        self._count = self.total = 0  # blocks, and inputs in them
 
     def send(self, count: int, block: bytes) -> None:
         self._kept.append((self._count, block))
         self._count += 1
-        self._total += count
+        self.total += count
         self._send_from(self._count - 1)
 
     def _send_from(self, wanted: int) -> None:
@@ -86,7 +95,7 @@ class _Blocks:
 
     def commit(self) -> int:
         while True:
-            answer = self._connection.call("commit", self._id, self._count, self._total)
+            answer = self._connection.call("commit", self._id, self._count, self.total)
             number, wanted, _ = cast("tuple[int, int, int]", answer)
             if number:
                 return number
