@@ -111,7 +111,7 @@ def test_the_command_names_an_address_that_others_can_reach(project: Path) -> No
     said = nobody(cwd=project, env=ENV)
     host = said.partition("--server ")[2].partition(":PORT")[0]
     assert host not in ("0.0.0.0", "[::]", "", "127.0.0.1")
-    assert said.endswith(f"{host}:PORT --task TASK (with the same --authkey or DQ_AUTHKEY)")
+    assert said.endswith(f"{host}:PORT (with the same --authkey or DQ_AUTHKEY)")
 
 
 def test_the_command_works_as_it_is_told(project: Path) -> None:
@@ -174,6 +174,7 @@ AT_WORKER = (
 @pytest.mark.parametrize("quiet", [(), ("-q",)])
 def test_both_ends_say_that_there_is_no_task(quiet: tuple[str, ...], project: Path) -> None:
     with serving(*quiet, cwd=project, env=ENV) as (master, port):
+        plain(port, "tasks.put(3)", key=KEY)  # until then there might be jobs for the worker
         argv = ("worker", "-s", f"127.0.0.1:{port}", "-p", "1", *quiet)
         with Running(*DQ, *argv, cwd=project, env=ENV) as worker:
             master.wait_for(AT_MASTER)
