@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 import sys
 import threading
@@ -799,23 +800,57 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize("source", CHANGES.values(), ids=CHANGES)
+RUN = (
+    "dq.run(f, globals().get('inputs', [1, 2]), workers={workers}, journal={journal!r},"
+    " initializer=globals().get('init'))\n"
+)
+
+
+@pytest.mark.parametrize("name", ["a helper", "a method of an input's class"])
 def test_a_script_s_run_is_continued_until_what_it_does_has_changed(
-    tmp_path: Path, source: str
+    tmp_path: Path, name: str
 ) -> None:
-    before = source.replace("2", "1")
-    run_it = (
-        "import dq\nprint(dq.run(f, globals().get('inputs', [1, 2]), workers=1, journal='j',"
-        " initializer=globals().get('init')))\n"
-    )
+    run_it = "import dq\n" + RUN.format(workers=1, journal="j")
     # Lines above it, another hash seed and another process are no change.
     for head in ("", "\n\n# higher up\n"):
-        assert prints(tmp_path, head + before + run_it)
+        assert prints(tmp_path, head + CHANGES[name].replace("2", "1") + run_it) == ""
     path = tmp_path / "work.py"
-    path.write_text(source + run_it)
+    path.write_text(CHANGES[name] + run_it)
     done = script(path, cwd=tmp_path)
     assert done.returncode == 1
     assert re.search("j was made with another|is not what it was", done.stderr), done.stderr
+
+
+def test_each_kind_of_change_ends_a_script_s_run(tmp_path: Path) -> None:
+    """As above, with each source in a `__main__` of its own and all of them in one process."""
+
+    def outcomes(change: Callable[[str], str]) -> dict[str, str]:
+        sources = {
+            name: "import dq\n" + change(source) + RUN.format(workers=0, journal=name)
+            for name, source in CHANGES.items()
+        }
+        script = (
+            "import dq, json, sys, types\n"
+            "found, mains = {}, []\n"
+            f"for name, source in {sources!r}.items():\n"
+            "    main = sys.modules['__main__'] = types.ModuleType('__main__')\n"
+            "    mains.append(main)\n"  # which keeps it
+            "    found[name] = 'continued'\n"
+            "    try:\n"
+            "        exec(compile(source, 'work.py', 'exec'), vars(main))\n"
+            "    except (dq.BadJournal, dq.InputChanged) as error:\n"
+            "        found[name] = str(error)\n"
+            "print(json.dumps(found))\n"
+        )
+        found: dict[str, str] = json.loads(prints(tmp_path, script))
+        assert found.keys() == CHANGES.keys()
+        return found
+
+    for head in ("", "\n\n# higher up\n"):
+        found = outcomes(lambda source, head=head: head + source.replace("2", "1"))  # type: ignore[misc]
+        assert {*found.values()} == {"continued"}, found
+    for name, said in outcomes(lambda source: source).items():
+        assert re.search("was made with another|is not what it was", said), (name, said)
 
 
 def test_inputs_of_a_script_s_class_are_known_again(tmp_path: Path) -> None:
