@@ -4,45 +4,24 @@ from __future__ import annotations
 
 import gc
 import os
-import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 
 import dq
 from support import FaultProxy, Running, fds, rss
+from tasks.arrays import Array, N, doubled_in_place, frame, killed_once, look_up, one
 
-Array = npt.NDArray[np.float64]
 KEY = "a key of the test's own"
-N = 100_000  # 800 kB
 
 
 def arrays(count: int, size: int = N) -> Iterator[Array]:
     for number in range(count):
         yield np.full(size, float(number))
-
-
-def doubled_in_place(array: Array) -> Array:
-    array *= 2
-    return array
-
-
-def frame(array: Array) -> dict[str, object]:
-    return {"array": array, "bytes": array.tobytes(), "sum": float(array.sum())}
-
-
-def killed_once(pair: tuple[str, Array]) -> Array:
-    path, array = pair
-    array += 1
-    if not Path(path).exists():
-        Path(path).touch()
-        os.kill(os.getpid(), signal.SIGKILL)
-    return array
 
 
 def check(found: list[Array], count: int) -> None:
@@ -80,10 +59,6 @@ def test_large_and_small_values_of_one_batch_stay_apart() -> None:
     for found, given in zip(dq.run(one, inputs, workers=1, batch=7), inputs, strict=True):
         assert type(found) is type(given)
         assert repr(found) == repr(given)
-
-
-def one(x: object) -> object:
-    return x
 
 
 def test_the_input_of_a_result_is_a_copy() -> None:
@@ -198,10 +173,6 @@ def test_a_function_with_an_array_goes_to_another_machine() -> None:
 
 
 # Constants
-
-
-def look_up(x: int, table: Array, scale: float = 1.0) -> float:
-    return float(table[x]) * scale
 
 
 def test_constants_are_arguments_of_all_tasks() -> None:

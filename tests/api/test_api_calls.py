@@ -10,7 +10,6 @@ import os
 import re
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,65 +18,17 @@ import pytest
 
 import dq
 from support import descendants, fds, wait_until
-
-
-def square(x: int) -> int:
-    return x * x
-
-
-def add(a: int, b: int = 10) -> int:
-    return a + b
-
-
-def fail_at_3(x: int) -> int:
-    if x == 3:
-        raise ValueError("three")
-    return x
-
-
-def nap(x: float) -> float:
-    time.sleep(0.01)
-    return x
-
-
-def touch(path: str) -> str:
-    Path(path).touch()
-    return path
-
-
-def wait_for(path: str | None) -> str | None:
-    wait_until(lambda: path is None or Path(path).exists(), 30)
-    return path
-
-
-def pid(x: object) -> int:
-    return os.getpid()
-
-
-class Point:
-    def __init__(self, x: int) -> None:
-        self.x = x
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Point) and other.x == self.x
-
-    def twice(self) -> Point:
-        return Point(2 * self.x)
-
-
-class Unfriendly(Exception):
-    """Cannot be unpickled: takes other arguments than its `args`."""
-
-    def __init__(self, a: int, b: int) -> None:
-        super().__init__(f"{a} and {b}")
-
-
-def raise_unfriendly(x: int) -> None:
-    raise Unfriendly(x, x)
-
-
-def no_pickle(x: int) -> object:
-    return threading.Lock() if x == 2 else x
+from tasks.calls import (
+    Point,
+    add,
+    fail_at_3,
+    nap,
+    no_pickle,
+    raise_unfriendly,
+    square,
+    touch,
+    wait_for,
+)
 
 
 @pytest.fixture
@@ -118,7 +69,7 @@ def test_its_cause_is_the_remote_traceback() -> None:
     cause = caught.value.__cause__
     assert isinstance(cause, dq.RemoteTraceback)
     assert 'raise ValueError("three")' in str(cause)
-    assert __file__ in str(cause)
+    assert fail_at_3.__code__.co_filename in str(cause)
 
 
 def test_return_exceptions_puts_failures_into_the_list() -> None:

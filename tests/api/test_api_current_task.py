@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,52 +9,17 @@ import pytest
 
 import dq
 from support import wait_until
-
-
-def who(x: int) -> tuple[int, dq.CurrentTask | None]:
-    return x, dq.current_task()
-
-
-async def who_awaits(x: int) -> tuple[int, dq.CurrentTask | None]:
-    before = dq.current_task()
-    await asyncio.sleep(0.002)
-    await asyncio.create_task(asyncio.sleep(0))
-    after = dq.current_task()
-    return (x, after) if before == after else (x, None)
-
-
-def hardly_anything(x: int) -> tuple[int, int] | None:
-    """Takes less than a microsecond nearly always, so that dq looks at 64 tasks at a time."""
-    if x % 97:
-        return None
-    task = dq.current_task()
-    return x, -1 if task is None else task.id
-
-
-def once(path: Path) -> int:
-    """Die at the first attempt."""
-    if not path.exists():
-        path.touch()
-        os._exit(1)
-    task = dq.current_task()
-    assert task is not None
-    return task.attempt
-
-
-class AsksWhenPickled:
-    """A result that asks while it is encoded, when no task runs."""
-
-    def __reduce__(self) -> tuple[type[str], tuple[str]]:
-        return str, (repr(dq.current_task()),)
-
-
-def in_a_thread(x: int) -> object:
-    found: list[object] = []
-    thread = threading.Thread(target=lambda: found.append(dq.current_task()))
-    thread.start()
-    thread.join()
-    dq.progress(1, 2)
-    return found
+from tasks.current_task import (
+    hardly_anything,
+    in_a_thread,
+    once,
+    refused,
+    results_that_ask,
+    slot_and_process,
+    steps,
+    who,
+    who_awaits,
+)
 
 
 @pytest.fixture
@@ -95,21 +57,11 @@ def test_a_replacement_has_the_slot_of_its_predecessor() -> None:
     assert len({pid for _, pid in found}) >= 6
 
 
-def slot_and_process(x: int) -> tuple[tuple[str, int], int]:
-    task = dq.current_task()
-    assert task is not None
-    return (os.environ["DQ_SLOT"], task.slot), os.getpid()
-
-
 def test_there_is_none_outside_of_a_task(master: dq.Master) -> None:
     assert dq.current_task() is None
     dq.progress(1)
     assert list(master.map(in_a_thread, [1])) == [[None]]
     assert list(master.map(results_that_ask, [1, 2])) == ["None", "None"]
-
-
-def results_that_ask(x: int) -> object:
-    return AsksWhenPickled()
 
 
 def test_it_is_there_where_tasks_run_in_the_calling_process() -> None:
@@ -122,14 +74,6 @@ def test_it_is_there_where_tasks_run_in_the_calling_process() -> None:
 def test_progress_that_is_none_is_refused(arguments: tuple[float, ...]) -> None:
     [result] = dq.run(refused, [arguments], workers=1)
     assert result == "progress needs numbers from 0 on"
-
-
-def refused(arguments: tuple[float, ...]) -> str:
-    try:
-        dq.progress(*arguments)
-    except ValueError as error:
-        return str(error)
-    return ""
 
 
 def test_the_master_sees_what_its_workers_run_and_how_far_that_is(tmp_path: Path) -> None:
@@ -145,9 +89,3 @@ def test_the_master_sees_what_its_workers_run_and_how_far_that_is(tmp_path: Path
         assert worker.dq == dq.__version__
         (tmp_path / "go").touch()
         assert list(values)
-
-
-def steps(path: Path) -> bool:
-    """Say how far it is, until the file is there."""
-    dq.progress(3, 7.5)
-    return bool(wait_until(path.exists))

@@ -17,6 +17,7 @@ from dq.data import batches
 from dq.manager.client import Client
 from dq.manager.messages import ReportMessage
 from support import python, script, wait_until
+from tasks.executor import hold, slowly
 
 KEY = b"of these tests only"
 PATIENCE = 30.0
@@ -70,11 +71,6 @@ def test_a_call_that_was_cancelled_before_it_ended_has_no_result(pool: dq.Execut
     with pytest.raises(CancelledError):
         late.result(PATIENCE)
     wait(busy, PATIENCE)
-
-
-def hold(folder: Path) -> None:
-    (folder / "held").touch()
-    wait_until((folder / "go").exists, PATIENCE)
 
 
 @pytest.mark.parametrize("how", ["each", "all"])
@@ -222,7 +218,7 @@ with dq.Executor(1) as pool:
 
 def test_shutdown_without_waiting_leaves_its_calls_to_end() -> None:
     with dq.Executor(max_workers=1) as pool:
-        calls = [pool.submit(_slowly, n) for n in range(3)]
+        calls = [pool.submit(slowly, n) for n in range(3)]
         pool.shutdown(wait=False)
         assert not all(call.done() for call in calls)
         with pytest.raises(RuntimeError, match="after shutdown"):
@@ -253,11 +249,6 @@ def test_calls_raise_when_their_master_is_closed() -> None:
     with pytest.raises(RuntimeError, match="after shutdown"):
         pool.submit(abs, -1)
     pool.shutdown()
-
-
-def _slowly(x: int) -> int:
-    time.sleep(0.1)
-    return x
 
 
 def test_what_a_master_calls_workers_is_said_to_be_max_workers_here() -> None:

@@ -19,6 +19,7 @@ import pytest
 
 import dq
 from support import python, script, wait_until
+from tasks.executor_pool import Interrupting, Leaving, fail, fail_twice, hold, inverse, write
 
 PATIENCE = 30.0
 
@@ -27,11 +28,6 @@ PATIENCE = 30.0
 def pool() -> Iterator[dq.Executor]:
     with dq.Executor(max_workers=2) as pool:
         yield pool
-
-
-def hold(folder: Path) -> None:
-    (folder / "held").touch()
-    wait_until((folder / "go").exists, PATIENCE)
 
 
 @pytest.fixture
@@ -104,11 +100,6 @@ def test_calls_of_several_functions_are_made_in_the_order_of_submission(
     (folder / "go").touch()
     assert not wait(calls, PATIENCE).not_done
     assert log.read_text().split() == [str(n) for n in range(12)]
-
-
-def write(path: Path, n: int) -> None:
-    with path.open("a") as file:
-        file.write(f"{n}\n")
 
 
 def test_a_large_function_is_fetched_and_kept_only_as_long_as_a_call_needs_it(
@@ -208,10 +199,6 @@ def test_shutdown_that_cancels_leaves_no_future_that_never_ends(
 # What ends them all
 
 
-def fail(*_: object) -> None:
-    raise ValueError("no")
-
-
 def test_an_initializer_that_fails_breaks_the_executor() -> None:
     with dq.Executor(1, initializer=fail, initargs=(1,)) as pool:
         calls = [pool.submit(abs, -n) for n in range(3)]
@@ -264,14 +251,6 @@ def test_options_of_tasks_apply_to_the_calls_on_a_given_master(tmp_path: Path) -
             dq.Executor(master=master, keepalive=30)
 
 
-def fail_twice(folder: Path) -> int:
-    count = len(list(folder.iterdir())) + 1
-    (folder / str(count)).touch()
-    if count < 3:
-        raise ValueError(count)
-    return count
-
-
 # map
 
 
@@ -312,10 +291,6 @@ def test_map_gives_the_values_before_the_one_that_failed(pool: dq.Executor) -> N
     assert [next(values), next(values)] == [0.25, 0.5]
     with pytest.raises(ZeroDivisionError):
         next(values)
-
-
-def inverse(x: float) -> float:
-    return 1 / x
 
 
 # What belongs to whom
@@ -435,33 +410,12 @@ def test_a_running_call_that_is_cancelled_is_ended_and_its_slot_goes_on(
     assert waiting.result(PATIENCE) == 1
 
 
-class Leaving:
-    """Ends the program where it is pickled, or unpickled."""
-
-    def __init__(self, when: str) -> None:
-        self.when = when
-
-    def __reduce__(self) -> Any:
-        if self.when == "pickled":
-            raise SystemExit(1)
-        return raise_exit, ()
-
-
-def raise_exit() -> None:
-    raise SystemExit(1)
-
-
 @pytest.mark.parametrize("when", ["pickled", "unpickled"])
 def test_a_value_that_ends_the_program_fails_its_call_alone(pool: dq.Executor, when: str) -> None:
     for call in pool.submit(id, Leaving(when)), pool.submit(Leaving, when):
         with pytest.raises(dq.TaskError, match="SystemExit"):
             call.result(PATIENCE)
     assert pool.submit(abs, -1).result(PATIENCE) == 1
-
-
-class Interrupting:
-    def __reduce__(self) -> Any:
-        raise KeyboardInterrupt
 
 
 def test_a_call_whose_pickling_was_interrupted_has_failed(pool: dq.Executor) -> None:

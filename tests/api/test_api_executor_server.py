@@ -23,6 +23,7 @@ import dq.service.client_calls
 from support import Running, free_port, python, wait_until
 from support.jobs import KEY, KeepingMaster, keeping_jobs
 from support.procfs import alive
+from tasks.executor_server import Point, double, write_pid_and_sleep
 
 PATIENCE = 30.0
 
@@ -44,21 +45,6 @@ def executor(client: dq.Client, **options: Any) -> Iterator[dq.Executor]:
     host, port = client._connection.address
     with dq.Executor(server=f"{host}:{port}", authkey=KEY, **options) as pool:
         yield pool
-
-
-def double(x: int) -> int:
-    return 2 * x
-
-
-class Point:
-    def __init__(self, x: int) -> None:
-        self.x = x
-
-
-def write_pid_and_sleep(path: Path) -> None:
-    (path.parent / "new").write_text(str(os.getpid()))
-    (path.parent / "new").rename(path)
-    time.sleep(1000)
 
 
 def pid_in(path: Path) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextvars
-import os
 import sqlite3
 import sys
 import threading
@@ -15,12 +14,9 @@ import pytest
 
 import dq
 from support import script
+from tasks.inputs import add_one, die, first, refuse
 
 who = contextvars.ContextVar("who", default="nobody")
-
-
-def first(row: tuple[object, ...]) -> object:
-    return row[0]
 
 
 @pytest.fixture
@@ -170,18 +166,10 @@ def test_an_input_that_ended_a_worker_is_not_opened_in_the_caller(tmp_path: Path
     assert "opened where it was made" not in done.stdout
 
 
-def die(x: object) -> None:
-    os._exit(3)
-
-
 def test_plain_data_that_a_task_died_of_is_in_its_record() -> None:
     with pytest.raises(dq.TaskError) as caught:
         dq.run(die, [{"a": [1]}], workers=1, max_deaths=1)
     assert caught.value.result.input == {"a": [1]}
-
-
-def refuse(x: object) -> None:
-    raise ValueError
 
 
 def test_an_object_that_a_task_refused_is_in_its_record() -> None:
@@ -192,11 +180,6 @@ def test_an_object_that_a_task_refused_is_in_its_record() -> None:
 
 
 # What inputs share
-
-
-def add_one(counts: list[int], by: int = 1) -> int:
-    counts.append(by)
-    return len(counts)
 
 
 def test_inputs_of_one_batch_share_what_they_shared_here() -> None:

@@ -19,31 +19,7 @@ import dq
 from support import Running, wait_until
 from support.jobs import keeping_jobs, outcomes, wait_for_outcomes
 from support.process import SERVING
-
-
-def square(x: int) -> int:
-    return x * x
-
-
-def picky(x: int) -> int:
-    if x % 5 == 3 and not os.path.exists(os.environ.get("MENDED", "/nonexistent")):
-        raise ValueError(f"no {x} today")
-    if x == 7:
-        raise KeyError(x)
-    return x
-
-
-class Point:
-    def __init__(self, x: int) -> None:
-        self.x = x
-
-
-def point(x: int) -> Point:
-    return Point(x)
-
-
-def x_of(one: Point) -> int:
-    return one.x
+from tasks.jobs import Point, picky, point, square, with_env, x_of
 
 
 @pytest.fixture
@@ -121,7 +97,7 @@ def test_failures_are_grouped_and_run_again(
     client: dq.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     mended = tmp_path / "mended"
-    job = client.submit(lambda x: _with_env(str(mended), x), range(10))
+    job = client.submit(lambda x: with_env(str(mended), x), range(10))
     assert job.wait(60).state == "failed"
     groups = job.failures()
     assert [(g.number, g.type, g.count, g.ids, g.input) for g in groups] == [
@@ -141,11 +117,6 @@ def test_failures_are_grouped_and_run_again(
         list(job.values())
     assert caught.value.args == (7,)
     assert "in picky" in str(caught.value.__cause__)
-
-
-def _with_env(mended: str, x: int) -> int:
-    os.environ["MENDED"] = mended
-    return picky(x)
 
 
 def test_a_reader_follows_a_job_that_runs(client: dq.Client, tmp_path: Path) -> None:

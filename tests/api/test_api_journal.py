@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,16 +10,7 @@ import pytest
 
 import dq
 from support import dq as sh
-
-LOG = "log"
-
-
-def logged(x: int) -> int:
-    with open(LOG, "a") as log:
-        log.write(f"{x}\n")
-    if x == 5 and not Path("mended").exists():
-        raise ValueError("no 5 today")
-    return x * x
+from tasks.journal import LOG, Unsendable, logged
 
 
 @pytest.fixture(autouse=True)
@@ -149,11 +139,6 @@ def test_an_input_that_cannot_be_sent_fails_again() -> None:
     assert first[::2] == again[::2] == [1, 9]
     assert str(first[1]) == str(again[1])
     assert runs() == 2
-
-
-class Unsendable:
-    def __reduce__(self) -> Iterator[object]:
-        raise TypeError("cannot be sent")
 
 
 def test_run_master_takes_a_journal() -> None:
