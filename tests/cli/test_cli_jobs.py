@@ -241,7 +241,7 @@ def test_workers_are_listed_with_what_they_run_and_drained(gates: Path) -> None:
 
 
 def test_the_masters_own_workers_cannot_be_drained(master: JobsMaster) -> None:
-    [own] = json.loads(master.dq("workers", "--json").stdout)
+    [own] = wait_until(lambda: json.loads(master.dq("workers", "--json").stdout))
     done = master.dq("drain", own["name"])
     assert done.returncode == 2
     assert "is the master's own" in done.stderr

@@ -160,7 +160,7 @@ class Client:
         records: Iterable[bytes],
         options: JobOptions,
         after: Sequence[str] = (),
-        notify: Callable[[int], object] = lambda sent: None,
+        notify: Callable[[int], object] | None = None,
     ) -> SubmittedJob[object]:
         """Submit a job whose inputs are encoded already, as its spec says.
 

@@ -24,7 +24,7 @@ def submit(
     spec: JobSpec,
     records: Iterable[bytes],
     options: dict[str, object],
-    notify: Callable[[int], object] = lambda sent: None,
+    notify: Callable[[int], object] | None = None,
 ) -> tuple[int, str]:
     """Send a job and all of its inputs. Returns its number and its id, once all of it is on the
     master's disk.
@@ -51,7 +51,8 @@ def submit(
     blocks = _Blocks(connection, id)
     for count, block in blocks_of(_checked(records, limit)):
         blocks.send(count, block)
-        notify(blocks.total)
+        if notify is not None:
+            notify(blocks.total)
     return blocks.commit(), id
 
 
