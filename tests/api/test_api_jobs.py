@@ -268,7 +268,7 @@ def test_a_job_that_ended_early_goes_on_when_its_failed_tasks_are_run_again(
     def task(x: int) -> int:
         while x == 5 and is_cancelled and not mended.exists():
             time.sleep(0.01)
-        return _with_env(str(mended), x)
+        return with_env(str(mended), x)
 
     limit = None if is_cancelled else 1
     job = client.submit(task, [1, 2, 3, 4, 5, 6], batch=1, max_failures=limit)
