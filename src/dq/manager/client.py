@@ -93,7 +93,7 @@ class ServerConnection:
         ended."""
         try:
             return self.channel.poll(timeout)
-        except OSError as error:
+        except (OSError, ValueError) as error:  # ValueError if it has been closed
             self.close()
             raise _lost(error) from None
 

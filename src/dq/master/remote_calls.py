@@ -47,6 +47,7 @@ from dq.transport.addresses import show
 
 WAIT_S = 1.0  # for one answer with outcomes; then the state of the calls is checked
 CHECK_INTERVAL_S = 0.05  # between two such checks, while outcomes come
+ANSWER_INTERVAL_S = 0.02  # after which an answer is taken that the next call has not taken
 FULL_INTERVAL_S = 0.02  # between two attempts to send more to a master that has no room
 MESSAGE_BYTES = 1 << 20  # of the calls that are sent together
 NO_WORKER_NOTICE_S = 5.0  # with calls and without a worker, after which there is a notice
@@ -95,7 +96,8 @@ class RemoteCalls:
         self._is_open = False  # whether the master knows the id
         self._is_closing = False
         self._is_idle = False  # whether the thread that sends waits for work
-        self._posted: _PushArgs | None = None  # sent by another thread; it has to take the answer
+        self._posted: _PushArgs | None = None  # sent by another thread, and not yet answered
+        self._looks_soon = False  # whether the thread that sends will look for that answer soon
         # These two belong to the thread that sends; while it is idle, to who has the lock.
         self._sent_functions: set[bytes] = set()
         self._sent_definitions = 0
@@ -141,8 +143,8 @@ class RemoteCalls:
 
     def hand_out(self) -> None:
         with self._changed:
-            self._post()
-            self._changed.notify_all()
+            if not self._post():
+                self._changed.notify_all()
         while self._failed:
             try:
                 index, failure = self._failed.popleft()
@@ -153,15 +155,18 @@ class RemoteCalls:
             record = Recorded(batch=batch, outcome=failed, attempts=1, worker="")
             self._calls.resolve(record, [index], _Inputs([None]))
 
-    def _post(self) -> None:
+    def _post(self) -> bool:
         """Send what there is from this thread, if the other one is idle: waking it first would take
         a quarter of the time of a single call. Called with the lock held, and so only if sending
-        cannot block, and nothing else has to be sent before."""
+        cannot block, and nothing else has to be sent before. Returns False if the other thread has
+        something to do."""
         if not self._is_idle or not self._is_open or self._queue.cancelled:
-            return
+            return False
+        if not self._finish_if_ready():
+            return False
         first, chosen = self._queue.send(SEND_AT_ONCE_BYTES)
         if not chosen:
-            return
+            return True  # another thread has sent it
         items = [self._queue.calls[index] for index in chosen]
         args: _PushArgs = (self._id, first, items, {}, self._sent_definitions, [])
         is_sent = False
@@ -170,9 +175,22 @@ class RemoteCalls:
                 is_sent = self._pushing.post("push_calls", *args)
         finally:
             if is_sent:
-                self._posted, self._is_idle = args, False
+                self._posted = args
             else:
                 self._queue.accepted(first)  # none
+        return is_sent and self._looks_soon
+
+    def _finish_if_ready(self) -> bool:
+        """Take the answer to what was sent before, if that can be done at once."""
+        if self._posted is None:
+            return True
+        id, first, items, *_ = self._posted
+        found = self._pushing.finish_if_ready()
+        if found is None:
+            return False
+        self._posted = None
+        [answer] = found
+        return not self._note_accepted(id, first + len(items), answer) and self._is_open
 
     def _needs_more(self, chosen: Sequence[int]) -> bool:
         """Whether calls need functions or classes that the master does not have."""
@@ -265,20 +283,22 @@ class RemoteCalls:
             self._pushing.call_once("close_calls", self._id)
 
     def _await_work(self) -> bool:
-        """Wait until there is something to say; False at the end."""
+        """Wait until there is something to do; False at the end."""
         with self._changed:
             self._is_idle = True
-            self._changed.wait_for(
-                lambda: (
-                    self._is_closing
-                    or not self._is_open
-                    or self._posted is not None
-                    or self._queue.has_unsent
-                    or self._queue.cancelled
-                )
-            )
-            self._is_idle = False
+            while not self._has_work():
+                posted = self._posted
+                self._looks_soon = posted is not None
+                self._changed.wait(ANSWER_INTERVAL_S if posted is not None else None)
+                if posted is not None and self._posted is posted:
+                    break  # no other call has followed
+            self._is_idle = self._looks_soon = False
             return not self._is_closing
+
+    def _has_work(self) -> bool:
+        if self._is_closing or not self._is_open:
+            return True
+        return self._queue.has_unsent or bool(self._queue.cancelled)
 
     def _open(self) -> None:
         id = self._id

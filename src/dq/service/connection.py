@@ -145,12 +145,28 @@ class JobsConnection:
                 self._lock.release()
         return is_sent
 
+    def finish_if_ready(self) -> tuple[object] | None:
+        """Take the answer to what `post` has sent, if it has arrived. If not, or if it is an error,
+        `finish` has to be called."""
+        server = self._server
+        try:
+            if server is None or not server.await_answer(0.0):
+                return None
+            answer = _checked(server.answer())
+        except DqError:
+            if server is not None:
+                server.close()
+            self._server = None
+            return None
+        self._lock.release()
+        return (answer,)
+
     def finish(self, method: str, *args: object) -> object:
         """Take the answer to what `post` has sent. If the connection is lost, call the method
         again. Errors are those of `call`."""
         try:
-            exchanges = chain([self._answered], repeat(self._polled))
-            return self._repeat(self._patience, exchanges, method, args)
+            first = self._polled if self._server is None else self._answered
+            return self._repeat(self._patience, chain([first], repeat(self._polled)), method, args)
         finally:
             self._lock.release()
 
