@@ -82,6 +82,22 @@ def test_functions_and_classes_by_value_go_along(pool: dq.Executor) -> None:
         assert [at.x for at in found] == [1, 2, 3]
 
 
+def test_a_class_that_has_changed_is_sent_again(client: dq.Client) -> None:
+    host, port = client._connection.address
+    code = f"""
+import dq
+class Here:
+    factor = 1
+def scaled(at):
+    return 10 * at.factor
+with dq.Executor(server="{host}", port={port}, authkey={KEY!r}) as pool:
+    for Here.factor in range(1, 5):
+        print(pool.submit(scaled, Here()).result())
+"""
+    done = python(code)
+    assert done.stdout == "10\n20\n30\n40\n", done.stderr
+
+
 def test_the_master_keeps_a_function_only_as_long_as_a_call_needs_it(
     client: dq.Client, pool: dq.Executor
 ) -> None:

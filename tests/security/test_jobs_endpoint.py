@@ -213,7 +213,7 @@ def test_calls_that_are_none_fail_and_nobody_else_does(client: dq.Client) -> Non
         ("id", 0, [], {b"d": evil}, 0, []),
         ("id", 0, [], {b"d": (True, evil)}, 0, []),
         ("id", 0, [], {1: (False, evil)}, 0, []),
-        ("id", 0, [], {}, 0, [((), evil)]),
+        ("id", 0, [], {}, 0, [((1,), evil)]),
         ("id", 0, [], {}, 0, [(("a",), None)]),
     ):
         answer = say(client, "push_calls", *args)

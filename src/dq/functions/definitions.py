@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from dq.functions import by_value_classes
 
 
@@ -23,6 +25,15 @@ class Definitions:
     def after(self, known: int) -> list[tuple[tuple[str, ...], bytes]]:
         """Those after the first `known`."""
         return self.entries[known:]
+
+    def receive(self, definitions: Sequence[tuple[tuple[str, ...], bytes]]) -> None:
+        """Add definitions that another process has made. They replace earlier ones of the same
+        classes, whose places stay."""
+        for names, pickled in definitions:
+            for place, (earlier, _) in enumerate(self.entries):
+                if earlier and set(earlier) <= set(names):
+                    self.entries[place] = ((), b"")
+            self.entries.append((names, pickled))
 
     def add(self, found: dict[str, type]) -> None:
         """Add classes whose definitions workers need before they get the next inputs.

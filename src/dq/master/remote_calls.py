@@ -24,7 +24,7 @@ from dq.dispatch.served_job import UNOPENED
 from dq.dispatch.worker_requests import SEND_AT_ONCE_BYTES
 from dq.errors import BadTask, DqError, MasterLost, ProtocolError
 from dq.functions.called import ByValue
-from dq.functions.definitions import Definitions
+from dq.functions.definitions import CurrentDefinitions
 from dq.functions.job_specs import JobSpecs
 from dq.functions.task_options import TaskOptions
 from dq.master.call_queue import CallQueue
@@ -84,7 +84,7 @@ class RemoteCalls:
         self._options = JobOptions(tasks=tasks).to_wire()
         self._limit = connection.max_message - ENVELOPE_BYTES
         check_size(spec, self._spec[1], self._limit)
-        self._definitions = Definitions()
+        self._definitions = CurrentDefinitions()
         self._defining = threading.Lock()  # held while classes are added to `_definitions`
         self._failed: deque[tuple[int, Failure]] = deque()  # not to be sent; needs no lock
         # Its lock guards the queue, the digests, the id and the flags. It is notified when one of

@@ -130,6 +130,6 @@ def _is_definition(wire: object) -> bool:
     if type(wire) is not tuple or len(wire) != 2:
         return False
     names, pickled = cast("tuple[object, object]", wire)
-    if type(names) is not tuple or type(pickled) is not bytes or not names:
+    if type(names) is not tuple or type(pickled) is not bytes:
         return False
     return all(type(name) is str for name in names)

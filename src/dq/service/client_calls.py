@@ -96,12 +96,12 @@ class ClientCalls:
         """
         with self._pushing:
             self._touch()
-            have = self._served.definitions.entries
+            have = self._served.definitions
             if first > self._next or known > len(have):
                 raise UsageError("what comes before these calls is missing")
             if self._is_closed:
                 return self._next
-            have.extend(definitions[len(have) - known :])
+            have.receive(definitions[len(have) - known :])
             self._served.called.update(functions)
             new = items[self._next - first :]
             added = sum(self._add(item) for item in self._with_room(new))
