@@ -86,7 +86,7 @@ class JobRegistry:
                 self._board.supply(spec.id, source.length)
                 self._board.end(spec.id)
             if only_for:
-                self._pending.has_refusals = True  # so that this worker's requests are woken, too
+                self._pending.exclusive.add(spec.id)
             self._pending.announce()
         return served
 
@@ -120,6 +120,7 @@ class JobRegistry:
         with self._lock:
             self._end_feeding(served)
             self._served_jobs.pop(served.spec.id, None)
+            self._pending.exclusive.discard(served.spec.id)
             self._board.close_job(served.spec.id)
             served.spec = served.spec.without_functions()  # their arrays may be large
         if served.replay is not None:

@@ -87,6 +87,7 @@ class PendingRequests:
             compares it before it waits, so that it misses nothing that came in the meantime.
         has_refusals: whether a worker has rejected a job. The request that is woken may then be
             one that must not have what there is.
+        exclusive: ids of the jobs that only one worker may have; likewise.
         for_workers: a condition: notified if there may be something for a dq worker's request.
         next_deadline: when the thread that waits for this condition looks at the requests anyway.
     """
@@ -100,6 +101,7 @@ class PendingRequests:
         self.next_deadline = 0.0
         self.announced = 0
         self.has_refusals = False
+        self.exclusive: set[str] = set()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -119,7 +121,9 @@ class PendingRequests:
 
     def is_selective(self) -> bool:
         """Whether there may be something that only some requests must have."""
-        return self.has_refusals or self._board.is_selective or self._state.has_items_without_task()
+        if self.has_refusals or self.exclusive or self._board.is_selective:
+            return True
+        return self._state.has_items_without_task()
 
     def wake_one(self) -> None:
         """Wake the newest request, whose process is most likely still in the processor's caches."""

@@ -10,13 +10,11 @@ from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import UsageError
 from dq.manager.message_checks import as_count, as_text
 from dq.manager.worker_endpoint import ANSWERED
-from dq.service.answering import answered
+from dq.service.answering import answered, time_to_wait
 from dq.service.call_wire import Definition
 from dq.service.calls import CallService
 from dq.service.options import JobOptions
 from dq.service.specs import calls_from_client, function_from_client
-
-LONGEST_WAIT_S = 30.0  # for one answer
 
 
 class CallsEndpoint:
@@ -69,13 +67,12 @@ class CallsEndpoint:
         """What has become of calls; see `ClientCalls.take`."""
 
         def take() -> object:
-            if type(wait) not in (int, float) or not wait >= 0:
-                raise UsageError("not a time to wait")
+            seconds = time_to_wait(wait)
             calls = self._calls.find(as_text(id))
             if calls is None:
                 return None
             channel = self._dispatcher.connections.current.channel
-            found = calls.take(as_count(cursor), min(wait, LONGEST_WAIT_S), channel)
+            found = calls.take(as_count(cursor), seconds, channel)
             return ANSWERED if found is None else found
 
         answer = answered(take)

@@ -11,9 +11,9 @@ from dq.dispatch.dispatcher import Dispatcher
 from dq.dispatch.leasing import LIVENESS_CHECK_S
 from dq.errors import UsageError
 from dq.manager.message_checks import as_count, as_text
-from dq.service.answering import answered
+from dq.service.answering import answered, time_to_wait
 from dq.service.calls import CallService
-from dq.service.calls_endpoint import LONGEST_WAIT_S, CallsEndpoint
+from dq.service.calls_endpoint import CallsEndpoint
 from dq.service.endpoint_names import PROTOCOL
 from dq.service.jobs import JobService
 from dq.service.looking import Looking
@@ -203,11 +203,9 @@ class JobsEndpoint(CallsEndpoint):
         """What each worker finds for the task of a job, without a call; see `Probing.ask`."""
 
         def probe() -> list[Wire]:
-            if type(wait) not in (int, float):
-                raise UsageError("not a time to wait")
             ref = from_client(spec, functions).ref
             assert ref is not None  # which `from_client` checks
-            return self._probing.ask(ref, min(wait, LONGEST_WAIT_S))
+            return self._probing.ask(ref, time_to_wait(wait))
 
         return answered(probe)
 
@@ -244,18 +242,19 @@ class JobsEndpoint(CallsEndpoint):
         is_enough: Callable[[Wire], bool],
     ) -> Wire:
         """Look at a job until there is enough to see, the time is up or the client has gone."""
-        if type(seconds) not in (int, float):
-            raise UsageError("not a time to wait")
         channel = self._dispatcher.connections.current.channel
-        deadline = time.monotonic() + min(seconds, LONGEST_WAIT_S)
+        deadline = time.monotonic() + time_to_wait(seconds)
         while True:
             version = job.version
             answer = look(job)
             left = deadline - time.monotonic()
             if is_enough(answer) or left <= 0 or self._dispatcher.stopping:
                 return answer
-            with self._service.changed:
-                if job.version == version:
-                    self._service.changed.wait(min(left, LIVENESS_CHECK_S))
+            self._await_change(job, version, min(left, LIVENESS_CHECK_S))
             if channel.peer_closed():
                 raise EOFError
+
+    def _await_change(self, job: StoredJob, version: int, seconds: float) -> None:
+        """Wait until a job has changed, which is notified for any of them."""
+        with self._service.changed:
+            self._service.changed.wait_for(lambda: job.version != version, seconds)

@@ -89,7 +89,8 @@ class Looking:
             return []
         reasons = [f"it waits for job {number}" for number in self._awaited(job)]
         served = [round.served for round in job.rounds if round.served is not None]
-        refusals = {reason for one in served for reason in one.job.rejected.values()}
+        with self._dispatcher.lock:
+            refusals = {reason for one in served for reason in one.job.rejected.values()}
         reasons += [f"refused: {reason}" for reason in sorted(refusals)]
         if self._dispatcher.board.draining:
             reasons.append("the master is draining")

@@ -53,14 +53,18 @@ class Probing:
                 answers[group] = _answer_in(record)
                 arrived.notify()
 
-        served = [self._open(ref, group, take) for group in names]
+        served: list[ServedJob] = []
         deadline = time.monotonic() + seconds
-        with arrived:
-            while len(answers) < len(names) and (left := deadline - time.monotonic()) > 0:
-                arrived.wait(left)
-                names = {g: n for g, n in names.items() if g in self._dispatcher.presence.groups()}
-        for one in served:
-            self._dispatcher.jobs.close(one)
+        try:
+            served.extend(self._open(ref, group, take) for group in names)
+            with arrived:
+                while len(answers) < len(names) and (left := deadline - time.monotonic()) > 0:
+                    arrived.wait(left)
+                    here = self._dispatcher.presence.groups()
+                    names = {group: name for group, name in names.items() if group in here}
+        finally:
+            for one in served:
+                self._dispatcher.jobs.close(one)
         return [{"worker": name, **answers.get(group, {})} for group, name in names.items()]
 
     def _open(self, ref: TaskRef, group: str, take: Take) -> ServedJob:

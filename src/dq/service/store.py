@@ -220,17 +220,17 @@ class Store:
         until = 0.0
         while (write := self._queue.get()) is not None:
             writes = [write]
+            # Somebody waits for what may be refused, so it is not held up by the interval.
+            is_awaited = write.refused is not None
             while write is not None and len(writes) < COMMIT_WRITES:
-                left = until - time.monotonic()
-                # Somebody waits for what may be refused, so it is not held up by the interval.
-                if any(one.refused is not None for one in writes):
-                    left = 0.0
+                left = 0.0 if is_awaited else until - time.monotonic()
                 try:
                     write = self._queue.get(timeout=max(left, 0.0))
                 except queue.Empty:
                     break
                 if write is not None:
                     writes.append(write)
+                    is_awaited = is_awaited or write.refused is not None
             yield writes
             if write is None:
                 return

@@ -7,11 +7,12 @@ import pytest
 from dq.core.jobs import Rules
 from dq.core.records import Done
 from dq.data import batches
+from dq.data.sources import Source
 from dq.dispatch.dispatcher import Dispatcher, plain_rules
 from dq.errors import ProtocolError
 from dq.manager.messages import ReportMessage
 from dq.manager.worker_endpoint import WorkerEndpoint
-from support.connections import FakeClients, grant_of, open_job, outcome_of
+from support.connections import SPEC, FakeClients, grant_of, open_job, outcome_of
 from support.fakes import FakeClock
 
 GPU = Rules(needs=frozenset(["gpu"]))
@@ -37,6 +38,21 @@ def test_a_job_goes_to_a_worker_with_its_tags_however_many_others_wait(
         other.start(ask, None, -1, 10.0)  # the newest that wait
     open_job(dispatcher, [3], GPU)
     grant_of(able.received())
+
+
+def test_a_job_for_one_worker_gets_there_and_leaves_nothing_behind(clients: FakeClients) -> None:
+    dispatcher = clients.dispatcher()
+    able, other = (clients.connect(dispatcher) for _ in range(2))
+    ask = WorkerEndpoint(dispatcher).exchange
+    able.hello("able")
+    able.start(ask, None, -1, 10.0)
+    other.hello("other")
+    other.start(ask, None, -1, 10.0)  # the newest that waits
+    served = dispatcher.jobs.open(SPEC, Rules(), Source([3]), only_for="able")
+    grant_of(able.received())
+    assert dispatcher.pending.is_selective()
+    dispatcher.jobs.close(served)
+    assert not dispatcher.pending.is_selective()  # each batch would wake all that wait
 
 
 def test_what_a_worker_with_the_tags_had_waits_for_another_with_them(clients: FakeClients) -> None:
