@@ -321,9 +321,9 @@ class RemoteCalls:
             needed = {self._digests[index] for index in chosen} - self._sent_functions - {b""}
         if not self._send_needed(id, first, needed):
             return False
-        answer = self._pushing.call_often(
-            "push_calls", id, first, items, {}, self._sent_definitions, []
-        )
+        is_short = sum(map(len, items)) <= SEND_AT_ONCE_BYTES
+        call = self._pushing.call_often if is_short else self._pushing.call
+        answer = call("push_calls", id, first, items, {}, self._sent_definitions, [])
         return self._note_accepted(id, first + len(items), answer)
 
     def _finish_posted(self) -> bool:
