@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from dq._support.naming import setting
-from dq.cli import commands, runs
+from dq.cli import runs
 from dq.cli.options import is_typed
 from dq.cli.run_inputs import RunInputs
-from dq.cli.selection import Selection
 from dq.cli.surroundings import enter_directory, quietly
 from dq.functions.task_check import checked
 from dq.master.in_process import refuse_in_process
@@ -22,7 +21,6 @@ if TYPE_CHECKING:
     from typing import BinaryIO
 
     from dq.functions.reference import TaskRef
-    from dq.service.client import SubmittedJob
 
 # Options of worker processes. The others that cannot be followed here, `check_in_process` refuses
 # in Python too.
@@ -37,34 +35,17 @@ def run_here(given: dict[str, Any]) -> None:
     with results_apart() as stdout:
         with quietly():
             ref = checked(given["task"], unpack=given["unpack"])
-        _serve(ref, runs.prepared(given), given, stdout)
+        serve_here(ref, runs.prepared(given), given, stdout)
 
 
-def run_again_here(job: SubmittedJob[object], ids: list[int], *, debug: bool) -> None:
-    """``dq retry --here``: run failed tasks of a job in this process. The job stays as it is."""
-    spec = job.spec()
-    assert spec.ref is not None  # each job has a task
-    rows = [row for row in job.failed_rows() if row[0] in ids]
-    selection = Selection(tuple((row[0], row[0] + row[1]) for row in rows))
-    items = [item for row in rows for item in row[7] or ()]
-    source = RunInputs(items, spec.reading, selection=selection)
-    # The options of a run of the same task.
-    given = commands.run.make_context("run", [str(spec.ref), "input", "--here"]).params
-    given |= {"unpack": spec.unpack == "items", "format": "text", "debug": debug}
-    enter_directory()
-    with results_apart() as stdout:
-        with quietly():
-            ref = spec.ref if spec.ref.kind == "value" else checked(str(spec.ref))
-        _serve(ref, source, given, stdout, init=spec.init)
-
-
-def _serve(
+def serve_here(
     ref: TaskRef,
     source: RunInputs,
     given: dict[str, Any],
     stdout: BinaryIO | None,
     init: TaskRef | None = None,
 ) -> None:
+    """Run a task with inputs in this process, and print the results."""
     os.environ[NUMBER] = "0"  # as the only task process has it
     runtime = runs.make_runtime(None, given, None, 0, in_process=True)
     if given["debug"] and runtime.in_process is not None:

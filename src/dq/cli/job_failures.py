@@ -131,9 +131,9 @@ def retry(**given: Any) -> None:
             ids = [row[0] for row in job.failed_rows()]
         if not ids:
             raise UsageError(f"no task of job {job.number} has failed")
-        from dq.cli import here  # here, since it needs much of what a run does
+        from dq.cli import retry_here  # here, since it needs much of what a run does
 
-        here.run_again_here(job, ids, debug=given["debug"])
+        retry_here.run_again_here(job, ids, debug=given["debug"])
 
 
 def _chosen(job: SubmittedJob[object], given: dict[str, Any]) -> list[int] | None:
