@@ -283,6 +283,31 @@ def test_a_job_that_ended_early_goes_on_when_its_failed_tasks_are_run_again(
     assert list(job.values()) == [1, 2, 3, 4, 5, 6]
 
 
+def test_tasks_that_still_run_when_their_job_goes_on_count_once(tmp_path: Path) -> None:
+    ran, mended, gate = tmp_path / "ran", tmp_path / "mended", tmp_path / "gate"
+
+    def task(x: int) -> int:
+        with open(ran, "a") as log:
+            print(x, file=log)
+        while x and not gate.exists():
+            time.sleep(0.01)
+        if not x and not mended.exists():
+            raise ValueError(x)
+        return x
+
+    with keeping_jobs(tmp_path / "jobs", workers=2) as client:
+        job = client.submit(task, range(4), batch=1, max_failures=1)
+        wait_until(lambda: job.status().failed == 1)
+        mended.touch()
+        assert job.retry() == 1
+        # A task of the first round runs on beside those of the second one.
+        wait_until(lambda: len(ran.read_text().split()) >= 3)
+        gate.touch()
+        status = job.wait(60)
+        assert (status.state, status.done, status.failed) == ("done", 4, 0)
+        assert [result.value for result in job.results()] == [0, 1, 2, 3]
+
+
 def test_a_job_waits_for_the_one_that_it_follows(client: dq.Client, tmp_path: Path) -> None:
     gate = str(tmp_path / "gate")
 

@@ -126,10 +126,7 @@ class JobService:
         if bad:
             reason = f"job {bad[0].number} that it was to follow has not succeeded"
             action = partial(rows.cancel_job, key=job.key, reason=reason)
-            self.store.write(
-                action,
-                lambda was_open: self._ended(job, rows.CANCELLED if was_open else None, reason),
-            )
+            self.store.write(action, lambda was_open: self._cancelled(job, was_open, reason))
         elif all(one.has_ended for one in awaited):
             self._serve(job, self.store.read(partial(rows.spans, key=job.key)))
 
@@ -154,10 +151,11 @@ class JobService:
     def _take(self, job: StoredJob, round: Round, record: Recorded) -> None:
         """Write an outcome; called in the thread that has received it."""
         before = round.before.get(record.batch.start, 0) if record.batch.count == 1 else 0
-        self.store.write(
-            partial(rows.add_outcome, key=job.key, record=record, before=before),
-            lambda added: self._written(job, round, record, bool(added)),
-        )
+
+        def write(db: sqlite3.Connection) -> bool:
+            return not round.is_over and rows.add_outcome(db, job.key, record, before)
+
+        self.store.write(write, lambda added: self._written(job, round, record, bool(added)))
 
     def _written(self, job: StoredJob, round: Round, record: Recorded, added: bool) -> None:
         """Note that an outcome is on disk; called in the writer's thread."""
@@ -188,17 +186,33 @@ class JobService:
         if len(self._ended_lately) > MOST_ENDED_LATELY:
             del self._ended_lately[next(iter(self._ended_lately))]
         self._dispatcher.jobs.close(served)
-        if job.rounds or job.has_ended:
+        if job.has_ended:
             return
-        self.store.write(
-            partial(rows.end_job, key=job.key, reason=reason or job.reason),
-            lambda state: self._ended(job, state, reason or ""),
-        )
+        if not round.is_over:
+            job.reason = reason or job.reason  # another round may still run
+        if all(other.is_over for other in job.rounds):
+            self._end(job)
 
-    def _ended(self, job: StoredJob, state: object, reason: str) -> None:
-        """Note that it is on disk how a job has ended, or (None) that it goes on."""
-        if type(state) is not str:
-            return
+    def _end(self, job: StoredJob) -> None:
+        """End a job of which nothing more runs, unless it is to go on by the time that this is
+        written."""
+        reason, retries = job.reason, job.retries
+
+        def write(db: sqlite3.Connection) -> str | None:
+            return rows.end_job(db, job.key, reason) if job.retries == retries else None
+
+        def then(state: object) -> None:
+            if state is not None:
+                self._ended(job, str(state), reason if state == rows.STOPPED else "")
+
+        self.store.write(write, then)
+
+    def _cancelled(self, job: StoredJob, was_open: object, reason: str) -> None:
+        if was_open:
+            self._ended(job, rows.CANCELLED, reason)
+
+    def _ended(self, job: StoredJob, state: str, reason: str) -> None:
+        """Note that it is on disk how a job has ended; called in the writer's thread."""
         with self._lock:
             job.state, job.reason, job.ended = state, reason, time.time()
             job.ended_at = self._dispatcher.clock()
@@ -251,9 +265,9 @@ class JobService:
         """End a job: nothing more of it is run, and running tasks are ended. Returns False if it
         had ended already."""
         reason = "on request"
-        if not self.store.ask(partial(rows.cancel_job, key=job.key, reason=reason)):
+        action = partial(rows.cancel_job, key=job.key, reason=reason)
+        if not self.store.ask(action, lambda found: self._cancelled(job, found, reason)):
             return False
-        self._ended(job, rows.CANCELLED, reason)
         with self._lock:
             served = [round.served for round in job.rounds if round.served is not None]
         for one in served:
@@ -264,17 +278,30 @@ class JobService:
     def retry(self, job: StoredJob, ids: Sequence[int] | None) -> int:
         """Run failed tasks again: those with these ids, or all. Returns how many they are. A job
         that ended early goes on with what it had left, too, since it could not end otherwise."""
-        dropped = self.store.ask(partial(rows.drop_failures, key=job.key, ids=ids))
+
+        def write(db: sqlite3.Connection) -> list[int]:
+            dropped = rows.drop_failures(db, job.key, ids)
+            job.retries += bool(dropped)
+            return dropped
+
+        return len(self.store.ask(write, lambda dropped: self._go_on(job, dropped)))
+
+    def _go_on(self, job: StoredJob, dropped: list[int]) -> None:
+        """Run tasks of which the outcomes are gone from the disk, and all that is left if nothing
+        else is running; called in the writer's thread."""
         if not dropped:
-            return 0
+            return
         with self._lock:
             job.failed -= len(dropped)
             job.state, job.reason, job.ended = rows.OPEN, "", None
-            is_going = any(round.is_going for round in job.rounds)
-            others = partial(rows.spans, key=job.key)
-            self._serve(job, but(dropped, job.total) if is_going else self.store.read(others))
+            if any(round.is_going for round in job.rounds):
+                skips = but(dropped, job.total)
+            else:
+                skips = self.store.read(partial(rows.spans, key=job.key))
+                for round in job.rounds:
+                    round.is_over = True
+            self._serve(job, skips)
             self._note_change(job)
-        return len(dropped)
 
     def forget(self, job: StoredJob) -> None:
         """Remove all that there is of a job.
@@ -283,15 +310,20 @@ class JobService:
             UsageError: it has not ended, or another one that has not ended is to follow it.
         """
         with self._lock:
-            if not job.has_ended or job.rounds:
-                raise UsageError(f"job {job.number} has not ended: cancel it first")
             for other in self._jobs.values():
                 if job.id in other.options.after and not other.has_ended:
                     which = f"job {other.number}" if other.is_committed else "a new job"
                     raise UsageError(f"{which}, which follows job {job.number}, has not ended")
-            del self._jobs[job.id]
-            self._note_change(job)
-        self.store.ask(partial(rows.forget, key=job.key))
+        action = partial(rows.forget, key=job.key)
+        if not self.store.ask(action, lambda is_gone: self._forgotten(job, is_gone)):
+            raise UsageError(f"job {job.number} has not ended: cancel it first")
+
+    def _forgotten(self, job: StoredJob, is_gone: bool) -> None:
+        """Note that a job is gone from the disk; called in the writer's thread."""
+        if is_gone:
+            with self._lock:
+                self._jobs.pop(job.id, None)
+                self._note_change(job)
 
     def add_lines(self, spec_id: str, lines: Sequence[OutputLine]) -> None:
         """Keep lines that tasks of a job have printed. Those of other jobs are none of its

@@ -182,11 +182,15 @@ def _set_state(db: sqlite3.Connection, key: int, state: str, reason: str = "") -
     )
 
 
-def forget(db: sqlite3.Connection, key: int) -> None:
-    """Remove all that there is of a job."""
+def forget(db: sqlite3.Connection, key: int) -> bool:
+    """Remove all that there is of a job. Returns False if it goes on."""
+    row = db.execute("SELECT state FROM jobs WHERE key = ?", (key,)).fetchone()
+    if row is not None and row[0] == OPEN:
+        return False
     for table in ("blocks", "outcomes", "tries", "lines"):
         db.execute(f"DELETE FROM {table} WHERE job = ?", (key,))
     db.execute("DELETE FROM jobs WHERE key = ?", (key,))
+    return True
 
 
 # Inputs

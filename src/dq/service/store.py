@@ -168,15 +168,28 @@ class Store:
         """Write something, if need be once there is room."""
         self._queue.put(Write(action, then))
 
-    def ask(self, action: Callable[[sqlite3.Connection], T]) -> T:
+    def ask(
+        self,
+        action: Callable[[sqlite3.Connection], T],
+        then: Callable[[T], None] = lambda result: None,
+    ) -> T:
         """Write something, and return what the action returns once it is on disk.
+
+        Args:
+            action: writes it.
+            then: called before with what it has returned, in the writer's thread: what others have
+                written is told in the order in which it is on disk.
 
         Raises:
             OutputError: it cannot be written.
         """
         future: Future[T] = Future()
-        self._put(Write(action, cast("Callable[[object], None]", future.set_result),
-                        future.set_exception))  # fmt: skip
+
+        def written(result: object) -> None:
+            then(cast("T", result))
+            future.set_result(cast("T", result))
+
+        self._put(Write(action, written, future.set_exception))
         return future.result()
 
     def stream(
@@ -258,9 +271,16 @@ class Store:
                 self._is_full = False
                 self._log(f"there is space again for {self.path}; going on")
             self._free(writes)
-            for write, result in zip(writes, results, strict=True):
-                write.then(result)
+            self._tell(writes, results)
             return
+
+    def _tell(self, writes: list[Write], results: list[object]) -> None:
+        for place, (write, result) in enumerate(zip(writes, results, strict=True)):
+            try:
+                write.then(result)
+            except Exception as error:  # any error: nobody must wait for ever
+                self._refuse(writes[place:], f"cannot go on with {self.path}: {reason(error)}")
+                raise
 
     def _note_full(self) -> None:
         if not self._is_full:

@@ -18,10 +18,13 @@ class Round:
     Args:
         served: what the dispatcher serves; set as soon as that is there.
         before: how many attempts its tasks had had before they were run again on request.
+        is_over: whether another round runs its tasks, so that outcomes of this one count no more.
+            Only the writer's thread changes it.
     """
 
     before: dict[int, int]
     served: ServedJob | None = None
+    is_over: bool = False
 
     @property
     def is_going(self) -> bool:
@@ -42,6 +45,7 @@ class StoredJob:
         version: changes whenever somebody may want to look at it again.
         started: when it was last begun to serve, in seconds of a steady clock; 0.0 if it was not.
         done_before: how many outcomes it had then.
+        retries: counts the requests to run tasks of it again, in the writer's thread.
         ended_at: when it has ended, in seconds of the dispatcher's clock; 0.0 if that was under an
             earlier master.
     """
@@ -67,6 +71,7 @@ class StoredJob:
     version: int = 0
     started: float = 0.0
     done_before: int = 0
+    retries: int = 0
     ended_at: float = 0.0
 
     @classmethod

@@ -56,6 +56,8 @@ class Submissions:
             partial(rows.add_job, id=id, spec=spec, functions=functions, options=options)
         )
         with self._lock:
+            for other in options.after:
+                by_id(self._jobs, other)  # once it is gone, nobody knows how it has ended
             if id not in self._jobs:
                 self._jobs[id] = StoredJob(
                     key=key,
@@ -125,14 +127,17 @@ class Submissions:
             if not job.is_committed and job.received < blocks:
                 self._raise_error(job)
                 return 0, job.received, job.written
-        number = self._service.store.ask(
-            partial(rows.commit_job, key=job.key, blocks=blocks, total=total)
-        )
+
+        def then(number: int | None) -> None:
+            if number is not None:
+                self._service.committed(job, number, total)
+
+        action = partial(rows.commit_job, key=job.key, blocks=blocks, total=total)
+        number = self._service.store.ask(action, then)
         if number is None:
             with self._lock:
                 self._raise_error(job)
             raise UsageError(f"the {blocks} blocks do not have {total} inputs")
-        self._service.committed(job, number, total)
         return number, blocks, blocks
 
     def sweep(self, now: float) -> None:

@@ -10,7 +10,8 @@ from dq.worker.tagging import BEGIN, END, LONGEST_MARK
 LONGEST_LINE = 8192  # bytes; a longer one is cut into several
 NO_TASK = -1  # in place of a task's number
 
-_MARK = re.compile(re.escape(BEGIN) + rb"(\d+),(\d+),([\w.-]*)" + re.escape(END))
+# Bounded, since a task may print anything: of a number with 5,000 digits `int` makes nothing.
+_MARK = re.compile(re.escape(BEGIN) + rb"(\d{1,19}),(\d{1,4}),([\w.-]{0,150})" + re.escape(END))
 _BEGINNING = re.compile(re.escape(BEGIN) + rb"[\d,]*[\w.-]*")  # of a mark, perhaps
 
 Tag = tuple[str, int]  # job, and number of the task

@@ -79,7 +79,9 @@ def test_a_number_is_never_used_again(tmp_path: Path) -> None:
         for number in (1, 2):
             key = add_job(store)
             assert store.ask(lambda db: rows.commit_job(db, key, 2, 6)) == number  # noqa: B023
-            store.ask(lambda db: rows.forget(db, key))  # noqa: B023
+            assert not store.ask(lambda db: rows.forget(db, key))  # noqa: B023
+            store.ask(lambda db: rows.cancel_job(db, key, "no need"))  # noqa: B023
+            assert store.ask(lambda db: rows.forget(db, key))  # noqa: B023
         assert store.read(lambda db: list(rows.jobs(db, ""))) == []
 
 
@@ -96,6 +98,18 @@ def test_how_a_job_has_ended_follows_from_its_outcomes(tmp_path: Path) -> None:
         assert store.read(lambda db: rows.attempts_before(db, key)) == {5: 1}
         store.ask(lambda db: rows.add_outcome(db, key, outcome(5), 1))
         assert store.ask(lambda db: rows.end_job(db, key, "")) == rows.DONE
+
+
+def test_whoever_waits_is_told_when_a_write_cannot_be_followed_up(tmp_path: Path) -> None:
+    with closing(Store(str(tmp_path / "jobs"))) as store:
+
+        def then(_: object) -> None:
+            raise BadJournal("it is damaged")
+
+        with pytest.raises(OutputError, match=r"cannot go on with .*: it is damaged"):
+            store.ask(lambda db: None, then)
+        with pytest.raises(OutputError, match="it is damaged"):
+            store.ask(lambda db: None)
 
 
 def test_a_damaged_row_is_refused(tmp_path: Path) -> None:

@@ -40,6 +40,13 @@ def test_lines_have_their_tasks_however_the_text_arrives(seed: int) -> None:
     assert found + list(lines.rest()) == FOUND
 
 
+def test_what_only_looks_like_a_mark_is_text() -> None:
+    lines = Lines(lambda: 5)
+    fakes = [b"\x1e" + b"9" * 5000 + b",5,ab\x1fx\n", b"\x1e5,99999999,ab\x1fx\n", b"\x1e\x1e\n"]
+    found = [text for _, text in lines.feed(b"".join(fakes))]
+    assert found == fakes
+
+
 def test_a_line_without_an_end_is_cut() -> None:
     lines = Lines(lambda: NO_TASK)
     found = [text for _, text in lines.feed(b"x" * (3 * LONGEST_LINE + 5))]
