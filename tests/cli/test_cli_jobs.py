@@ -102,7 +102,8 @@ def test_a_command_goes_on_when_its_master_is_started_again(gated: JobsMaster) -
         gated.start()
         assert following.wait() == 0
         assert following.stdout_text == "a\nb\n"
-        assert "is back" in following.stderr_text
+        assert following.stderr_text.count("lost the master") == 1
+        assert following.stderr_text.count("is back") == 1
 
 
 def test_ctrl_c_leaves_the_job_running(gated: JobsMaster) -> None:
@@ -212,6 +213,21 @@ def test_status_says_why_a_job_does_not_run(project: Path) -> None:
         assert json.loads(master.dq("status", "--json").stdout)["priority"] == 3
 
 
+def test_all_jobs_may_be_none(master: JobsMaster) -> None:
+    assert (master.dq("wait", "all").returncode, master.dq("forget", "all").returncode) == (0, 0)
+    assert master.dq("cancel", "all").stderr == "dq: no job is left to be cancelled\n"
+    assert master.dq("wait", "2-3").stderr == "dq: there are no jobs 2-3: there are none yet\n"
+
+
+def test_cancelling_all_jobs_is_about_those_that_go_on(master: JobsMaster) -> None:
+    master.submit("app:square", "1")
+    master.dq("wait", "1")
+    master.submit("app:square", "1", "--needs", "gpu")
+    done = master.dq("cancel", "all")
+    assert (done.stdout, done.stderr) == ("job 2 is cancelled\n", "")
+    assert "job 1 had ended already: done" in master.dq("cancel", "1").stderr
+
+
 def test_status_says_which_tags_are_missing(master: JobsMaster) -> None:
     number = master.submit("app:square", "1", "--needs", "gpu,eu")
     assert (
@@ -306,7 +322,7 @@ def test_jobs_are_forgotten_once_they_have_ended(gated: JobsMaster) -> None:
 REFUSALS = [
     (("results", "8"), "there is no job 8: there is only job 1"),
     (("results", "nobody"), "there is no job 'nobody'"),
-    (("wait", "4-9"), "there is no jobs 4-9"),
+    (("wait", "4-9"), "there are no jobs 4-9"),
     (("cancel", "0"), "there is no job 0"),
     (("submit", "app:square", "1", "--name", "7up"), "cannot be called '7up'"),
     (("submit", "app:square", "1", "--after", "12"), "there is no job 12"),

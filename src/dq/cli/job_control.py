@@ -40,7 +40,7 @@ def wait(**given: Any) -> None:
     for job in found:
         if not job.ended_well:
             say(how_it_ended(job))
-    if code := max(job.exit_code for job in found):
+    if code := max((job.exit_code for job in found), default=0):
         raise click.exceptions.Exit(code)
 
 
@@ -69,6 +69,7 @@ def cancel(**given: Any) -> None:
         # What was open before and is cancelled now was cancelled by this command, or by another one
         # at the same moment. The answer alone would not do: it may have been lost with a master.
         before = client.jobs(*given["jobs"])
+        is_named = given["jobs"] != ("all",)  # who says `all` means those that go on
         ids = [selector_of(job.id) for job in before if not job.has_ended]
         if ids:
             client.cancel(*ids)
@@ -77,8 +78,10 @@ def cancel(**given: Any) -> None:
         now = after.get(job.number)
         if now is not None and now.state == "cancelled":
             click.echo(f"job {job.number} is cancelled")
-        else:
+        elif now is not None or is_named:
             say(f"job {job.number} had ended already: {(now or job).state}")
+    if not ids and not is_named:
+        say("no job is left to be cancelled")
 
 
 @click.command(cls=Command)

@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from dq.cli import job_options
-from dq.cli.job_progress import leaving
+from dq.cli.job_progress import Watch, leaving
 from dq.cli.layout import Command
 from dq.core.records import printable
 from dq.data.output_file import Writer
@@ -28,7 +28,7 @@ def logs(**given: Any) -> None:
     writer = Writer(None)
     with job_options.connected(given) as client:
         job = client.job(given["job"])
-        with leaving([job.number]):
+        with leaving([job.number]), Watch(job, follow=given["follow"], quiet=True):
             for line in job.lines(follow=given["follow"]):
                 shown = printable(line.expandtabs()) if writer.is_terminal else line
                 writer.write(f"{shown}\n".encode(errors="backslashreplace"))

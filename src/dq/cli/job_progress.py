@@ -7,7 +7,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from dq.errors import DqError, Interrupted
+from dq.cli.job_stalls import Stalls
+from dq.cli.signals import ended_by, ending_is_interrupting
+from dq.errors import DqError
 from dq.master.progress import Progress
 from dq.service.client import Client, SubmittedJob
 from dq.service.selectors import selector_of
@@ -20,17 +22,20 @@ PAUSE_EACH_S = 0.005  # the same for each job, so that many are no burden to the
 
 @contextlib.contextmanager
 def leaving(numbers: Sequence[int], hint: str = "") -> Iterator[None]:
-    """Have Ctrl-C say that the jobs that are waited for go on.
+    """Have Ctrl-C and the other signals that end a command say that the jobs that are waited for
+    go on.
 
     Args:
         numbers: of the jobs.
         hint: what to do about that.
     """
+    go = "goes" if len(numbers) == 1 else "go"
+    message = f"{listed(numbers)} {go} on{hint}"
     try:
-        yield
-    except KeyboardInterrupt:
-        go = "goes" if len(numbers) == 1 else "go"
-        raise Interrupted(f"{listed(numbers)} {go} on{hint}") from None
+        with ending_is_interrupting():
+            yield
+    except KeyboardInterrupt as signal:
+        raise ended_by(signal, message) from None
 
 
 def listed(numbers: Sequence[int]) -> str:
@@ -53,11 +58,14 @@ def wait_for(
         on_change: called with their figures at intervals.
     """
     found = {job.id: job for job in jobs}
+    stalls = Stalls(client.known)
     while True:
-        on_change(list(found.values()))
-        waiting = [job for job in found.values() if not job.has_ended]
+        shown = list(found.values())
+        on_change(shown)
+        stalls.look(shown)
+        waiting = [job for job in shown if not job.has_ended]
         if not waiting:
-            return list(found.values())
+            return shown
         client.known(waiting[0]).changed_since(waiting[0].version, CHECK_S)
         time.sleep(max(PAUSE_S, len(waiting) * PAUSE_EACH_S))
         found |= {job.id: job for job in client.jobs(*(selector_of(job.id) for job in waiting))}
@@ -81,23 +89,25 @@ class Sum:
 
 
 class Watch:
-    """Shows the progress of a job while its results are copied, from `__enter__` to `__exit__`.
+    """Shows the progress of a job while its results are copied, from `__enter__` to `__exit__`, and
+    says why it does not run.
 
     Args:
-        job: which; nobody else uses its connection meanwhile.
-        quiet: show nothing.
+        job: which.
+        follow: the copying waits for what is not there yet; else there is nothing to show.
+        quiet: show no progress.
     """
 
-    def __init__(self, job: SubmittedJob[object], *, quiet: bool) -> None:
+    def __init__(self, job: SubmittedJob[object], *, follow: bool, quiet: bool) -> None:
         self._job = job
-        self._quiet = quiet
+        self._follow = follow
         self._is_over = threading.Event()
-        self._sum = Sum(quiet=quiet)
+        self._sum = Sum(quiet=quiet or not follow)
         self._thread = threading.Thread(target=self._look, name="dq-watch", daemon=True)
 
     def __enter__(self) -> Watch:
         self._sum.progress.start()
-        if self._sum.progress.has_bar:
+        if self._follow:
             self._thread.start()
         return self
 
@@ -111,7 +121,11 @@ class Watch:
         self._sum.progress.finish()
 
     def _look(self) -> None:
-        with contextlib.suppress(DqError):  # which the copying meets as well
+        # The copying meets the same errors, and reports them.
+        with contextlib.suppress(DqError), self._job.apart() as job:
+            stalls = Stalls(lambda _: job)
             while not self._is_over.is_set():
-                self._sum.show([self._job.status()])
+                found = [job.status()]
+                self._sum.show(found)
+                stalls.look(found)
                 self._is_over.wait(CHECK_S)

@@ -85,7 +85,7 @@ class ResultPrinter:
         maker = LineMaker(self._form, reading, self._given["fill"])
         report = FailureReport(say, raw=reading.kind == "raw", quiet=self._given["quiet"])
         ordered = not self._given["unordered"]
-        watch = Watch(job, quiet=self._given["quiet"] or not follow)
+        watch = Watch(job, follow=follow, quiet=self._given["quiet"])
         try:
             with leaving([job.number], f"; dq results {job.number} --follow"), watch:
                 for row in job.rows(ordered=ordered, follow=follow, inputs=maker.needs_inputs):

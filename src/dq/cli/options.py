@@ -109,7 +109,7 @@ class Whole(click.IntRange):
             number = int(value)
         except ValueError:
             self.fail(f"{value!r} is not a whole number", param, ctx)
-        least, most = self.min or 0, self.max
+        least, most = int(self.min or 0), self.max
         if number < least or (most is not None and number > most):
             span = f"{least} or more" if most is None else f"a number from {least} to {most}"
             self.fail(f"{number} is out of range: give {span}", param, ctx)

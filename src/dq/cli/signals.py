@@ -5,11 +5,12 @@ second, because nobody is there to wait.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 from dq.errors import Interrupted, Stopped
@@ -23,6 +24,33 @@ def endings() -> list[int]:
     if HANGUP is None or signal.getsignal(HANGUP) is signal.SIG_IGN:  # as under nohup
         return [signal.SIGTERM]
     return [signal.SIGTERM, HANGUP]
+
+
+class Terminated(KeyboardInterrupt):
+    """Raised in the main thread by a signal other than SIGINT that ends a command."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> None:
+    for one in endings():  # a second one, as `timeout` sends it, must not cut off the message
+        signal.signal(one, signal.SIG_IGN)
+    raise Terminated
+
+
+def ended_by(signal: KeyboardInterrupt, message: str) -> Interrupted | Stopped:
+    """The error of a command that a signal has ended, whose exit code says which kind."""
+    return (Stopped if isinstance(signal, Terminated) else Interrupted)(message)
+
+
+@contextlib.contextmanager
+def ending_is_interrupting() -> Iterator[None]:
+    """Have the other signals raise `Terminated` in a block, as SIGINT raises KeyboardInterrupt."""
+    before = {number: signal.signal(number, _terminate) for number in endings()}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            if signal.getsignal(number) is _terminate:
+                signal.signal(number, handler)
 
 
 def _nothing() -> None:

@@ -14,14 +14,15 @@ from dq.cli.layout import JOB, OUTPUT, Command, option
 from dq.cli.printer import say
 from dq.cli.run_files import check_files
 from dq.cli.run_inputs import RunInputs, run_inputs
+from dq.cli.signals import ended_by, ending_is_interrupting
 from dq.cli.surroundings import enter_directory, quietly
-from dq.errors import BadInput, ConnectError, Interrupted, UsageError
+from dq.errors import BadInput, ConnectError, UsageError
 from dq.functions.forked_checks import checks
 from dq.functions.job_specs import JobSpecs
 from dq.functions.task_options import TaskOptions
 from dq.master.progress import Progress
 from dq.service.client import Client, SubmittedJob
-from dq.service.options import JobOptions
+from dq.service.options import MOST_PRIORITY, JobOptions
 from dq.service.specs import OUTPUT as KEPT
 
 UNSURE = "whether it was submitted is not certain: `dq jobs` shows it"
@@ -41,7 +42,8 @@ UNSURE = "whether it was submitted is not certain: `dq jobs` shows it"
 @options.after_failures
 @option("--name", default="", metavar="NAME", group=JOB, help="What the job may be called.")
 @option(
-    "--priority", type=int, default=0, show_default=True, metavar="N", group=JOB,
+    "--priority", type=options.Whole(-MOST_PRIORITY, MOST_PRIORITY), default=0,
+    show_default=True, metavar="N", group=JOB,
     help="Jobs with a higher one go first.",
 )  # fmt: skip
 @option(
@@ -142,12 +144,13 @@ def _send(
     progress.show(0, 0)
     progress.start()
     try:
-        return client.send(
-            spec, records, wanted, given["after"], lambda sent: progress.show(sent, 0)
-        )
-    except KeyboardInterrupt:
+        with ending_is_interrupting():
+            return client.send(
+                spec, records, wanted, given["after"], lambda sent: progress.show(sent, 0)
+            )
+    except KeyboardInterrupt as signal:
         what = UNSURE if records.are_over else "no job was submitted"
-        raise Interrupted(f"interrupted; {what}") from None
+        raise ended_by(signal, f"interrupted; {what}") from None
     except ConnectError as error:
         what = UNSURE if records.are_over else "no job was submitted"
         error.args = (f"{error}; {what}",)

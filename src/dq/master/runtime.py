@@ -10,8 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dq._support import platform
+from dq._support.naming import setting
+from dq._support.tags import tags
 from dq.dispatch.dispatcher import Dispatcher
-from dq.errors import Stopped
+from dq.errors import Stopped, UsageError
 from dq.functions import loading
 from dq.functions.job_specs import JobSpecs
 from dq.functions.reference import Function
@@ -59,7 +61,8 @@ class Runtime:
     Raises:
         BadTask: the task or initializer cannot be loaded.
         BadKey: there is no key, or an empty one.
-        UsageError: the files of `tls` cannot be used, or options need worker processes.
+        UsageError: the files of `tls` cannot be used, options need worker processes, or no worker
+            can ever have the tags that the tasks need.
     """
 
     def __init__(
@@ -76,6 +79,8 @@ class Runtime:
     ) -> None:
         if in_process:
             _check_in_process(tasks, processes)
+        elif server.port is None:
+            _check_needs(tasks, processes)
         warn = report or beside_bar(log.warning)
         has_workers = processes.count > 0 or in_process
         key_hint = keys.hint(authkey)
@@ -223,6 +228,21 @@ def _check_in_process(tasks: TaskOptions, processes: ProcessOptions) -> None:
     from dq.master.in_process import check_in_process  # here, since few runs need it
 
     check_in_process(tasks, processes)
+
+
+def _check_needs(tasks: TaskOptions, processes: ProcessOptions) -> None:
+    """Refuse tasks that would wait for ever, since nobody can join a master without a port.
+
+    Raises:
+        UsageError: the workers here lack a tag that tasks need.
+    """
+    missing = tasks.rules.needs - tags(tags=processes.tags)
+    if missing:
+        named = ",".join(sorted(missing))
+        raise UsageError(
+            f"no worker here has {named}, which {setting('needs')} asks for: give"
+            f" {setting('tags', named)}, or {setting('port')} so that workers elsewhere can join"
+        )
 
 
 def _worker_here(dispatcher: Dispatcher) -> InProcessWorker:

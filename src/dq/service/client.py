@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import time
@@ -23,7 +24,7 @@ from dq.core.records import Failure, Loads, Reading, Result, printable
 from dq.data import exceptions
 from dq.data.pieces import BadValue
 from dq.dispatch.worker_status import WorkerStatus
-from dq.errors import Stopped, TaskError
+from dq.errors import Stopped, TaskError, UsageError
 from dq.functions import loading
 from dq.functions.constants import with_constants
 from dq.functions.job_specs import JobSpecs
@@ -149,6 +150,8 @@ class Client:
         tasks = TaskOptions(**options)
         spec = _spec(task, tasks)
         wanted = JobOptions(name=name, priority=priority, tasks=tasks)
+        if isinstance(after, (SubmittedJob, int, str)):
+            raise UsageError(f"after is a list of jobs, such as [{after!r}]")
         selectors = [_selector(job) for job in after]
         return cast(
             "SubmittedJob[T]", self.send(spec, submission.pickled(inputs), wanted, selectors)
@@ -295,6 +298,16 @@ class SubmittedJob(Generic[T]):
     def status(self) -> JobStatus:
         """Its figures, and why it does not run."""
         return JobStatus.from_wire(self._connection.call("status", self._selector))
+
+    @contextlib.contextmanager
+    def apart(self) -> Iterator[SubmittedJob[T]]:
+        """The same job through a connection of its own, which tells nobody when the master is lost;
+        for the command line, where another one does."""
+        connection = self._connection.another(reports=False)
+        try:
+            yield SubmittedJob(connection, self.number, self._id)
+        finally:
+            connection.close()
 
     def why_not(self, id: int) -> tuple[str, ...]:
         """Where one of its tasks is, and why that does not run.

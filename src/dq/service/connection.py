@@ -81,12 +81,16 @@ class JobsConnection:
             self._server = self._open()
         return self
 
-    def another(self, loads: Loads = safe_loads) -> JobsConnection:
+    def another(self, loads: Loads = safe_loads, *, reports: bool = True) -> JobsConnection:
         """A connection of its own to the same master, for a call that waits. It is opened by the
-        first call."""
-        return JobsConnection(
-            self.address, self._authkey, self._tls, self._patience, self._report, loads
-        )
+        first call.
+
+        Args:
+            loads: unpickles answers.
+            reports: tell people when the master is lost; one connection of a command is enough.
+        """
+        report = self._report if reports else _nothing
+        return JobsConnection(self.address, self._authkey, self._tls, self._patience, report, loads)
 
     def _open(self) -> ServerConnection:
         server = ServerConnection(

@@ -55,8 +55,8 @@ def _selected(selector: str, names: Mapping[int, str]) -> list[int]:
     first, last = int(match[1]), int(match[2] or match[1])
     numbers = sorted(number for number in names if first <= number <= last)
     if not numbers:
-        what = "jobs" if match[2] else "job"
-        raise UsageError(f"there is no {what} {selector}{_those_that_are(names)}")
+        which = f"are no jobs {selector}" if match[2] else f"is no job {selector}"
+        raise UsageError(f"there {which}{_those_that_are(names)}")
     return numbers
 
 
