@@ -173,6 +173,14 @@ def test_what_tasks_print_is_kept(client: dq.Client, capfd: pytest.CaptureFixtur
     assert "hello 2" in capfd.readouterr().err  # of a worker that the master has started itself
 
 
+def test_what_a_job_has_printed_is_there_once_it_has_ended(client: dq.Client) -> None:
+    for x in range(3):
+        job = client.submit(lambda x: print("this is", x), [x])
+        job.wait(30)
+        [line] = job.lines()  # though it comes later than the outcome
+        assert line.endswith(f"this is {x}")
+
+
 def test_what_the_board_needs_to_know_outlives_the_master(tmp_path: Path) -> None:
     path, order = tmp_path / "jobs", tmp_path / "order"
 

@@ -479,19 +479,21 @@ class SubmittedJob(Generic[T]):
         """What its tasks have printed, line by line; the last 10,000 are kept.
 
         Args:
-            follow: wait for more until the job has ended.
+            follow: wait for more until the job has ended. What the tasks of one that has ended have
+                printed last is waited for in any case.
         """
-        cursor = 0
+        cursor, waits = 0, follow
         connection = self._connection.another() if follow else self._connection
         try:
             while True:
-                wait = WAIT_S if follow else 0.0
+                wait = WAIT_S if waits else 0.0
                 answer = cast(
                     "dict[str, object]", connection.call("lines", self._selector, cursor, wait)
                 )
                 found, cursor = cast("list[str]", answer["lines"]), cast("int", answer["cursor"])
                 yield from found
-                if answer["over"] or (not found and not follow):
+                waits = follow or bool(answer["ended"])
+                if answer["over"] or not (found or waits):
                     return
         finally:
             if connection is not self._connection:

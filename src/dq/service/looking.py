@@ -144,7 +144,8 @@ class Looking:
 
     def lines(self, job: StoredJob, cursor: int) -> Wire:
         """The next lines that a job's tasks have printed."""
-        is_over = job.has_ended and not job.rounds and self._have_all_lines(job)
+        has_ended = job.has_ended and not job.rounds
+        is_over = has_ended and self._have_all_lines(job)
         found = self._service.store.read(
             lambda db: rows.lines_after(db, job.key, cursor, PAGE_LINES)
         )
@@ -152,6 +153,7 @@ class Looking:
         return {
             "lines": [text for _, text in found],
             "cursor": last,
+            "ended": has_ended,
             "over": is_over and not found,
         }
 
