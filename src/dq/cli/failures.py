@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 
 from dq._support.naming import setting
 from dq.core.records import Failure
-from dq.data.tracebacks import raised_at
 
 SHOWN = 10  # failures, or groups of failures, shown one by one
 FIRST = 3  # tasks named for each group
@@ -128,6 +127,8 @@ class Groups:
         """Count a failure. `name` makes the name of its task, and is slow, so it is called only if
         needed."""
         self.count += 1
+        from dq.data.tracebacks import raised_at  # here, since few runs need it
+
         key = failure.type, raised_at(failure.traceback)
         if key not in self._groups and len(self._groups) >= MOST_GROUPS:
             key = "others", ""

@@ -185,14 +185,14 @@ class Board:
         ready = [
             job
             for job in self.jobs.values()
-            if job.has_more and (job.is_simple or job.is_ready(now)) and job.stopped is None
+            if job.has_more
+            and job.stopped is None
+            and (job.is_simple or (job.is_ready(now) and job.suits(holder)))
         ]
         if len(ready) > 1:
             ready = self._levels.in_turn(ready, now, self.slots)
         for job in ready:
-            if not (job.is_simple or job.suits(holder)) or (
-                eligible is not None and not eligible(job)
-            ):
+            if eligible is not None and not eligible(job):
                 continue
             batch = job.pop_waiting(now) if job.waiting.batches else None
             if batch is not None:

@@ -91,7 +91,7 @@ class BatchMaker:
         """Whether a connection may have tasks of a job. It may not if it has no function for them,
         or while outcomes cannot be written to the job's journal."""
         served = self._served_jobs[job.id]
-        if served.is_stuck or served.only_for not in ("", consumer.holder.group):
+        if served.is_stuck or (served.only_for and served.only_for != consumer.holder.group):
             return False
         if not consumer.holder.group or served.spec.has_function:
             return True

@@ -12,7 +12,6 @@ from dq.dispatch.connected_worker import ConnectedWorker, Note
 from dq.dispatch.held_tasks import HeldTasks, unfinished_of
 from dq.dispatch.roster import CHECK_INTERVAL_S, Roster
 from dq.dispatch.unmet_needs import UnmetNeeds
-from dq.dispatch.worker_status import RunningTask, WorkerStatus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
     from dq.dispatch.commands import Commands
     from dq.dispatch.connections import Connection
     from dq.dispatch.state import DispatchState
+    from dq.dispatch.worker_status import RunningTask, WorkerStatus
 
 
 def _nothing() -> None:
@@ -142,6 +142,8 @@ class Presence:
         return job.rejected[next(iter(groups))]
 
     def _status(self, worker: ConnectedWorker) -> WorkerStatus:
+        from dq.dispatch.worker_status import WorkerStatus  # here, since few masters are asked
+
         now, state = self._state.clock(), worker.state
         running = self._running(worker, now - worker.heartbeat_at) if worker.group else ()
         return WorkerStatus(
@@ -162,6 +164,8 @@ class Presence:
 
     def _running(self, worker: ConnectedWorker, since: float) -> Iterator[RunningTask]:
         """The tasks that a worker has said it runs, without those that it has reported since."""
+        from dq.dispatch.worker_status import RunningTask  # likewise
+
         for slot in worker.state.slots:
             lease = self._state.board.leases.get(slot.lease)
             if lease is None or not lease.next <= slot.index < lease.stop:

@@ -18,7 +18,7 @@ from dq.core.beats import Command, WorkerState
 from dq.errors import DqError
 from dq.manager.client import Client, backoff
 from dq.manager.messages import BeatWire
-from dq.worker.output import Outbox
+from dq.worker.outbox import Outbox
 from dq.worker.slot_states import SlotStates
 
 FIRST_INTERVAL_S = 1.0  # until the master says how often it wants to hear of this worker

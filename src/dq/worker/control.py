@@ -29,7 +29,7 @@ from dq.transport.addresses import show
 from dq.worker.beat import Beat
 from dq.worker.charges import Charge
 from dq.worker.config import loads_for
-from dq.worker.output import Outbox
+from dq.worker.outbox import Outbox
 from dq.worker.plan import Plan
 from dq.worker.slot_states import SlotStates
 

@@ -13,16 +13,19 @@ from collections.abc import Callable
 from itertools import count
 
 from dq._support import naming
+from dq._support.frozen import TYPE_CHECKING
 from dq._support.tags import tags
 from dq.errors import BadTask, DqError
 from dq.worker import logs
 from dq.worker.child import Child, dismiss
 from dq.worker.config import Config, Parents
 from dq.worker.fork_client import ServerDied
-from dq.worker.output import Output
 from dq.worker.plan import Plan
 from dq.worker.server_start import has_server
 from dq.worker.spawn import Spawner
+
+if TYPE_CHECKING:
+    from dq.worker.output import Output
 
 MAX_FAILED_STARTS = 5  # processes in a row that end before they work
 MAX_DELAY_S = 5.0  # before a process that keeps ending at once is replaced

@@ -16,7 +16,7 @@ import queue
 import time
 from collections.abc import Callable
 
-from dq._support.frozen import frozen
+from dq._support.frozen import TYPE_CHECKING, frozen
 from dq.core.beats import Command
 from dq.errors import MasterLost
 from dq.manager.client import Client
@@ -26,11 +26,14 @@ from dq.worker.cancelling import Cancelling
 from dq.worker.child import Child
 from dq.worker.control import Control
 from dq.worker.limits import Limits
-from dq.worker.output import Outbox, Output
+from dq.worker.outbox import Outbox
 from dq.worker.plan import Plan
 from dq.worker.pool import Pool
 from dq.worker.slot_states import SlotStates
 from dq.worker.spawn import Spawner, reject_nested
+
+if TYPE_CHECKING:
+    from dq.worker.output import Output
 
 CHECK_INTERVAL_S = 0.05  # between two checks of deadlines and memory
 PROMPT_EXIT_S = 0.5  # for a process without a task to leave
@@ -100,10 +103,8 @@ class Supervisor:
         self._spawner = spawner or Spawner(
             plan.processes.preload, plan.sharing or plan.processes.count
         )
-        outbox, threads = Outbox(), plan.processes.threads
-        self._output = (
-            None if plan.output == "own" else Output(outbox, threads, plan.output == "both")
-        )
+        outbox = Outbox()
+        self._output = None if plan.output == "own" else _reading_output(plan, outbox)
         self._pool = Pool(
             plan,
             self.group,
@@ -301,3 +302,9 @@ class Supervisor:
         if self._output is not None:
             self._output.join()
         self._control.close()
+
+
+def _reading_output(plan: Plan, outbox: Outbox) -> Output:
+    from dq.worker.output import Output  # here, since `dq run` has no use for it
+
+    return Output(outbox, plan.processes.threads, echo=plan.output == "both")

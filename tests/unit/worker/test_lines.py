@@ -8,7 +8,7 @@ import pytest
 
 from dq.core.beats import OutputLine
 from dq.worker.lines import LONGEST_LINE, NO_TASK, Lines
-from dq.worker.output import MOST_BYTES, Outbox
+from dq.worker.outbox import MOST_BYTES, Outbox
 from dq.worker.tagging import mark
 
 STREAM = b"".join(
