@@ -22,7 +22,7 @@ from dq.master.call_pool import CallPool
 from dq.master.local_calls import LocalHost
 from dq.master.master import Master
 from dq.master.options import CallOptions
-from dq.master.remote_calls import RemoteHost
+from dq.master.remote_host import RemoteHost
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
 from dq.service.connection import JobsConnection
