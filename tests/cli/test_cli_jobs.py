@@ -106,6 +106,20 @@ def test_a_command_goes_on_when_its_master_is_started_again(gated: JobsMaster) -
         assert following.stderr_text.count("is back") == 1
 
 
+def test_a_master_that_does_not_answer_is_not_waited_for_in_silence(gated: JobsMaster) -> None:
+    number = gated.submit("gates:wait", "a", "b", "--batch", "1")
+    (gated.folder / "a.go").touch()
+    impatient = dq_with("dq.service.connection.SILENCE_S", 0.2)
+    with gated.begin("results", number, "--follow", dq=impatient) as following:
+        following.wait_for("^a$", stream="stdout")
+        gated.running.send_signal(signal.SIGSTOP)
+        following.wait_for("^dq: the master at 127.0.0.1:.* has not answered for 0.2 s")
+        gated.running.send_signal(signal.SIGCONT)
+        (gated.folder / "b.go").touch()
+        assert following.wait() == 0
+        assert following.stdout_text == "a\nb\n"
+
+
 def test_ctrl_c_leaves_the_job_running(gated: JobsMaster) -> None:
     with gated.begin("submit", "gates:wait", "a", "--wait", "-o", "out.txt") as waiting:
         waiting.wait_for("^dq: this is job 1$")

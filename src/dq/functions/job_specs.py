@@ -65,7 +65,7 @@ class JobSpecs:
                 raise
             if str(error) not in self._missing:
                 self._missing.add(str(error))
-                self._report(f"{error}; serving anyway, since only workers need it")
+                self._report(f"{error}; going on, since only workers need it")
 
     def refer(self, task: str | Function) -> tuple[TaskRef, TaskRef | None]:
         """Where workers find a task, and the initializer, as they are now."""
