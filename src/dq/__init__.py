@@ -40,8 +40,9 @@ if TYPE_CHECKING:
     from dq.master.api import run, run_master
     from dq.master.executor import Executor
     from dq.master.master import Master
-    from dq.service.client import Client, SubmittedJob, connect
+    from dq.service.client import Client, connect
     from dq.service.status import FailureGroup, JobStatus
+    from dq.service.submitted_job import SubmittedJob
     from dq.worker.api import run_worker
     from dq.worker.current import CurrentTask, current_task, progress
 
@@ -100,7 +101,7 @@ _HOMES = {
     "QueueManager": "dq.manager.queue_manager",
     "connect": "dq.service.client",
     "Client": "dq.service.client",
-    "SubmittedJob": "dq.service.client",
+    "SubmittedJob": "dq.service.submitted_job",
     "JobStatus": "dq.service.status",
     "FailureGroup": "dq.service.status",
     "WorkerStatus": "dq.dispatch.worker_status",

@@ -16,8 +16,8 @@ from dq.data.outputs import dumps
 from dq.data.pieces import BadValue
 from dq.errors import UsageError
 from dq.security.safe_pickle import safe_loads
-from dq.service.client import SubmittedJob
 from dq.service.status import FailureGroup
+from dq.service.submitted_job import SubmittedJob
 
 group_option = option(
     "--group", type=options.POSITIVE, metavar="N", group=FAILURES,

@@ -11,9 +11,10 @@ from dq.cli.job_stalls import Stalls
 from dq.cli.signals import ended_by, ending_is_interrupting
 from dq.errors import DqError
 from dq.master.progress import Progress
-from dq.service.client import Client, SubmittedJob
+from dq.service.client import Client
 from dq.service.selectors import selector_of
 from dq.service.status import JobStatus
+from dq.service.submitted_job import SubmittedJob
 
 CHECK_S = 1.0  # the longest time between two looks at jobs
 PAUSE_S = 0.05  # the shortest: each outcome is news

@@ -19,9 +19,9 @@ from dq.cli.result_lines import LineMaker, name_of
 from dq.cli.run_files import output_format
 from dq.data.output_file import Writer
 from dq.errors import DqError, Stopped
-from dq.service.client import SubmittedJob
 from dq.service.results import Row
 from dq.service.status import JobStatus
+from dq.service.submitted_job import SubmittedJob
 
 
 @click.command(cls=Command)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Sequence
 
 from dq.cli.printer import say
-from dq.service.client import SubmittedJob
 from dq.service.status import JobStatus
+from dq.service.submitted_job import SubmittedJob
 
 STALL_NOTICE_S = 5.0  # without a running task, after which there is a notice
 

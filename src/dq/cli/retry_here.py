@@ -12,7 +12,7 @@ from dq.cli.surroundings import enter_directory, quietly
 from dq.functions.task_check import checked
 
 if TYPE_CHECKING:
-    from dq.service.client import SubmittedJob
+    from dq.service.submitted_job import SubmittedJob
 
 
 def run_again_here(job: SubmittedJob[object], ids: list[int], *, debug: bool) -> None:

@@ -21,9 +21,10 @@ from dq.functions.forked_checks import checks
 from dq.functions.job_specs import JobSpecs
 from dq.functions.task_options import TaskOptions
 from dq.master.progress import Progress
-from dq.service.client import Client, SubmittedJob
+from dq.service.client import Client
 from dq.service.options import MOST_PRIORITY, JobOptions
 from dq.service.specs import OUTPUT as KEPT
+from dq.service.submitted_job import SubmittedJob
 
 UNSURE = "whether it was submitted is not certain: `dq jobs` shows it"
 
