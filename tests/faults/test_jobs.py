@@ -33,7 +33,7 @@ def work(x):
 
 def large(x):
     log(x)
-    time.sleep(0.002)
+    time.sleep(0.02)
     return str(x).ljust(20_000, ".")
 """
 STRACE = shutil.which("strace")
@@ -179,7 +179,7 @@ def test_outcomes_wait_for_room_and_no_more_tasks_are_started(
 ) -> None:
     log = on_small_disk.folder / "log"
     with on_small_disk.connect() as client:
-        job = client.submit("work:large", range(300), batch=1)
+        job = client.submit("work:large", range(150), batch=1)
         on_small_disk.running.wait_for("no space left for")
         seen = [-1]
 
@@ -188,11 +188,11 @@ def test_outcomes_wait_for_room_and_no_more_tasks_are_started(
             return len(seen) > 20 and len({*seen[-20:]}) == 1
 
         wait_until(is_quiet, interval=0.05)
-        assert seen[-1] < 300
+        assert seen[-1] < 150
         make_room(small_disk)
         assert job.wait(60).state == "done"
-        assert [len(value) for value in job.values()] == [20_000] * 300
-    assert sorted(map(int, log.read_text().split())) == [*range(300)]
+        assert [len(value) for value in job.values()] == [20_000] * 150
+    assert sorted(map(int, log.read_text().split())) == [*range(150)]
 
 
 @pytest.mark.skipif(STRACE is None, reason="needs strace")
