@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 
 import dq as api
 from support import DQ, Running, dq, serving, wait_until
+from support.jobs import JobsMaster
 
 KEY = "k" * 16
 SOURCE = """
@@ -98,3 +100,25 @@ def test_python_has_strict_code_too(project: Path, monkeypatch: pytest.MonkeyPat
         os.close(os.open(project / "go", os.O_CREAT))
         with pytest.raises(api.BadTask, match=r"is not what it was .* \(strict_code\)"):
             list(values)
+
+
+def test_who_submits_a_job_is_told_that_a_worker_has_another_file(
+    project: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    write(project, "old")
+    write(elsewhere, "new one")
+    (project / "go").touch()
+    said = (
+        r"has loaded another version of \S*changing\.py than the submitter has, and works with it"
+    )
+    with JobsMaster(project) as master:
+        argv = ("submit", "changing:work", "a", "--wait")
+        done = dq(*argv, cwd=elsewhere, env=master.where["env"])
+        assert (done.returncode, done.stdout) == (0, "old\n")
+        assert len(re.findall(said, done.stderr)) == 1, done.stderr
+        for command in ("results", "wait", "status", "logs"):
+            done = master.dq(command, "1")
+            assert len(re.findall(said, done.stdout + done.stderr)) == 1, done
+        done = dq(*argv, "--strict-code", "--timeout", "1", cwd=project, env=master.where["env"])
+        assert (done.returncode, done.stdout, "version" in done.stderr) == (0, "old\n", False)

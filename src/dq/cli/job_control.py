@@ -38,6 +38,8 @@ def wait(**given: Any) -> None:
         finally:
             sum.progress.stop()
     for job in found:
+        for note in job.notes:
+            say(f"job {job.number}: {note}")
         if not job.ended_well:
             say(how_it_ended(job))
     if code := max((job.exit_code for job in found), default=0):

@@ -158,6 +158,7 @@ def _facts(job: JobStatus) -> list[tuple[str, str]]:
         ("submitted", _moment(job.submitted)),
         ("ended", "" if job.ended is None else _moment(job.ended)),
         *[("waits", reason) for reason in job.why_not],
+        *[("note", note) for note in job.notes],
     ]
 
 

@@ -90,7 +90,10 @@ class ResultPrinter:
             with leaving([job.number], f"; dq results {job.number} --follow"), watch:
                 for row in job.rows(ordered=ordered, follow=follow, inputs=maker.needs_inputs):
                     self._take(row, maker, report)
-            self._complete(job.status())
+            status = job.status()
+            for note in status.notes:
+                say(note)
+            self._complete(status)
         except DqError as error:
             raise self._with_what_is_kept(error) from None
         finally:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from dq._support.naming import setting
 from dq.core.leases import LeaseHolder
 from dq.core.records import printable
@@ -15,11 +17,15 @@ class OtherVersions:
 
     Args:
         state: what the dispatcher's parts share.
+
+    Attributes:
+        on_other: called each time with the job's id, the process and the file; without the lock.
     """
 
     def __init__(self, state: DispatchState) -> None:
         self._lock = state.lock
         self._known: set[tuple[str, str, str]] = set()  # group, file, digest; guarded by the lock
+        self.on_other: Callable[[str, str, str], None] | None = None
 
     def warning(self, holder: LeaseHolder, file: str, digest: str) -> str | None:
         """A warning about a worker's version of a file; None if it was shown before."""

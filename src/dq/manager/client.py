@@ -270,9 +270,9 @@ class Client(ServerConnection):
         """Receive `size` bytes, to measure the link."""
         self.call(LEASES, "ping", b"", size)
 
-    def differ(self, file: str, digest: str) -> None:
+    def differ(self, file: str, digest: str, job: str) -> None:
         """Report that this process has loaded another version of a file than the run began with."""
-        self.call(LEASES, "differ", self.run, file, digest)
+        self.call(LEASES, "differ", self.run, file, digest, job)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Report which task a process was in when it "died" or had a "timeout", that it is ended

@@ -203,8 +203,8 @@ class WorkerEndpoint:
         self._q.connections.current.channel.attach(buffers_of(blob))
         return blob_to_wire(blob)
 
-    def differ(self, run: str, file: str, digest: str) -> None:
-        """Note that this connection's process has loaded another version of a file."""
+    def differ(self, run: str, file: str, digest: str, job: str = "") -> None:
+        """Note that this connection's process has loaded another version of a file for a job."""
         q = self._q
         if run != q.run:
             return
@@ -214,6 +214,8 @@ class WorkerEndpoint:
         )
         if warning is not None:
             q.notify(warning)
+        if q.other_versions.on_other is not None:
+            q.other_versions.on_other(as_text(job), holder.name, as_text(file)[:LONGEST_NAME])
 
     def _news(self, connection: Connection, served: ServedJob) -> Wire:
         """What is new to a connection: a job's spec and definitions, and which jobs have ended."""

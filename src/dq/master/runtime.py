@@ -129,6 +129,7 @@ class Runtime:
             self.service, self._remote_calls, self.dispatcher, self.lifetime.ask_to_end
         )
         self.dispatcher.output.on_lines = self.service.add_lines
+        self.dispatcher.other_versions.on_other = self.service.note_other_version
         self.workers.output = "both"
 
     def __enter__(self) -> Runtime:

@@ -32,6 +32,7 @@ from dq.service.submissions import Submissions
 SWEEP_INTERVAL_S = 60.0
 MOST_ENDED_LATELY = 1000  # rounds of jobs whose tasks' last lines may still come
 MOST_LINES = 10_000  # of a job's tasks that are kept
+MOST_NOTES = 20  # of a job
 
 
 class JobService:
@@ -342,6 +343,20 @@ class JobService:
                 self._note_change(job)
 
         self.store.stream(write, then, lambda error: None, sum(map(len, texts)))
+
+    def note_other_version(self, spec_id: str, process: str, file: str) -> None:
+        """Note that a process runs tasks of a job with another version of a file than the one that
+        its submitter has. A job has one note of each file."""
+        with self._lock:
+            job = self._served.get(spec_id) or self._ended_lately.get(spec_id)
+            if job is None or file in job.notes or len(job.notes) >= MOST_NOTES:
+                return
+            job.notes[file] = printable(
+                f"worker {process} has loaded another version of {file} than the"
+                " submitter has, and works with it; --strict-code refuses that"
+            )
+            note = OutputLine(process, spec_id, -1, job.notes[file])
+        self.add_lines(spec_id, [note])
 
     def number_of(self, spec_id: str) -> str:
         """The number of the job that is served by this id; "" if there is none."""

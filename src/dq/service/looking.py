@@ -66,6 +66,7 @@ class Looking:
             "rate": rate,
             "left": left,
             "version": job.version,
+            "notes": list(job.notes.values()),
         }
 
     def _state(self, job: StoredJob) -> str:

@@ -31,6 +31,7 @@ class JobStatus:
         left: seconds that it will still take at this rate; None likewise.
         why_not: why none of its tasks runs, if that is asked for; a line for each reason.
         version: changes with the figures.
+        notes: what its submitter should know, as that a worker has another version of its file.
 
     >>> JobStatus(number=7, id="a1", state="failed", total=5, done=4, failed=1).ended_well
     False
@@ -53,6 +54,7 @@ class JobStatus:
     left: float | None = None
     why_not: tuple[str, ...] = ()
     version: int = 0
+    notes: tuple[str, ...] = ()
 
     @property
     def has_ended(self) -> bool:
@@ -74,7 +76,8 @@ class JobStatus:
         """From the master's answer."""
         given = cast("dict[str, object]", wire)
         values = {name: given[name] for name in names_of(cls) if name in given}
-        values["why_not"] = tuple(cast("list[str]", values.get("why_not", ())))
+        for name in ("why_not", "notes"):
+            values[name] = tuple(cast("list[str]", values.get(name, ())))
         return cls(**values)  # type: ignore[arg-type]  # the master's own
 
 

@@ -48,6 +48,8 @@ class StoredJob:
         retries: counts the requests to run tasks of it again, in the writer's thread.
         ended_at: when it has ended, in seconds of the dispatcher's clock; 0.0 if that was under an
             earlier master.
+        notes: what its submitter should know, for people; by the file that it is about. Its printed
+            lines have the same on disk.
     """
 
     key: int
@@ -73,6 +75,7 @@ class StoredJob:
     done_before: int = 0
     retries: int = 0
     ended_at: float = 0.0
+    notes: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, row: JobRow, now: float) -> StoredJob:

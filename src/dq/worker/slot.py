@@ -193,7 +193,7 @@ class Slot:
         other, program.other = program.other, None
         if other is not None:
             with self.lock:
-                client.differ(other.file, other.digest)
+                client.differ(other.file, other.digest, program.spec.id)
 
     def _end_lease(self) -> None:
         self.cells.end_lease()
