@@ -52,16 +52,8 @@ class Row:
 
     def to_columns(self) -> Columns:
         """The columns of the table, with a checksum."""
-        outcome = self.outcome
-        blob, failure = b"", None
-        if isinstance(outcome, Done):
-            blob = batches.joined(outcome.blob)
-        else:
-            failure = failure_to_json(outcome)
-        worker = self.worker.encode(errors="backslashreplace").decode()  # SQLite takes UTF-8 only
-        seconds = outcome.seconds + 0.0  # SQLite has no -0.0
         return sealed(
-            self.start, self.count, self.attempts, worker, blob, failure, seconds,
+            self.start, self.count, self.attempts, *outcome_columns(self.worker, self.outcome),
             self.inputs, self.sums,
         )  # fmt: skip
 
@@ -77,13 +69,31 @@ class Row:
             count=count,
             attempts=attempts,
             worker=worker,
-            outcome=_outcome(count, blob, failure, seconds),
+            outcome=outcome_from(count, blob, failure, seconds),
             inputs=inputs,
             sums=sums,
         )
 
 
-def failure_to_json(failed: Failed) -> str:
+def outcome_columns(worker: str, outcome: Outcome) -> tuple[str, bytes, str | None, float]:
+    """An outcome and its worker as columns: the worker, the results, the failure, the seconds."""
+    blob, failure = b"", None
+    if isinstance(outcome, Done):
+        blob = batches.joined(outcome.blob)
+    else:
+        failure = _failure_to_json(outcome)
+    worker = worker.encode(errors="backslashreplace").decode()  # SQLite takes UTF-8 only
+    return worker, blob, failure, outcome.seconds + 0.0  # SQLite has no -0.0
+
+
+def outcome_from(count: int, blob: bytes, failure: str | None, seconds: float) -> Outcome:
+    """The inverse, of so many tasks."""
+    if failure is None:
+        return Done(count=count, blob=blob, seconds=seconds)
+    return _failure_from_json(failure, seconds)
+
+
+def _failure_to_json(failed: Failed) -> str:
     """A failure for a column. Where there is no exception there is no fifth part, as in journals
     from before there was one."""
     cause = failed.failure
@@ -93,14 +103,7 @@ def failure_to_json(failed: Failed) -> str:
     return json.dumps(parts)
 
 
-def _outcome(count: int, blob: bytes, failure: str | None, seconds: float) -> Outcome:
-    if failure is None:
-        return Done(count=count, blob=blob, seconds=seconds)
-    return failure_from_json(failure, seconds)
-
-
-def failure_from_json(text: str, seconds: float) -> Failed:
-    """The inverse of `failure_to_json`."""
+def _failure_from_json(text: str, seconds: float) -> Failed:
     kind, message, traceback, retry, *rest = json.loads(text)
     cause = Failure(type=kind, message=message, traceback=traceback)
     exception = base64.b64decode(rest[0]) if rest else b""

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dq._support.frozen import cast, frozen
 from dq.core.records import Batch, Done, Failed, Failure, Recorded
-from dq.data import batches
 from dq.errors import ProtocolError
+from dq.service.outcome_wire import FailureWire, outcome_to_wire
 
 Definition = tuple[tuple[str, ...], bytes]  # names of classes, and the pickle that defines them
 # Whether it was a blob with large buffers, and the pickle of a function.
 FunctionWire = tuple[bool, bytes]
-_FailureWire = tuple[str, str, str, bytes]
+# Start, count, attempts, worker, results, failure, seconds.
+_RecordWire = tuple[int, int, int, str, bytes, "FailureWire | None", float]
 
 
 @frozen
@@ -63,14 +64,8 @@ def to_wire(event: Event) -> tuple[object, ...]:
     """An event as built-in types."""
     if isinstance(event, Begun):
         return event.start, event.count
-    outcome, batch = event.outcome, event.batch
-    blob, failure = b"", None
-    if isinstance(outcome, Done):
-        blob = batches.joined(outcome.blob)
-    else:
-        cause = outcome.failure
-        failure = (cause.type, cause.message, cause.traceback, outcome.exception)
-    return batch.start, batch.count, event.attempts, event.worker, blob, failure, outcome.seconds
+    batch, outcome = event.batch, outcome_to_wire(event.outcome)
+    return (batch.start, batch.count, event.attempts, event.worker, *outcome)
 
 
 def from_wire(wire: tuple[object, ...]) -> Event:
@@ -83,9 +78,7 @@ def from_wire(wire: tuple[object, ...]) -> Event:
         start, count = cast("tuple[int, int]", wire)
         return Begun(start=start, count=count)
     try:
-        start, count, attempts, worker, blob, failure, seconds = cast(
-            "tuple[int, int, int, str, bytes, _FailureWire | None, float]", wire
-        )
+        start, count, attempts, worker, blob, failure, seconds = cast("_RecordWire", wire)
     except ValueError:
         raise ProtocolError("the master sends what is no outcome") from None
     outcome: Done | Failed = Done(count=count, blob=blob, seconds=seconds)

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from dq._support.frozen import TYPE_CHECKING, cast
-from dq.core.records import Done, Failure, Loads, Reading, Result
+from dq.core.records import Failure, Loads, Reading, Result
 from dq.data import batches, kept
 from dq.data.decoding import Decoder
 from dq.data.pieces import BadValue
+from dq.service.outcome_wire import FailureWire, outcome_to_wire
 
 if TYPE_CHECKING:
     from dq.service.rows import OutcomeRow  # not at run time: clients need no SQLite
 
-FailureWire = tuple[str, str, str, bytes]  # type, message, traceback, pickled exception
 # Start, count, attempts, worker, results, failure, seconds, inputs
 Row = tuple[int, int, int, str, bytes, "FailureWire | None", float, "list[bytes] | None"]
 
@@ -26,15 +26,8 @@ def row_of(row: OutcomeRow, items: list[bytes] | None) -> Row:
         row: as it is on disk.
         items: the inputs of these tasks; None if they are not sent.
     """
-    blob, failure = b"", None
-    if isinstance(row.outcome, Done):
-        blob = batches.joined(row.outcome.blob)
-    else:
-        cause = row.outcome.failure
-        failure = (cause.type, cause.message, cause.traceback, row.outcome.exception)
-    return (
-        row.start, row.count, row.attempts, row.worker, blob, failure, row.outcome.seconds, items,
-    )  # fmt: skip
+    outcome = outcome_to_wire(row.outcome)
+    return (row.start, row.count, row.attempts, row.worker, *outcome, items)
 
 
 def reading_from(wire: object) -> Reading:

@@ -12,10 +12,9 @@ from typing import Any
 from dq._support.frozen import frozen
 from dq._support.spans import Span
 from dq.core.records import Done, Outcome, Recorded
-from dq.data import batches
 from dq.errors import BadJournal
 from dq.functions.spec import JobSpec
-from dq.journal.rows import failure_from_json, failure_to_json, is_whole, sealed
+from dq.journal.rows import is_whole, outcome_columns, outcome_from, sealed
 from dq.security.safe_pickle import safe_loads
 from dq.service.options import JobOptions
 from dq.service.specs import from_client
@@ -239,24 +238,16 @@ def add_outcome(db: sqlite3.Connection, key: int, record: Recorded, before: int)
     """
     if db.execute("SELECT 1 FROM jobs WHERE key = ?", (key,)).fetchone() is None:
         return False
-    batch, outcome = record.batch, record.outcome
-    blob, failure = b"", None
-    if isinstance(outcome, Done):
-        blob = batches.joined(outcome.blob)
-    else:
-        failure = failure_to_json(outcome)
-    worker = record.worker.encode(errors="backslashreplace").decode()  # SQLite takes UTF-8 only
-    seconds = outcome.seconds + 0.0  # SQLite has no -0.0
-    row = sealed(
-        key, batch.start, batch.count, record.attempts + before, worker, blob, failure, seconds
-    )
+    batch = record.batch
+    columns = outcome_columns(record.worker, record.outcome)
+    row = sealed(key, batch.start, batch.count, record.attempts + before, *columns)
     added = db.execute(
         "INSERT OR IGNORE INTO outcomes (job, start, count, attempts, worker, outcome, failure,"
         " seconds, checksum) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
         row,
     ).rowcount
     if added:
-        column = "done" if failure is None else "failed"
+        column = "done" if isinstance(record.outcome, Done) else "failed"
         db.execute(f"UPDATE jobs SET {column} = {column} + ? WHERE key = ?", (batch.count, key))
     return bool(added)
 
@@ -309,11 +300,13 @@ def _rows(cursor: Iterable[Sequence[Any]]) -> Iterator[OutcomeRow]:
         if not is_whole(columns):
             raise BadJournal(f"the outcome of task {columns[1]} is damaged on the master's disk")
         _, start, count, attempts, worker, blob, failure, seconds, _ = columns
-        outcome: Outcome = Done(count=count, blob=blob, seconds=seconds)
-        if failure is not None:
-            outcome = failure_from_json(failure, seconds)
         yield OutcomeRow(
-            seq=seq, start=start, count=count, attempts=attempts, worker=worker, outcome=outcome
+            seq=seq,
+            start=start,
+            count=count,
+            attempts=attempts,
+            worker=worker,
+            outcome=outcome_from(count, blob, failure, seconds),
         )
 
 
