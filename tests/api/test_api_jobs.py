@@ -429,3 +429,16 @@ def test_a_master_with_inputs_of_its_own_keeps_no_jobs() -> None:
         assert not isinstance(master.address, str)
         with pytest.raises(dq.ProtocolError, match="keeps no jobs"):
             dq.connect(*master.address, authkey="a key for tests only")
+
+
+def test_a_client_that_was_closed_says_so(client: dq.Client) -> None:
+    job = client.submit(square, [1])
+    client.close()
+    for call in (client.jobs, job.status):
+        with pytest.raises(dq.ConnectError, match="the connection to the master was closed"):
+            call()
+
+
+def test_jobs_to_follow_are_given_as_a_list(client: dq.Client) -> None:
+    with pytest.raises(dq.UsageError, match=r"after is a list of jobs, such as \['squares'\]"):
+        client.submit(square, [1], after="squares")

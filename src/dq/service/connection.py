@@ -190,6 +190,8 @@ class JobsConnection:
         """Call a method until there is an answer; called with the lock held."""
         search = _Search(self.address, patience, self._report)
         while True:
+            if self._is_closed:
+                raise ConnectError("the connection to the master was closed here")
             exchange = next(exchanges)
             try:
                 if self._server is None:
@@ -200,7 +202,7 @@ class JobsConnection:
                 raise
             except ConnectError:
                 self._server = None
-                if self._is_closed or not search.wait():
+                if not self._is_closed and not search.wait():
                     raise
             except BaseException:
                 if self._server is not None and self._server.channel.closed:
