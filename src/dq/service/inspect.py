@@ -13,7 +13,7 @@ from dq.journal.database import UNREADABLE, check_log, damaged, explained, open_
 from dq.journal.inspect import file_of
 from dq.service import rows
 from dq.service.inputs import InputReader
-from dq.service.results import Row, row_of
+from dq.service.results import Row, Tally, row_of
 from dq.service.rows import JobRow
 from dq.service.selectors import select
 from dq.service.status import JobStatus
@@ -107,10 +107,13 @@ class MastersFile:
     def outcomes(self, number: int) -> Iterator[Row]:
         """The outcomes of a job's tasks in the order of the inputs, with these, as a master sends
         them to clients."""
-        key = self._one(str(number)).key
-        reader = InputReader(lambda query: query(self._db), key)
-        for row in rows.outcomes_from(self._db, key, 0):
-            yield row_of(row, reader.between(row.start, row.stop))
+        job, tally = self._one(str(number)), Tally()
+        reader = InputReader(lambda query: query(self._db), job.key)
+        for outcome in rows.outcomes_from(self._db, job.key, 0):
+            row = row_of(outcome, reader.between(outcome.start, outcome.stop))
+            tally.add([row], job.done + job.failed if job.state in rows.ENDED else None)
+            yield row
+        tally.check()
 
 
 def _opened(file: str) -> sqlite3.Connection:

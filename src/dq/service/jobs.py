@@ -20,7 +20,7 @@ from dq._support.naming import setting
 from dq.core.beats import OutputLine
 from dq.core.records import Failed, Recorded, printable
 from dq.dispatch.dispatcher import Dispatcher
-from dq.errors import DqError, UsageError
+from dq.errors import BadJournal, DqError, UsageError
 from dq.service import rows
 from dq.service.inputs import StoredInputs, but
 from dq.service.selectors import id_in, select, selector_of
@@ -129,7 +129,10 @@ class JobService:
             action = partial(rows.cancel_job, key=job.key, reason=reason)
             self.store.write(action, lambda was_open: self._cancelled(job, was_open, reason))
         elif all(one.has_ended for one in awaited):
-            self._serve(job, self.store.read(partial(rows.spans, key=job.key)))
+            skips = self.store.read(partial(rows.spans, key=job.key))
+            if sum(stop - start for start, stop in skips) != job.outcomes:
+                raise BadJournal(f"{self.store.path} is damaged: the outcomes of job {job.number}")
+            self._serve(job, skips)
 
     def _serve(self, job: StoredJob, skips: Sequence[tuple[int, int]]) -> None:
         store = self.store

@@ -134,14 +134,17 @@ class Looking:
             cursor = found[-1].seq
         reader = InputReader(self._service.store.read, job.key)
         answer = [_with_inputs(row, reader, inputs) for row in found]
-        return {"rows": answer, "cursor": cursor, "over": has_ended and not found}
+        whole = job.outcomes if has_ended else None
+        return {"rows": answer, "cursor": cursor, "whole": whole, "over": has_ended and not found}
 
     def failures(self, job: StoredJob, cursor: int) -> Wire:
         """The next failed tasks from this one on, with their inputs."""
+        whole = job.failed if job.has_ended and not job.rounds else 0
         found = self._service.store.read(lambda db: _page(rows.failures_from(db, job.key, cursor)))
         reader = InputReader(self._service.store.read, job.key)
         answer = [_with_inputs(row, reader, True) for row in found]
-        return {"rows": answer, "cursor": found[-1].stop if found else cursor, "over": not found}
+        cursor = found[-1].stop if found else cursor
+        return {"rows": answer, "cursor": cursor, "whole": whole, "over": not found}
 
     def lines(self, job: StoredJob, cursor: int) -> Wire:
         """The next lines that a job's tasks have printed."""

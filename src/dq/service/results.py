@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from dq._support.frozen import TYPE_CHECKING, cast
@@ -10,6 +10,7 @@ from dq.core.records import Failure, Loads, Reading, Result
 from dq.data import batches, kept
 from dq.data.decoding import Decoder
 from dq.data.pieces import BadValue
+from dq.errors import BadJournal
 from dq.service.outcome_wire import FailureWire, outcome_to_wire
 
 if TYPE_CHECKING:
@@ -17,6 +18,36 @@ if TYPE_CHECKING:
 
 # Start, count, attempts, worker, results, failure, seconds, inputs
 Row = tuple[int, int, int, str, bytes, "FailureWire | None", float, "list[bytes] | None"]
+
+
+class Tally:
+    """Counts the tasks in the answers that somebody gets: where an index on the master's disk is
+    damaged, it may find too few, each of which is whole."""
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._whole: int | None = None
+
+    def add(self, rows: Sequence[Row], whole: int | None) -> None:
+        """Note an answer.
+
+        Args:
+            rows: what is in it.
+            whole: how many tasks there were then in all; None while nobody can say.
+        """
+        self._seen += sum(row[1] for row in rows)
+        if whole is not None:  # the least, since some may have been run again in the meantime
+            self._whole = whole if self._whole is None else min(whole, self._whole)
+
+    def check(self) -> None:
+        """Check at the end that all were there.
+
+        Raises:
+            BadJournal: some were not.
+        """
+        if self._whole is not None and self._seen < self._whole:
+            missing = self._whole - self._seen
+            raise BadJournal(f"outcomes of {missing} tasks are missing on the master's disk")
 
 
 def row_of(row: OutcomeRow, items: list[bytes] | None) -> Row:

@@ -6,7 +6,7 @@ import json
 import pickle
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from dq._support.frozen import frozen
@@ -109,7 +109,7 @@ def jobs(db: sqlite3.Connection, path: str) -> Iterator[JobRow]:
         f"SELECT {names}, number, state, reason, total, done, failed, ended FROM jobs ORDER BY key"
     ):
         facts, (number, state, reason, total, done, failed, ended) = row[:9], row[9:]
-        if not is_whole(facts):
+        if not (is_whole(facts) and _can_be(state, total, done, failed)):
             raise BadJournal(f"{path} is damaged: what it says of job {number or facts[0]}")
         key, id, name, task, _, _, options, submitted, _ = facts
         yield JobRow(
@@ -117,6 +117,13 @@ def jobs(db: sqlite3.Connection, path: str) -> Iterator[JobRow]:
             options=JobOptions.from_wire(json.loads(options)), submitted=submitted, state=state,
             reason=reason, total=total, done=done, failed=failed, ended=ended,
         )  # fmt: skip
+
+
+def _can_be(state: str, total: int, done: int, failed: int) -> bool:
+    """Whether a job's figures agree with each other, which have no checksum."""
+    if state in (DONE, FAILED):
+        return done + failed == total and (failed > 0) == (state == FAILED)
+    return state in (RECEIVING, OPEN, CANCELLED, STOPPED) and 0 <= done + failed <= total
 
 
 def spec_of(db: sqlite3.Connection, key: int) -> JobSpec:
@@ -221,7 +228,7 @@ def block_with(db: sqlite3.Connection, key: int, index: int) -> tuple[int, bytes
         "SELECT * FROM blocks WHERE job = ? AND first <= ? ORDER BY first DESC LIMIT 1",
         (key, index),
     ).fetchone()
-    if row is None or not is_whole(row) or index >= row[2] + row[3]:
+    if row is None or not is_whole(row) or row[0] != key or not row[2] <= index < row[2] + row[3]:
         raise BadJournal(f"the input of task {index} is damaged or missing on the master's disk")
     return int(row[2]), bytes(row[4])
 
@@ -273,18 +280,20 @@ _OUTCOMES = (
 
 def outcomes_from(db: sqlite3.Connection, key: int, start: int) -> Iterator[OutcomeRow]:
     """Outcomes in the order of the inputs, from those of task `start` on."""
-    return _rows(db.execute(_OUTCOMES + "AND start >= ? ORDER BY start", (key, start)))
+    query = _OUTCOMES + "AND start >= ? ORDER BY start"
+    return _ascending(_rows(db.execute(query, (key, start)), key), lambda row: row.start, start)
 
 
 def outcomes_after(db: sqlite3.Connection, key: int, seq: int) -> Iterator[OutcomeRow]:
     """Outcomes in the order in which they came, after the one with this number."""
-    return _rows(db.execute(_OUTCOMES + "AND seq > ? ORDER BY seq", (key, seq)))
+    query = _OUTCOMES + "AND seq > ? ORDER BY seq"
+    return _ascending(_rows(db.execute(query, (key, seq)), key), lambda row: row.seq, seq + 1)
 
 
 def outcome_of(db: sqlite3.Connection, key: int, index: int) -> OutcomeRow | None:
     """The outcome that a task has, perhaps together with its neighbours."""
     query = _OUTCOMES + "AND start <= ? ORDER BY start DESC LIMIT 1"
-    for row in _rows(db.execute(query, (key, index))):
+    for row in _rows(db.execute(query, (key, index)), key):
         return row if index < row.stop else None
     return None
 
@@ -292,12 +301,24 @@ def outcome_of(db: sqlite3.Connection, key: int, index: int) -> OutcomeRow | Non
 def failures_from(db: sqlite3.Connection, key: int, start: int) -> Iterator[OutcomeRow]:
     """The outcomes of failed tasks, from task `start` on."""
     query = _OUTCOMES + "AND failure IS NOT NULL AND start >= ? ORDER BY start"
-    return _rows(db.execute(query, (key, start)))
+    return _ascending(_rows(db.execute(query, (key, start)), key), lambda row: row.start, start)
 
 
-def _rows(cursor: Iterable[Sequence[Any]]) -> Iterator[OutcomeRow]:
+def _ascending(
+    found: Iterable[OutcomeRow], place: Callable[[OutcomeRow], int], least: int
+) -> Iterator[OutcomeRow]:
+    """Rows that an index has found, which has no checksum. So it may be damaged, and find others
+    than it should."""
+    for row in found:
+        if place(row) < least:
+            raise BadJournal("an index of outcomes is damaged on the master's disk")
+        least = place(row) + 1
+        yield row
+
+
+def _rows(cursor: Iterable[Sequence[Any]], key: int) -> Iterator[OutcomeRow]:
     for seq, *columns in cursor:
-        if not is_whole(columns):
+        if not is_whole(columns) or columns[0] != key:
             raise BadJournal(f"the outcome of task {columns[1]} is damaged on the master's disk")
         _, start, count, attempts, worker, blob, failure, seconds, _ = columns
         yield OutcomeRow(

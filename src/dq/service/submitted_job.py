@@ -17,7 +17,7 @@ from dq.errors import Stopped, TaskError
 from dq.functions.spec import JobSpec
 from dq.service.connection import JobsConnection
 from dq.service.groups import grouped
-from dq.service.results import Row, decoded, opened, reading_from, results_of
+from dq.service.results import Row, Tally, decoded, opened, reading_from, results_of
 from dq.service.selectors import selector_of
 from dq.service.specs import from_client
 from dq.service.status import FailureGroup, JobStatus
@@ -125,8 +125,13 @@ class SubmittedJob(Generic[T]):
     def rows(self, *, ordered: bool, follow: bool, inputs: bool) -> Iterator[Row]:
         """The same as the master sends them; for the command line. Those of failed tasks have their
         inputs in any case."""
-        found = self._pages("results", "rows", ordered, inputs, follow=follow)
-        return cast("Iterator[Row]", found)
+        tally = Tally()
+        for page in self._pages("results", "rows", ordered, inputs, follow=follow):
+            found = cast("list[Row]", page["rows"])
+            tally.add(found, cast("int | None", page["whole"]))
+            yield from found
+            if page["over"]:
+                tally.check()
 
     def values(self) -> Iterator[T]:
         """What its tasks return, in the order of the inputs.
@@ -193,14 +198,16 @@ class SubmittedJob(Generic[T]):
 
     def failed_rows(self) -> Iterator[Row]:
         """The rows of failed tasks; for the command line."""
-        cursor = 0
+        cursor, tally = 0, Tally()
         while True:
             answer = cast(
                 "dict[str, object]", self._connection.call("failures", self.selector, cursor)
             )
-            yield from cast("list[Row]", answer["rows"])
-            cursor = cast("int", answer["cursor"])
+            found, cursor = cast("list[Row]", answer["rows"]), cast("int", answer["cursor"])
+            tally.add(found, cast("int", answer["whole"]))
+            yield from found
             if answer["over"]:
+                tally.check()
                 return
 
     def spec(self) -> JobSpec:
@@ -223,14 +230,17 @@ class SubmittedJob(Generic[T]):
             follow: wait for more until the job has ended. What the tasks of one that has ended have
                 printed last is waited for in any case.
         """
-        return cast("Iterator[str]", self._pages("lines", "lines", follow=follow))
+        for page in self._pages("lines", "lines", follow=follow):
+            yield from cast("list[str]", page["lines"])
 
-    def _pages(self, method: str, field: str, *args: object, follow: bool) -> Iterator[object]:
-        """What a method has to show, page by page.
+    def _pages(
+        self, method: str, field: str, *args: object, follow: bool
+    ) -> Iterator[dict[str, object]]:
+        """A method's answers, page by page.
 
         Args:
             method: the method.
-            field: what of its answers.
+            field: what of its answers has what is there, if anything.
             args: its arguments besides the job, the cursor and how long it is to wait.
             follow: wait for more until the job has ended.
         """
@@ -243,10 +253,9 @@ class SubmittedJob(Generic[T]):
                     "dict[str, object]",
                     connection.call(method, self.selector, cursor, *args, wait),
                 )
-                found, cursor = cast("list[object]", answer[field]), cast("int", answer["cursor"])
-                yield from found
-                waits = follow or bool(answer.get("ended"))
-                if answer["over"] or not (found or waits):
+                yield answer
+                cursor, waits = cast("int", answer["cursor"]), follow or bool(answer.get("ended"))
+                if answer["over"] or not (answer[field] or waits):
                     return
         finally:
             if connection is not self._connection:

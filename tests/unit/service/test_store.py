@@ -17,11 +17,18 @@ from dq.functions.spec import JobSpec
 from dq.journal.writer import Journal
 from dq.service import rows
 from dq.service.options import JobOptions
+from dq.service.results import Tally
 from dq.service.specs import OUTPUT
 from dq.service.store import Store
 from support.journals import ABOUT
 
 SPEC = JobSpec(id="s", ref=TaskRef("module", "app", "f"), reading=Reading("lines"), output=OUTPUT)
+
+
+EVERY_OUTCOME = (
+    "SELECT seq, job, start, count, attempts, worker, outcome, failure, seconds, checksum FROM"
+    " outcomes"
+)
 
 
 def add_job(store: Store, id: str = "a", blocks: int = 2) -> int:
@@ -126,6 +133,44 @@ def test_a_damaged_row_is_refused(tmp_path: Path) -> None:
             store.read(lambda db: list(rows.outcomes_from(db, key, 0)))
         with pytest.raises(BadJournal, match="is damaged: what it says of job"):
             store.read(lambda db: list(rows.jobs(db, path)))
+
+
+@pytest.mark.parametrize("change", ["state = 'dome'", "state = 'done'", "total = 2", "failed = -9"])
+def test_figures_of_a_job_that_cannot_be_are_refused(tmp_path: Path, change: str) -> None:
+    with closing(Store(str(tmp_path / "jobs"))) as store:
+        key = add_job(store)
+        store.ask(lambda db: rows.commit_job(db, key, 2, 6))
+        store.ask(lambda db: rows.add_outcome(db, key, outcome(0, 3), 0))
+        assert len(store.read(lambda db: list(rows.jobs(db, "")))) == 1
+        store.ask(lambda db: db.execute(f"UPDATE jobs SET {change}"))
+        with pytest.raises(BadJournal, match="is damaged: what it says of job 1"):
+            store.read(lambda db: list(rows.jobs(db, "")))
+
+
+def test_a_damaged_index_is_refused(tmp_path: Path) -> None:
+    with closing(Store(str(tmp_path / "jobs"))) as store:
+        key = add_job(store)
+        for start in (0, 1):
+            store.ask(lambda db, at=start: rows.add_outcome(db, key, outcome(at), 0))  # type: ignore[misc]
+        # As it looks from above when an index has another row's number.
+        of_another = "UPDATE outcomes SET job = 7 WHERE start = 1"
+        store.ask(lambda db: db.execute(of_another))
+        with pytest.raises(BadJournal, match="the outcome of task 1 is damaged"):
+            list(rows._rows(store.read(lambda db: db.execute(EVERY_OUTCOME)), key))
+        twice = 2 * store.read(lambda db: list(rows.outcomes_from(db, key, 0)))
+        with pytest.raises(BadJournal, match="an index of outcomes is damaged"):
+            list(rows._ascending(twice, lambda row: row.seq, 0))
+
+
+def test_outcomes_that_an_index_has_lost_are_missed() -> None:
+    row = (0, 3, 1, "here:1", b"", None, 0.5, None)
+    tally = Tally()
+    tally.add([row], None)
+    tally.add([row], 7)
+    with pytest.raises(BadJournal, match="outcomes of 1 tasks are missing"):
+        tally.check()
+    tally.add([row], 9)
+    tally.check()
 
 
 def test_another_master_cannot_have_it(tmp_path: Path) -> None:
