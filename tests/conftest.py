@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-from support import command, descendants, wait_until
+from support import command, descendants, wait_until, warm
 from support.procfs import HAS_PROC, table
 
 #: How long what a test started may take to end after it, in seconds.
 GRACE = 20.0
 #: Tests that take longest. They come first, so that none of them is waited for at the end.
-LONGEST = ("test_a_page_does_what_it_says", "test_recipe_worker")
+LONGEST = ("test_a_page_does_what_it_says",)
 PR_SET_CHILD_SUBREAPER = 36
 #: They have no examples, and all of them are modules of one name.
 collect_ignore_glob = ["*conftest.py"]
@@ -88,10 +88,10 @@ def _has_children() -> bool:
 
 
 def _standard_helpers() -> set[int]:
-    """multiprocessing keeps these for the life of a process that has used it."""
+    """What multiprocessing and `support.warm` keep for the life of a process that uses them."""
     tracker = getattr(multiprocessing.resource_tracker, "_resource_tracker", None)
     server = getattr(multiprocessing.forkserver, "_forkserver", None)
-    pids = (getattr(tracker, "_pid", None), getattr(server, "_forkserver_pid", None))
+    pids = (getattr(tracker, "_pid", None), getattr(server, "_forkserver_pid", None), warm.pid())
     return {pid for pid in pids if pid is not None}
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import dq
-from support import dq as sh
 from support import python, script
+from support.warm import dq as sh
 from tasks.exceptions import (
     RAISED,
     OwnError,

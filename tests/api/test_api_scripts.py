@@ -64,10 +64,7 @@ def test_classes_of_a_script_may_be_inputs_and_values(tmp_path: Path) -> None:
     assert_prints(script(write(tmp_path, source)), "[Point(2), Point(4)] True\n")
 
 
-@pytest.mark.parametrize("task", ["Scale(3).times", "Scale.double", "Scale(3)", "partial(add, 4)"])
-def test_a_task_may_be_whatever_can_be_pickled_by_a_script_s_names(
-    tmp_path: Path, task: str
-) -> None:
+def test_a_task_may_be_whatever_can_be_pickled_by_a_script_s_names(tmp_path: Path) -> None:
     source = (
         "import dq\nfrom functools import partial\n"
         "class Scale:\n"
@@ -76,10 +73,11 @@ def test_a_task_may_be_whatever_can_be_pickled_by_a_script_s_names(
         "    __call__ = times\n"
         "    @classmethod\n    def double(cls, x):\n        return cls(2).times(x)\n"
         "def add(x, y):\n    return x + y\n"
-        f"print(dq.run({task}, [2], workers=1))\n"
+        "with dq.Master(workers=1) as master:\n"
+        "    for task in (Scale(3).times, Scale.double, Scale(3), partial(add, 4)):\n"
+        "        print(*master.map(task, [2]))\n"
     )
-    expected = {"Scale.double": "[4]\n"}.get(task, "[6]\n")
-    assert_prints(script(write(tmp_path, source)), expected)
+    assert_prints(script(write(tmp_path, source)), "6\n4\n6\n6\n")
 
 
 def test_nothing_of_a_script_runs_in_its_workers(tmp_path: Path) -> None:
@@ -202,13 +200,12 @@ ONCE = {
 }
 
 
-@pytest.mark.parametrize("threads", [1, 3])
-@pytest.mark.parametrize("body", ONCE.values(), ids=ONCE)
+@pytest.mark.parametrize(
+    ("what", "threads"), [*((what, 1) for what in ONCE), ("finally", 3), ("an event loop", 3)]
+)
 def test_what_is_around_a_script_s_run_happens_once(
-    tmp_path: Path, body: str, threads: int
+    tmp_path: Path, what: str, threads: int
 ) -> None:
-    if threads > 1 and "signal" in body:
-        pytest.skip("signals are the main thread's")
     (tmp_path / "helper.py").write_text(
         "def safely(call, *args, **kwds):\n"
         "    try:\n        return call(*args, **kwds)\n"
@@ -227,7 +224,7 @@ def test_what_is_around_a_script_s_run_happens_once(
                 done.append(x)
         done = []
         """
-    source = textwrap.dedent(head) + textwrap.dedent(body)
+    source = textwrap.dedent(head) + textwrap.dedent(ONCE[what])
     source = source.replace("workers=2", f"workers=2, threads={threads}")
     assert_prints(script(write(tmp_path, source), cwd=tmp_path), "[2, 4]\n")
     notes = (tmp_path / "notes").read_text().splitlines()

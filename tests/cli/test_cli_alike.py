@@ -13,7 +13,8 @@ import pytest
 from dq._support import quantities
 from dq.worker.child import dismiss
 from dq.worker.spawn import OMP_THREADS, THREAD_COUNTS, Spawner
-from support import DQ, Running, dq, serving, wait_until
+from support import DQ, Running, serving, wait_until
+from support.warm import dq
 
 KEY = "k" * 16
 SOURCE = """

@@ -10,8 +10,9 @@ import pytest
 from refusals import assert_refused
 
 from dq import QueueManager
-from support import DQ, dq, run, serving
+from support import DQ, run, serving
 from support.terminal import Terminal
+from support.warm import dq
 
 KEYS = {
     "option": "key from the option",

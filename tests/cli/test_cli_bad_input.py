@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from refusals import assert_refused
 
-from support import DQ, Running, dq, free_port, run, serving
+from support import DQ, Running, free_port, run, serving
+from support.warm import dq
 
 KEY = {"DQ_AUTHKEY": "a key of 16 bytes"}
 

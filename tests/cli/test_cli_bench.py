@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from dq import QueueManager
-from support import DQ, ROOT, Running, dq, serving
+from support import DQ, ROOT, Running, serving
+from support.warm import dq
 
 pytestmark = pytest.mark.slow
 

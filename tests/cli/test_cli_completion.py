@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from support import dq, run
+from support import run
 from support.terminal import Terminal
+from support.warm import dq
 
 APP = "import os\n\n\ndef square(x):\n    return x * x\n\n\nasync def squeeze(x):\n    return x\n"
 

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 import dq as package
-from support import DQ, Running, dq, serving, wait_until
+from support import DQ, Running, serving, wait_until
+from support.warm import dq
 
 KEY = "k" * 16
 SOURCE = """

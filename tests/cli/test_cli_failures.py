@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from support import dq
+from support.warm import dq
 
 # Fails until it has been called as often as its input says; keeps the time of each call.
 STUBBORN = """

@@ -8,7 +8,7 @@ import pytest
 
 from dq import errors
 from dq.cli.layout import EXIT_CODES
-from support import dq
+from support.warm import dq
 
 JOBS = ["submit", "jobs", "status", "results", "failures", "retry", "logs", "wait", "cancel"]
 COMMANDS = [

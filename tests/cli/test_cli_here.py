@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from support import DQ, Running, dq, serving
+from support import DQ, Running, serving
 from support import run as sh
+from support.warm import dq
 
 SOURCE = """
 import asyncio, os, subprocess, sys, threading, time

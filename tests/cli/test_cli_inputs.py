@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from support import DQ, Running, dq
+from support import DQ, Running
+from support.warm import dq
 
 
 def values(*args: str, cwd: Path, **kw: Any) -> list[object]:

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from support import DQ, Running, dq, python, wait_until
+from support import DQ, Running, python, wait_until
+from support.warm import dq
 
 # Waits for a file named after its input; some inputs fail.
 GATES = """

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from support import DQ, dq, run
+from support import DQ, run
 from support.jobs import JobsMaster
+from support.warm import dq
 
 KINDS = """
 import collections, dataclasses, datetime, decimal, enum, pathlib, uuid

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from support import dq, wait_until
+from support import wait_until
 from support.jobs import JobsMaster
 from support.process import dq_with
+from support.warm import dq
 
 
 @pytest.fixture

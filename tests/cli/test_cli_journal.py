@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from support import DQ, Running, dq
+from support import DQ, Running
 from support import run as sh
+from support.warm import dq
 
 SWITCH = """
 import os

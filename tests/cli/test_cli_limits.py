@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from support import dq
+from support.warm import dq
 
 SOURCE = """
 def length(x):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from support import dq
 from support.jobs import JobsMaster
+from support.warm import dq
 
 
 def test_a_masters_file_is_shown_while_it_is_written_and_afterwards(master: JobsMaster) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from support import DQ, Running, dq
+from support import DQ, Running
+from support.warm import dq
 
 KEY = "k" * 16
 HOW = [["-w", "2"], ["--here"]]

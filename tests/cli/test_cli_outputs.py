@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from support import DQ, Running, dq, python, run, wait_until
+from support import DQ, Running, python, run, wait_until
+from support.warm import dq
 
 
 def test_text_is_the_value_as_print_shows_it(project: Path) -> None:

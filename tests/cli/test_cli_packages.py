@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from refusals import assert_refused
 
-from support import DQ, Running, dq, run, serving
+from support import DQ, Running, run, serving
+from support.warm import dq
 
 KEY = {"DQ_AUTHKEY": "a key of 16 bytes"}
 

@@ -10,7 +10,8 @@ import pytest
 
 import dq as dq_
 from dq._support import platform
-from support import DQ, Running, dq, wait_until
+from support import DQ, Running, wait_until
+from support.warm import dq
 
 HEAVY = "import os\nPID = os.getpid()\nTABLE = [number * number for number in range(1000)]\n"
 WORK = "import heavy, os\ndef f(x):\n    return heavy.PID == os.getpid(), heavy.TABLE[x]\n"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from support import dq
+from support.warm import dq
 
 APP = """
 import os, time

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 import dq as package
-from support import DQ, dq, python, run
+from support import DQ, python, run
 from support.terminal import Terminal
+from support.warm import dq
 
 # Waits for its input's file, so that a test can look at the bar meanwhile.
 STAY = """

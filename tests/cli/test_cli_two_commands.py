@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from dq import QueueManager
-from support import DQ, Running, dq, free_port, serving, wait_until
+from support import DQ, Running, free_port, serving, wait_until
 from support.process import dq_with
+from support.warm import dq
 
 KEY = {"DQ_AUTHKEY": "a key of 16 bytes"}
 

@@ -10,7 +10,8 @@ import pytest
 
 from dq._support import quantities
 from dq.cli import commands
-from support import DQ, Running, dq, task_processes, wait_until
+from support import DQ, Running, task_processes, wait_until
+from support.warm import dq
 
 # Tasks that return only once as many of them run as their input says.
 MEETING = """

@@ -30,6 +30,18 @@ def in_network_of_its_own(code: str, cwd: Path, *argv: object) -> str:
     return done.stdout
 
 
+#: Runs a script whose sleeps are so many times shorter: the recipe's worker has ten, of a second.
+HURRIED = """
+import runpy, sys, time
+sleep = time.sleep
+time.sleep = lambda seconds: sleep(seconds / float(sys.argv[1]))
+runpy.run_path(sys.argv[2], run_name="__main__")
+"""
+
+#: How many times shorter.
+pace = pytest.mark.parametrize("pace", [50, pytest.param(1, marks=pytest.mark.slow)])
+
+
 @pytest.fixture
 def folder() -> Path:
     """The recipe's own scripts, where they and a network for them can be had."""
@@ -44,30 +56,34 @@ def folder() -> Path:
 # The scripts as they are printed
 
 
-def test_recipe_worker_serves_what_a_plain_client_put(folder: Path, project: Path) -> None:
+@pace
+def test_recipe_worker_serves_what_a_plain_client_put(
+    folder: Path, project: Path, pace: int
+) -> None:
     code = """if True:
         with serving("--port", "5000", "--authkey", "abc"):
             plain(5000, f"for n in range(10): tasks.put(n)", key="abc")
-            worker = script(sys.argv[1])
+            worker = run(sys.executable, "-c", *sys.argv[1:4])
             assert worker.returncode == 0, worker.stderr
             print(plain(5000, "for _ in range(10): print(results.get(timeout=5))", key="abc"))
     """
-    out = in_network_of_its_own(code, project, folder / "task_worker.py")
+    out = in_network_of_its_own(code, project, HURRIED, pace, folder / "task_worker.py")
     assert out.splitlines() == [f"{n} * {n} = {n * n}" for n in range(10)]
 
 
+@pace
 def test_recipe_workers_strings_are_the_outputs_of_a_masters_own_inputs(
-    folder: Path, project: Path
+    folder: Path, project: Path, pace: int
 ) -> None:
     code = """if True:
-        task = ["app:square", *sys.argv[2:]]
+        task = ["app:square", *sys.argv[4:]]
         with serving("--port", "5000", "--authkey", "abc", *task) as (master, port):
-            worker = script(sys.argv[1])
+            worker = run(sys.executable, "-c", *sys.argv[1:4])
             assert worker.returncode == 0, worker.stderr
             assert master.wait() == 0, master.printed
             print(master.stdout_text)
     """
-    out = in_network_of_its_own(code, project, folder / "task_worker.py", *NUMBERS)
+    out = in_network_of_its_own(code, project, HURRIED, pace, folder / "task_worker.py", *NUMBERS)
     assert out.split("\n")[:10] == [f"{n} * {n} = {n * n}" for n in NUMBERS]
 
 

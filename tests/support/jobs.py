@@ -12,7 +12,7 @@ from typing import Any
 import dq
 from dq.master.master import Master
 from support.process import DQ, SERVING, Running, StrPath, free_port, wait_until
-from support.process import dq as command
+from support.warm import dq as command
 
 KEY = "a key for tests only"
 

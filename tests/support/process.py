@@ -159,7 +159,7 @@ def script(path: StrPath, *args: StrPath, **kw: Any) -> subprocess.CompletedProc
     return run(sys.executable, path, *args, **kw)
 
 
-class _Collector:
+class Collector:
     """Reads a pipe to its end in a thread of its own, and keeps the text."""
 
     def __init__(self, pipe: IO[bytes], changed: threading.Condition) -> None:
@@ -223,8 +223,8 @@ class Running(Closing):
         assert self.process.stderr is not None
         self._changed = threading.Condition()
         self._streams = {
-            "stdout": _Collector(self.process.stdout, self._changed),
-            "stderr": _Collector(self.process.stderr, self._changed),
+            "stdout": Collector(self.process.stdout, self._changed),
+            "stderr": Collector(self.process.stderr, self._changed),
         }
 
     @property
