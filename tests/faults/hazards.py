@@ -57,6 +57,11 @@ def gated(x: Any) -> Any:
     return value
 
 
+def gated_if_last(x: Any) -> Any:
+    """`short`, but `gated` where x is "last": the run goes on until the gate is open."""
+    return gated(x) if x == "last" else short(x)
+
+
 def gated_and_large(x: Any) -> Any:
     """As `gated`, and returns 8 MiB."""
     return {**gated(x), "ballast": "x" * 2**23}

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from faults.history import History, lines
-from support import DQ, Running, alive, command, dq, serving, task_processes, wait_until
+from support import DQ, Running, alive, command, serving, task_processes, wait_until
+from support.warm import dq
 
 KEY = "a key for tests only"
 

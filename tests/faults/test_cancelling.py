@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
-import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -17,6 +15,7 @@ import pytest
 import dq
 from faults.scene import KEY, Hazards, gone
 from support import DQ, Running, wait_until
+from tasks.cancelling import announce, clean_up, hold, hold_on, hold_twice, hold_with_program
 
 PATIENCE = 30.0
 
@@ -42,49 +41,6 @@ def another(master: dq.Master) -> Running:
     host, port = master.address
     env = {"DQ_AUTHKEY": KEY, "PYTHONPATH": os.pathsep.join(sys.path)}
     return Running(*DQ, "worker", "--server", f"{host}:{port}", "-p", "1", env=env)
-
-
-def hold(path: Path) -> None:
-    """Say who runs it, and never end."""
-    announce(path, os.getpid())
-    time.sleep(1000)
-
-
-def announce(path: Path, pid: int) -> None:
-    new = path.with_suffix(".new")
-    new.write_text(str(pid))
-    new.rename(path)
-
-
-def hold_twice(path: Path) -> int:
-    """Not end at the first attempt; at the second, return its process."""
-    if path.exists():
-        return os.getpid()
-    hold(path)
-    return 0
-
-
-def hold_with_program(path: Path) -> None:
-    program = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(1000)"])
-    announce(path, program.pid)
-    program.wait()
-
-
-def hold_on(path: Path) -> None:
-    """Not end when asked to."""
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    hold(path)
-
-
-def clean_up(path: Path) -> None:
-    """End when asked to, and say that it has."""
-
-    def say(*_: object) -> None:
-        announce(path.with_name("cleaned up"), os.getpid())
-        os._exit(0)
-
-    signal.signal(signal.SIGTERM, say)
-    hold(path)
 
 
 def pid_in(path: Path) -> int:

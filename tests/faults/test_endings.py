@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from support import DQ, Running, dq, serving, wait_until
+from support import DQ, Running, serving, wait_until
+from support.warm import dq
 
 KEY = "k" * 16
 SOURCE = """

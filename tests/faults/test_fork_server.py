@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import random
 import signal
-import subprocess
 import sys
 from pathlib import Path
 
@@ -17,6 +15,7 @@ from faults.scene import Hazards, gone, kill
 from support import descendants, python, task_processes, wait_until
 from support import dq as run_dq
 from support.procfs import look, name
+from tasks.fork_server import parent, started, surroundings, where
 
 pytestmark = pytest.mark.skipif(not platform.can_fork(), reason="no fork server here")
 
@@ -28,14 +27,15 @@ def servers(pid: int) -> list[int]:
 
 
 def test_a_run_goes_on_with_another_server_if_one_is_killed(hazards: Hazards) -> None:
-    inputs = list(range(300))
-    with hazards.running("short", inputs, "-w", "2", *PATIENT) as run:
+    inputs = [*range(300), "last"]
+    with hazards.running("gated_if_last", inputs, "-w", "2", *PATIENT) as run:
         for count in (5, 80):
             hazards.wait_for_executions(count)
-            [server] = servers(run.pid)
+            [server] = wait_until(lambda: servers(run.pid))  # the next one may be on its way
             processes = task_processes(run.pid)
             kill(server)
             gone(*processes)  # they end with it
+        hazards.open_gate()
         assert run.wait() == 0, run.printed
     history = hazards.history(inputs, run.stdout_text).check()
     assert history.extra <= 2 * 2 * 5
@@ -66,17 +66,6 @@ def test_a_replacement_is_forked_by_the_same_server(hazards: Hazards) -> None:
         assert run.wait() == 0, run.printed
 
 
-def surroundings(x: int) -> tuple[int, list[str], str, str, float]:
-    """What a process has of others', and of its own."""
-    links = []
-    for number in os.listdir("/proc/self/fd"):
-        try:
-            links.append(os.readlink(f"/proc/self/fd/{number}"))
-        except OSError:
-            continue  # the listing's own
-    return os.getpid(), sorted(links), os.environ["DQ_SLOT"], sys.argv[0], random.random()
-
-
 def test_a_process_has_no_descriptors_of_another() -> None:
     found = {}
     with dq.Master(workers=3, max_tasks=2) as master:
@@ -91,10 +80,6 @@ def test_a_process_has_no_descriptors_of_another() -> None:
     own = [set(links) - inherited for links, *_ in found.values()]
     shared = [link for links in own for link in links if ":[" in link]
     assert len(shared) == len(set(shared))
-
-
-def where(x: int) -> str:
-    return os.getcwd()
 
 
 def test_a_process_starts_in_the_current_directory(
@@ -115,18 +100,8 @@ def test_without_fork_each_process_is_a_fresh_interpreter(monkeypatch: pytest.Mo
     assert parents == {os.getpid()}
 
 
-def parent(x: int) -> int:
-    return os.getppid()
-
-
 def test_a_program_that_a_task_starts_is_no_task_process() -> None:
     assert dq.run(started, [1], workers=1) == ["False"]
-
-
-def started(x: int) -> str:
-    code = "import os; print('DQ_TASK_PROCESS' in os.environ)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
 
 
 def test_signals_that_the_program_has_blocked_are_none_of_the_processes_concern() -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from support import DQ, Running, dq, script, wait_until
+from support import DQ, Running, script, wait_until
+from support.warm import dq
 
 PATCHES = """
 import select, socket, threading, time

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from faults.scene import Hazards
-from support import dq, python
+from support import python
+from support.warm import dq
 
 ENDS = ["by_sigkill", "by_abort", "by_exit_0", "by_exit_10", "by_exit_12", "by_segfault"]
 

@@ -9,7 +9,8 @@ import pytest
 
 import dq as api
 from interop.plain import ENV, KEY, plain
-from support import dq, serving
+from support import serving
+from support.warm import dq
 
 SOURCE = """
 import asyncio, functools, itertools, sys, threading

@@ -19,7 +19,8 @@ import pytest
 from dq.journal import inspect
 from dq.journal.writer import Journal
 from faults.scene import KEY, gone, make_room
-from support import DQ, Running, descendants, dq, serving, task_processes, wait_until
+from support import DQ, Running, descendants, serving, task_processes, wait_until
+from support.warm import dq
 
 WORK = """
 import os, time

@@ -12,16 +12,8 @@ from collections.abc import Callable
 import pytest
 
 from faults.scene import Hazards, gone
-from support import (
-    DQ,
-    FaultProxy,
-    Running,
-    dq,
-    environment,
-    serving,
-    task_processes,
-    wait_until,
-)
+from support import DQ, FaultProxy, Running, environment, serving, task_processes, wait_until
+from support.warm import dq
 
 INPUTS = list(range(6))
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 4}

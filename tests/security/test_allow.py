@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 import dq as api
-from support import DQ, Running, dq, serving
+from support import DQ, Running, serving
+from support.warm import dq
 
 KEY = "a key of 16 bytes"
 ENV = {"DQ_AUTHKEY": KEY}

@@ -24,8 +24,9 @@ from dq.security import certs
 from dq.security.tls import PLAIN, Tls, can_psk, settings
 from dq.transport import dialing, limits
 from security.relay import Relay
-from support import DQ, FaultProxy, Running, dq, other_pythons, python, run, serving, wait_until
+from support import DQ, FaultProxy, Running, other_pythons, python, run, serving, wait_until
 from support.proxy import Direction
+from support.warm import dq
 
 KEY = "0123456789abcdef0123456789abcdef"
 ENV = {"DQ_AUTHKEY": KEY}
