@@ -34,8 +34,8 @@ def look(wire: tuple[str, str, str, str, bytes]) -> Found:
 
     >>> look(TaskRef("module", "math", "sqrt").to_wire())["error"]
     ''
-    >>> look(TaskRef("module", "math", "squareroot").to_wire())["error"][:42]
-    "module 'math' has no attribute 'squareroot"
+    >>> look(TaskRef("module", "math", "squareroot").to_wire())["error"][:27]
+    "math has no 'squareroot'; i"
     """
     ref = TaskRef(*wire)
     error = ""

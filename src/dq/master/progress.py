@@ -71,8 +71,9 @@ class Progress:
             return
         if self.has_bar:
             screen.show(self._bar)
-        self._ticker = threading.Thread(target=self._tick, name="dq-progress", daemon=True)
-        self._ticker.start()
+        ticker = threading.Thread(target=self._tick, name="dq-progress", daemon=True)
+        ticker.start()
+        self._ticker = ticker  # only now: Ctrl-C may come in between, and `stop` joins it
 
     def take(self, records: Sequence[Recorded]) -> None:
         """Count the outcomes that have arrived."""
