@@ -356,7 +356,7 @@ class JobService:
                 return
             job.notes[file] = printable(
                 f"worker {process} has loaded another version of {file} than the"
-                " submitter has, and works with it; --strict-code refuses that"
+                f" submitter has, and works with it; {setting('strict_code')} refuses that"
             )
             note = OutputLine(process, spec_id, -1, job.notes[file])
         self.add_lines(spec_id, [note])
