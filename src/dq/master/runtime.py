@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from dq._support import platform
+from dq._support.forking import await_imports
 from dq._support.naming import setting
 from dq._support.tags import tags
 from dq.dispatch.dispatcher import Dispatcher
@@ -252,6 +253,11 @@ def _worker_here(dispatcher: Dispatcher) -> InProcessWorker:
     return InProcessWorker(dispatcher)
 
 
+def _before_fork() -> None:
+    if _runtimes:
+        await_imports()
+
+
 def _after_fork() -> None:
     for runtime in list(_runtimes):
         runtime.after_fork()
@@ -260,4 +266,4 @@ def _after_fork() -> None:
 # The runtimes of this process; in a fork, also those of its parents.
 _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+    os.register_at_fork(before=_before_fork, after_in_child=_after_fork)
