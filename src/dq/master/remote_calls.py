@@ -160,7 +160,7 @@ class RemoteCalls:
         a quarter of the time of a single call. Called with the lock held, and so only if sending
         cannot block, and nothing else has to be sent before. Returns False if the other thread has
         something to do."""
-        if not self._is_idle or not self._is_open or self._queue.cancelled:
+        if not self._is_idle or self._has_work_beside_calls():
             return False
         if not self._finish_if_ready():
             return False
@@ -296,9 +296,14 @@ class RemoteCalls:
             return not self._is_closing
 
     def _has_work(self) -> bool:
-        if self._is_closing or not self._is_open:
+        return self._queue.has_unsent or self._has_work_beside_calls()
+
+    def _has_work_beside_calls(self) -> bool:
+        if self._is_closing or not self._is_open or self._queue.cancelled:
             return True
-        return self._queue.has_unsent or bool(self._queue.cancelled)
+        # Functions that the master keeps and no call needs any more. (There may be some in any
+        # case: this is a quick look, and whenever nothing is to do, all are dropped.)
+        return len(self._sent_functions) > len(self._calls.functions.table)
 
     def _open(self) -> None:
         id = self._id
