@@ -390,9 +390,9 @@ def square(x):
 def test_calls_outlive_a_master_that_is_killed_and_started_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "work.py").write_text(SQUARE)
+    (tmp_path / "logged_squares.py").write_text(SQUARE)
     monkeypatch.syspath_prepend(tmp_path)
-    square: Callable[[int], int] = __import__("work").square
+    square: Callable[[int], int] = __import__("logged_squares").square
     lines: list[str] = []
     port = free_port()
     with (
