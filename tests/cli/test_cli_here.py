@@ -300,7 +300,7 @@ def test_a_failed_task_of_a_job_is_run_again_here_and_the_job_stays_as_it_is(
         done = dq(*again, "--debug", cwd=project, env=env)
         assert "in boom_at_7" in done.stderr
         app = project / "app.py"
-        app.write_text(app.read_text().replace("x == 7", "x == 8"))
+        app.write_text(app.read_text().replace("x == 7", "x == 777"))
         done = dq(*again, cwd=project, env=env)
         assert (done.returncode, done.stdout) == (0, "7\n")
         assert '"failed": 1' in dq("jobs", "--json", env=env).stdout

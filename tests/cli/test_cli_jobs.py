@@ -136,7 +136,7 @@ def test_ctrl_c_leaves_the_job_running(gated: JobsMaster) -> None:
 def test_results_of_a_job_that_goes_on_are_those_that_are_there(gated: JobsMaster) -> None:
     number = gated.submit("gates:wait", "a", "b", "--batch", "1")
     (gated.folder / "a.go").touch()
-    wait_until(lambda: (gated.folder / "b.started").exists())
+    wait_until(lambda: '"done": 1' in gated.dq("jobs", "--json").stdout)
     done = gated.dq("results", number, "-o", "out.txt")
     assert done.returncode == 4
     assert "1 of 2 tasks have an outcome; --follow waits" in done.stderr
@@ -244,6 +244,7 @@ def test_cancelling_all_jobs_is_about_those_that_go_on(master: JobsMaster) -> No
 
 
 def test_status_says_which_tags_are_missing(master: JobsMaster) -> None:
+    wait_until(lambda: "0/1" in master.dq("workers").stdout)
     number = master.submit("app:square", "1", "--needs", "gpu,eu")
     assert (
         "waits      no worker that is connected has eu, gpu" in master.dq("status", number).stdout
@@ -291,7 +292,7 @@ def test_status_says_where_one_task_is(gated: JobsMaster) -> None:
     def why(index: int) -> str:
         return gated.dq("status", number, "--why", f"{index}").stdout
 
-    assert re.match(r"it has returned at \S+:\d+\n$", why(0))
+    wait_until(lambda: re.match(r"it has returned at \S+:\d+\n$", why(0)))
     assert re.match(r"it has failed once, and is tried again in (1h|59m)", why(1))
     assert re.match(r"it runs at \S+:\d+, ", why(2))
     assert why(4) == "it waits behind 1 other task of its job\n"

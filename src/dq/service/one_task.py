@@ -67,6 +67,8 @@ class OneTask:
             if any(batch.start <= index < batch.stop for batch in job.waiting.batches):
                 return "it was requeued, and is among the next to run"
             before = index - job.next
+        if before < 0:
+            return "it has just ended, and its outcome is being written"
         return (
             f"it waits behind {before} other task{'s' * (before > 1)} of its job" if before else ""
         )
