@@ -30,7 +30,8 @@ def test_a_function_is_called_itself_and_in_this_thread() -> None:
 
 def test_no_thread_is_started() -> None:
     before = threading.active_count()
-    assert dq.run(lambda x: threading.active_count(), [1], workers=0) == [before]
+    [within] = dq.run(lambda x: threading.active_count(), [1], workers=0)
+    assert within <= before  # those of earlier tests may end meanwhile
 
 
 def test_inputs_and_results_keep_their_classes() -> None:
