@@ -22,7 +22,7 @@ from dq.worker.config import Config, Parents
 from dq.worker.fork_client import ServerDied
 from dq.worker.plan import Plan
 from dq.worker.server_start import has_server
-from dq.worker.spawn import Spawner
+from dq.worker.spawn import Spawner, no_room
 
 if TYPE_CHECKING:
     from dq.worker.output import Output
@@ -147,24 +147,33 @@ class Pool:
         self.children.add(child)
 
     def _spawn(self, seed: int) -> Child:
+        if self._output is None:
+            return self._spawned(seed, self._plan.stderr)
+        with no_room():
+            pipe = self._output.open()
+        try:
+            child = self._spawned(seed, pipe.give)
+        except BaseException:
+            pipe.close()
+            raise
+        try:
+            pipe.read(child)
+        except RuntimeError as error:  # there is no memory for its stack
+            pipe.close()
+            dismiss([child])
+            raise DqError(f"cannot start a task process: {error}") from None
+        return child
+
+    def _spawned(self, seed: int, stderr: Callable[[], int] | None) -> Child:
         plan = self._plan
         taken = {child.number for child in self.children}
-        pipe = None if self._output is None else self._output.open()
-        try:
-            child = self._spawner.start(
-                plan.processes.threads,
-                number=next(number for number in count() if number not in taken),
-                sharing=plan.sharing or plan.processes.count,
-                seed=seed,
-                stderr=plan.stderr if pipe is None else pipe.give,
-            )
-            if pipe is not None:
-                pipe.read(child)
-        except BaseException:
-            if pipe is not None:
-                pipe.close()
-            raise
-        return child
+        return self._spawner.start(
+            plan.processes.threads,
+            number=next(number for number in count() if number not in taken),
+            sharing=plan.sharing or plan.processes.count,
+            seed=seed,
+            stderr=stderr,
+        )
 
     def _config(self, child: Child, seed: int) -> Config:
         plan = self._plan

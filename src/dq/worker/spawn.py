@@ -85,7 +85,7 @@ class Spawner:
         reject_nested()
         seed = hash_seed() if seed is None else seed
         environ = _environment(number, sharing, seed)
-        with contextlib.ExitStack() as stack, _no_room():
+        with contextlib.ExitStack() as stack, no_room():
             errors = None if stderr is None else stderr()
             if errors is not None:
                 stack.callback(os.close, errors)
@@ -148,7 +148,8 @@ class Spawner:
 
 
 @contextlib.contextmanager
-def _no_room() -> Iterator[None]:
+def no_room() -> Iterator[None]:
+    """Have what the system has no room for, such as a descriptor, end as a `DqError`."""
     try:
         yield
     except OSError as error:
