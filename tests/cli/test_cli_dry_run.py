@@ -240,11 +240,17 @@ def test_a_job_is_checked_and_workers_are_asked_before_it_is_submitted(
     assert dq("jobs", "--json", env=serving_jobs).stdout == "[]\n"
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A folder that the workers do not have."""
+    path = tmp_path / "elsewhere"
+    path.mkdir()
+    return path
+
+
 def test_what_no_worker_has_is_said_before_it_is_submitted(
-    tmp_path: Path, project: Path, serving_jobs: dict[str, str | None]
+    elsewhere: Path, serving_jobs: dict[str, str | None]
 ) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
     (elsewhere / "other.py").write_text("def f(x): return x")
     done = dq("submit", "other:f", "1", "--dry-run", cwd=elsewhere, env=serving_jobs)
     assert done.returncode == 1
@@ -253,10 +259,8 @@ def test_what_no_worker_has_is_said_before_it_is_submitted(
 
 
 def test_a_worker_with_another_version_of_the_module_is_named(
-    tmp_path: Path, project: Path, serving_jobs: dict[str, str | None]
+    elsewhere: Path, serving_jobs: dict[str, str | None]
 ) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
     (elsewhere / "app.py").write_text("def square(x): return x ** 2")
     done = dq("submit", "app:square", "1", "--dry-run", cwd=elsewhere, env=serving_jobs)
     assert done.returncode == 0

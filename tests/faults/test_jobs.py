@@ -54,12 +54,18 @@ with dq.connect("127.0.0.1", int(sys.argv[1]), authkey={KEY!r}) as client:
 
 
 @pytest.fixture
-def master(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[KeepingMaster]:
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder with the module `work`, which can be imported here too."""
     (tmp_path / "work.py").write_text(WORK)
     monkeypatch.syspath_prepend(tmp_path)  # a task is checked where it is submitted
-    with KeepingMaster(tmp_path, free_port(), workers=2) as found:
-        yield found
+    yield tmp_path
     sys.modules.pop("work", None)
+
+
+@pytest.fixture
+def master(folder: Path) -> Iterator[KeepingMaster]:
+    with KeepingMaster(folder, free_port(), workers=2) as found:
+        yield found
 
 
 def expected(count: int) -> list[tuple[int, object, object]]:
@@ -150,14 +156,9 @@ def test_a_worker_that_is_killed_loses_nothing_of_a_job(master: KeepingMaster) -
 
 
 @pytest.fixture
-def on_small_disk(
-    tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[KeepingMaster]:
-    (tmp_path / "work.py").write_text(WORK)
-    monkeypatch.syspath_prepend(tmp_path)
-    with KeepingMaster(tmp_path, free_port(), workers=1, journal=small_disk / "jobs") as found:
+def on_small_disk(folder: Path, small_disk: Path) -> Iterator[KeepingMaster]:
+    with KeepingMaster(folder, free_port(), workers=1, journal=small_disk / "jobs") as found:
         yield found
-    sys.modules.pop("work", None)
 
 
 def test_a_job_that_the_disk_has_no_room_for_is_refused_and_others_go_on(
@@ -196,14 +197,10 @@ def test_outcomes_wait_for_room_and_no_more_tasks_are_started(
 
 
 @pytest.mark.skipif(STRACE is None, reason="needs strace")
-def test_a_disk_that_fails_ends_the_master_with_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "work.py").write_text(WORK)
-    monkeypatch.syspath_prepend(tmp_path)
+def test_a_disk_that_fails_ends_the_master_with_one_line(folder: Path) -> None:
     inject = "--inject=fdatasync,fsync:error=EIO:when=12+"
-    before = (str(STRACE), "-f", "-qq", "-o", "/dev/null", "-P", str(tmp_path / "jobs-wal"), inject)
-    with KeepingMaster(tmp_path, free_port(), workers=1, before=before) as master:
+    before = (str(STRACE), "-f", "-qq", "-o", "/dev/null", "-P", str(folder / "jobs-wal"), inject)
+    with KeepingMaster(folder, free_port(), workers=1, before=before) as master:
         with master.connect(patience=0.0) as client:
             job = client.submit("work:work", range(400), batch=1)
             with pytest.raises(dq.DqError):
@@ -212,9 +209,8 @@ def test_a_disk_that_fails_ends_the_master_with_one_line(
         said = master.running.stderr_text
         assert "dq: cannot write jobs: disk I/O error" in said
         assert "Traceback" not in said
-    with KeepingMaster(tmp_path, master.port, workers=1) as master, master.connect() as client:
+    with KeepingMaster(folder, master.port, workers=1) as master, master.connect() as client:
         assert found(client.job(1)) == expected(400)
-    sys.modules.pop("work", None)
 
 
 @pytest.mark.slow

@@ -12,8 +12,7 @@ import dq
 from dq.cli import here, runs
 from dq.cli.input_check import Checked, check_inputs
 from dq.cli.printer import say
-from dq.cli.run_files import check_files, output_format
-from dq.cli.run_inputs import RunInputs, run_inputs
+from dq.cli.run_inputs import RunInputs
 from dq.cli.surroundings import enter_directory, key_to_serve, quietly
 from dq.data.input_files import STDIN
 from dq.dispatch.replaying import too_few
@@ -122,11 +121,9 @@ def _workers(given: dict[str, Any], workers: int, *, serves: bool) -> str:
 def _check_job(given: dict[str, Any], runtime: Runtime, ref: TaskRef, *, importable: bool) -> str:
     """Check the inputs and files. Returns what is wrong with a task; "" if nothing was found."""
     runs.check_retry_failed(given)
-    given["format"] = output_format(given)
-    check_files(given)
+    source = runs.prepared(given)
     for name in ("output", "failures"):
         _check_writable(given[name])
-    source = run_inputs(given)
     found = check_inputs(source, given, ref, importable=importable)
     show("inputs", inputs_shown(given, source, found))
     if "-" in (given["input"] or ()):

@@ -131,8 +131,7 @@ def stop(**given: Any) -> None:
     with job_options.connected({**given, "reconnect": 0.0}) as client:
         client.stop(now=given["now"])
         try:
-            while True:
-                client.wait_for_end()
+            client.wait_for_end()
         except ConnectError:
             return
         except KeyboardInterrupt:

@@ -127,10 +127,6 @@ def retry(**given: Any) -> None:
         if not given["here"]:
             click.echo(job.retry(ids))
             return
-        if ids is None:
-            ids = [row[0] for row in job.failed_rows()]
-        if not ids:
-            raise UsageError(f"no task of job {job.number} has failed")
         from dq.cli import retry_here  # here, since it needs much of what a run does
 
         retry_here.run_again_here(job, ids, debug=given["debug"])
@@ -144,9 +140,7 @@ def _chosen(job: SubmittedJob[object], given: dict[str, Any]) -> list[int] | Non
     if given["only"] is None:
         return None
     failed = {row[0] for row in job.failed_rows()}
-    found = [id for start, stop in given["only"] for id in failed if start <= id < stop]
-    for start, stop in given["only"]:
-        if stop - start > len(failed) or any(id not in failed for id in range(start, stop)):
-            missing = next(id for id in range(start, stop) if id not in failed)
-            raise UsageError(f"task {missing} of job {job.number} has not failed")
-    return sorted(found)
+    for id in (id for span in given["only"] for id in range(*span)):
+        if id not in failed:
+            raise UsageError(f"task {id} of job {job.number} has not failed")
+    return [id for span in given["only"] for id in range(*span)]

@@ -14,11 +14,10 @@ from dq.master.progress import Progress
 from dq.service.client import Client
 from dq.service.selectors import selector_of
 from dq.service.status import JobStatus
-from dq.service.submitted_job import SubmittedJob
+from dq.service.submitted_job import PAUSE_S, SubmittedJob
 
 CHECK_S = 1.0  # the longest time between two looks at jobs
-PAUSE_S = 0.05  # the shortest: each outcome is news
-PAUSE_EACH_S = 0.005  # the same for each job, so that many are no burden to the master
+PAUSE_EACH_S = 0.005  # the shortest for each job, so that many are no burden to the master
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ from dq._support.screen import screen
 from dq._support.spans import Spans
 from dq.cli import job_options, options
 from dq.cli.failures import FailureReport
+from dq.cli.job_control import how_it_ended
 from dq.cli.job_progress import Watch, leaving
 from dq.cli.layout import OUTPUT, Command, option
 from dq.cli.printer import say
@@ -124,14 +125,14 @@ class ResultPrinter:
             self._writer.commit()
             return
         which = f"job {status.number}"
+        counts = f"{status.done + status.failed} of {status.total} tasks"
         if not status.has_ended:
-            counts = f"{status.done + status.failed} of {status.total} tasks have an outcome"
-            raise Stopped(f"{which} has not ended: {counts}; --follow waits for the others")
+            raise Stopped(
+                f"{which} has not ended: {counts} have an outcome; --follow waits for the others"
+            )
         if status.state in ("done", "failed"):
             raise Stopped(f"{which} has changed while it was read; once more has all of it")
-        why = f": {status.reason}" if status.reason else ""
-        counts = f"{status.done + status.failed} of {status.total} tasks had an outcome"
-        raise Stopped(f"{which} was {status.state}{why}; {counts}")
+        raise Stopped(f"{how_it_ended(status)}; {counts} had an outcome")
 
     def _with_what_is_kept(self, error: DqError) -> DqError:
         """The same error, with a message that also says which results were printed."""

@@ -9,17 +9,26 @@ from dq.cli.here import results_apart, serve_here
 from dq.cli.run_inputs import RunInputs
 from dq.cli.selection import Selection
 from dq.cli.surroundings import enter_directory, quietly
+from dq.errors import UsageError
 from dq.functions.task_check import checked
 
 if TYPE_CHECKING:
     from dq.service.submitted_job import SubmittedJob
 
 
-def run_again_here(job: SubmittedJob[object], ids: list[int], *, debug: bool) -> None:
-    """``dq retry --here``: run failed tasks of a job in this process. The job stays as it is."""
+def run_again_here(job: SubmittedJob[object], ids: list[int] | None, *, debug: bool) -> None:
+    """``dq retry --here``: run failed tasks of a job in this process: these, or all. The job stays
+    as it is.
+
+    Raises:
+        UsageError: none has failed.
+    """
+    wanted = None if ids is None else set(ids)
+    rows = [row for row in job.failed_rows() if wanted is None or row[0] in wanted]
+    if not rows:
+        raise UsageError(f"no task of job {job.number} has failed")
     spec = job.spec()
     assert spec.ref is not None  # each job has a task
-    rows = [row for row in job.failed_rows() if row[0] in ids]
     selection = Selection(tuple((row[0], row[0] + row[1]) for row in rows))
     items = [item for row in rows for item in row[7] or ()]
     source = RunInputs(items, spec.reading, selection=selection)

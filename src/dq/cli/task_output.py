@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 from dq._support.frozen import TYPE_CHECKING
 from dq._support.screen import Forwarder, screen
-from dq.core.records import printable
 
 if TYPE_CHECKING:
     from dq.core.beats import OutputLine
@@ -34,5 +33,4 @@ def show_lines(job: str, lines: list[OutputLine]) -> None:
     """Show what tasks have printed at workers elsewhere."""
     with screen.room():
         for line in lines:
-            task = f" task {line.index}" if line.index >= 0 else ""
-            screen.say(printable(f"{line.process}{task}: {line.text}"))
+            screen.say(str(line))

@@ -14,7 +14,7 @@ from dq.cli.layout import CONNECTION, OUTPUT, SECURITY, WORKERS, Command, option
 from dq.cli.printer import say
 from dq.cli.signals import FINISHING, Stages
 from dq.cli.surroundings import enter_directory, find_key, quietly
-from dq.cli.task_output import nowhere
+from dq.cli.task_output import output_of_tasks
 from dq.errors import ConnectError, Interrupted
 from dq.functions.forked_checks import checks
 from dq.functions.task_check import checked
@@ -90,7 +90,7 @@ def worker(**given: Any) -> None:
         reconnect=given["reconnect"],
         tls=TlsOptions(**given_for(given, TlsOptions)).settings(),
         allow=patterns,
-        stderr=nowhere if given["task_output"] == "none" else None,
+        stderr=output_of_tasks(given["task_output"], None),
         output="own" if given["task_output"] == "none" else given["task_output"],
     )
     supervisor = Supervisor(plan, say)

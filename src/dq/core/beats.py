@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dq._support.frozen import frozen
+from dq.core.records import printable
 
 
 @frozen
@@ -35,12 +36,19 @@ class OutputLine:
         job: id of the job; "" if that is unknown.
         index: number of the task; -1 if that is unknown.
         text: without the newline.
+
+    >>> str(OutputLine("host17:4242", "", 3, "a")), str(OutputLine("host17:4242", "", -1, "b"))
+    ('host17:4242 task 3: a', 'host17:4242: b')
     """
 
     process: str
     job: str
     index: int
     text: str
+
+    def __str__(self) -> str:
+        task = f" task {self.index}" if self.index >= 0 else ""
+        return printable(f"{self.process}{task}: {self.text}")
 
 
 @frozen

@@ -90,8 +90,12 @@ def _encode_timed(
 
 def _decode_timed(blob: Blob, count: int, loads: Loads) -> list[dict[str, object]]:
     values, seconds, _ = load_timed(blob, loads)
-    pairs = zip(values, seconds, strict=True)
-    return [{**_field_of(value), "seconds": round(took, 6)} for value, took in pairs]
+    return _timed(map(_field_of, values), seconds)
+
+
+def _timed(fields: Iterable[dict[str, object]], seconds: list[float]) -> list[dict[str, object]]:
+    pairs = zip(fields, seconds, strict=True)
+    return [{**field, "seconds": round(took, 6)} for field, took in pairs]
 
 
 def load_timed(blob: Blob, loads: Loads = pickle.loads) -> tuple[list[object], list[float], bool]:
@@ -138,8 +142,7 @@ def _forms(value: object) -> kept.Forms:
 
 def _decode_kept(blob: Blob, count: int, loads: Loads) -> list[dict[str, object]]:
     values, seconds = kept.load(blob, loads)
-    pairs = zip(values, seconds, strict=True)
-    return [{**_field_of_kept(value), "seconds": round(took, 6)} for value, took in pairs]
+    return _timed(map(_field_of_kept, values), seconds)
 
 
 def _field_of_kept(value: object) -> dict[str, object]:

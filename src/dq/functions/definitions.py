@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 from dq.functions import by_value_classes
 
+Definition = tuple[tuple[str, ...], bytes]  # names of classes, and the pickle that defines them
+
 
 class Definitions:
     """The classes that a job's inputs refer to. They are sent to each connection in this order.
@@ -16,17 +18,17 @@ class Definitions:
     """
 
     def __init__(self) -> None:
-        self.entries: list[tuple[tuple[str, ...], bytes]] = []
+        self.entries: list[Definition] = []
         self._defined: dict[str, type] = {}
 
     def __len__(self) -> int:
         return len(self.entries)
 
-    def after(self, known: int) -> list[tuple[tuple[str, ...], bytes]]:
+    def after(self, known: int) -> list[Definition]:
         """Those after the first `known`."""
         return self.entries[known:]
 
-    def receive(self, definitions: Sequence[tuple[tuple[str, ...], bytes]]) -> None:
+    def receive(self, definitions: Sequence[Definition]) -> None:
         """Add definitions that another process has made. They replace earlier ones of the same
         classes, whose places stay."""
         for names, pickled in definitions:

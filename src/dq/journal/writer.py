@@ -17,7 +17,6 @@ import os
 import queue
 import sqlite3
 import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import cast
 
@@ -41,10 +40,9 @@ from dq.journal.database import (
 )
 from dq.journal.facts import Facts, compare
 from dq.journal.file_lock import Lock
+from dq.journal.gathering import gathered
 from dq.journal.rows import COLUMNS, Columns, Row, row_of, sealed
 
-COMMIT_INTERVAL = 0.05  # seconds
-COMMIT_ROWS = 1000
 RETRY_INTERVAL = 0.5  # seconds between two attempts to write to a full disk
 READ_ROWS = 64  # at once
 
@@ -193,7 +191,7 @@ class Journal:
 
     def _write(self, deliver: Callable[[list[Entry]], None]) -> None:
         try:
-            for entries in self._gathered():
+            for entries in gathered(self._queue):
                 rows = [row_of(entry.record, self.lines).to_columns() for entry in entries]
                 if not self._commit(rows, list(self._failed_inputs(entries))):
                     return
@@ -201,24 +199,6 @@ class Journal:
         except Exception as error:  # any error: the readers must learn of it
             self.error = OutputError(f"cannot write the journal {self.path}: {reason(error)}")
             deliver([])
-
-    def _gathered(self) -> Iterator[list[Entry]]:
-        """The entries to commit, at intervals of COMMIT_INTERVAL or more, until the end."""
-        until = 0.0
-        while (entry := self._queue.get()) is not None:
-            entries = [entry]
-            while entry is not None and len(entries) < COMMIT_ROWS:
-                left = until - time.monotonic()
-                try:
-                    entry = self._queue.get(timeout=max(left, 0.0))
-                except queue.Empty:
-                    break
-                if entry is not None:
-                    entries.append(entry)
-            yield entries
-            if entry is None:
-                return
-            until = time.monotonic() + COMMIT_INTERVAL
 
     def _failed_inputs(self, entries: list[Entry]) -> Iterator[Columns]:
         """The rows for the table of failed inputs."""

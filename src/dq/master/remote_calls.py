@@ -24,7 +24,7 @@ from dq.dispatch.served_job import UNOPENED
 from dq.dispatch.worker_requests import SEND_AT_ONCE_BYTES
 from dq.errors import BadTask, DqError, MasterLost, ProtocolError
 from dq.functions.called import ByValue
-from dq.functions.definitions import CurrentDefinitions
+from dq.functions.definitions import CurrentDefinitions, Definition
 from dq.functions.job_specs import JobSpecs
 from dq.functions.task_options import TaskOptions
 from dq.master.call_queue import CallQueue
@@ -34,7 +34,6 @@ from dq.service.call_wire import (
     Answer,
     Begun,
     CallsState,
-    Definition,
     Event,
     FunctionWire,
     from_wire,

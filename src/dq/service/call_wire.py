@@ -7,7 +7,6 @@ from dq.core.records import Batch, Done, Failed, Failure, Recorded
 from dq.errors import ProtocolError
 from dq.service.outcome_wire import FailureWire, outcome_to_wire
 
-Definition = tuple[tuple[str, ...], bytes]  # names of classes, and the pickle that defines them
 # Whether it was a blob with large buffers, and the pickle of a function.
 FunctionWire = tuple[bool, bytes]
 # Start, count, attempts, worker, results, failure, seconds.

@@ -8,10 +8,10 @@ from dq.core.blobs import Blob
 from dq.core.records import LONGEST_NAME
 from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import UsageError
+from dq.functions.definitions import Definition
 from dq.manager.message_checks import as_count, as_text
 from dq.manager.worker_endpoint import ANSWERED
 from dq.service.answering import answered, time_to_wait
-from dq.service.call_wire import Definition
 from dq.service.calls import CallService
 from dq.service.options import JobOptions
 from dq.service.specs import calls_from_client, function_from_client

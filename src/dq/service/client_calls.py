@@ -14,7 +14,8 @@ from dq.dispatch.leasing import LIVENESS_CHECK_S
 from dq.dispatch.served_job import ServedJob
 from dq.dispatch.worker_requests import SEND_AT_ONCE_BYTES
 from dq.errors import UsageError
-from dq.service.call_wire import Answer, Begun, CallsState, Definition, Event, to_wire
+from dq.functions.definitions import Definition
+from dq.service.call_wire import Answer, Begun, CallsState, Event, to_wire
 from dq.transport.channel import Channel
 
 MOST_WAITING_BYTES = 64 << 20  # of calls without an outcome, beyond which no more are taken in

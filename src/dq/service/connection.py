@@ -153,13 +153,14 @@ class JobsConnection:
         """Take the answer to what `post` has sent, if it has arrived. If not, or if it is an error,
         `finish` has to be called."""
         server = self._server
+        if server is None:
+            return None
         try:
-            if server is None or not server.await_answer(0.0):
+            if not server.await_answer(0.0):
                 return None
             answer = _checked(server.answer())
         except DqError:
-            if server is not None:
-                server.close()
+            server.close()
             self._server = None
             return None
         self._lock.release()

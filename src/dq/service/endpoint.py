@@ -20,6 +20,7 @@ from dq.service.looking import Looking
 from dq.service.one_task import OneTask
 from dq.service.options import JobOptions
 from dq.service.probing import Probing
+from dq.service.selectors import the_one
 from dq.service.specs import from_client
 from dq.service.status import worker_to_wire
 from dq.service.stored_job import StoredJob
@@ -229,10 +230,7 @@ class JobsEndpoint(CallsEndpoint):
         return self._service.select([as_text(one) for one in selectors])
 
     def _one(self, selector: str) -> StoredJob:
-        jobs = self._selected([selector])
-        if len(jobs) != 1:
-            raise UsageError(f"{selector} stands for {len(jobs)} jobs: name one")
-        return jobs[0]
+        return the_one(selector, self._selected([selector]))
 
     def _waiting(
         self,

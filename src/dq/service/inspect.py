@@ -8,14 +8,14 @@ import sqlite3
 from collections.abc import Iterator
 
 from dq.core.records import Reading
-from dq.errors import BadJournal, UsageError
+from dq.errors import BadJournal
 from dq.journal.database import UNREADABLE, check_log, damaged, explained, open_reader
 from dq.journal.inspect import file_of
 from dq.service import rows
 from dq.service.inputs import InputReader
 from dq.service.results import Row, Tally, row_of
 from dq.service.rows import JobRow
-from dq.service.selectors import select
+from dq.service.selectors import select, the_one
 from dq.service.status import JobStatus
 from dq.service.tables import check_header, is_service
 
@@ -96,13 +96,11 @@ class MastersFile:
     def _one(self, selector: str) -> JobRow:
         found = self._rows()
         numbers = select([selector], {number: job.name for number, job in found.items()})
-        if len(numbers) != 1:
-            raise UsageError(f"{selector} stands for {len(numbers)} jobs: name one")
-        return found[numbers[0]]
+        return found[the_one(selector, numbers)]
 
     def reading(self, number: int) -> Reading:
         """How to make values of a job's inputs."""
-        return rows.spec_of(self._db, self._one(str(number)).key).reading
+        return rows.reading_of(self._db, self._one(str(number)).key)
 
     def outcomes(self, number: int) -> Iterator[Row]:
         """The outcomes of a job's tasks in the order of the inputs, with these, as a master sends

@@ -336,7 +336,7 @@ class JobService:
             job = self._served.get(spec_id) or self._ended_lately.get(spec_id)
         if job is None:
             return
-        texts = [_shown(line) for line in lines]
+        texts = list(map(str, lines))
 
         def write(db: sqlite3.Connection) -> None:
             rows.add_lines(db, job.key, texts, MOST_LINES)
@@ -366,9 +366,3 @@ class JobService:
         with self._lock:
             job = self._served.get(spec_id)
         return "" if job is None else str(job.number)
-
-
-def _shown(line: OutputLine) -> str:
-    """A printed line with where it is from."""
-    task = f" task {line.index}" if line.index >= 0 else ""
-    return printable(f"{line.process}{task}: {line.text}")

@@ -54,7 +54,7 @@ class Looking:
             "id": job.id,
             "name": job.name,
             "task": job.task,
-            "state": self._state(job),
+            "state": _state(job, running),
             "reason": job.reason,
             "total": job.total,
             "done": job.done,
@@ -68,12 +68,6 @@ class Looking:
             "version": job.version,
             "notes": list(job.notes.values()),
         }
-
-    def _state(self, job: StoredJob) -> str:
-        if job.state != rows.OPEN:
-            return job.state
-        has_begun = job.outcomes > 0 or self._running(job) > 0
-        return RUNNING if has_begun and job.rounds else WAITING
 
     def _running(self, job: StoredJob) -> int:
         """How many tasks of a job workers have now."""
@@ -175,8 +169,15 @@ class Looking:
 
     def reading(self, job: StoredJob) -> tuple[object, ...]:
         """How to make values of a job's inputs."""
-        spec = self._service.store.read(partial(rows.spec_of, key=job.key))
-        return spec.reading.to_wire()
+        return self._service.store.read(partial(rows.reading_of, key=job.key)).to_wire()
+
+
+def _state(job: StoredJob, running: int) -> str:
+    """The state of a job, of which so many tasks are running, for people."""
+    if job.state != rows.OPEN:
+        return job.state
+    has_begun = job.outcomes > 0 or running > 0
+    return RUNNING if has_begun and job.rounds else WAITING
 
 
 def _with_inputs(row: OutcomeRow, reader: InputReader, wanted: bool) -> Row:

@@ -9,9 +9,9 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
-from dq._support.frozen import frozen
+from dq._support.frozen import cast, frozen
 from dq._support.spans import Span
-from dq.core.records import Done, Outcome, Recorded
+from dq.core.records import Done, Outcome, Reading, Recorded
 from dq.errors import BadJournal
 from dq.functions.spec import JobSpec
 from dq.journal.rows import is_whole, outcome_columns, outcome_from, sealed
@@ -132,6 +132,12 @@ def spec_of(db: sqlite3.Connection, key: int) -> JobSpec:
         "SELECT spec, functions FROM jobs WHERE key = ?", (key,)
     ).fetchone()
     return from_client(safe_loads(wire), functions)
+
+
+def reading_of(db: sqlite3.Connection, key: int) -> Reading:
+    """How to make values of a job's inputs. The functions, which may be large, are not read."""
+    [wire] = db.execute("SELECT spec FROM jobs WHERE key = ?", (key,)).fetchone()
+    return JobSpec.from_wire(cast("tuple[object, ...]", safe_loads(wire))).reading
 
 
 def commit_job(db: sqlite3.Connection, key: int, blocks: int, total: int) -> int | None:
@@ -334,12 +340,10 @@ def _rows(cursor: Iterable[Sequence[Any]], key: int) -> Iterator[OutcomeRow]:
 def drop_failures(db: sqlite3.Connection, key: int, ids: Sequence[int] | None) -> list[int]:
     """Remove the outcomes of failed tasks, so that they run again; of all of them if `ids` is None.
     Returns which tasks these are."""
-    found = []
-    for start, attempts in db.execute(
+    found = db.execute(
         "SELECT start, attempts FROM outcomes WHERE job = ? AND failure IS NOT NULL ORDER BY start",
         (key,),
-    ).fetchall():
-        found.append((start, attempts))
+    ).fetchall()
     if ids is not None:
         wanted = set(ids)
         found = [one for one in found if one[0] in wanted]

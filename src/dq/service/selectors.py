@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import TypeVar
 
 from dq.errors import UsageError
+
+T = TypeVar("T")
 
 ID_PREFIX = "id:"  # of selectors that programs write
 _RANGE = re.compile(r"(\d+)(?:-(\d+))?")
@@ -29,6 +32,17 @@ def select(selectors: Sequence[str], names: Mapping[int, str]) -> list[int]:
     for selector in selectors:
         found |= dict.fromkeys(_selected(selector, names))
     return list(found)
+
+
+def the_one(selector: str, found: Sequence[T]) -> T:
+    """The job that was found for a selector.
+
+    Raises:
+        UsageError: there are several.
+    """
+    if len(found) != 1:
+        raise UsageError(f"{selector} stands for {len(found)} jobs: name one")
+    return found[0]
 
 
 def selector_of(id: str) -> str:

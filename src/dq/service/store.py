@@ -13,8 +13,7 @@ import queue
 import sqlite3
 import tempfile
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import TypeVar, cast
 
@@ -23,10 +22,9 @@ from dq.errors import DqError, OutputError
 from dq.journal import write_ahead_log
 from dq.journal.database import UNREADABLE, explained, is_full, open_reader, reason
 from dq.journal.file_lock import Lock
+from dq.journal.gathering import gathered
 from dq.service.tables import check_header, create
 
-COMMIT_INTERVAL_S = 0.05
-COMMIT_WRITES = 1000
 RETRY_INTERVAL_S = 0.5  # between two attempts to write to a full disk
 MOST_UNWRITTEN_BYTES = 16 * 1024 * 1024  # of inputs that clients send faster than the disk takes
 
@@ -218,7 +216,8 @@ class Store:
 
     def _write(self) -> None:
         try:
-            for writes in self._gathered():
+            # Somebody waits for what may be refused.
+            for writes in gathered(self._queue, lambda write: write.refused is not None):
                 self._commit(writes)
         except Exception as error:  # any error: whoever waits must learn of it
             self.error = OutputError(f"cannot write {self.path}: {reason(error)}")
@@ -227,27 +226,6 @@ class Store:
             with self._ending:
                 self._has_ended = True
             self._refuse_queued()
-
-    def _gathered(self) -> Iterator[list[Write]]:
-        """The writes to commit at once, until the end."""
-        until = 0.0
-        while (write := self._queue.get()) is not None:
-            writes = [write]
-            # Somebody waits for what may be refused, so it is not held up by the interval.
-            is_awaited = write.refused is not None
-            while write is not None and len(writes) < COMMIT_WRITES:
-                left = 0.0 if is_awaited else until - time.monotonic()
-                try:
-                    write = self._queue.get(timeout=max(left, 0.0))
-                except queue.Empty:
-                    break
-                if write is not None:
-                    writes.append(write)
-                    is_awaited = is_awaited or write.refused is not None
-            yield writes
-            if write is None:
-                return
-            until = time.monotonic() + COMMIT_INTERVAL_S
 
     def _commit(self, writes: list[Write]) -> None:
         """Write, and wait while the disk is full, except for what may be refused."""

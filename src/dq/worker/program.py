@@ -26,6 +26,7 @@ from dq.worker.event_loop import is_awaitable
 if TYPE_CHECKING:
     from typing import Protocol
 
+    from dq.functions.definitions import Definition
     from dq.worker.batch import RunningBatch
     from dq.worker.config import Parents
     from dq.worker.event_loop import Awaiter
@@ -46,8 +47,6 @@ if TYPE_CHECKING:
         def lets_through(self, error: BaseException) -> bool: ...
 
 
-# Names of classes, and the pickle that defines them.
-Definition = tuple[tuple[str, ...], bytes]
 # Fetches a function by value by its job and its digest; None if there is none any more.
 Fetch = Callable[[str, bytes], "Blob | None"]
 

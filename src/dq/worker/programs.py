@@ -15,9 +15,10 @@ from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.manager.client import Client
 from dq.worker.cells import LOADED, LOADING
-from dq.worker.program import Definition, Program
+from dq.worker.program import Program
 
 if TYPE_CHECKING:
+    from dq.functions.definitions import Definition
     from dq.worker.event_loop import Awaiter
     from dq.worker.program import FunctionSource
 
