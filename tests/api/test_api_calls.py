@@ -7,6 +7,7 @@ import itertools
 import logging
 import math
 import os
+import random
 import re
 import socket
 import threading
@@ -410,6 +411,17 @@ def test_run_worker_with_another_key_is_refused() -> None:
         port = int(master.address[1])
         with pytest.raises(dq.AuthenticationFailed, match="has another authkey"):
             dq.run_worker("127.0.0.1", port, authkey=b"another key")
+
+
+def test_a_worker_that_looks_for_its_master_draws_no_number_of_the_programs() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        before = random.getstate()
+        with pytest.raises(dq.ConnectError):
+            dq.run_worker(
+                "127.0.0.1", taken.getsockname()[1], authkey=b"a key of 16 bytes", reconnect=0.3
+            )
+    assert random.getstate() == before
 
 
 def test_inputs_without_a_task_are_a_usage_error() -> None:

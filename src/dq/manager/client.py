@@ -7,6 +7,7 @@ of an interrupted call for the next call's. A client here closes its connection 
 from __future__ import annotations
 
 import pickle
+import random
 
 from dq._support.frozen import cast
 from dq.core.beats import WorkerState
@@ -30,6 +31,7 @@ from dq.transport.channel import Channel
 from dq.transport.limits import KEEPALIVE_S
 
 _Answer = tuple[str, object]  # kind and result, as the manager protocol has it
+_jitter = random.SystemRandom()
 
 
 class ServerConnection:
@@ -339,11 +341,15 @@ def _create(address: Address, authkey: bytes, typeid: str, tls: Tls, loads: Load
     return ident
 
 
-def backoff(attempt: int, random: float) -> float:
+def backoff(attempt: int, jitter: float | None = None) -> float:
     """Seconds before the next attempt to connect: exponential with full jitter, up to 1. So a
     restarted master has its workers within 2 seconds, including the start of a process.
 
     >>> backoff(0, 1.0), backoff(3, 0.5), backoff(99, 1.0)
     (0.05, 0.2, 1.0)
+    >>> 0.0 <= backoff(3) < 0.4
+    True
     """
-    return min(0.05 * 2.0 ** min(attempt, 10), 1.0) * random
+    # Not `random.random()`: a program that seeds that one counts on what comes next.
+    share = _jitter.random() if jitter is None else jitter
+    return min(0.05 * 2.0 ** min(attempt, 10), 1.0) * share

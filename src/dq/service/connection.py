@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -271,7 +270,7 @@ class _Search:
         if not self._is_told and now - self._since >= min(NOTICE_S, self._patience / 2):
             self._is_told = True
             self._report(f"lost the master at {self._where}; looking for it for {left:.0f} s more")
-        time.sleep(min(backoff(self._attempts, random.random()), left))
+        time.sleep(min(backoff(self._attempts), left))
         self._attempts += 1
         return True
 

@@ -7,7 +7,6 @@ that.
 from __future__ import annotations
 
 import contextlib
-import random
 import socket
 import threading
 import time
@@ -82,7 +81,7 @@ class Beat:
                     self._talk(client, control)
                 finally:
                     client.close()
-            time.sleep(backoff(attempt, random.random()))
+            time.sleep(backoff(attempt))
             attempt += 1
 
     def _talk(self, client: Client, control: Client) -> None:

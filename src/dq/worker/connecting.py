@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import threading
 import time
 
@@ -59,7 +58,7 @@ class Connector:
                 left = started + self._config.reconnect - time.monotonic()
                 if left <= 0:
                     raise Leave(LOST) from None
-                if self._draining.wait(min(backoff(attempt, random.random()), left)):
+                if self._draining.wait(min(backoff(attempt), left)):
                     raise Leave(DRAINED) from None
                 attempt += 1
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import socket
 import sys
 import threading
@@ -100,7 +99,7 @@ class Control:
                 if not attempt:
                     end = "" if str(error).endswith("?") else "."
                     self._log(f"{error}{end} Trying for {patience:g} s.")
-                time.sleep(min(backoff(attempt, random.random()), left))
+                time.sleep(min(backoff(attempt), left))
                 attempt += 1
 
     def charge(self, charge: Charge) -> None:
@@ -149,7 +148,7 @@ class Control:
                     f"lost the master at {show(self._plan.address)}; looking for it for"
                     f" {self._plan.reconnect:g} s"
                 )
-            self._retry_at = now + backoff(self._attempt, random.random())
+            self._retry_at = now + backoff(self._attempt)
             self._attempt += 1
             return
         if self._attempt > QUIET_ATTEMPTS:
