@@ -173,12 +173,18 @@ def test_a_run_that_waits_for_input_can_be_interrupted(project: Path) -> None:
 
 
 TALK = """
-import os, subprocess, sys
+import os, sys, time
 
 def talk(x):
     print("print", x)
     print("standard error", x, file=sys.stderr)
     os.system(f"echo program {x}")
+    return x
+
+def talk_until_read(x):
+    talk(x)
+    while not os.path.exists(f"{x}.read"):
+        time.sleep(0.01)
     return x
 
 def flood(x):
@@ -201,12 +207,17 @@ def output_of(folder: Path, task: str, *inputs: str, here: str, there: str) -> t
 
 
 def test_what_tasks_print_comes_to_who_waits_with_their_numbers(tmp_path: Path) -> None:
-    here, there = output_of(tmp_path, "talk", "5", "6", here="master", there="both")
-    for number, value in ((0, "5"), (1, "6")):
-        for what in ("print", "standard error"):
-            assert re.search(rf"^\S+:\d+ task {number}: {what} {value}$", here, re.MULTILINE)
-            assert f"\n{what} {value}\n" in there
-        assert re.search(rf"^\S+:\d+( task {number})?: program {value}$", here, re.MULTILINE)
+    (tmp_path / "talk.py").write_text(TALK)
+    argv = ("talk:talk_until_read", "5", "6", "--host", "127.0.0.1", "--task-output", "master")
+    with serving(*argv, cwd=tmp_path, env=KEY) as (master, port):
+        argv = ("-s", f"127.0.0.1:{port}", "-p", "1", "--task-output", "both")
+        with Running(*DQ, "worker", *argv, cwd=tmp_path, env=KEY) as worker:
+            for number, value in ((0, "5"), (1, "6")):
+                for what in ("print", "standard error", "program"):
+                    master.wait_for(rf"^\S+:\d+ task {number}: {what} {value}$")
+                    worker.wait_for(rf"^{what} {value}$")
+                (tmp_path / f"{value}.read").touch()
+            assert [master.wait(), worker.wait()] == [0, 0]
 
 
 @pytest.mark.parametrize(
