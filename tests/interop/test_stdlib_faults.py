@@ -22,6 +22,7 @@ from pathlib import Path
 import pytest
 
 import dq
+from dq.master import runtime
 from dq.transport import dialing, limits
 from interop.plain import (
     ENV,
@@ -378,6 +379,28 @@ def test_accepter_ends_with_its_server() -> None:
         running.wait_for(r"^1 \[False\]$", stream="stdout")
         assert running.wait() == 0, running.printed
         assert running.stderr_text == ""
+
+
+# "a client's last request, while the listener is closed, waits for ever"
+
+
+def test_who_is_still_connected_when_the_work_is_over_may_connect_once_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(runtime, "PLAIN_SHUTDOWN_TIMEOUT_S", 60.0)
+    master = dq.Master(host="127.0.0.1", port=0, authkey=KEY)
+    with master, Wire(int(master.address[1])) as wire:
+        wire.tasks("put", 1)
+        assert wire.tasks("get") == 1
+        closing = threading.Thread(target=master.close)
+        closing.start()
+        wait_until(lambda: master.closed)
+        closing.join(0.3)
+        wire.ask("decref", "tasks")
+        assert closing.is_alive()
+        wire.conn.close()
+        closing.join(30)
+        assert not closing.is_alive()
 
 
 # "stop_event makes pending calls return None unstored"

@@ -110,3 +110,13 @@ class Connections:
             return self.changed.wait_for(
                 lambda: not any(h.group for h in self._board.holders.values()), timeout
             )
+
+    def wait_until_none(self, timeout: float) -> bool:
+        """The same, and that no plain client is connected that gets tasks.
+
+        Each connects once more when it ends. If the listening socket is closed at that moment,
+        Linux leaves some (with 6.18 one in some hundred) connected to nobody, and the standard
+        library waits for ever for the answer.
+        """
+        with self._state.lock:
+            return self.changed.wait_for(lambda: not self._board.holders, timeout)

@@ -35,6 +35,7 @@ class TaskQueue:
         served = q.served_jobs[PLAIN]
         deadline = _deadline(q, block, timeout)
         with q.lock:
+            _check_not_stopping(q)
             while q.plain.maxsize and len(served.source.buffer) >= q.plain.maxsize:
                 if not _wait(q, q.plain.room, deadline):
                     raise queue.Full
@@ -122,6 +123,7 @@ class ResultQueue:
             if connection.inputs_held:
                 q.plain_answers.answer(connection.inputs_held.popleft(), item)
                 return
+            _check_not_stopping(q)
             q.plain.put_results([item])
 
     def put_nowait(self, item: object) -> None:
@@ -180,6 +182,12 @@ def _wait(q: Dispatcher, condition: threading.Condition, deadline: float | None)
         condition.notify()
         raise EOFError
     return True
+
+
+def _check_not_stopping(q: Dispatcher) -> None:
+    """Refuse what nobody would get any more, rather than have it lost."""
+    if q.stopping:
+        raise EOFError
 
 
 def _done(unfinished: Unfinished) -> None:

@@ -299,8 +299,10 @@ class Server(mpm.Server):
             # Before the listener is closed: when poll() wakes, it looks descriptors up by number
             # again, and would wait for ever on a new descriptor with the same number.
             self._accepting.join(ANSWERS_TIMEOUT_S)
-        self._clients.shutdown()
+        # First, so that who learns of the end from its connection is refused when it tries again,
+        # rather than left waiting: see `Connections.wait_until_none`.
         self.listener.close()  # type: ignore[attr-defined]
+        self._clients.shutdown()
 
 
 def _warn_of_news(dispatcher: Dispatcher) -> None:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 MAINTENANCE_INTERVAL_S = 0.05  # between two checks of slow sources and old leases
 SHUTDOWN_TIMEOUT_S = 5.0  # for workers to leave when the master has finished
 HURRIED_SHUTDOWN_TIMEOUT_S = 0.5  # the same after an error
+PLAIN_SHUTDOWN_TIMEOUT_S = 0.5  # for plain clients, which need not leave at all
 WAIT_SLICE_S = 1.0  # on Windows nothing interrupts a wait
 
 log = logging.getLogger("dq")
@@ -212,6 +213,8 @@ class Runtime:
             self.dispatcher.connections.wait_until_no_workers(
                 HURRIED_SHUTDOWN_TIMEOUT_S if now else SHUTDOWN_TIMEOUT_S
             )
+            if not now:
+                self.dispatcher.connections.wait_until_none(PLAIN_SHUTDOWN_TIMEOUT_S)
         self.serving.close()
         self.dispatcher.jobs.close_journals()
         if self.service is not None:
