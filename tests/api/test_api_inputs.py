@@ -14,6 +14,7 @@ import pytest
 
 import dq
 from support import script
+from tasks.calls import wait_for
 from tasks.inputs import add_one, die, first, refuse
 
 who = contextvars.ContextVar("who", default="nobody")
@@ -110,12 +111,14 @@ def test_run_stops_reading_at_the_first_failure() -> None:
     assert read
 
 
-def test_a_list_that_becomes_shorter_fails_what_it_no_longer_has() -> None:
-    inputs = list(range(10_000))
-    with dq.Master(workers=1) as master:
-        results = master.stream(abs, inputs)
+def test_a_list_that_becomes_shorter_fails_what_it_no_longer_has(tmp_path: Path) -> None:
+    go = tmp_path / "go"
+    inputs = [None, *[str(go)] * 100]
+    with dq.Master(workers=1, batch=1) as master:
+        results = master.stream(wait_for, inputs)
         first = next(results)
         inputs.clear()
+        go.touch()
         rest = list(results)
     assert first.ok
     assert {str(result.error) for result in rest if not result.ok} == {
