@@ -18,6 +18,7 @@ COMMANDS = [
     *JOBS,
     "forget",
     "workers",
+    "stacks",
     "drain",
     "stop",
     "journal",

@@ -33,6 +33,7 @@ from dq.cli.options import Group
             "cancel": ("dq.cli.job_control:cancel", "End jobs."),
             "forget": ("dq.cli.job_control:forget", "Remove jobs that have ended."),
             "workers": ("dq.cli.job_workers:workers", "List the workers, and what they run."),
+            "stacks": ("dq.cli.job_workers:stacks", "Show where running tasks are."),
             "drain": ("dq.cli.job_workers:drain", "Have a worker finish its tasks, and leave."),
             "stop": ("dq.cli.job_control:stop", "End the master."),
         },

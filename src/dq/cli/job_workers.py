@@ -1,9 +1,10 @@
-"""``dq workers`` and ``dq drain``."""
+"""``dq workers``, ``dq stacks`` and ``dq drain``."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -14,7 +15,7 @@ from dq.cli.job_lists import show, terminal_width
 from dq.cli.layout import OTHER, Command, option
 from dq.cli.tables import Column, table
 from dq.core.records import printable
-from dq.dispatch.worker_status import RunningTask, WorkerStatus
+from dq.dispatch.worker_status import ProcessStacks, RunningTask, WorkerStatus
 from dq.errors import UsageError
 from dq.service.client import Client
 
@@ -66,7 +67,10 @@ def _memory(size: int) -> str:
 def _longest(worker: WorkerStatus) -> str:
     if not worker.running:
         return ""
-    task = max(worker.running, key=lambda one: one.age)
+    return _described(max(worker.running, key=lambda one: one.age))
+
+
+def _described(task: RunningTask) -> str:
     job = f"job {task.job} " if task.job else ""
     return f"{job}task {task.index}, {human_duration(task.age)}{_progress(task)}"
 
@@ -81,6 +85,41 @@ def _trouble(worker: WorkerStatus) -> str:
     if worker.stopped:
         return f"{len(worker.stopped)} stopped"
     return f"silent {human_duration(worker.heard)}" if worker.heard > SILENT_S else ""
+
+
+@click.command(cls=Command)
+@click.argument("workers", nargs=-1, metavar="[WORKER]...")
+@job_options.as_json
+@job_options.connection
+def stacks(**given: Any) -> None:
+    """Show where running tasks are: the Python calls of each thread of each task
+    process, the innermost first. WORKER is a name that `dq workers` shows;
+    without one, of all. Tasks are not disturbed. Workers on Linux only.
+
+    \b
+      dq stacks
+      dq stacks host17:4242
+    """
+    with job_options.connected(given) as client:
+        found = client.stacks(*given["workers"])
+    if given["json"]:
+        click.echo(json.dumps([dataclasses.asdict(one) for one in found]))
+        return
+    for one in found:
+        click.echo("\n".join(_stacks(one)))
+    if not found:
+        click.echo("no workers")
+
+
+def _stacks(process: ProcessStacks) -> Iterator[str]:
+    doing = "; ".join(map(_described, process.running)) or "no task"
+    yield f"{printable(process.process or process.worker)}: {doing}"
+    if process.error:
+        yield f"  {printable(process.error)}"
+    elif process.text:
+        yield from (f"  {printable(line)}".rstrip() for line in process.text.split("\n"))
+    elif process.running:
+        yield "  in no Python code of the task"
 
 
 @click.command(cls=Command)

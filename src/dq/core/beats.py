@@ -52,6 +52,24 @@ class OutputLine:
 
 
 @frozen
+class Stacks:
+    """Where the threads of a task process are.
+
+    Args:
+        process: ``host:pid``.
+        slots: the numbers of its slots at its worker: the first, and how many they are.
+        text: as `faulthandler` writes it, the innermost call first, without dq's own; "" if no
+            Python code of a task runs.
+        error: why there is no text.
+    """
+
+    process: str
+    slots: tuple[int, int]
+    text: str
+    error: str = ""
+
+
+@frozen
 class WorkerState:
     """What a worker's supervisor says of it.
 
@@ -62,6 +80,8 @@ class WorkerState:
         memory: bytes of resident memory of its processes.
         lines: what its tasks have printed.
         dropped: how many lines more there were.
+        stacks: where the threads of its processes are, if it was asked.
+        answered: the number of the last command that `stacks` is the answer to; 0 if there is none.
     """
 
     slots: tuple[SlotState, ...] = ()
@@ -70,12 +90,18 @@ class WorkerState:
     memory: int = 0
     lines: tuple[OutputLine, ...] = ()
     dropped: int = 0
+    stacks: tuple[Stacks, ...] = ()
+    answered: int = 0
 
     def to_wire(self) -> tuple[object, ...]:
         """As built-in types."""
         slots = [(s.slot, s.lease, s.index, s.age, s.done, s.total) for s in self.slots]
         lines = [(line.process, line.job, line.index, line.text) for line in self.lines]
-        return (slots, list(self.stopped), self.cpu, self.memory, lines, self.dropped)
+        stacks = [(one.process, one.slots, one.text, one.error) for one in self.stacks]
+        return (
+            slots, list(self.stopped), self.cpu, self.memory, lines, self.dropped, stacks,
+            self.answered,
+        )  # fmt: skip
 
 
 @frozen
@@ -84,7 +110,8 @@ class Command:
 
     Args:
         number: later commands have higher numbers.
-        what: "cancel", to end a task; "drain", to finish what runs and leave; or "leave", now.
+        what: "cancel", to end a task; "drain", to finish what runs and leave; "leave", now; or
+            "stacks", to say where the threads of its processes are.
         lease: the lease that a "cancel" is about.
         index: the task of it that is to be ended; -1 for any of them.
     """

@@ -74,14 +74,16 @@ class Commands:
         mailbox.is_closed = True
         mailbox.ring()
 
-    def send(self, group: str, what: str, lease: int = 0, index: int = -1) -> bool:
-        """Have a worker told something. Returns whether there is such a worker."""
+    def send(self, group: str, what: str, lease: int = 0, index: int = -1) -> int:
+        """Have a worker told something. Returns the command's number; 0 if there is no such
+        worker."""
         mailbox = self._mailboxes.get(group)
         if mailbox is None:
-            return False
-        mailbox.commands.append(Command(next(self._numbers), what, lease, index))
+            return 0
+        command = Command(next(self._numbers), what, lease, index)
+        mailbox.commands.append(command)
         mailbox.ring()
-        return True
+        return command.number
 
     def wake_all(self) -> None:
         """Answer all beats now, since the master stops."""

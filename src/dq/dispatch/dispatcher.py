@@ -54,6 +54,7 @@ from dq.dispatch.presence import Presence
 from dq.dispatch.rejections import Rejections
 from dq.dispatch.replaying import Replaying
 from dq.dispatch.served_job import PLAIN
+from dq.dispatch.stack_requests import StackRequests
 from dq.dispatch.state import DispatchState
 from dq.dispatch.worker_requests import WorkerRequests
 from dq.functions.spec import JobSpec
@@ -131,6 +132,7 @@ class Dispatcher:
         self.delivery.on_superseded = self.cancellation.end_superseded
         self.other_versions = OtherVersions(state)
         self.presence = Presence(state, self.commands)
+        self.stacks = StackRequests(state, self.commands, self.connections, self.presence)
         self.jobs.open(default or JobSpec(id=PLAIN, ref=None), rules, Source(iter(())))
 
     @property

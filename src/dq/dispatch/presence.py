@@ -194,7 +194,7 @@ class Presence:
         with self._state.lock:
             workers = [one for one in self._roster.workers.values() if one.name == name]
             told = [
-                self._commands.send(worker.group, "leave" if now else "drain")
+                self._commands.send(worker.group, "leave" if now else "drain") > 0
                 for worker in workers
                 if worker.group and not worker.local
             ]

@@ -27,6 +27,26 @@ class RunningTask:
 
 
 @frozen
+class ProcessStacks:
+    """Where the threads of a worker's task process are.
+
+    Args:
+        worker: the worker's name.
+        process: ``host:pid``; "" if the worker did not answer.
+        running: the tasks that the process runs.
+        text: the calls of each thread that runs a task's code, the innermost first, as
+            `faulthandler` writes them; "" if there is none: no task runs, or one in C code only.
+        error: why there is no text.
+    """
+
+    worker: str
+    process: str
+    running: tuple[RunningTask, ...]
+    text: str
+    error: str
+
+
+@frozen
 class WorkerStatus:
     """A worker: a supervisor with its processes, or a plain client that gets tasks.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dq._support.arrays import LARGE_BYTES
 from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
-from dq.core.beats import OutputLine, SlotState, WorkerState
+from dq.core.beats import OutputLine, SlotState, Stacks, WorkerState
 from dq.core.blobs import Blob
 from dq.core.leases import Report
 from dq.core.records import (
@@ -23,6 +23,7 @@ from dq.errors import ProtocolError
 from dq.manager.messages import Wire, buffers_of, large_blob
 
 MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
+MOST_STACK_TEXT = 64 * 1024  # of one process
 MOST_LINES = 64 * 1024 + 1  # in a beat: as many as are empty, and one
 
 
@@ -62,10 +63,12 @@ def read_beat(wire: Wire) -> WorkerState:
         ProtocolError: it is not what a `WorkerState` becomes.
     """
     try:
-        slots, stopped, cpu, memory, lines, dropped = wire
+        slots, stopped, cpu, memory, lines, dropped, stacks, answered = wire
         if type(slots) is not list or type(stopped) is not list or type(lines) is not list:
             raise TypeError("not a list")
-        if max(len(slots), len(stopped)) > MOST_SLOTS:
+        if type(stacks) is not list:
+            raise TypeError("not a list")
+        if max(len(slots), len(stopped), len(stacks)) > MOST_SLOTS:
             raise ValueError("too many slots")
         if len(lines) > MOST_LINES:
             raise ValueError("too many lines")
@@ -76,6 +79,8 @@ def read_beat(wire: Wire) -> WorkerState:
             memory=as_count(memory),
             lines=tuple(_output_line(line) for line in lines),
             dropped=as_count(dropped),
+            stacks=tuple(_stacks(process) for process in stacks),
+            answered=as_count(answered),
         )
     except (TypeError, ValueError):
         raise ProtocolError("a beat that is none") from None
@@ -88,6 +93,19 @@ def _output_line(wire: Wire) -> OutputLine:
         job=as_text(job)[:LONGEST_NAME],
         index=-1 if index == -1 else as_count(index),
         text=as_text(text)[:LONGEST_TEXT],
+    )
+
+
+def _stacks(wire: Wire) -> Stacks:
+    process, slots, text, error = wire
+    if type(slots) is not tuple:
+        raise TypeError("not a pair")
+    first, count = slots
+    return Stacks(
+        process=as_text(process)[:LONGEST_NAME],
+        slots=(as_count(first), as_count(count)),
+        text=as_text(text)[:MOST_STACK_TEXT],
+        error=as_text(error)[:LONGEST_NAME],
     )
 
 

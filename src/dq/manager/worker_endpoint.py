@@ -106,6 +106,7 @@ class WorkerEndpoint:
         message, wait = read_beat(state), min(as_seconds(wait), LONGEST_WAIT_S)
         with q.lock:
             q.presence.heartbeat(connection.holder.group, message)
+            q.stacks.take(connection.holder.group, message)
             lacks_task = q.presence.lacks_task(connection)
         q.output.take(connection.holder.name, message)  # without the lock: it may print
         commands = q.commands.wait(mailbox, as_count(seen), wait)

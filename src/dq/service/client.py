@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypedDict, TypeVar
 
 from dq._support import quantities
 from dq._support.frozen import cast
-from dq.dispatch.worker_status import WorkerStatus
+from dq.dispatch.worker_status import ProcessStacks, WorkerStatus
 from dq.errors import UsageError
 from dq.functions import loading
 from dq.functions.constants import with_constants
@@ -30,7 +30,7 @@ from dq.service.connection import JobsConnection
 from dq.service.endpoint_names import PROTOCOL
 from dq.service.options import JobOptions
 from dq.service.specs import OUTPUT, PICKLED, to_client
-from dq.service.status import JobStatus, read_worker
+from dq.service.status import JobStatus, read_running
 from dq.service.submitted_job import PAUSE_S, SubmittedJob
 from dq.transport.server_address import server_address
 
@@ -216,7 +216,22 @@ class Client:
     def workers(self) -> list[WorkerStatus]:
         """The workers that are connected to the master; in what they run, `job` is the number of a
         job, or "" for tasks that belong to none."""
-        return [read_worker(one) for one in cast("list[object]", self._connection.call("workers"))]
+        answer = cast("list[object]", self._connection.call("workers"))
+        return [read_running(WorkerStatus, one) for one in answer]
+
+    def stacks(self, *workers: str, timeout: float = 5.0) -> list[ProcessStacks]:
+        """Where the threads of task processes are, to see what a task waits for. They are not
+        disturbed: the calls of each thread are read in a signal's handler, on Linux only.
+
+        Args:
+            workers: their names, as `workers` has them; none for all.
+            timeout: seconds to wait for their answers.
+
+        Raises:
+            UsageError: there is no such worker.
+        """
+        answer = cast("list[object]", self._connection.call("stacks", [*workers], timeout))
+        return [read_running(ProcessStacks, one) for one in answer]
 
     def drain(self, worker: str, *, now: bool = False) -> bool:
         """Have a worker finish what it runs, and leave. Returns whether there is one of this name;

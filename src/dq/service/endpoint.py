@@ -22,7 +22,7 @@ from dq.service.options import JobOptions
 from dq.service.probing import Probing
 from dq.service.selectors import the_one
 from dq.service.specs import from_client
-from dq.service.status import worker_to_wire
+from dq.service.status import running_to_wire
 from dq.service.stored_job import StoredJob
 
 MOST_SELECTORS = 10_000
@@ -44,7 +44,7 @@ class JobsEndpoint(CallsEndpoint):
 
     EXPOSED = (
         "hello", "begin", "block", "commit", "jobs", "status", "whereabouts", "spec", "results",
-        "failures", "retry", "lines", "cancel", "forget", "wait", "workers", "drain",
+        "failures", "retry", "lines", "cancel", "forget", "wait", "workers", "stacks", "drain",
         "probe", "stop",
         *CallsEndpoint.EXPOSED,
     )  # fmt: skip
@@ -213,7 +213,19 @@ class JobsEndpoint(CallsEndpoint):
     def workers(self) -> object:
         """The workers that are connected."""
         found = self._dispatcher.presence.workers()
-        return answered(lambda: [worker_to_wire(one, self._service.number_of) for one in found])
+        return answered(lambda: [running_to_wire(one, self._service.number_of) for one in found])
+
+    def stacks(self, workers: list[str], wait: float) -> object:
+        """Where the threads of workers' task processes are; see `StackRequests.ask`."""
+
+        def stacks() -> list[Wire]:
+            if type(workers) is not list or len(workers) > MOST_SELECTORS:
+                raise UsageError("not a list of workers")
+            names = [as_text(one) for one in workers]
+            found = self._dispatcher.stacks.ask(names, time_to_wait(wait))
+            return [running_to_wire(one, self._service.number_of) for one in found]
+
+        return answered(stacks)
 
     def drain(self, worker: str, now: bool) -> object:
         """Have a worker finish what it runs, and leave; see `Presence.drain_worker`."""

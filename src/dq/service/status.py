@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from dq._support.fields import names_of
 from dq._support.frozen import cast, frozen
-from dq.dispatch.worker_status import RunningTask, WorkerStatus
+from dq.dispatch.worker_status import ProcessStacks, RunningTask, WorkerStatus
+
+T = TypeVar("T")
 
 
 @frozen
@@ -81,25 +84,26 @@ class JobStatus:
         return cls(**values)  # type: ignore[arg-type]  # the master's own
 
 
-def worker_to_wire(worker: WorkerStatus, number_of: Callable[[str], str]) -> dict[str, object]:
-    """A worker as built-in types.
+def running_to_wire(
+    what: WorkerStatus | ProcessStacks, number_of: Callable[[str], str]
+) -> dict[str, object]:
+    """A record about running tasks as built-in types.
 
     Args:
+        what: the record.
         number_of: the number of the job to which a task belongs, from the id that workers know.
     """
-    wire = {name: getattr(worker, name) for name in names_of(WorkerStatus)}
-    running = [
-        {name: getattr(one, name) for name in names_of(RunningTask)} for one in worker.running
-    ]
+    wire = {name: getattr(what, name) for name in names_of(type(what))}
+    running = [{name: getattr(one, name) for name in names_of(RunningTask)} for one in what.running]
     return {**wire, "running": [{**one, "job": number_of(one["job"])} for one in running]}
 
 
-def read_worker(wire: object) -> WorkerStatus:
+def read_running(cls: type[T], wire: object) -> T:
     """The inverse."""
     given = cast("dict[str, object]", wire)
     running = cast("list[dict[str, object]]", given["running"])
     tasks = tuple(RunningTask(**one) for one in running)  # type: ignore[arg-type]  # the master's own
-    return WorkerStatus(**{**given, "running": tasks})  # type: ignore[arg-type]
+    return cls(**{**given, "running": tasks})
 
 
 @frozen

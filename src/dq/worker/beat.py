@@ -17,6 +17,8 @@ from dq.core.beats import Command, WorkerState
 from dq.errors import DqError
 from dq.manager.client import Client, backoff
 from dq.manager.messages import BeatWire
+from dq.worker import stacks
+from dq.worker.child import Child
 from dq.worker.outbox import Outbox
 from dq.worker.slot_states import SlotStates
 
@@ -31,7 +33,8 @@ class Beat:
     Args:
         states: what the slots do.
         outbox: what tasks have printed.
-        pids: returns the pids of the task processes.
+        children: returns the task processes.
+        threads: how many slots each has.
         on_command: called with each command.
         on_lack: called with whether there are tasks that nobody has a function for.
     """
@@ -40,13 +43,15 @@ class Beat:
         self,
         states: SlotStates,
         outbox: Outbox,
-        pids: Callable[[], list[int]],
+        children: Callable[[], list[Child]],
+        threads: int,
         on_command: Callable[[Command], None],
         on_lack: Callable[[bool], None],
     ) -> None:
         self._states = states
         self._outbox = outbox
-        self._pids = pids
+        self._children = children
+        self._threads = threads
         self._on_command = on_command
         self._on_lack = on_lack
         self._client: Client | None = None
@@ -86,19 +91,22 @@ class Beat:
 
     def _talk(self, client: Client, control: Client) -> None:
         """Send beats over one connection, until one of the two is lost."""
-        seen, interval, last = 0, FIRST_INTERVAL_S, WorkerState()
+        seen, interval, last, asked = 0, FIRST_INTERVAL_S, WorkerState(), 0
         while not control.channel.closed:
-            state = self._state()
+            state = self._state(asked)
             is_news = bool(state.slots or state.lines) or state.stopped != last.stopped
             sent = time.monotonic()
             wait = interval if is_news else max(interval, IDLE_INTERVAL_S)
             commands, interval, lacks_task, wants_lines = self._send(client, state, seen, wait)
             self._outbox.want(wants_lines)
-            last = state
+            last, asked = state, 0
             self._on_lack(lacks_task)
             for number, what, lease, index in commands:
                 seen = max(seen, number)
-                self._on_command(Command(number, what, lease, index))
+                if what == "stacks":
+                    asked = number  # the next beat, which is sent at once, has the answer
+                else:
+                    self._on_command(Command(number, what, lease, index))
             took = time.monotonic() - sent
             if not commands and took < LEAST_INTERVAL_S:  # as while the master stops
                 time.sleep(LEAST_INTERVAL_S - took)
@@ -119,12 +127,18 @@ class Beat:
         with contextlib.suppress(OSError, ValueError, DqError):
             client = dial()
             try:
-                self._send(client, self._state(), 0, 0.0)
+                self._send(client, self._state(0), 0, 0.0)
             finally:
                 client.close()
 
-    def _state(self) -> WorkerState:
-        host, pids = socket.gethostname(), self._pids()
+    def _state(self, asked: int) -> WorkerState:
+        """What to say now.
+
+        Args:
+            asked: the number of a command to say where threads are; 0 if there is none.
+        """
+        host, children = socket.gethostname(), self._children()
+        pids = [child.pid for child in children]
         lines, dropped = self._outbox.take()
         return WorkerState(
             slots=self._states.current(time.monotonic()),
@@ -133,4 +147,6 @@ class Beat:
             memory=sum(map(usage.resident, pids)),
             lines=lines,
             dropped=dropped,
+            stacks=stacks.take(children, self._threads) if asked else (),
+            answered=asked,
         )

@@ -12,8 +12,9 @@ from dq._support import platform
 
 # A process's own cells: its state, and whether it has been told to leave. The pipe says the latter
 # too, but the thread that reads the pipe may have to wait for its turn. Slots see the cell at once.
-STATE, LEAVING = range(2)
-PROCESS_CELLS = 2
+# STACKS is for `dq.worker.stacks`: the process's descriptor of the file with the cells, plus 1.
+STATE, LEAVING, STACKS = range(3)
+PROCESS_CELLS = 3
 
 # What `STATE` holds: 0 at first, then one of these, then one of the exit codes. The exit code of
 # the process does not show why it ended, because a task may call `os._exit` with the same number.

@@ -67,6 +67,18 @@ class Child:
                 return [0] * len(cells)
             return [self.cells.view[PROCESS_CELLS + cell] for cell in cells]
 
+    def open_cells(self) -> tuple[int, int, int]:
+        """A descriptor of the file with its cells, which belongs to the caller; how many bytes they
+        are; and what the cell `STACKS` holds. In any thread.
+
+        Raises:
+            OSError: it has been closed, or there is no descriptor left.
+        """
+        with self._lock:
+            if self._closed:
+                raise ProcessLookupError
+            return os.dup(self.cells.fd), self.cells.view.nbytes, self.cells.view[cells.STACKS]
+
     def send_config(self, config: bytes) -> None:
         """Send its configuration. Call this in a thread that may wait for the process to start."""
         assert self.popen.stdin is not None

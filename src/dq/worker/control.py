@@ -27,6 +27,7 @@ from dq.manager.client import Client, backoff
 from dq.transport.addresses import show
 from dq.worker.beat import Beat
 from dq.worker.charges import Charge
+from dq.worker.child import Child
 from dq.worker.config import loads_for
 from dq.worker.outbox import Outbox
 from dq.worker.plan import Plan
@@ -43,7 +44,7 @@ class Control:
         plan: where the master is.
         group: the supervisor's random name.
         log: called with each line that people should see.
-        pids: returns the pids of the task processes; called in another thread.
+        children: returns the task processes; called in another thread.
         on_lost: called in that thread when the connection is lost.
         on_command: called with each command of the master, in another thread.
         states: what the task slots do.
@@ -58,7 +59,7 @@ class Control:
         plan: Plan,
         group: str,
         log: Callable[[str], None],
-        pids: Callable[[], list[int]],
+        children: Callable[[], list[Child]],
         on_lost: Callable[[Client], None],
         on_command: Callable[[Command], None],
         states: SlotStates,
@@ -70,7 +71,9 @@ class Control:
         self._log = log
         self._on_lost = on_lost
         self._client: Client | None = None
-        self._beat = Beat(states, outbox, pids, on_command, self._log_lack)
+        self._beat = Beat(
+            states, outbox, children, plan.processes.threads, on_command, self._log_lack
+        )
         self._run = ""
         self._charges: list[Charge] = []  # not yet sent
         self._has_logged_lack = False

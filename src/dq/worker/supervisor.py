@@ -119,7 +119,7 @@ class Supervisor:
             plan,
             self.group,
             log,
-            pids=lambda: [child.pid for child in list(self._pool.children)],
+            children=lambda: list(self._pool.children),
             on_lost=lambda client: self._events.put(Lost(client)),
             on_command=lambda command: self._events.put(Commanded(command)),
             states=self._states,
