@@ -35,7 +35,7 @@ TYPE_CHECKING = False  # `typing` takes 5 ms to import, and checkers go by the n
 
 if TYPE_CHECKING:
     from dq.core.records import Failure, Result
-    from dq.dispatch.worker_status import RunningTask, WorkerStatus
+    from dq.dispatch.worker_status import ProcessStacks, RunningTask, WorkerStatus
     from dq.manager.queue_manager import QueueManager
     from dq.master.api import run, run_master
     from dq.master.executor import Executor
@@ -67,6 +67,7 @@ __all__ = [  # noqa: RUF022  # in groups: calls, classes, records, errors
     "FailureGroup",
     "WorkerStatus",
     "RunningTask",
+    "ProcessStacks",
     "AuthenticationFailed",
     "BadInput",
     "BadJournal",
@@ -106,6 +107,7 @@ _HOMES = {
     "FailureGroup": "dq.service.status",
     "WorkerStatus": "dq.dispatch.worker_status",
     "RunningTask": "dq.dispatch.worker_status",
+    "ProcessStacks": "dq.dispatch.worker_status",
     "Failure": "dq.core.records",
     "Result": "dq.core.records",
 }

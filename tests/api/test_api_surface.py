@@ -18,7 +18,7 @@ PUBLIC = [
     *("run", "run_master", "run_worker", "connect", "current_task", "progress"),
     *("Master", "Executor", "Client", "SubmittedJob", "QueueManager"),
     *("Failure", "Result", "CurrentTask", "JobStatus", "FailureGroup"),
-    *("WorkerStatus", "RunningTask"),
+    *("WorkerStatus", "RunningTask", "ProcessStacks"),
     *("DqError", "UsageError", "BadTask", "BadInput", "InputChanged", "BadJournal", "BadKey"),
     *("ConnectError", "UnknownHost", "AuthenticationFailed", "ProtocolError", "PlainMaster"),
     *("TlsError",),
