@@ -529,12 +529,18 @@ def test_a_test_that_leaves_a_process_behind_fails(tmp_path: Path) -> None:
         "def test_innocent():\n"
         "    pass\n"
     )
-    folder = str(Path(__file__).parents[1])
-    path = os.pathsep.join([folder, *filter(None, [os.environ.get("PYTHONPATH")])])
+    said = said_by_pytest(tmp_path)
+    assert "2 passed, 1 error" in said
+    assert "ERROR test_it.py::test_orphan - Failed: left running 0.2 s" in said
+
+
+def said_by_pytest(folder: Path, *options: str) -> str:
+    """What pytest says with our `conftest.py` of a folder's `test_it.py`."""
+    ours = str(Path(__file__).parents[1])
+    path = os.pathsep.join([ours, *filter(None, [os.environ.get("PYTHONPATH")])])
     command = "-m pytest -p conftest -p no:cacheprovider -p no:randomly -c /dev/null --rootdir ."
-    done = run(PY, *command.split(), "test_it.py", cwd=tmp_path, env={"PYTHONPATH": path})
-    assert "2 passed, 1 error" in done.stdout
-    assert "ERROR test_it.py::test_orphan - Failed: left running 0.2 s" in done.stdout
+    argv = (*command.split(), *options, "test_it.py")
+    return run(PY, *argv, cwd=folder, env={"PYTHONPATH": path}).stdout
 
 
 ORPHAN = """
@@ -543,6 +549,20 @@ nap = [sys.executable, "-c", "import time; time.sleep(99)"]
 quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
 subprocess.Popen(nap, start_new_session=True, **quiet)
 """
+
+
+def test_a_teardown_that_waits_for_ever_after_a_failure_is_ended(tmp_path: Path) -> None:
+    (tmp_path / "test_it.py").write_text(
+        "import pytest, threading\n"
+        "@pytest.fixture\n"
+        "def endless():\n"
+        "    yield\n"
+        "    threading.Event().wait()\n"
+        "def test_failing(endless):\n"
+        "    raise LookupError\n"
+    )
+    said = said_by_pytest(tmp_path, "--timeout", "1", "--timeout-method", "signal")
+    assert "1 failed, 1 error" in said
 
 
 # -- where we are

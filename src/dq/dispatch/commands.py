@@ -6,6 +6,7 @@ import threading
 from itertools import count
 
 from dq.core.beats import Command
+from dq.core.leases import LeaseHolder
 from dq.dispatch.state import DispatchState
 from dq.transport.limits import HEARTBEAT_INTERVAL_S
 
@@ -20,13 +21,15 @@ class Mailbox:
     """The commands that one worker has not confirmed yet.
 
     Attributes:
+        connections: ids of the worker's connections.
         bell: a lock that is held until there is a new command.
         is_closed: whether a later connection of the worker has taken its place.
     """
 
-    __slots__ = ("bell", "commands", "is_closed")
+    __slots__ = ("bell", "commands", "connections", "is_closed")
 
     def __init__(self) -> None:
+        self.connections: set[int] = set()
         self.commands: list[Command] = []
         self.bell = threading.Lock()
         self.bell.acquire()
@@ -42,6 +45,9 @@ class Commands:
     """All workers' mailboxes, by group, which all connections of a worker have in common. The
     dispatcher's lock guards it.
 
+    A worker has a mailbox from its first connection to its last: a slot may have a task before the
+    supervisor has connected, or while it connects again, and the task may be cancelled then.
+
     A command stays in its mailbox until a beat confirms it, since the answer that brings it may be
     lost. To get it twice does no harm.
 
@@ -54,21 +60,27 @@ class Commands:
         self._mailboxes: dict[str, Mailbox] = {}
         self._numbers = count(1)
 
+    def join(self, holder: LeaseHolder) -> None:
+        """Add a connection of a worker."""
+        self._mailboxes.setdefault(holder.group, Mailbox()).connections.add(holder.id)
+
+    def leave(self, holder: LeaseHolder) -> None:
+        """Remove a connection that has ended."""
+        mailbox = self._mailboxes.get(holder.group)
+        if mailbox is None:
+            return  # it is a plain client's
+        mailbox.connections.discard(holder.id)
+        if not mailbox.connections:
+            del self._mailboxes[holder.group]
+            self._close(mailbox)
+
     def open(self, group: str) -> Mailbox:
         """The mailbox of a worker whose connection for beats has just been opened."""
-        mailbox = Mailbox()
-        before = self._mailboxes.get(group)
-        if before is not None:
-            self._close(before)
-            mailbox.commands = before.commands
+        mailbox, before = Mailbox(), self._mailboxes[group]
+        mailbox.commands, mailbox.connections = before.commands, before.connections
         self._mailboxes[group] = mailbox
+        self._close(before)
         return mailbox
-
-    def close(self, group: str) -> None:
-        """Forget a worker that has left."""
-        mailbox = self._mailboxes.pop(group, None)
-        if mailbox is not None:
-            self._close(mailbox)
 
     def _close(self, mailbox: Mailbox) -> None:
         mailbox.is_closed = True

@@ -185,8 +185,7 @@ class Dispatcher:
                 self.delivery.deliver(died)
             self.death_reports.await_death_report(holder)
             self.board.leave(holder)
-            if not self.death_reports.has_supervisor(holder.group):
-                self.commands.close(holder.group)
+            self.commands.leave(holder)
             self.rejections.readmit(holder.group)
             self.connections.changed.notify_all()
             self.pending.announce()

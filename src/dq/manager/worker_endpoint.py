@@ -68,13 +68,13 @@ class WorkerEndpoint:
             )
             connection.has_default = bool(info["default"])
             connection.channel.peer_sends_at_once()
+            q.commands.join(connection.holder)
             if info["role"] == "beat":
                 self._open_mailbox(connection)
             else:
                 q.connections.join(connection)
                 q.presence.add_connection(connection.holder)
             if info["role"] == "supervisor":
-                q.commands.open(connection.holder.group)
                 q.presence.add_supervisor(connection, min(slots, MOST_SLOTS), *versions)
         if info["role"] == "supervisor":
             q.presence.on_notes()

@@ -8,6 +8,7 @@ import pytest
 
 from dq.core.beats import WorkerState
 from dq.core.jobs import Rules
+from dq.core.leases import LeaseHolder
 from dq.core.records import Failed, Failure, Recorded
 from dq.data import batches
 from dq.dispatch.dispatcher import Dispatcher
@@ -65,6 +66,45 @@ def test_a_job_whose_tasks_are_all_cancelled_is_over(clients: FakeClients) -> No
     assert all(dispatcher.cancellation.cancel_task("j", index) for index in (2, 0, 1))
     assert sorted(read(dispatcher, served)) == [(index, CANCELLED) for index in range(3)]
     assert served.finished
+
+
+def told(beat: FakeClient) -> list[tuple[str, int]]:
+    """What a worker's next beat brings, and about which lease."""
+    commands, *_ = beat.beat()
+    return [(what, lease) for _, what, lease, _ in commands]
+
+
+def test_a_task_that_is_cancelled_before_its_supervisor_is_there_is_ended(
+    clients: FakeClients,
+) -> None:
+    dispatcher = clients.dispatcher()
+    open_job(dispatcher, [1])
+    slot, supervisor, beat = (clients.connect(dispatcher) for _ in range(3))
+    slot.hello()
+    lease = grant_of(slot.exchange())[0]
+    assert dispatcher.cancellation.cancel_task("j", 0)
+    supervisor.hello(role="supervisor")
+    beat.hello(role="beat")
+    assert told(beat) == [("cancel", lease)]
+
+
+def test_a_task_that_is_cancelled_while_its_supervisor_is_away_is_ended(
+    clients: FakeClients,
+) -> None:
+    dispatcher = clients.dispatcher()
+    open_job(dispatcher, [1])
+    slot, supervisor, beat = (clients.connect(dispatcher) for _ in range(3))
+    slot.hello()
+    supervisor.hello(role="supervisor")
+    beat.hello(role="beat")
+    lease = grant_of(slot.exchange())[0]
+    beat.leave()
+    supervisor.leave()
+    assert dispatcher.cancellation.cancel_task("j", 0)
+    again, later = (clients.connect(dispatcher) for _ in range(2))
+    again.hello(role="supervisor")
+    later.hello(role="beat")
+    assert told(later) == [("cancel", lease)]
 
 
 def test_the_worker_of_a_running_task_is_told_and_what_it_reports_is_dropped(
@@ -223,5 +263,5 @@ def test_the_more_workers_there_are_the_fewer_beats_each_sends(clients: FakeClie
     _, beat = connect(clients, dispatcher)
     assert beat.beat()[1] == 1.0
     for number in range(1000):
-        dispatcher.commands.open(f"group {number}")
+        dispatcher.commands.join(LeaseHolder(1000 + number, group=f"group {number}"))
     assert 5.0 < beat.beat()[1] <= 10.0
