@@ -16,8 +16,8 @@ import pytest
 import pytest_timeout
 from hypothesis import HealthCheck, settings
 
-from support import command, descendants, wait_until, warm
-from support.procfs import HAS_PROC, table
+from support import command, wait_until, warm
+from support.procfs import HAS_PROC, alive, below_here, look
 
 #: How long what a test started may take to end after it, in seconds.
 GRACE = 20.0
@@ -67,14 +67,14 @@ def no_process_left_behind() -> Iterator[None]:
     if not HAS_PROC:
         yield
         return
-    before = {*descendants(os.getpid())} if _has_children() else set[int]()
+    before = below_here() if _has_children() else set[int]()
     yield
     if not _has_children():
         return
     left: list[int] = []
 
     def none_left() -> bool:
-        left[:] = set(descendants(os.getpid())) - before - _standard_helpers()
+        left[:] = filter(alive, below_here() - before - _standard_helpers())
         return not left
 
     try:
@@ -115,9 +115,11 @@ def _kill(pid: int) -> None:
 def _reap_adopted() -> None:
     # Only orphans: one of our own may still be waited for, by whoever started it. Our own are in
     # our session, or (start_new_session) lead theirs.
-    for pid, process in table().items():
-        ours = process.session in (pid, os.getsid(0))
-        if process.state == "Z" and process.parent == os.getpid() and not ours:
+    for pid in below_here():
+        process = look(pid)
+        if process is None or process.state != "Z" or process.parent != os.getpid():
+            continue
+        if process.session not in (pid, os.getsid(0)):
             os.waitpid(pid, os.WNOHANG)
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 PROC = Path("/proc")
 HAS_PROC = (PROC / "self" / "stat").exists()
+HAS_CHILDREN = (PROC / "self" / "task" / str(os.getpid()) / "children").exists()
 
 
 class Process(NamedTuple):
@@ -61,6 +62,32 @@ def descendants(pid: int) -> list[int]:
     """All processes below `pid`, nearest first, without those that have ended (zombies)."""
     _need_proc()
     return _below(table(), [pid])
+
+
+def below_here() -> set[int]:
+    """All processes below this one, zombies among them. One may be missed if another ends at the
+    same moment (as man 5 proc_pid_task says). But two looks at the whole of /proc around each test
+    would take a tenth of the suite's time."""
+    if not HAS_CHILDREN:
+        return {*descendants(os.getpid())}
+    found: set[int] = set()
+    left = [os.getpid()]
+    while left:
+        more = _children(left.pop()) - found
+        found |= more
+        left += more
+    return found
+
+
+def _children(pid: int) -> set[int]:
+    found: set[int] = set()
+    try:
+        for thread in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{thread}/children", "rb", buffering=0) as file:
+                found.update(map(int, file.read().split()))
+    except OSError:
+        pass  # it has ended
+    return found
 
 
 def family(pid: int, more: Iterable[int] = ()) -> set[int]:

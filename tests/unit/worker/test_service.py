@@ -29,10 +29,10 @@ def test_a_thread_that_begins_late_is_waited_for(monkeypatch: pytest.MonkeyPatch
 
 
 def test_waiting_for_a_thread_takes_no_longer_than_it_may() -> None:
-    stop = threading.Event()
-    join = service._start_unseen(lambda: stop.wait(10))
+    stop, stopped = threading.Event(), threading.Event()
+    join = service._start_unseen(lambda: (stop.wait(10), stopped.set()))
     since = time.monotonic()
     join(0.05)
     assert time.monotonic() - since < 5
     stop.set()
-    join(10.0)
+    assert stopped.wait(10)
