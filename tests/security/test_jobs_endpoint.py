@@ -100,46 +100,46 @@ def test_arguments_that_are_none_are_refused(client: dq.Client, method: str) -> 
     assert list(done.values()) == [4.0]
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        *ANYTHING,
-        WIRE[:-1],
-        ("s", None, *WIRE[2:]),
-        ("s", ("value", "f", "", "", b""), *WIRE[2:-1], True),
-        ("s", ("other", "f", "", "", b""), *WIRE[2:]),
-        ("s", ("module", 3, "", "", b""), *WIRE[2:]),
-        (*WIRE[:2], ("nonsense", (), False, "", ","), *WIRE[3:]),
-        (*WIRE[:4], "text", *WIRE[5:]),
-        (*WIRE[:5], "soon", *WIRE[6:]),
-    ],
-)
-def test_a_spec_that_is_none_is_refused(client: dq.Client, spec: object) -> None:
-    answer = say(client, "begin", "id", spec, None, OPTIONS)
-    assert isinstance(answer, Exception) or answer[0] != "ok"  # type: ignore[index]
-    assert client.jobs() == []
+NO_SPECS: list[Any] = [
+    *ANYTHING,
+    WIRE[:-1],
+    ("s", None, *WIRE[2:]),
+    ("s", ("value", "f", "", "", b""), *WIRE[2:-1], True),
+    ("s", ("other", "f", "", "", b""), *WIRE[2:]),
+    ("s", ("module", 3, "", "", b""), *WIRE[2:]),
+    (*WIRE[:2], ("nonsense", (), False, "", ","), *WIRE[3:]),
+    (*WIRE[:4], "text", *WIRE[5:]),
+    (*WIRE[:5], "soon", *WIRE[6:]),
+]
+
+
+def test_a_spec_that_is_none_is_refused(client: dq.Client) -> None:
+    for spec in NO_SPECS:
+        answer = say(client, "begin", "id", spec, None, OPTIONS)
+        assert isinstance(answer, Exception) or answer[0] != "ok", spec  # type: ignore[index]
+        assert client.jobs() == [], spec
     assert is_well(client)
 
 
-@pytest.mark.parametrize(
-    "options",
-    [
-        {**OPTIONS, "priority": HUGE},
-        {**OPTIONS, "priority": "high"},
-        {**OPTIONS, "name": LONE},
-        {**OPTIONS, "name": "x" * 100_000},
-        {**OPTIONS, "after": ["9"]},
-        {**OPTIONS, "after": [HUGE]},
-        {**OPTIONS, "tasks": {"retries": -1}},
-        {**OPTIONS, "tasks": {"timeout": float("nan")}},
-        {**OPTIONS, "tasks": {"batch": "x"}},
-        {"tasks": None},
-    ],
-)
-def test_options_that_cannot_be_used_are_refused(client: dq.Client, options: object) -> None:
-    answer = say(client, "begin", "id", WIRE, None, options)
-    assert isinstance(answer, Exception) or answer[0] != "ok"  # type: ignore[index]
-    assert client.jobs() == []
+NO_OPTIONS: list[Any] = [
+    {**OPTIONS, "priority": HUGE},
+    {**OPTIONS, "priority": "high"},
+    {**OPTIONS, "name": LONE},
+    {**OPTIONS, "name": "x" * 100_000},
+    {**OPTIONS, "after": ["9"]},
+    {**OPTIONS, "after": [HUGE]},
+    {**OPTIONS, "tasks": {"retries": -1}},
+    {**OPTIONS, "tasks": {"timeout": float("nan")}},
+    {**OPTIONS, "tasks": {"batch": "x"}},
+    {"tasks": None},
+]
+
+
+def test_options_that_cannot_be_used_are_refused(client: dq.Client) -> None:
+    for options in NO_OPTIONS:
+        answer = say(client, "begin", "id", WIRE, None, options)
+        assert isinstance(answer, Exception) or answer[0] != "ok", options  # type: ignore[index]
+        assert client.jobs() == [], options
     assert is_well(client)
 
 
@@ -185,21 +185,21 @@ def test_a_part_of_a_job_is_not_begun(client: dq.Client) -> None:
 CALLS = JobSpec(id="c", ref=None, reading=PICKLED, output=CALL_OUTPUT, unpack="call").to_wire()
 
 
-@pytest.mark.parametrize(
-    "spec",
-    [
-        *ANYTHING,
-        WIRE,
-        ("c", SPEC.to_wire()[1], *CALLS[2:]),
-        (*CALLS[:2], Reading("lines").to_wire(), *CALLS[3:]),
-        (*CALLS[:3], "items", *CALLS[4:]),
-        (*CALLS[:4], OUTPUT, *CALLS[5:]),
-    ],
-)
-def test_a_spec_of_calls_that_is_none_is_refused(client: dq.Client, spec: object) -> None:
-    answer = say(client, "open_calls", "id", spec, None, OPTIONS)
-    assert isinstance(answer, Exception) or answer[0] != "ok"  # type: ignore[index]
-    assert say(client, "take_calls", "id", 0, 0.0) == ("ok", None)
+NO_SPECS_OF_CALLS: list[Any] = [
+    *ANYTHING,
+    WIRE,
+    ("c", SPEC.to_wire()[1], *CALLS[2:]),
+    (*CALLS[:2], Reading("lines").to_wire(), *CALLS[3:]),
+    (*CALLS[:3], "items", *CALLS[4:]),
+    (*CALLS[:4], OUTPUT, *CALLS[5:]),
+]
+
+
+def test_a_spec_of_calls_that_is_none_is_refused(client: dq.Client) -> None:
+    for spec in NO_SPECS_OF_CALLS:
+        answer = say(client, "open_calls", "id", spec, None, OPTIONS)
+        assert isinstance(answer, Exception) or answer[0] != "ok", spec  # type: ignore[index]
+        assert say(client, "take_calls", "id", 0, 0.0) == ("ok", None), spec
     assert is_well(client)
 
 
