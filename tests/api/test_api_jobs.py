@@ -446,6 +446,11 @@ def test_a_client_that_was_closed_says_so(client: dq.Client) -> None:
             call()
 
 
+def test_an_option_that_there_is_not_is_named(client: dq.Client) -> None:
+    with pytest.raises(TypeError, match=r"^Client\.submit\(\) got an unexpected .* 'typo'$"):
+        client.submit("math:sqrt", [1], typo=1)  # type: ignore[call-arg]
+
+
 def test_jobs_to_follow_are_given_as_a_list(client: dq.Client) -> None:
     with pytest.raises(dq.UsageError, match=r"after is a list of jobs, such as \['squares'\]"):
         client.submit(square, [1], after="squares")

@@ -133,6 +133,8 @@ class Client:
             ConnectError: the master was lost, and did not come back in time.
         """
         loading.refuse_while_importing()
+        for name in options.keys() - SubmitOptions.__optional_keys__:
+            raise TypeError(f"Client.submit() got an unexpected keyword argument {name!r}")
         task = with_constants(task, constants)
         tasks = TaskOptions(**options)
         spec = _spec(task, tasks)
