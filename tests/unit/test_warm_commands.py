@@ -54,7 +54,7 @@ def test_it_prints_and_ends_as_from_the_start(folder: Path, args: tuple[str, ...
 
 
 def test_it_reads_what_it_is_given(folder: Path) -> None:
-    lines = "".join(f"{n}\n" for n in range(50_000))  # more than a pipe holds
+    lines = "".join(f"{n}\n" for n in range(15_000))  # more than a pipe holds
     done = dq("run", "builtins:str", "-i", "-", "--here", input=lines)
     assert (done.returncode, done.stdout) == (0, lines)
 
