@@ -6,6 +6,7 @@ import asyncio
 import gc
 import itertools
 import os
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from typing import Any
 import pytest
 
 import dq
+from dq.dispatch import death_reports
 from support import python, script, wait_until
 from tasks.executor_pool import Interrupting, Leaving, fail, fail_twice, hold, inverse, write
 
@@ -447,3 +449,13 @@ with dq.Executor(1, threads=2) as pool:
     done = script(tmp_path / "work.py")
     expected = "4 4 4\n20 20 20\n28 28 28\n(1, True) (1, True) (1, True)\n"
     assert done.stdout == expected, done.stderr
+
+
+def test_a_call_after_a_kill_does_not_wait_for_what_the_process_was_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(death_reports, "DEATH_REPORT_TIMEOUT_S", 3600.0)
+    with dq.Executor(1) as pool:
+        for _ in range(5):
+            os.kill(pool.submit(os.getpid).result(30), signal.SIGKILL)
+            assert pool.submit(abs, -1).result(30) == 1

@@ -90,9 +90,13 @@ class FakeClient:
         return answer
 
     def leave(self) -> None:
+        self.start_leaving().result(10)
+
+    def start_leaving(self) -> Future[bool | None]:
         self.channel.ended.set()
-        self._thread.submit(self._context.__exit__, None, None, None).result(10)
-        self._thread.shutdown()
+        left = self._thread.submit(self._context.__exit__, None, None, None)
+        self._thread.shutdown(wait=False)
+        return left
 
 
 class FakeClients:

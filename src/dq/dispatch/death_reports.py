@@ -16,7 +16,9 @@ class DeathReports:
 
     A process's connection ends when it dies, and its supervisor reports the death within
     milliseconds. If its tasks were requeued at once, a poison task could kill other processes in
-    that time without a charge. So they are requeued once the report has arrived.
+    that time without a charge. So they are requeued once the report has arrived: which task the
+    process was in, if any, and then that it has ended. Other tasks may have been sent to it when it
+    was dead already.
 
     Everything here is guarded by the dispatcher's lock.
 
@@ -39,18 +41,20 @@ class DeathReports:
         self._board = state.board
         self._changed = connections.changed
         self._delivery = delivery
-        self._in_no_task: set[int] = set()  # leases of processes that died in none of their tasks
+        # Processes that have ended, by group and name, of which a connection is still here.
+        self._ended: set[tuple[str, str]] = set()
 
-    def take(self, what: str, lease: int, index: int, span: int, detail: str) -> None:
+    def take(self, group: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Handle a report that a process "died" or had a "timeout" in a task, is being ended for a
-        "cancelled" one, or "ended" in none.
+        "cancelled" one, or has "ended" and was in no other task.
 
         Args:
+            group: the worker's.
             what: one of these four.
             lease: the process's.
             index: the task, or the first of those that it may have been in.
             span: how many tasks it may have been in.
-            detail: how the process ended.
+            detail: how the process ended; its name for the last of the four.
         """
         with self._state.lock:
             now = self._state.clock()
@@ -60,8 +64,8 @@ class DeathReports:
                 self._delivery.deliver(self._board.died(lease, index, detail, now, span=span))
             elif what == "cancelled":
                 self._abandon(lease)
-            elif lease in self._board.leases:
-                self._in_no_task.add(lease)
+            elif what == "ended" and self._has_slot(group, detail):
+                self._ended.add((group, detail))
             self._changed.notify_all()
 
     def _abandon(self, lease: int) -> None:
@@ -78,16 +82,24 @@ class DeathReports:
         if not holder.is_slot:
             return
         held = self._board.held.get(holder.id, set())  # a report that names a task empties it
+        process = holder.group, holder.name
 
         def may_requeue() -> bool:
             return (
-                held <= self._in_no_task
+                not held
+                or process in self._ended
                 or self._state.stopping
                 or not self.has_supervisor(holder.group)
             )
 
         self._changed.wait_for(may_requeue, DEATH_REPORT_TIMEOUT_S)
-        self._in_no_task -= held
+        if process in self._ended and not self._has_slot(*process, besides=holder.id):
+            self._ended.discard(process)
+
+    def _has_slot(self, group: str, name: str, besides: int = 0) -> bool:
+        """Whether a connection of a process is here."""
+        holders = self._board.holders.values()
+        return any(h.name == name and h.group == group and h.id != besides for h in holders)
 
     def has_supervisor(self, group: str) -> bool:
         """Whether the supervisor of a group is connected."""

@@ -278,7 +278,7 @@ class Client(ServerConnection):
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Report which task a process was in when it "died" or had a "timeout", that it is ended
-        because of a "cancelled" one, or that it "ended" in none.
+        because of a "cancelled" one, or at last that it has "ended".
 
         Args:
             run: the master's random id.
@@ -286,7 +286,7 @@ class Client(ServerConnection):
             lease: which batch.
             index: which task of it.
             span: how many tasks, from that one on, it may have been in.
-            detail: how it died.
+            detail: how it died; its name if it has "ended".
         """
         self.call(LEASES, "charge", run, what, lease, index, span, detail)
 

@@ -230,14 +230,15 @@ class WorkerEndpoint:
         return (served.spec.to_wire() if known is None else None, ended, definitions)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
-        """Note which task a worker process was in when it "died" or had a "timeout", or that it
-        "ended" in none. See `dq.manager.client.Client.charge`."""
+        """Note which task a worker process was in when it "died" or had a "timeout", or that it has
+        "ended". See `dq.manager.client.Client.charge`."""
         q = self._q
         if run != q.run:
             return
         lease, index, span = as_count(lease), as_count(index), as_count(span)
         detail = as_text(detail)[:LONGEST_TEXT]
-        q.death_reports.take(what, lease, index, span, detail)
+        group = q.connections.current.holder.group
+        q.death_reports.take(group, what, lease, index, span, detail)
 
     def _take_in(self, connection: Connection, wire: Wire) -> None:
         q = self._q

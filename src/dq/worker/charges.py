@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import socket
 from collections.abc import Iterator
 
 from dq._support.frozen import frozen
@@ -23,16 +24,22 @@ class Charge:
 
 
 def of_dead(child: Child, threads: int, code: int) -> Iterator[Charge]:
-    """The charges for a process that has ended with `code`."""
+    """The charges for the tasks that a process was in that has ended with `code`."""
+    if child.is_charged:
+        return
     for view in child.slot_views(threads):
         # A process may have grown too large because of results that it has not reported yet.
         lease = view[LAST] if child.kill_reason else view[LEASE]
-        if lease and not child.is_charged:
+        if lease:
             index, span = under_way(view)
             detail = child.kill_reason or how_ended(code)
             yield Charge(what="died", lease=lease, index=index, span=span, detail=detail)
-        elif view[LAST]:
-            yield Charge(what="ended", lease=view[LAST], index=0, span=1, detail="")
+
+
+def of_end(child: Child) -> Charge:
+    """What is said last of a process: the master then knows that it was in no other task."""
+    name = f"{socket.gethostname()}:{child.pid}"
+    return Charge(what="ended", lease=0, index=0, span=1, detail=name)
 
 
 def of_overdue(child: Child, threads: int, now: float, detail: str) -> Iterator[Charge]:

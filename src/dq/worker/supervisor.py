@@ -264,6 +264,8 @@ class Supervisor:
             else:
                 groups.kill(child.pid)  # to end whatever its tasks have started
             self._charge(child, code)
+        if state != cells.FINISHED:
+            self._control.charge(charges.of_end(child))
         child.close()
         if state == cells.FINISHED:
             self._leave()
