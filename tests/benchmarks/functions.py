@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import socket
 import subprocess
 import time
 from dataclasses import dataclass
@@ -76,24 +74,6 @@ def stamped_nap(seconds: float) -> tuple[float, float]:
     """As `nap`; with when it was over, on the clock that all processes of a machine share."""
     took = nap(seconds)
     return took, time.monotonic()
-
-
-def tell(address: str) -> None:
-    """Say to a datagram socket who has begun this, and when; takes 20 ms."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-        sock.setblocking(False)
-        try:
-            sock.sendto(f"{os.getpid()} {time.monotonic()}".encode(), address)
-        except (BlockingIOError, FileNotFoundError, ConnectionRefusedError):
-            pass  # nobody listens now
-    time.sleep(0.02)
-
-
-def held(address: str) -> None:
-    """The same, and not over before the socket's file is gone."""
-    tell(address)
-    while os.path.exists(address):
-        time.sleep(0.005)
 
 
 def echo(payload: bytes) -> bytes:

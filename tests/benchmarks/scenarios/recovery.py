@@ -18,7 +18,7 @@ from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import dq
-from benchmarks import functions, stats
+from benchmarks import stats, telling
 from benchmarks.measure import WORKERS, Options, Sample, collect
 from benchmarks.report import Goal, Table
 from support import DQ, Running, alive, can_make_hosts, descendants, serving, two_hosts, wait_until
@@ -57,7 +57,7 @@ class Watch:
         return int(pid), float(when)
 
     def end(self) -> None:
-        """Let `functions.held` return."""
+        """Let `telling.held` return."""
         Path(self.path).unlink(missing_ok=True)
 
     def close(self) -> None:
@@ -155,7 +155,7 @@ def _killed(
     with ExitStack() as stack:
         master = stack.enter_context(session())
         watch = stack.enter_context(watching())
-        results = master.stream(functions.held, [watch.path])
+        results = master.stream(telling.held, [watch.path])
         pid, _ = watch.next()
         for _ in range(count):
             wait_until(lambda: _all_there(master))
@@ -202,7 +202,7 @@ def _restarted(gap: float, count: int) -> Sample:
     with watching() as watch, ExitStack() as stack:
         folder = Path(watch.path).parent
         (folder / "inputs").write_text(f"{watch.path}\n" * LONG)
-        job = ("benchmarks.functions:tell", "--input", "inputs", "--raw", "--journal", "journal")
+        job = ("benchmarks.telling:tell", "--input", "inputs", "--raw", "--journal", "journal")
         how = {"cwd": folder, "env": {**ENV, "PYTHONPATH": os.pathsep.join(sys.path)}}
         master, port = stack.enter_context(serving(*job, "-q", "--host", "127.0.0.1", **how))
         for _ in range(WORKERS):
