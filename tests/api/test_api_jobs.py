@@ -153,12 +153,13 @@ def test_workers_say_what_they_run(client: dq.Client, tmp_path: Path) -> None:
     [task] = worker.running
     assert (worker.slots, worker.busy, worker.local) == (1, 1, True)
     assert (task.job, task.index, task.slot, task.done, task.total) == ("1", 0, 0, 1, 4)
-    if sys.platform == "linux":
-        [process] = client.stacks(worker.name)
-        assert (process.worker, process.error) == (worker.name, "")
-        assert [(one.job, one.index) for one in process.running] == [("1", 0)]
-        assert "in wait" in process.text
-    with pytest.raises(dq.UsageError, match="no dq worker 'nobody:1'"):
+    [process] = client.stacks(worker.name)
+    assert (process.worker, process.error) == (worker.name, "")
+    assert [(one.job, one.index) for one in process.running] == [("1", 0)]
+    assert "in wait" in process.text
+    with pytest.raises(dq.UsageError, match="worker must be a string, not 3"):
+        client.stacks(3)  # type: ignore[arg-type]
+    with pytest.raises(dq.UsageError, match="no worker 'nobody:1'"):
         client.stacks("nobody:1")
     assert not client.drain(worker.name)  # the master's own
     assert not client.drain("nobody:1")

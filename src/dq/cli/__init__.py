@@ -85,7 +85,7 @@ def main() -> None:
     except (MemoryError, RuntimeError) as error:
         if isinstance(error, RuntimeError) and "new thread" not in str(error):
             raise
-        said = f"the system has no room for dq: {error or 'out of memory'} (see ulimit -a)"
+        said = f"the system has no room for dq: {str(error) or 'out of memory'} (see ulimit -a)"
         code = _say(said, 1, debug)
     gc.freeze()  # skip the last two collections, which take 8 ms each
     sys.exit(code)

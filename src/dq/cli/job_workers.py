@@ -92,9 +92,9 @@ def _trouble(worker: WorkerStatus) -> str:
 @job_options.as_json
 @job_options.connection
 def stacks(**given: Any) -> None:
-    """Show where running tasks are: the Python calls of each thread of each task
-    process, the innermost first. WORKER is a name that `dq workers` shows;
-    without one, of all. Tasks are not disturbed. Workers on Linux only.
+    """Show where running tasks are: the Python calls of each thread, and of each
+    coroutine that waits. WORKER is a name that `dq workers` shows; without one,
+    of all.
 
     \b
       dq stacks
@@ -105,15 +105,17 @@ def stacks(**given: Any) -> None:
     if given["json"]:
         click.echo(json.dumps([dataclasses.asdict(one) for one in found]))
         return
-    for one in found:
+    shown = [one for one in found if one.running or one.text or one.error]
+    for one in shown:
         click.echo("\n".join(_stacks(one)))
-    if not found:
-        click.echo("no workers")
+    if not shown:
+        click.echo("no task runs" if found else "no workers")
 
 
 def _stacks(process: ProcessStacks) -> Iterator[str]:
+    name = f", process {process.process}" if process.process else ""
     doing = "; ".join(map(_described, process.running)) or "no task"
-    yield f"{printable(process.process or process.worker)}: {doing}"
+    yield f"{printable(process.worker + name)}: {doing}"
     if process.error:
         yield f"  {printable(process.error)}"
     elif process.text:

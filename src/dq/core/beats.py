@@ -58,8 +58,8 @@ class Stacks:
     Args:
         process: ``host:pid``.
         slots: the numbers of its slots at its worker: the first, and how many they are.
-        text: as `faulthandler` writes it, the innermost call first, without dq's own; "" if no
-            Python code of a task runs.
+        text: the calls of each thread that runs a task's code, and of each coroutine that waits; ""
+            if there is none.
         error: why there is no text.
     """
 

@@ -83,7 +83,7 @@ def _check(names: Collection[str], known: Collection[str]) -> None:
     for name in names:
         if name not in known:
             there = ", ".join(known) or "none"
-            raise UsageError(f"there is no dq worker {printable(name)!r}: there are {there}")
+            raise UsageError(f"there is no worker {printable(name)!r}: there are {there}")
 
 
 def _of_worker(

@@ -34,8 +34,8 @@ class ProcessStacks:
         worker: the worker's name.
         process: ``host:pid``; "" if the worker did not answer.
         running: the tasks that the process runs.
-        text: the calls of each thread that runs a task's code, the innermost first, as
-            `faulthandler` writes them; "" if there is none: no task runs, or one in C code only.
+        text: the calls of each thread that runs a task's code, and of each coroutine that waits, as
+            tracebacks have them; "" if there is none: no task runs, or one in C code only.
         error: why there is no text.
     """
 

@@ -121,7 +121,7 @@ class ServerConnection:
 
 
 def _lost(error: Exception) -> ConnectError:
-    return ConnectError(f"lost the master: {error or 'connection closed'}")
+    return ConnectError(f"lost the master: {str(error) or 'connection closed'}")
 
 
 _UNREADABLE = "#UNREADABLE"

@@ -222,8 +222,7 @@ class Client:
         return [read_running(WorkerStatus, one) for one in answer]
 
     def stacks(self, *workers: str, timeout: float = 5.0) -> list[ProcessStacks]:
-        """Where the threads of task processes are, to see what a task waits for. They are not
-        disturbed: the calls of each thread are read in a signal's handler, on Linux only.
+        """Where the threads of task processes are, to see what a task waits for.
 
         Args:
             workers: their names, as `workers` has them; none for all.
@@ -232,6 +231,9 @@ class Client:
         Raises:
             UsageError: there is no such worker.
         """
+        for name in workers:
+            quantities.text(worker=name)
+        quantities.seconds(timeout=timeout)
         answer = cast("list[object]", self._connection.call("stacks", [*workers], timeout))
         return [read_running(ProcessStacks, one) for one in answer]
 

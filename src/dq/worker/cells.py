@@ -12,9 +12,11 @@ from dq._support import platform
 
 # A process's own cells: its state, and whether it has been told to leave. The pipe says the latter
 # too, but the thread that reads the pipe may have to wait for its turn. Slots see the cell at once.
-# STACKS is for `dq.worker.stacks`: the process's descriptor of the file with the cells, plus 1.
-STATE, LEAVING, STACKS = range(3)
-PROCESS_CELLS = 3
+# The others are for `dq.worker.stacks`: numbers of the last request of its supervisor, and of the
+# last one that it has answered. The text is in the last cells: its length, and its bytes.
+STATE, LEAVING, ASKED, ANSWERED = range(4)
+PROCESS_CELLS = 4
+STACK_CELLS = 8192
 
 # What `STATE` holds: 0 at first, then one of these, then one of the exit codes. The exit code of
 # the process does not show why it ended, because a task may call `os._exit` with the same number.
@@ -43,13 +45,27 @@ LOAD_EXTRA_S = 8.0  # beyond a task's time limit, to load the function
 
 def count(threads: int) -> int:
     """How many cells a process of so many slots has."""
-    return PROCESS_CELLS + SLOT_CELLS * threads
+    return PROCESS_CELLS + SLOT_CELLS * threads + STACK_CELLS
 
 
 def slot_views(cells: platform.Cells, threads: int) -> list[memoryview]:
     """Each slot's own cells."""
-    starts = range(PROCESS_CELLS, count(threads), SLOT_CELLS)
+    starts = range(PROCESS_CELLS, count(threads) - STACK_CELLS, SLOT_CELLS)
     return [cells.view[start : start + SLOT_CELLS] for start in starts]
+
+
+def write_stacks(cells: platform.Cells, text: bytes) -> None:
+    """Write where a process's threads are, as far as there is room."""
+    length, room = cells.view[-STACK_CELLS:], cells.view[1 - STACK_CELLS :].cast("B")
+    written = text[: room.nbytes]
+    room[: len(written)] = written
+    length[0] = len(written)
+
+
+def read_stacks(cells: platform.Cells) -> bytes:
+    """Read that."""
+    length, room = cells.view[-STACK_CELLS:], cells.view[1 - STACK_CELLS :].cast("B")
+    return bytes(room[: length[0]])
 
 
 class SlotCells:

@@ -67,17 +67,24 @@ class Child:
                 return [0] * len(cells)
             return [self.cells.view[PROCESS_CELLS + cell] for cell in cells]
 
-    def open_cells(self) -> tuple[int, int, int]:
-        """A descriptor of the file with its cells, which belongs to the caller; how many bytes they
-        are; and what the cell `STACKS` holds. In any thread.
+    def ask(self, number: int) -> bool:
+        """Ask it where its threads are, in any thread. Returns whether it can answer.
 
-        Raises:
-            OSError: it has been closed, or there is no descriptor left.
+        Args:
+            number: of the request.
         """
         with self._lock:
-            if self._closed:
-                raise ProcessLookupError
-            return os.dup(self.cells.fd), self.cells.view.nbytes, self.cells.view[cells.STACKS]
+            if self._closed or self.state not in (cells.CONNECTED, cells.LOADING, cells.LOADED):
+                return False
+            self.cells.view[cells.ASKED] = number
+            return True
+
+    def answer(self, number: int) -> bytes | None:
+        """Its answer to a request, in any thread; None if there is none."""
+        with self._lock:
+            if self._closed or self.cells.view[cells.ANSWERED] != number:
+                return None
+            return cells.read_stacks(self.cells)
 
     def send_config(self, config: bytes) -> None:
         """Send its configuration. Call this in a thread that may wait for the process to start."""

@@ -36,6 +36,11 @@ class EventLoop:
         self._stop: Callable[[], None]
         self._closing = False
 
+    @property
+    def started(self) -> asyncio.AbstractEventLoop | None:
+        """The loop, if there is one by now."""
+        return self._loop
+
     def run(self, awaitable: Awaitable[object]) -> object:
         """Await something on the loop, and wait for the result."""
         import asyncio  # here, since the import takes 30 ms and few tasks need it

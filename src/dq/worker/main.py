@@ -17,7 +17,7 @@ import time
 from dq._support import naming, platform
 from dq._support.frozen import TYPE_CHECKING
 from dq.functions import by_value_classes
-from dq.worker import lifeline, stacks
+from dq.worker import lifeline
 from dq.worker.cells import count
 from dq.worker.config import Config
 from dq.worker.process import Process
@@ -64,7 +64,6 @@ def main(parent: int = 0, cells_fd: int = -1) -> NoReturn:
         importlib.import_module(name)
     by_value_classes.use_unique_names()
     process = Process(config, cells)
-    stacks.offer(cells)
     signal.signal(signal.SIGINT, lambda *_: None)  # the supervisor handles Ctrl-C
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=process.after_fork)

@@ -14,6 +14,7 @@ from collections.abc import Callable
 
 from dq._support import platform
 from dq._support.frozen import TYPE_CHECKING, cast
+from dq.worker import stacks
 from dq.worker.lifeline import DRAIN
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ class Service:
     def __init__(self, process: Process, lifeline: int) -> None:
         self._process = process
         self._lifeline = lifeline
+        self._ending = False
         with platform.HighDescriptors():
             # Closing the writer tells the threads to end.
             self._stop_reader, self._stop_writer = os.pipe()
@@ -42,6 +44,7 @@ class Service:
     def close(self) -> None:
         """End the threads. CPython 3.10 and 3.11 may crash if a thread returns from a wait just
         when the interpreter has ended."""
+        self._ending = True
         with contextlib.suppress(OSError):
             os.close(self._stop_writer)
         for join in self._joins:
@@ -60,6 +63,7 @@ class Service:
         """Check the slots from time to time."""
         process = self._process
         while not self._is_to_end():
+            stacks.answer(process.cells, process.loop.started)
             for slot in process.slots:
                 if process.leaving:  # again: it may have been reporting the last time
                     slot.hand_back()
@@ -70,10 +74,12 @@ class Service:
     def _is_to_end(self) -> bool:
         """Wait for `CHECK_INTERVAL_S`, and return whether the process ends."""
         try:
-            return bool(select.select([self._stop_reader], [], [], CHECK_INTERVAL_S)[0])
-        except OSError:  # a task has closed a descriptor of dq
+            woken = bool(select.select([self._stop_reader], [], [], CHECK_INTERVAL_S)[0])
+        except OSError:
+            woken = True
+        if woken and not self._ending:  # a task has closed a descriptor of dq
             time.sleep(CHECK_INTERVAL_S)
-            return False
+        return self._ending
 
 
 def _start_unseen(work: Callable[[], None]) -> Callable[[float], object]:

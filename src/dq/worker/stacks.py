@@ -1,139 +1,159 @@
-"""Where the threads of task processes are, even of one that never releases the interpreter's lock.
+"""Where the threads of task processes are, for people who wonder what a task waits for.
 
-`faulthandler` writes that in a signal's handler, to the file with the process's cells, behind them.
-The process and its supervisor share the descriptor's offset, so the supervisor sets it.
+A thread of the process itself looks, while the others hold still for it. To look from outside, or
+in a signal's handler (as `faulthandler` can), would meet a thread amid a change of its frames, and
+crash the process. So nothing can be seen of a process while a task keeps the interpreter's lock.
 """
 
 from __future__ import annotations
 
-import contextlib
-import faulthandler
+import itertools
 import os
-import signal
 import socket
 import sys
+import threading
 import time
+import traceback
 from collections.abc import Iterable, Iterator
+from types import FrameType
 
 from dq._support import platform
+from dq._support.frozen import TYPE_CHECKING
 from dq.core.beats import Stacks
-from dq.worker.cells import STACKS
+from dq.worker import cells
 from dq.worker.child import Child
 
-# Of the signals that no program and no library is known to use. Linux only: the supervisor must
-# see in /proc that the handler is there, since without it the signal would end the process.
-SIGNAL = signal.SIGRTMAX - 1 if sys.platform == "linux" else 0
-TIMEOUT_S = 0.5  # for all processes of a worker to answer
+if TYPE_CHECKING:
+    import asyncio
+
+TIMEOUT_S = 0.8  # for all processes of a worker to answer: each looks every 0.1 s if it is asked
 POLL_INTERVAL_S = 0.005
-MOST_BYTES = 64 * 1024  # of one process
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_AWAITS = os.path.join(_OURS, "worker", "event_loop.py")
+_LOOPS = {"asyncio", "concurrent", "selectors", "threading"}  # modules in which loops wait
+_numbers = itertools.count(1)
+
+Call = tuple[FrameType, int]  # a frame, and the line where it is
 
 
-def offer(cells: platform.Cells) -> None:
-    """Have this process answer; called in a task process."""
-    if SIGNAL:
-        faulthandler.register(SIGNAL, file=cells.fd, all_threads=True)
-        cells.view[STACKS] = cells.fd + 1
+# In a task process
+
+
+def answer(memory: platform.Cells, loop: asyncio.AbstractEventLoop | None) -> None:
+    """Answer the supervisor, if it has asked.
+
+    Args:
+        memory: this process's cells.
+        loop: the event loop of its `async` tasks.
+    """
+    asked = memory.view[cells.ASKED]
+    if asked == memory.view[cells.ANSWERED]:
+        return
+    try:
+        text = _described(loop)
+    except Exception as error:  # the names of threads and files are a task's
+        text = f"{type(error).__name__}: {error}"
+    cells.write_stacks(memory, text.encode("utf-8", "backslashreplace"))
+    memory.view[cells.ANSWERED] = asked
+
+
+def _described(loop: asyncio.AbstractEventLoop | None) -> str:
+    """The calls of each thread that runs a task's code, and of each coroutine that waits."""
+    names = {thread.ident: thread.name for thread in threading.enumerate()}
+    found = [
+        _text(f"thread {names.get(ident, ident)}", calls)
+        for ident, frame in sys._current_frames().items()
+        if (calls := _of_task([*traceback.walk_stack(frame)][::-1]))
+    ]
+    if loop is not None:
+        found += _coroutines(loop)
+    return "\n".join(found)
+
+
+def _coroutines(loop: asyncio.AbstractEventLoop) -> Iterator[str]:
+    import asyncio  # here: it has been imported if there is a loop
+
+    for task in sorted(asyncio.all_tasks(loop), key=lambda task: task.get_name()):
+        if calls := _of_task([*_awaited(task.get_coro())]):
+            yield _text(f"coroutine {task.get_name()}", calls)
+
+
+def _awaited(coroutine: object) -> Iterator[Call]:
+    """The calls of a suspended coroutine, from the outermost to the one that waits."""
+    while coroutine is not None:
+        frame = getattr(coroutine, "cr_frame", None) or getattr(coroutine, "gi_frame", None)
+        if frame is not None:
+            yield frame, frame.f_lineno
+        inner = getattr(coroutine, "cr_await", None)
+        coroutine = inner if inner is not None else getattr(coroutine, "gi_yieldfrom", None)
+
+
+def _of_task(calls: list[Call]) -> list[Call]:
+    """The calls within the innermost one of dq's own, from the outermost on."""
+    ours = [at for at, (frame, _) in enumerate(calls) if _file(frame).startswith(_OURS)]
+    if not ours:
+        return calls
+    within = calls[ours[-1] + 1 :]
+    if _file(calls[ours[-1]][0]) == _AWAITS:  # a loop that waits, or who waits for it
+        within = [*itertools.dropwhile(lambda call: _package(call[0]) in _LOOPS, within)]
+    return within
+
+
+def _file(frame: FrameType) -> str:
+    return frame.f_code.co_filename
+
+
+def _package(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__")).partition(".")[0]
+
+
+def _text(title: str, calls: list[Call]) -> str:
+    lines = traceback.StackSummary.extract(iter(calls)).format()
+    return f"{title}:\n{''.join(lines)}"
+
+
+# In its supervisor's process
 
 
 def take(children: Iterable[Child], threads: int) -> tuple[Stacks, ...]:
-    """Where the threads of task processes are; in any thread of their supervisor's process.
+    """Where the threads of task processes are; in any thread.
 
     Args:
         children: the processes.
         threads: how many slots each has.
     """
-    asked = [_Asked(child) for child in children]
+    number = next(_numbers)
+    asked = [_Asked(child, number) for child in sorted(children, key=lambda child: child.number)]
     deadline = time.monotonic() + TIMEOUT_S
-    left = asked
-    while left and time.monotonic() < deadline:
-        left = [one for one in left if not one.is_complete()]
-        time.sleep(POLL_INTERVAL_S if left else 0.0)
+    while any(one.is_open() for one in asked) and time.monotonic() < deadline:
+        time.sleep(POLL_INTERVAL_S)
     host = socket.gethostname()
-    found = []
-    for one in asked:
-        text, error = one.finish()
-        slots = (one.number * threads, threads)
-        found.append(Stacks(f"{host}:{one.pid}", slots, text, error))
-    return tuple(sorted(found, key=lambda stacks: stacks.slots))
+    return tuple(
+        Stacks(f"{host}:{one.pid}", (one.first * threads, threads), one.text, one.error)
+        for one in asked
+    )
 
 
 class _Asked:
-    """A process that has been asked, unless it cannot answer."""
+    """A process that is asked, if it can be."""
 
-    def __init__(self, child: Child) -> None:
-        self.pid, self.number = child.pid, child.number
-        self._file, self._start, self._size = -1, 0, 0
-        self._error = ""
-        try:
-            self._file, self._start, cell = child.open_cells()
-            self._error = _why_not(self.pid, self._file, cell - 1)
-            if not self._error:
-                os.ftruncate(self._file, self._start)
-                os.lseek(self._file, self._start, os.SEEK_SET)
-                os.kill(self.pid, SIGNAL)
-        except (ProcessLookupError, FileNotFoundError):
-            self._error = "it has ended"
-        except OSError as error:
-            self._error = f"it cannot be asked: {error.strerror}"
+    def __init__(self, child: Child, number: int) -> None:
+        self.pid, self.first, self.text = child.pid, child.number, ""
+        self._child, self._number = child, number
+        self.error = f"no answer within {TIMEOUT_S:g} s: code in C may keep the interpreter's lock"
+        self._is_open = True
+        if platform.is_stopped(child.pid):
+            self._fail("it is stopped (SIGSTOP)")
+        elif not child.ask(number):
+            self._fail("it is being started, or ends")
 
-    def is_complete(self) -> bool:
-        """Whether it has written something, and nothing more since the last call: its handler
-        writes all in one go, and no mark at the end."""
-        if self._error:
-            return True
-        before, self._size = self._size, os.fstat(self._file).st_size - self._start
-        return 0 < self._size == before
+    def _fail(self, error: str) -> None:
+        self.error, self._is_open = error, False
 
-    def finish(self) -> tuple[str, str]:
-        """What it has written, or why it has not."""
-        text = b"" if self._error else os.pread(self._file, MOST_BYTES, self._start)
-        if self._file >= 0:
-            os.close(self._file)
-        if not text:
-            return "", self._error or f"it did not answer within {TIMEOUT_S:g} s"
-        return "\n\n".join(_of_tasks(text.decode("utf-8", "backslashreplace"))), ""
-
-
-def _why_not(pid: int, file: int, theirs: int) -> str:
-    """Why a process cannot be asked; "" if it can.
-
-    Args:
-        pid: the process.
-        file: this process's descriptor of the file with its cells.
-        theirs: that process's own; -1 if it has not offered it.
-
-    Raises:
-        OSError: there is no such process.
-    """
-    if not SIGNAL:
-        return "that needs Linux"
-    if theirs < 0:
-        return "it is being started"
-    if platform.is_stopped(pid):
-        return "it is stopped (SIGSTOP)"
-    if not _handles_signal(pid):
-        return "it runs another program, or a task has taken the signal"
-    return "" if _has_open(pid, theirs, file) else "a task has closed a descriptor of dq"
-
-
-def _handles_signal(pid: int) -> bool:
-    with open(f"/proc/{pid}/status") as status:
-        caught = next((line.split()[1] for line in status if line.startswith("SigCgt:")), "0")
-    return bool(int(caught, 16) >> (SIGNAL - 1) & 1)
-
-
-def _has_open(pid: int, descriptor: int, file: int) -> bool:
-    """Whether a process's descriptor is for this file, and not for one that a task has opened."""
-    with contextlib.suppress(FileNotFoundError):
-        return os.path.samestat(os.fstat(file), os.stat(f"/proc/{pid}/fd/{descriptor}"))
-    return False
-
-
-def _of_tasks(text: str) -> Iterator[str]:
-    """The threads that run a task's code, each with its calls down to dq's own."""
-    for thread in text.split("\n\n"):
-        head, *calls = thread.strip().split("\n")
-        ours = next((at for at, call in enumerate(calls) if f'"{_OURS}' in call), len(calls))
-        if ours:
-            yield "\n".join([head, *calls[:ours]])
+    def is_open(self) -> bool:
+        """Whether the answer is still to come."""
+        answer = self._child.answer(self._number) if self._is_open else None
+        if answer is not None:
+            self.text, self.error = answer.decode("utf-8", "replace").rstrip("\n"), ""
+            self._is_open = False
+        return self._is_open
