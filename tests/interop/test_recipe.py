@@ -156,8 +156,9 @@ def test_dq_worker_leaves_with_exit_code_4_when_a_plain_master_has_gone(project:
         argv = ("--server", f"127.0.0.1:{port}", "--task", "app:square", "-p", "1")
         with Running(*DQ, "worker", *argv, "--reconnect", "1", cwd=project, env=ENV) as worker:
             assert master.wait() == 0, master.printed
+            worker.wait_for(r"^dq: lost the master at .+; looking for it for 1 s$")
             assert worker.wait() == 4, worker.printed
-            assert "lost the master" in worker.stderr_text
+            assert "it did not come back in 1 s" in worker.stderr_text
 
 
 def test_failure_of_a_dq_workers_task_reaches_a_plain_master_as_runtime_error(

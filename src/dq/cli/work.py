@@ -45,7 +45,7 @@ from dq.worker.supervisor import Supervisor
     "--reconnect", type=options.SECONDS, default="60", show_default=True, metavar="SECONDS",
     group=CONNECTION,
     help="How long to look for a master.",
-    more="That is for one that is not there yet, or has gone.",
+    more="It may not be there yet, or have gone: a worker that comes after the end looks as long.",
 )  # fmt: skip
 @options.authkey
 @options.tls

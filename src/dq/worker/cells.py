@@ -21,7 +21,7 @@ STACK_CELLS = 8192
 # What `STATE` holds: 0 at first, then one of these, then one of the exit codes. The exit code of
 # the process does not show why it ended, because a task may call `os._exit` with the same number.
 CONNECTED, LOADING, LOADED = 1, 2, 3
-EXIT_CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED = 10, 11, 12, 13, 14
+EXIT_CODES = FINISHED, RECYCLE, LOST, DRAINED, REFUSED, GONE = 10, 11, 12, 13, 14, 15
 
 # Each slot's cells. Times are in nanoseconds of the monotonic clock.
 # LEASE     the lease that the slot works on, 0 between batches

@@ -133,7 +133,12 @@ class Control:
             return
         self._client = None
         client.close()
-        if self._lost_at is None:
+        self.look_for_master()
+
+    def look_for_master(self) -> None:
+        """Start to look for a master that is lost, if it is. A plain one is lost by the task
+        processes: the supervisor has no connection to it."""
+        if self._client is None and self._lost_at is None:
             self._lost_at = time.monotonic()
             self._attempt = 0
 

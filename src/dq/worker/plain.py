@@ -11,7 +11,7 @@ from dq.errors import ConnectError, ProtocolError, Unreadable
 from dq.functions.reference import TaskRef
 from dq.manager.client import PlainClient
 from dq.worker.calling import awaiting
-from dq.worker.cells import CONNECTED, DRAINED, RECYCLE
+from dq.worker.cells import CONNECTED, DRAINED, GONE, RECYCLE
 from dq.worker.config import loads_for
 from dq.worker.connecting import Leave
 from dq.worker.failure import describe
@@ -45,7 +45,7 @@ class PlainWorker:
                 process.set_state(CONNECTED)
                 self._serve(client, call)
             except (ConnectError, EOFError):
-                return RECYCLE  # the next process looks for the master, plain or not
+                return GONE  # the next process looks for the master, plain or not
             except Leave as leave:
                 return leave.code
 

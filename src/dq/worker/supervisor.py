@@ -273,6 +273,8 @@ class Supervisor:
             self._lost_for_good = self._lost_for_good or not self._leaving
             self._leave()
         elif not self._leaving:
+            if state == cells.GONE:
+                self._control.look_for_master()
             self._pool.replace(worked=state not in (0, cells.LOADING))
 
     def _reap_left(self, child: Child, code: int) -> None:
