@@ -94,6 +94,16 @@ def process_of(master: JobsMaster) -> str:
     return wait_until(named)
 
 
+def seen(master: JobsMaster) -> str:
+    """What it shows, once the processes of a busy machine have answered in time."""
+
+    def answered() -> str | None:
+        shown = master.dq("stacks").stdout
+        return None if "answer within" in shown else str(shown)
+
+    return wait_until(answered)
+
+
 def places(shown: str) -> list[str]:
     """The functions of the tasks' module that are shown."""
     return re.findall(r"stuck\.py\", line \d+, in (\w+)$", shown, re.MULTILINE)
@@ -101,7 +111,7 @@ def places(shown: str) -> list[str]:
 
 def test_it_shows_the_calls_of_a_task_that_waits_and_leaves_it_alone(stuck: JobsMaster) -> None:
     process = running(stuck, "wait", "a")
-    shown = stuck.dq("stacks").stdout
+    shown = seen(stuck)
     assert re.match(rf"\S+, process {process}: job 1 task 0, \d", shown)
     assert places(shown) == ["wait", "deeper"]
     assert "time.sleep(0.01)" in shown
@@ -113,7 +123,7 @@ def test_it_shows_the_calls_of_a_task_that_waits_and_leaves_it_alone(stuck: Jobs
 
 def test_it_shows_the_coroutines_that_wait(stuck: JobsMaster) -> None:
     running(stuck, "sleeping", "a")
-    shown = stuck.dq("stacks").stdout
+    shown = seen(stuck)
     assert places(shown)[:2] == ["sleeping", "deep"]
     assert "run_forever" not in shown
     (stuck.folder / "a.go").touch()
@@ -122,7 +132,7 @@ def test_it_shows_the_coroutines_that_wait(stuck: JobsMaster) -> None:
 
 def test_it_shows_threads_that_a_task_has_started(stuck: JobsMaster) -> None:
     running(stuck, "in_thread", "a")
-    shown = stuck.dq("stacks").stdout
+    shown = seen(stuck)
     assert len(re.findall("^  thread ", shown, re.MULTILINE)) == 2
     assert {"in_thread", "deeper"} <= {*places(shown)}
     (stuck.folder / "a.go").touch()
@@ -151,7 +161,7 @@ def test_a_task_in_c_code_only_and_an_idle_process_are_told_apart(stuck: JobsMas
     wait_until(lambda: stuck.dq("stacks").stdout == "no task runs\n")
     stuck.submit("time:sleep", "600")
     process_of(stuck)
-    shown = stuck.dq("stacks").stdout
+    shown = seen(stuck)
     assert re.fullmatch(
         r"\S+, process \S+: job 1 task 0, .+\n  in no Python code of the task\n", shown
     )
@@ -159,7 +169,7 @@ def test_a_task_in_c_code_only_and_an_idle_process_are_told_apart(stuck: JobsMas
 
 def test_a_task_that_has_closed_all_files_is_shown_too(stuck: JobsMaster) -> None:
     running(stuck, "close_all", "a")
-    assert "deeper" in places(stuck.dq("stacks").stdout)
+    assert "deeper" in places(seen(stuck))
     (stuck.folder / "a.go").touch()
     assert stuck.dq("results", "1", "--follow").stdout == "a\n"
 
@@ -167,7 +177,7 @@ def test_a_task_that_has_closed_all_files_is_shown_too(stuck: JobsMaster) -> Non
 def test_a_process_or_a_worker_that_is_stopped_is_said_to_be(stuck: JobsMaster) -> None:
     process = running(stuck, "wait", "a")
     os.kill(int(process.rpartition(":")[2]), signal.SIGSTOP)
-    assert "  it is stopped (SIGSTOP)\n" in stuck.dq("stacks").stdout
+    assert "  it is stopped (SIGSTOP)\n" in seen(stuck)
     with stuck.begin("worker", "-p", "1") as worker:
         names = wait_until(
             lambda: (
