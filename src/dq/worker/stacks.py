@@ -21,10 +21,11 @@ from dq._support import platform
 from dq._support.frozen import TYPE_CHECKING
 from dq.core.beats import Stacks
 from dq.worker import cells
-from dq.worker.child import Child
 
 if TYPE_CHECKING:
     import asyncio
+
+    from dq.worker.child import Child  # not at run time: task processes need none
 
 TIMEOUT_S = 0.8  # for all processes of a worker to answer: each looks every 0.1 s if it is asked
 POLL_INTERVAL_S = 0.005
