@@ -147,8 +147,7 @@ def test_a_journal_is_not_read_as_inputs(folder: Path) -> None:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="there is no ulimit there")
 def test_a_limit_on_the_size_of_files_is_named(folder: Path) -> None:
-    # Here, since task processes share memory with their supervisor, which the limit is for, too.
-    command = f"ulimit -f 8; exec {sys.executable} -m dq run app:square 1 --journal j --here"
+    command = f"ulimit -f 8; exec {sys.executable} -m dq run app:square 1 --journal j -w 1"
     done = sh("sh", "-c", command, cwd=folder)
     assert done.returncode == 4
     assert done.stderr.startswith("dq: cannot use the journal j: disk I/O error (no file may be ")

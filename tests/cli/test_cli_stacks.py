@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from support import wait_until
+from support import DQ, wait_until
 from support.jobs import JobsMaster
 
 STUCK = """
@@ -77,10 +77,10 @@ def stuck(tmp_path: Path) -> Iterator[JobsMaster]:
         yield master
 
 
-def running(master: JobsMaster, task: str, x: str) -> str:
-    """Have a task run, and return the name of its process."""
-    master.submit(f"stuck:{task}", x)
-    wait_until(lambda: (master.folder / f"{x}.begun").exists())
+def running(master: JobsMaster, task: str) -> str:
+    """Have a task with the input `a` run, and return the name of its process."""
+    master.submit(f"stuck:{task}", "a")
+    wait_until(lambda: (master.folder / "a.begun").exists())
     return process_of(master)
 
 
@@ -92,6 +92,12 @@ def process_of(master: JobsMaster) -> str:
         return next((str(one["process"]) for one in found if one["running"]), None)
 
     return wait_until(named)
+
+
+def result_of(master: JobsMaster) -> str:
+    """Let the task end, and get its result."""
+    (master.folder / "a.go").touch()
+    return str(master.dq("results", "1", "--follow").stdout)
 
 
 def seen(master: JobsMaster) -> str:
@@ -110,28 +116,26 @@ def places(shown: str) -> list[str]:
 
 
 def test_it_shows_the_calls_of_a_task_that_waits_and_leaves_it_alone(stuck: JobsMaster) -> None:
-    process = running(stuck, "wait", "a")
+    process = running(stuck, "wait")
     shown = seen(stuck)
     assert re.match(rf"\S+, process {process}: job 1 task 0, \d", shown)
     assert places(shown) == ["wait", "deeper"]
     assert "time.sleep(0.01)" in shown
     assert "dq/worker" not in shown
     assert " \n" not in shown
-    (stuck.folder / "a.go").touch()
-    assert stuck.dq("results", "1", "--follow").stdout == "a\n"
+    assert result_of(stuck) == "a\n"
 
 
 def test_it_shows_the_coroutines_that_wait(stuck: JobsMaster) -> None:
-    running(stuck, "sleeping", "a")
+    running(stuck, "sleeping")
     shown = seen(stuck)
     assert places(shown)[:2] == ["sleeping", "deep"]
     assert "run_forever" not in shown
-    (stuck.folder / "a.go").touch()
-    assert stuck.dq("results", "1", "--follow").stdout == "a\n"
+    assert result_of(stuck) == "a\n"
 
 
 def test_it_shows_threads_that_a_task_has_started(stuck: JobsMaster) -> None:
-    running(stuck, "in_thread", "a")
+    running(stuck, "in_thread")
     shown = seen(stuck)
     assert len(re.findall("^  thread ", shown, re.MULTILINE)) == 2
     assert {"in_thread", "deeper"} <= {*places(shown)}
@@ -139,7 +143,7 @@ def test_it_shows_threads_that_a_task_has_started(stuck: JobsMaster) -> None:
 
 
 def test_looking_again_and_again_harms_no_thread_that_runs(stuck: JobsMaster) -> None:
-    running(stuck, "busy", "a")
+    running(stuck, "busy")
     with stuck.connect() as client:
         for _ in range(20):
             [process] = client.stacks()
@@ -151,7 +155,7 @@ def test_looking_again_and_again_harms_no_thread_that_runs(stuck: JobsMaster) ->
 
 
 def test_a_task_that_keeps_the_interpreters_lock_is_said_to(stuck: JobsMaster) -> None:
-    running(stuck, "backtrack", "a")
+    running(stuck, "backtrack")
     shown = stuck.dq("stacks").stdout
     assert "  no answer within 0.8 s: code in C may keep the interpreter's lock\n" in shown
     stuck.dq("cancel", "1")
@@ -168,14 +172,23 @@ def test_a_task_in_c_code_only_and_an_idle_process_are_told_apart(stuck: JobsMas
 
 
 def test_a_task_that_has_closed_all_files_is_shown_too(stuck: JobsMaster) -> None:
-    running(stuck, "close_all", "a")
+    running(stuck, "close_all")
     assert "deeper" in places(seen(stuck))
-    (stuck.folder / "a.go").touch()
-    assert stuck.dq("results", "1", "--follow").stdout == "a\n"
+    assert result_of(stuck) == "a\n"
+
+
+def test_a_process_without_room_to_answer_works_and_says_so(tmp_path: Path) -> None:
+    (tmp_path / "stuck.py").write_text(STUCK)
+    limited = ("sh", "-c", 'ulimit -f 8; exec "$@"', "sh", *DQ)
+    with JobsMaster(tmp_path, workers=0) as master, master.begin("worker", "-p", "1", dq=limited):
+        running(master, "wait")
+        assert "  it has no room to answer (ulimit -f)\n" in seen(master)
+        assert result_of(master) == "a\n"
+        master.dq("stop", "--now")
 
 
 def test_a_process_or_a_worker_that_is_stopped_is_said_to_be(stuck: JobsMaster) -> None:
-    process = running(stuck, "wait", "a")
+    process = running(stuck, "wait")
     os.kill(int(process.rpartition(":")[2]), signal.SIGSTOP)
     assert "  it is stopped (SIGSTOP)\n" in seen(stuck)
     with stuck.begin("worker", "-p", "1") as worker:

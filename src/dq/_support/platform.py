@@ -101,7 +101,11 @@ def _memory_file(length: int) -> int:
         fd: int = os.memfd_create("dq-cells")  # close-on-exec by default
     except OSError:  # an older kernel, a sandbox, vm.memfd_noexec=2
         return _unlinked_file(length)
-    os.ftruncate(fd, length)
+    try:
+        os.ftruncate(fd, length)
+    except BaseException:  # it may be larger than files may be here (ulimit -f)
+        os.close(fd)
+        raise
     return fd
 
 

@@ -6,6 +6,8 @@ never releases the interpreter's lock.
 
 from __future__ import annotations
 
+import errno
+import os
 import time
 
 from dq._support import platform
@@ -17,6 +19,7 @@ from dq._support import platform
 STATE, LEAVING, ASKED, ANSWERED = range(4)
 PROCESS_CELLS = 4
 STACK_CELLS = 8192
+CELL_BYTES = 8
 
 # What `STATE` holds: 0 at first, then one of these, then one of the exit codes. The exit code of
 # the process does not show why it ended, because a task may call `os._exit` with the same number.
@@ -45,18 +48,38 @@ LOAD_EXTRA_S = 8.0  # beyond a task's time limit, to load the function
 
 def count(threads: int) -> int:
     """How many cells a process of so many slots has."""
-    return PROCESS_CELLS + SLOT_CELLS * threads + STACK_CELLS
+    return PROCESS_CELLS + SLOT_CELLS * threads
+
+
+def shared(threads: int) -> platform.Cells:
+    """New cells for a process of so many slots, and behind them room for where its threads are:
+    none if no file may be so large (`ulimit -f`).
+
+    Raises:
+        OSError: the system has no room for them.
+    """
+    try:
+        return platform.shared_cells(count(threads) + STACK_CELLS)
+    except OSError as error:
+        if error.errno != errno.EFBIG:
+            raise
+        return platform.shared_cells(count(threads))
+
+
+def opened(fd: int) -> platform.Cells:
+    """What the supervisor has made with `shared`; the descriptor belongs to it from now on."""
+    return platform.Cells.open(fd, os.fstat(fd).st_size // CELL_BYTES)
 
 
 def slot_views(cells: platform.Cells, threads: int) -> list[memoryview]:
     """Each slot's own cells."""
-    starts = range(PROCESS_CELLS, count(threads) - STACK_CELLS, SLOT_CELLS)
+    starts = range(PROCESS_CELLS, count(threads), SLOT_CELLS)
     return [cells.view[start : start + SLOT_CELLS] for start in starts]
 
 
 def write_stacks(cells: platform.Cells, text: bytes) -> None:
     """Write where a process's threads are, as far as there is room."""
-    length, room = cells.view[-STACK_CELLS:], cells.view[1 - STACK_CELLS :].cast("B")
+    length, room = _stacks(cells)
     written = text[: room.nbytes]
     room[: len(written)] = written
     length[0] = len(written)
@@ -64,8 +87,14 @@ def write_stacks(cells: platform.Cells, text: bytes) -> None:
 
 def read_stacks(cells: platform.Cells) -> bytes:
     """Read that."""
-    length, room = cells.view[-STACK_CELLS:], cells.view[1 - STACK_CELLS :].cast("B")
+    length, room = _stacks(cells)
     return bytes(room[: length[0]])
+
+
+def _stacks(cells: platform.Cells) -> tuple[memoryview, memoryview]:
+    """The cell with the length of the text, and the bytes of the text."""
+    room = cells.view[-STACK_CELLS:]
+    return room[:1], room[1:].cast("B")
 
 
 class SlotCells:

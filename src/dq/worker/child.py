@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import threading
 
@@ -52,6 +53,11 @@ class Child:
         return self.popen.pid
 
     @property
+    def name(self) -> str:
+        """``host:pid``, as its connections are called."""
+        return f"{socket.gethostname()}:{self.pid}"
+
+    @property
     def state(self) -> int:
         """Its current state; see `dq.worker.cells`."""
         return self.cells.view[cells.STATE]
@@ -67,17 +73,20 @@ class Child:
                 return [0] * len(cells)
             return [self.cells.view[PROCESS_CELLS + cell] for cell in cells]
 
-    def ask(self, number: int) -> bool:
-        """Ask it where its threads are, in any thread. Returns whether it can answer.
+    def ask(self, number: int, threads: int) -> str:
+        """Ask it where its threads are, in any thread. Returns why it cannot answer; "" if it can.
 
         Args:
             number: of the request.
+            threads: how many slots it has.
         """
         with self._lock:
             if self._closed or self.state not in (cells.CONNECTED, cells.LOADING, cells.LOADED):
-                return False
+                return "it is being started, or ends"
+            if len(self.cells.view) == cells.count(threads):
+                return "it has no room to answer (ulimit -f)"
             self.cells.view[cells.ASKED] = number
-            return True
+            return ""
 
     def answer(self, number: int) -> bytes | None:
         """Its answer to a request, in any thread; None if there is none."""

@@ -17,8 +17,7 @@ import time
 from dq._support import naming, platform
 from dq._support.frozen import TYPE_CHECKING
 from dq.functions import by_value_classes
-from dq.worker import lifeline
-from dq.worker.cells import count
+from dq.worker import cells, lifeline
 from dq.worker.config import Config
 from dq.worker.process import Process
 
@@ -45,7 +44,7 @@ def main(parent: int = 0, cells_fd: int = -1) -> NoReturn:
             os._exit(1)  # the supervisor had nothing to do for it
         platform.die_with_parent(parent or config.parent)
         cells_fd = config.cells if cells_fd < 0 else cells_fd
-        cells = platform.Cells.open(os.dup(cells_fd), count(config.threads))
+        memory = cells.opened(os.dup(cells_fd))
     os.close(cells_fd)
     naming.use_options(config.by_options)
     with open(os.devnull, "rb") as devnull:
@@ -63,7 +62,7 @@ def main(parent: int = 0, cells_fd: int = -1) -> NoReturn:
     for name in config.preload:
         importlib.import_module(name)
     by_value_classes.use_unique_names()
-    process = Process(config, cells)
+    process = Process(config, memory)
     signal.signal(signal.SIGINT, lambda *_: None)  # the supervisor handles Ctrl-C
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=process.after_fork)

@@ -89,7 +89,7 @@ class Spawner:
             errors = None if stderr is None else stderr()
             if errors is not None:
                 stack.callback(os.close, errors)
-            memory = platform.shared_cells(cells.count(threads))
+            memory = cells.shared(threads)
             cleanup = stack.enter_context(contextlib.ExitStack())
             cleanup.callback(memory.close)
             process: ForkedProcess | subprocess.Popen[bytes]

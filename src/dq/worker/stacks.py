@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import socket
 import sys
 import threading
 import time
@@ -29,6 +28,7 @@ if TYPE_CHECKING:
 
 TIMEOUT_S = 0.8  # for all processes of a worker to answer: each looks every 0.1 s if it is asked
 POLL_INTERVAL_S = 0.005
+LATE = f"no answer within {TIMEOUT_S:g} s: code in C may keep the interpreter's lock"
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _AWAITS = os.path.join(_OURS, "worker", "event_loop.py")
 _LOOPS = {"asyncio", "concurrent", "selectors", "threading"}  # modules in which loops wait
@@ -123,38 +123,31 @@ def take(children: Iterable[Child], threads: int) -> tuple[Stacks, ...]:
         children: the processes.
         threads: how many slots each has.
     """
-    number = next(_numbers)
-    asked = [_Asked(child, number) for child in sorted(children, key=lambda child: child.number)]
+    number, asked = next(_numbers), sorted(children, key=lambda child: child.number)
+    errors = {child: _ask(child, number, threads) for child in asked}
+    answers: dict[Child, bytes] = {}
+    late = [child for child in asked if not errors[child]]
     deadline = time.monotonic() + TIMEOUT_S
-    while any(one.is_open() for one in asked) and time.monotonic() < deadline:
+    while late and time.monotonic() < deadline:
         time.sleep(POLL_INTERVAL_S)
-    host = socket.gethostname()
+        for child in late:
+            if (answer := child.answer(number)) is not None:
+                answers[child] = answer
+        late = [child for child in late if child not in answers]
+    errors.update(dict.fromkeys(late, LATE))
     return tuple(
-        Stacks(f"{host}:{one.pid}", (one.first * threads, threads), one.text, one.error)
-        for one in asked
+        Stacks(
+            process=child.name,
+            slots=(child.number * threads, threads),
+            text=answers.get(child, b"").decode("utf-8", "replace").rstrip("\n"),
+            error=errors[child],
+        )
+        for child in asked
     )
 
 
-class _Asked:
-    """A process that is asked, if it can be."""
-
-    def __init__(self, child: Child, number: int) -> None:
-        self.pid, self.first, self.text = child.pid, child.number, ""
-        self._child, self._number = child, number
-        self.error = f"no answer within {TIMEOUT_S:g} s: code in C may keep the interpreter's lock"
-        self._is_open = True
-        if platform.is_stopped(child.pid):
-            self._fail("it is stopped (SIGSTOP)")
-        elif not child.ask(number):
-            self._fail("it is being started, or ends")
-
-    def _fail(self, error: str) -> None:
-        self.error, self._is_open = error, False
-
-    def is_open(self) -> bool:
-        """Whether the answer is still to come."""
-        answer = self._child.answer(self._number) if self._is_open else None
-        if answer is not None:
-            self.text, self.error = answer.decode("utf-8", "replace").rstrip("\n"), ""
-            self._is_open = False
-        return self._is_open
+def _ask(child: Child, number: int, threads: int) -> str:
+    """Ask a process; return why it cannot be asked, or ""."""
+    if platform.is_stopped(child.pid):
+        return "it is stopped (SIGSTOP)"
+    return child.ask(number, threads)
