@@ -15,6 +15,7 @@ from dq.cli.job_lists import show, terminal_width
 from dq.cli.layout import OTHER, Command, option
 from dq.cli.tables import Column, table
 from dq.core.records import printable
+from dq.dispatch.wording import no_such_worker
 from dq.dispatch.worker_status import ProcessStacks, RunningTask, WorkerStatus
 from dq.errors import UsageError
 from dq.service.client import Client
@@ -141,8 +142,7 @@ def drain(**given: Any) -> None:
         known = {worker.name: worker for worker in client.workers()}
         worker = known.get(given["worker"])
         if worker is None:
-            there = ", ".join(map(printable, known)) or "none"
-            raise UsageError(f"there is no worker {given['worker']!r}: there are {there}")
+            raise no_such_worker(given["worker"], known)
         if worker.local:
             raise UsageError(f"{worker.name} is the master's own: `dq stop` ends both")
         client.drain(worker.name, now=given["now"])

@@ -66,7 +66,7 @@ class Stacks:
     process: str
     slots: tuple[int, int]
     text: str
-    error: str = ""
+    error: str
 
 
 @frozen

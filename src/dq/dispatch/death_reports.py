@@ -64,7 +64,7 @@ class DeathReports:
                 self._delivery.deliver(self._board.died(lease, index, detail, now, span=span))
             elif what == "cancelled":
                 self._abandon(lease)
-            elif what == "ended" and self._has_slot(group, detail):
+            elif what == "ended" and self._is_connected(group, detail):
                 self._ended.add((group, detail))
             self._changed.notify_all()
 
@@ -93,11 +93,11 @@ class DeathReports:
             )
 
         self._changed.wait_for(may_requeue, DEATH_REPORT_TIMEOUT_S)
-        if process in self._ended and not self._has_slot(*process, besides=holder.id):
+        if process in self._ended and not self._is_connected(*process, besides=holder.id):
             self._ended.discard(process)
 
-    def _has_slot(self, group: str, name: str, besides: int = 0) -> bool:
-        """Whether a connection of a process is here."""
+    def _is_connected(self, group: str, name: str, besides: int = 0) -> bool:
+        """Whether a connection of a process is here, besides one."""
         holders = self._board.holders.values()
         return any(h.name == name and h.group == group and h.id != besides for h in holders)
 

@@ -127,6 +127,12 @@ class Presence:
         with self._state.lock:
             return [self._status(worker) for worker in self._roster.workers.values()]
 
+    def dq_workers(self) -> dict[str, WorkerStatus]:
+        """dq's own workers, by their groups. This may be called without the lock."""
+        with self._state.lock:
+            workers = self._roster.workers.values()
+            return {worker.group: self._status(worker) for worker in workers if worker.group}
+
     def groups(self) -> dict[str, str]:
         """The names of dq's own workers by their groups. This may be called without the lock."""
         with self._state.lock:
@@ -194,7 +200,7 @@ class Presence:
         with self._state.lock:
             workers = [one for one in self._roster.workers.values() if one.name == name]
             told = [
-                self._commands.send(worker.group, "leave" if now else "drain") > 0
+                self._commands.send(worker.group, "leave" if now else "drain")
                 for worker in workers
                 if worker.group and not worker.local
             ]

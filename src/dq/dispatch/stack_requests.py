@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from dq.core.beats import Stacks, WorkerState
-from dq.core.records import printable
 from dq.dispatch.commands import Commands
 from dq.dispatch.connections import Connections
 from dq.dispatch.presence import Presence
 from dq.dispatch.state import DispatchState
+from dq.dispatch.wording import no_such_worker
 from dq.dispatch.worker_status import ProcessStacks, WorkerStatus
-from dq.errors import UsageError
 
 
 class StackRequests:
@@ -31,8 +30,8 @@ class StackRequests:
         self._commands = commands
         self._connections = connections
         self._presence = presence
-        # The answer to each command that somebody waits for, by its worker's group and its number.
-        # The lock guards it.
+        # The answer to each command that somebody waits for, by its worker's group and its number;
+        # None as long as there is none. The lock guards it.
         self._answers: dict[tuple[str, int], tuple[Stacks, ...] | None] = {}
 
     def take(self, group: str, state: WorkerState) -> None:
@@ -56,34 +55,29 @@ class StackRequests:
         """
         with self._state.lock:
             groups = self._presence.groups()
-            _check(names, groups.values())
-            wanted = {group: name for group, name in groups.items() if not names or name in names}
-            asked = {(group, self._commands.send(group, "stacks")): group for group in wanted}
+            for name in names:
+                if name not in groups.values():
+                    raise no_such_worker(name, groups.values())
+            wanted = [group for group, name in groups.items() if not names or name in names]
+            asked = [(group, self._commands.send(group, "stacks")) for group in wanted]
             self._answers.update(dict.fromkeys(asked))
             try:
                 self._connections.changed.wait_for(lambda: self._are_answered(asked), seconds)
-                found = {wanted[group]: self._answers[key] for key, group in asked.items()}
             finally:
-                for key in asked:
-                    del self._answers[key]
-            workers = {worker.name: worker for worker in self._presence.workers()}
+                answers = {key[0]: self._answers.pop(key) for key in asked}
+            workers = self._presence.dq_workers()
         return [
             one
-            for name, stacks in found.items()
-            if name in workers  # otherwise it has left
-            for one in _of_worker(workers[name], stacks, seconds)
+            for group, stacks in answers.items()
+            if group in workers  # otherwise it has left
+            for one in _of_worker(workers[group], stacks, seconds)
         ]
 
-    def _are_answered(self, asked: dict[tuple[str, int], str]) -> bool:
+    def _are_answered(self, asked: list[tuple[str, int]]) -> bool:
         here = self._presence.groups()
-        return all(self._answers[key] is not None or key[0] not in here for key in asked)
-
-
-def _check(names: Collection[str], known: Collection[str]) -> None:
-    for name in names:
-        if name not in known:
-            there = ", ".join(known) or "none"
-            raise UsageError(f"there is no worker {printable(name)!r}: there are {there}")
+        return self._state.stopping or all(
+            self._answers[key] is not None or key[0] not in here for key in asked
+        )
 
 
 def _of_worker(

@@ -1,6 +1,11 @@
-"""Words for counts and lists of numbers."""
+"""Words for counts, lists of numbers, and workers that are not there."""
 
 from __future__ import annotations
+
+from collections.abc import Iterable
+
+from dq.core.records import printable
+from dq.errors import UsageError
 
 
 def ranges(numbers: list[int], most: int = 3) -> str:
@@ -28,3 +33,13 @@ def count_of(count: int, noun: str) -> str:
     ('1 task', '2 slots')
     """
     return f"{count} {noun}{'' if count == 1 else 's'}"
+
+
+def no_such_worker(name: str, known: Iterable[str]) -> UsageError:
+    """What is said to who names a worker that is not there.
+
+    >>> print(no_such_worker("host17:1", ["host17:4242"]))
+    there is no worker 'host17:1': there are host17:4242
+    """
+    there = ", ".join(map(printable, known)) or "none"
+    return UsageError(f"there is no worker {name!r}: there are {there}")

@@ -64,9 +64,12 @@ def read_beat(wire: Wire) -> WorkerState:
     """
     try:
         slots, stopped, cpu, memory, lines, dropped, stacks, answered = wire
-        if type(slots) is not list or type(stopped) is not list or type(lines) is not list:
-            raise TypeError("not a list")
-        if type(stacks) is not list:
+        if (
+            type(slots) is not list
+            or type(stopped) is not list
+            or type(lines) is not list
+            or type(stacks) is not list
+        ):
             raise TypeError("not a list")
         if max(len(slots), len(stopped), len(stacks)) > MOST_SLOTS:
             raise ValueError("too many slots")

@@ -219,9 +219,7 @@ class JobsEndpoint(CallsEndpoint):
         """Where the threads of workers' task processes are; see `StackRequests.ask`."""
 
         def stacks() -> list[Wire]:
-            if type(workers) is not list or len(workers) > MOST_SELECTORS:
-                raise UsageError("not a list of workers")
-            names = [as_text(one) for one in workers]
+            names = _as_texts(workers, "workers")
             found = self._dispatcher.stacks.ask(names, time_to_wait(wait))
             return [running_to_wire(one, self._service.number_of) for one in found]
 
@@ -237,9 +235,7 @@ class JobsEndpoint(CallsEndpoint):
         return answered(lambda: self._on_stop(bool(now)))
 
     def _selected(self, selectors: list[str]) -> list[StoredJob]:
-        if type(selectors) is not list or len(selectors) > MOST_SELECTORS:
-            raise UsageError("not a list of jobs")
-        return self._service.select([as_text(one) for one in selectors])
+        return self._service.select(_as_texts(selectors, "jobs"))
 
     def _one(self, selector: str) -> StoredJob:
         return the_one(selector, self._selected([selector]))
@@ -268,3 +264,15 @@ class JobsEndpoint(CallsEndpoint):
         """Wait until a job has changed, which is notified for any of them."""
         with self._service.changed:
             self._service.changed.wait_for(lambda: job.version != version, seconds)
+
+
+def _as_texts(given: object, what: str) -> list[str]:
+    """Check that something is a list of texts, not too long.
+
+    Raises:
+        UsageError: it is no such list.
+        ValueError: something in it is no text.
+    """
+    if type(given) is not list or len(given) > MOST_SELECTORS:
+        raise UsageError(f"not a list of {what}")
+    return [as_text(one) for one in given]

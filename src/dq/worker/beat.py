@@ -7,7 +7,6 @@ that.
 from __future__ import annotations
 
 import contextlib
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -137,14 +136,13 @@ class Beat:
         Args:
             asked: the number of a command to say where threads are; 0 if there is none.
         """
-        host, children = socket.gethostname(), self._children()
-        pids = [child.pid for child in children]
+        children = self._children()
         lines, dropped = self._outbox.take()
         return WorkerState(
             slots=self._states.current(time.monotonic()),
-            stopped=tuple(f"{host}:{pid}" for pid in pids if platform.is_stopped(pid)),
+            stopped=tuple(child.name for child in children if platform.is_stopped(child.pid)),
             cpu=self._usage.since_last(),
-            memory=sum(map(usage.resident, pids)),
+            memory=sum(usage.resident(child.pid) for child in children),
             lines=lines,
             dropped=dropped,
             stacks=stacks.take(children, self._threads) if asked else (),

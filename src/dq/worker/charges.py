@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 from collections.abc import Iterator
 
 from dq._support.frozen import frozen
@@ -38,8 +37,7 @@ def of_dead(child: Child, threads: int, code: int) -> Iterator[Charge]:
 
 def of_end(child: Child) -> Charge:
     """What is said last of a process: the master then knows that it was in no other task."""
-    name = f"{socket.gethostname()}:{child.pid}"
-    return Charge(what="ended", lease=0, index=0, span=1, detail=name)
+    return Charge(what="ended", lease=0, index=0, span=1, detail=child.name)
 
 
 def of_overdue(child: Child, threads: int, now: float, detail: str) -> Iterator[Charge]:

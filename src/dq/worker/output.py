@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import threading
 import time
 
@@ -60,7 +59,6 @@ class Output:
         self._threads = threads
         self._echo = echo
         self._readers: set[threading.Thread] = set()
-        self._host = socket.gethostname()
 
     def open(self) -> Pipe:
         """A pipe for a new process."""
@@ -80,7 +78,7 @@ class Output:
             thread.join(max(deadline - time.monotonic(), 0.0))
 
     def _read(self, reader: int, child: Child) -> None:
-        process = f"{self._host}:{child.pid}"
+        process = child.name
         lines = Lines(lambda: self._task_of(child))
         with contextlib.suppress(OSError), open(reader, "rb", buffering=0) as pipe:
             while data := pipe.read(READ_BYTES):

@@ -24,11 +24,19 @@ ONE_BY_ONE = Rules(batch=1)
 
 def connect(clients: FakeClients, dispatcher: Dispatcher) -> tuple[FakeClient, FakeClient]:
     """A worker: its slot, and the connection on which it gets commands."""
-    supervisor, slot, beat = (clients.connect(dispatcher) for _ in range(3))
-    supervisor.hello(role="supervisor")
+    slot = clients.connect(dispatcher)
     slot.hello()
+    return slot, connect_supervisor(clients, dispatcher)[1]
+
+
+def connect_supervisor(
+    clients: FakeClients, dispatcher: Dispatcher
+) -> tuple[FakeClient, FakeClient]:
+    """A supervisor's two connections, the second of which is for commands."""
+    supervisor, beat = (clients.connect(dispatcher) for _ in range(2))
+    supervisor.hello(role="supervisor")
     beat.hello(role="beat")
-    return slot, beat
+    return supervisor, beat
 
 
 def read(dispatcher: Dispatcher, served: ServedJob) -> list[tuple[int, object]]:
@@ -68,43 +76,22 @@ def test_a_job_whose_tasks_are_all_cancelled_is_over(clients: FakeClients) -> No
     assert served.finished
 
 
-def told(beat: FakeClient) -> list[tuple[str, int]]:
-    """What a worker's next beat brings, and about which lease."""
-    commands, *_ = beat.beat()
-    return [(what, lease) for _, what, lease, _ in commands]
-
-
-def test_a_task_that_is_cancelled_before_its_supervisor_is_there_is_ended(
-    clients: FakeClients,
+@pytest.mark.parametrize("was_there", [False, True])
+def test_a_task_that_is_cancelled_while_its_supervisor_is_not_there_is_ended(
+    clients: FakeClients, was_there: bool
 ) -> None:
     dispatcher = clients.dispatcher()
     open_job(dispatcher, [1])
-    slot, supervisor, beat = (clients.connect(dispatcher) for _ in range(3))
+    slot = clients.connect(dispatcher)
     slot.hello()
+    before = connect_supervisor(clients, dispatcher) if was_there else ()
     lease = grant_of(slot.exchange())[0]
+    for connection in before:
+        connection.leave()
     assert dispatcher.cancellation.cancel_task("j", 0)
-    supervisor.hello(role="supervisor")
-    beat.hello(role="beat")
-    assert told(beat) == [("cancel", lease)]
-
-
-def test_a_task_that_is_cancelled_while_its_supervisor_is_away_is_ended(
-    clients: FakeClients,
-) -> None:
-    dispatcher = clients.dispatcher()
-    open_job(dispatcher, [1])
-    slot, supervisor, beat = (clients.connect(dispatcher) for _ in range(3))
-    slot.hello()
-    supervisor.hello(role="supervisor")
-    beat.hello(role="beat")
-    lease = grant_of(slot.exchange())[0]
-    beat.leave()
-    supervisor.leave()
-    assert dispatcher.cancellation.cancel_task("j", 0)
-    again, later = (clients.connect(dispatcher) for _ in range(2))
-    again.hello(role="supervisor")
-    later.hello(role="beat")
-    assert told(later) == [("cancel", lease)]
+    _, beat = connect_supervisor(clients, dispatcher)
+    [(_, what, about, _)], *_ = beat.beat()
+    assert (what, about) == ("cancel", lease)
 
 
 def test_the_worker_of_a_running_task_is_told_and_what_it_reports_is_dropped(
