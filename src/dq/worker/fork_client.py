@@ -130,7 +130,10 @@ class ForkedProcess:
         self.stdin = open(stdin, "wb", buffering=0)  # noqa: SIM115  # closed by its `Child`
         self.returncode: int | None = None
         self._pipe = open(pipe, "rb", buffering=0)  # noqa: SIM115  # closed in `wait`
-        self._lock = threading.Lock()  # guards reading from the pipe
+        # Each guards reading from the pipe: first its pid, then its status. The second is held as
+        # long as the process lives, and a thread that wants the pid must not wait for that.
+        self._pid_lock = threading.Lock()
+        self._status_lock = threading.Lock()
         self._pid = 0
 
     @property
@@ -142,7 +145,7 @@ class ForkedProcess:
             DqError: the system has no room for the process.
         """
         if not self._pid:
-            with self._lock:
+            with self._pid_lock:
                 self._pid = self._pid or self._read_pid()
         if self._pid == _SERVER_DIED:
             raise ServerDied
@@ -158,7 +161,7 @@ class ForkedProcess:
         """Wait for its end; return its exit code as `subprocess` has it."""
         with contextlib.suppress(DqError):
             _ = self.pid
-        with self._lock:
+        with self._status_lock:
             if self.returncode is None:
                 self.returncode = self._read_status()
                 self._pipe.close()
