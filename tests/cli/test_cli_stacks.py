@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from support import DQ, wait_until
+from support import DQ, stop, wait_until
 from support.jobs import JobsMaster
 
 STUCK = """
@@ -189,7 +188,7 @@ def test_a_process_without_room_to_answer_works_and_says_so(tmp_path: Path) -> N
 
 def test_a_process_or_a_worker_that_is_stopped_is_said_to_be(stuck: JobsMaster) -> None:
     process = running(stuck, "wait")
-    os.kill(int(process.rpartition(":")[2]), signal.SIGSTOP)
+    stop(int(process.rpartition(":")[2]))
     assert "  it is stopped (SIGSTOP)\n" in seen(stuck)
     with stuck.begin("worker", "-p", "1") as worker:
         names = wait_until(
@@ -198,7 +197,7 @@ def test_a_process_or_a_worker_that_is_stopped_is_said_to_be(stuck: JobsMaster) 
                 and [one["name"] for one in found]
             )
         )
-        worker.send_signal(signal.SIGSTOP)
+        stop(worker.pid)
         with stuck.connect() as client:
             [silent] = client.stacks(names[1], timeout=0.5)
         assert silent.error == "the worker did not answer within 0.5 s"

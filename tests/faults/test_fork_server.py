@@ -12,7 +12,7 @@ import pytest
 import dq
 from dq._support import platform
 from faults.scene import Hazards, gone, kill
-from support import descendants, python, task_processes, wait_until
+from support import descendants, python, stop, task_processes, wait_until
 from support import dq as run_dq
 from support.procfs import look, name
 from tasks.fork_server import parent, started, surroundings, where
@@ -136,7 +136,7 @@ def test_a_second_signal_ends_a_run_whose_server_is_stopped(hazards: Hazards) ->
     with hazards.running("gated", [1, 2, 3], "-w", "1", *PATIENT) as run:
         hazards.wait_for_executions()
         [server] = servers(run.pid)
-        os.kill(server, signal.SIGSTOP)
+        stop(server)
         for line in ("finishing", None):
             run.send_signal(signal.SIGINT)
             if line:

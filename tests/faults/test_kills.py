@@ -13,7 +13,7 @@ import pytest
 
 from faults.ledger import TASKS, Ledger
 from faults.scene import Hazards, Killer, gone, kill
-from support import DQ, FaultProxy, Running, alive, task_processes, wait_until
+from support import DQ, FaultProxy, Running, alive, stop, task_processes, wait_until
 
 #: No task is to be failed for the deaths that the tests cause.
 PATIENT = ("--max-deaths", "1000")
@@ -165,7 +165,7 @@ def _blocked(pid: int) -> bool:
 def test_a_stopped_process_keeps_its_task(hazards: Hazards) -> None:
     with hazards.running("gated", [1], "-w", "2") as run:
         [first] = hazards.wait_for_executions()
-        os.kill(first["pid"], signal.SIGSTOP)
+        stop(first["pid"])
         hazards.open_gate()
         os.kill(first["pid"], signal.SIGCONT)
         assert run.wait() == 0, run.printed

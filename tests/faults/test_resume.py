@@ -19,7 +19,7 @@ import pytest
 from dq.journal import inspect
 from dq.journal.writer import Journal
 from faults.scene import KEY, gone, make_room
-from support import DQ, Running, descendants, serving, task_processes, wait_until
+from support import DQ, Running, descendants, serving, stop, task_processes, wait_until
 from support.warm import dq
 
 WORK = """
@@ -416,7 +416,7 @@ def test_no_copy_of_the_files_at_any_moment_lacks_what_was_shown(
         run.wait_for("^1$", stream="stdout")
         for number in range(5):
             scene.wait_for(scene.executed + seeded.randrange(60), run)
-            run.send_signal(signal.SIGSTOP)
+            stop(run.pid)
             copies.append((run.stdout_text.count("\n"), copy_of(scene, number)))
             run.send_signal(signal.SIGCONT)
         assert run.wait() == 0, run.printed

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import pytest
 
 from faults.scene import Hazards, gone
-from support import DQ, FaultProxy, Running, environment, serving, task_processes, wait_until
+from support import DQ, FaultProxy, Running, environment, serving, stop, task_processes, wait_until
 from support.warm import dq
 
 INPUTS = list(range(6))
@@ -116,7 +116,7 @@ def test_a_worker_that_says_it_finishes_starts_no_other_task(hazards: Hazards) -
     ):
         pids = [entry["pid"] for entry in hazards.wait_for_executions(4)]
         for pid in pids:
-            os.kill(pid, signal.SIGSTOP)
+            stop(pid)
         leaving.send_signal(signal.SIGTERM)
         leaving.wait_for(FINISHING)
         hazards.open_gate()

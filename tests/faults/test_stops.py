@@ -17,7 +17,7 @@ import pytest
 
 import dq
 from faults.scene import Hazards, gone
-from support import Running, run, serving, task_processes, wait_until
+from support import Running, run, serving, stop, task_processes, wait_until
 
 LIMIT = ("--timeout", "2", "--retries", "1")
 #: Seconds beyond the time-out that the master waits for a supervisor that says nothing.
@@ -31,7 +31,7 @@ FED = ("--input", "-", "--format", "jsonl", "--batch", "1", "--unordered")
 def stopped(*pids: int) -> Iterator[None]:
     """None of them runs within."""
     for pid in pids:
-        os.kill(pid, signal.SIGSTOP)
+        stop(pid)
     try:
         yield
     finally:

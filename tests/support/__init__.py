@@ -22,6 +22,7 @@ from support.process import (
     run,
     script,
     serving,
+    stop,
     wait_until,
 )
 from support.procfs import alive, command, descendants, fds, rss, task_processes, threads
@@ -52,6 +53,7 @@ __all__ = [
     "run",
     "script",
     "serving",
+    "stop",
     "task_processes",
     "threads",
     "two_hosts",

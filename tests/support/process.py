@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import IO, Any, Literal
 
 from support.closing import Closing
-from support.procfs import HAS_PROC, family
+from support.procfs import HAS_PROC, family, states
 
 #: The repository's top folder.
 ROOT = Path(__file__).resolve().parents[2]
@@ -99,6 +99,14 @@ def kill_family(process: subprocess.Popen[Any], timeout: float = 10) -> None:
         message=lambda: f"killed, and still there: {known}",
     )
     process.wait(timeout)
+
+
+def stop(pid: int) -> None:
+    """Stop a process, and return once none of its threads runs: on a busy machine the others go on
+    until the one that has got the signal has its turn."""
+    os.kill(pid, signal.SIGSTOP)
+    if HAS_PROC:
+        wait_until(lambda: states(pid) <= {"T", "Z"})
 
 
 def _kill(how: Callable[[int, int], None], pid: int, sig: int) -> None:

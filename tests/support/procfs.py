@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -117,6 +118,17 @@ def threads(pid: int) -> int:
     """How many threads it has."""
     _need_proc()
     return len(os.listdir(PROC / str(pid) / "task"))
+
+
+def states(pid: int) -> set[str]:
+    """The states of its threads: T for those that are stopped."""
+    _need_proc()
+    found = set()
+    for thread in os.listdir(PROC / str(pid) / "task"):
+        with contextlib.suppress(OSError):  # ended since
+            stat = (PROC / str(pid) / "task" / thread / "stat").read_text()
+            found.add(stat[stat.rindex(")") + 2])
+    return found
 
 
 def rss(pid: int) -> int:
