@@ -62,7 +62,8 @@ def send(client: Client, delay: float) -> None:
     interval = 1.0
     slots = tuple(SlotState(slot, 2**60 + slot, slot, 1.5, 3, 7) for slot in range(SLOTS))
     while True:
-        _, interval, *_ = client.beat(WorkerState(slots, cpu=0.5, memory=10**9), 0, interval)
+        client.post_beat(WorkerState(slots, cpu=0.5, memory=10**9), 0, interval)
+        _, interval, *_ = client.beat_answer()
 
 
 def allow_descriptors() -> None:

@@ -249,20 +249,25 @@ class Client(ServerConnection):
         assert attachment is not None
         return large_blob(wire, attachment)
 
-    def beat(self, state: WorkerState, seen: int, wait: float) -> BeatWire:
-        """Say what a worker does, and get the next commands for it.
+    def post_beat(self, state: WorkerState, seen: int, wait: float) -> None:
+        """Say what a worker does. `beat_answer` has to be called next.
 
         Args:
             state: what it does.
             seen: the number of the last command that it has got; 0 at first.
             wait: seconds to wait for a command.
+        """
+        self.post(LEASES, "beat", state.to_wire(), seen, wait)
+
+    def beat_answer(self) -> BeatWire:
+        """Get the next commands for a worker.
 
         Returns:
             The commands; seconds until the master wants to hear of this worker again; whether there
             are tasks for which neither the master nor this worker has a function; whether somebody
             wants what tasks print.
         """
-        return cast(BeatWire, self.call(LEASES, "beat", state.to_wire(), seen, wait))
+        return cast(BeatWire, self.answer())
 
     def send(self, size: int) -> None:
         """Send `size` bytes, to measure the link."""

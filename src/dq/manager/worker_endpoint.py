@@ -98,11 +98,13 @@ class WorkerEndpoint:
 
     def beat(self, state: Wire, seen: int, wait: float) -> BeatWire:
         """Receive what a supervisor says of its worker, and answer once there is a command for it,
-        or after `wait` seconds. See `dq.manager.client.Client.beat`."""
+        or after `wait` seconds. See `dq.manager.client.Client.post_beat`."""
         q, connection = self._q, self._q.connections.current
         mailbox = connection.mailbox
         if mailbox is None:
             raise ProtocolError("a beat on a connection that is not for it")
+        if mailbox.is_closed:
+            raise ProtocolError("another connection gets the commands now")
         message, wait = read_beat(state), min(as_seconds(wait), LONGEST_WAIT_S)
         with q.lock:
             q.presence.heartbeat(connection.holder.group, message)
@@ -110,8 +112,6 @@ class WorkerEndpoint:
             lacks_task = q.presence.lacks_task(connection)
         q.output.take(connection.holder.name, message)  # without the lock: it may print
         commands = q.commands.wait(mailbox, as_count(seen), wait)
-        if mailbox.is_closed:
-            raise ProtocolError("another connection gets the commands now")
         told = [command.to_wire() for command in commands]
         return told, q.commands.interval, lacks_task, q.output.is_wanted
 

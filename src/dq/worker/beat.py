@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from dq._support import platform, usage
 from dq.core.beats import Command, WorkerState
@@ -24,6 +24,7 @@ from dq.worker.slot_states import SlotStates
 FIRST_INTERVAL_S = 1.0  # until the master says how often it wants to hear of this worker
 IDLE_INTERVAL_S = 2.0  # at least, between two beats that have nothing new to say
 LEAST_INTERVAL_S = 0.1  # between two beats whose answers bring no command
+POST_TIMEOUT_S = 2.0  # for the last beat to be sent when the supervisor leaves
 
 
 class Beat:
@@ -54,6 +55,8 @@ class Beat:
         self._on_command = on_command
         self._on_lack = on_lack
         self._client: Client | None = None
+        # Held while lines are taken and sent: who gets it finds all others in the outbox.
+        self._posting = threading.Lock()
         self._usage = usage.CpuUsage()
 
     def start(self, control: Client, dial: Callable[[], Client]) -> None:
@@ -92,13 +95,11 @@ class Beat:
         """Send beats over one connection, until one of the two is lost."""
         seen, interval, last, asked = 0, FIRST_INTERVAL_S, WorkerState(), 0
         while not control.channel.closed:
-            state = self._state(asked)
-            is_news = bool(state.slots or state.lines) or state.stopped != last.stopped
             sent = time.monotonic()
-            wait = interval if is_news else max(interval, IDLE_INTERVAL_S)
-            commands, interval, lacks_task, wants_lines = self._send(client, state, seen, wait)
+            last = self._post(client, asked, seen, interval, last)
+            commands, interval, lacks_task, wants_lines = self._answer(client, last)
             self._outbox.want(wants_lines)
-            last, asked = state, 0
+            asked = 0
             self._on_lack(lacks_task)
             for number, what, lease, index in commands:
                 seen = max(seen, number)
@@ -110,25 +111,57 @@ class Beat:
             if not commands and took < LEAST_INTERVAL_S:  # as while the master stops
                 time.sleep(LEAST_INTERVAL_S - took)
 
-    def _send(self, client: Client, state: WorkerState, seen: int, wait: float) -> BeatWire:
+    def _post(
+        self, client: Client, asked: int, seen: int, interval: float, last: WorkerState
+    ) -> WorkerState:
+        """Send a beat, whose answer has to be received next. Returns what it says.
+
+        Args:
+            client: the connection for beats.
+            asked: the number of a command to say where threads are; 0 if there is none.
+            seen: the number of the last command that has come.
+            interval: seconds until the next beat if this one has something new to say.
+            last: what the last one said.
+        """
+        with self._posting:
+            state = self._state(asked)
+            is_news = bool(state.slots or state.lines) or state.stopped != last.stopped
+            wait = interval if is_news else max(interval, IDLE_INTERVAL_S)
+            with self._kept(state):
+                client.post_beat(state, seen, wait)
+        return state
+
+    def _answer(self, client: Client, state: WorkerState) -> BeatWire:
+        """The answer to the beat that said `state`."""
+        with self._kept(state):
+            return client.beat_answer()
+
+    @contextlib.contextmanager
+    def _kept(self, state: WorkerState) -> Iterator[None]:
+        """Put lines back that may not have come to the master: to send them twice is better than
+        not at all."""
         try:
-            return client.beat(state, seen, wait)
+            yield
         except BaseException:
-            # To send them twice is better than not at all.
             self._outbox.put_back(state.lines, state.dropped)
             raise
 
     def send_rest(self, dial: Callable[[], Client]) -> None:
         """Send what tasks have printed last, before the supervisor leaves. The other connection may
         be waiting for a command."""
-        if self._outbox.is_empty:
-            return
-        with contextlib.suppress(OSError, ValueError, DqError):
-            client = dial()
-            try:
-                self._send(client, self._state(0), 0, 0.0)
-            finally:
-                client.close()
+        if not self._posting.acquire(timeout=POST_TIMEOUT_S):
+            return  # the master reads nothing
+        try:
+            if self._outbox.is_empty:
+                return
+            with (
+                contextlib.suppress(OSError, ValueError, DqError),
+                contextlib.closing(dial()) as client,
+            ):
+                client.post_beat(self._state(0), 0, 0.0)
+                client.beat_answer()
+        finally:
+            self._posting.release()
 
     def _state(self, asked: int) -> WorkerState:
         """What to say now.

@@ -167,10 +167,10 @@ class Control:
         """Close the connections."""
         if self._client is not None and not self._client.channel.closed:
             self._beat.send_rest(lambda: self._dial("beat"))
-        self._beat.close()
         if self._client is not None:
             self._client.channel.shutdown()  # another thread may be waiting for its end
             self._client.close()
+        self._beat.close()  # last, or it would open its connection again
 
     def after_fork(self) -> None:
         """Close a fork's copies of the connections. The master would otherwise not see them end."""

@@ -239,8 +239,9 @@ def test_a_later_connection_takes_over_the_commands(clients: FakeClients) -> Non
     waiting = beat.start(WorkerEndpoint(dispatcher).beat, WorkerState().to_wire(), 0, 60.0)
     later = clients.connect(dispatcher)
     later.hello(role="beat")
+    assert not waiting.result(10)[0]
     with pytest.raises(ProtocolError, match="another connection"):
-        waiting.result(10)
+        beat.beat()
     assert dispatcher.cancellation.cancel_task("j", 0)
     assert later.beat()[0]
 
