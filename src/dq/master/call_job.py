@@ -11,7 +11,7 @@ from typing import Any, TypeVar, cast
 
 from dq.core.records import Recorded
 from dq.dispatch.results import Inputs
-from dq.errors import BadTask, ProtocolError, Stopped, TaskError, UsageError
+from dq.errors import BadTask, DqError, ProtocolError, Stopped, TaskError, UsageError
 from dq.master.call_functions import CallFunctions, Name
 from dq.master.call_runner import CallRunner
 from dq.master.raising import Raised
@@ -169,7 +169,7 @@ class CallJob:
         failed."""
         try:
             self._runner.check()
-        except BadTask as error:  # functions fail by themselves, so this is the initializer
+        except DqError as error:  # functions fail by themselves; this is the initializer, or worse
             self.fail(_broken(error))
         except BaseException as error:
             self.fail(error)
@@ -201,10 +201,10 @@ class CallJob:
             self._incomplete.pop(index)
 
 
-def _broken(cause: BadTask) -> BaseException:
-    from concurrent.futures.process import BrokenProcessPool  # here, since few executors break
+def _broken(cause: DqError) -> DqError:
+    from dq.master.broken import BrokenExecutor  # here, since few executors break
 
-    error = BrokenProcessPool(f"the executor is broken: {cause}")
+    error = BrokenExecutor(f"the executor is broken: {cause}")
     error.__cause__ = cause
     return error
 

@@ -50,8 +50,8 @@ class Executor(concurrent.futures.Executor):
         max_workers: task processes to start here; None for one for each CPU. It may be 0 with a
             `port`, to which workers of other machines connect.
         mp_context: without effect: task processes are started afresh, whatever the context.
-        initializer: called in each process before its first call. If it fails, all calls do, with
-            `concurrent.futures.process.BrokenProcessPool`.
+        initializer: called in each process before its first call. If it fails, or ends its process
+            again and again, all calls fail with `concurrent.futures.process.BrokenProcessPool`.
         initargs: its arguments.
         max_tasks_per_child: calls after which a process is replaced. (The name `max_tasks` will do
             as well.)
@@ -123,7 +123,7 @@ class Executor(concurrent.futures.Executor):
         Raises:
             BadTask: workers could not have the function.
             RuntimeError: after `shutdown`, or at the end of the program.
-            BrokenProcessPool: the initializer has failed.
+            BrokenProcessPool: the initializer has failed, or processes end as they start.
             Stopped: too many calls have failed (`max_failures`).
 
         The future's exception is what `fn` raised, with the remote traceback as its cause; a
