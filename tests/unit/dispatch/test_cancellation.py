@@ -236,7 +236,9 @@ def test_a_later_connection_takes_over_the_commands(clients: FakeClients) -> Non
     open_job(dispatcher, [1])
     slot, beat = connect(clients, dispatcher)
     slot.exchange()
-    waiting = beat.start(WorkerEndpoint(dispatcher).beat, WorkerState().to_wire(), 0, 60.0)
+    state = WorkerState(memory=1)
+    waiting = beat.start(WorkerEndpoint(dispatcher).beat, state.to_wire(), 0, 60.0)
+    wait_until(lambda: dispatcher.presence.workers()[0].memory == 1)
     later = clients.connect(dispatcher)
     later.hello(role="beat")
     assert not waiting.result(10)[0]
