@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import dq
-from support import FaultProxy, Running, fds, rss
+from support import FaultProxy, Running, fds, rss, wait_until
 from tasks.arrays import Array, N, doubled_in_place, frame, killed_once, look_up, one
 
 KEY = "a key of the test's own"
@@ -106,11 +106,14 @@ def test_nothing_is_left_of_arrays_whose_processes_were_killed(tmp_path: Path) -
     shared = set(os.listdir("/dev/shm"))
     with dq.Master(workers=2) as master:
         list(master.map(one, arrays(2)))
+        dispatcher = master.runtime.dispatcher
+        assert dispatcher.connections.wait_for_workers(3, 30)  # with their supervisor
+        wait_until(lambda: dispatcher.presence.workers()[0].memory)  # it has sent a beat
         before = fds(os.getpid())
         inputs = [(str(tmp_path / str(n)), array) for n, array in enumerate(arrays(4))]
         list(master.map(killed_once, inputs))
         list(master.map(one, arrays(2)))
-        assert fds(os.getpid()) <= before
+        wait_until(lambda: fds(os.getpid()) <= before)
     assert set(os.listdir("/dev/shm")) <= shared
 
 

@@ -6,6 +6,7 @@ import collections
 import datetime
 import decimal
 import fractions
+import functools
 import ipaddress
 import pathlib
 import pickle
@@ -69,7 +70,11 @@ CORPUS = [
     for value in VALUES
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1)
 ]
-BOMBS = [pickles.whole(bomb) for bomb in pickles.BOMBS.values() if len(bomb) < 10_000]
+
+
+@functools.cache
+def _bombs() -> list[bytes]:
+    return [pickles.whole(bomb) for bomb in pickles.bombs().values() if len(bomb) < 10_000]
 
 
 class Mutator:
@@ -88,7 +93,7 @@ class Mutator:
         if self.chance.random() < 0.5:
             return self.changed(self.chance.choice(CORPUS))
         if self.chance.random() < 0.02:
-            return self.changed(self.chance.choice(BOMBS))
+            return self.changed(self.chance.choice(_bombs()))
         made = self.written()
         return self.changed(made) if self.chance.random() < 0.3 else made
 

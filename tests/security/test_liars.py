@@ -111,7 +111,7 @@ def test_attempts_are_not_the_liars_to_say() -> None:
         pickle.dumps((0, [pickle.dumps((True, [1]))])),
         pickle.dumps((500, [pickle.dumps((500, [pickle.dumps((True, [1]))]))])),
         pickle.dumps(5),
-        pickles.whole(pickles.BOMBS["list(range())"]),
+        pickles.whole(pickles.LIST_OF_RANGE),
         pickles.whole(pickles.calls(Path("/nonexistent/x"))["os.mkdir"]),
         b"",
         b"\x80\x04garbage",
@@ -229,7 +229,7 @@ def test_no_pickle_has_the_master_do_anything(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_no_pickle_takes_the_masters_memory_time_or_process(tmp_path: Path) -> None:
     with attacked(tmp_path) as (master, port), Peaks(master.pid) as peaks, Liar(port) as watch:
-        for name, fragment in pickles.BOMBS.items():
+        for name, fragment in pickles.bombs().items():
             placed = pickles.places(fragment)
             if len(fragment) > MB / 10:  # once is enough
                 placed = {"an argument": placed["an argument"]}
