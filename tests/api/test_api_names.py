@@ -119,14 +119,14 @@ def literals(path: Path) -> Iterator[str]:
 
 PACKAGE = Path(dq.__file__).parent
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent.name != "cli")
+# Commands may be shown, from "dq" or " --" on; multiprocessing has an option of its own.
+SHOWN = r"dq (worker|keygen|journal)\b[^;`]*|^ --.*|--recover NEW|--multiprocessing-fork.*"
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_no_message_outside_the_command_line_spells_an_option_out(path: Path) -> None:
-    if path.stem in COMMANDS:
-        return
-    for text in literals(path):
-        # Commands may be shown, from "dq" or " --" on; multiprocessing has an option of its own.
-        shown = r"dq (worker|keygen|journal)\b[^;`]*|^ --.*|--recover NEW|--multiprocessing-fork.*"
-        plain = re.sub(shown, "", text)
-        assert not re.search(r"--[a-z]", plain), "use naming.setting"
+def test_no_message_outside_the_command_line_spells_an_option_out() -> None:
+    for path in MODULES:
+        if path.stem in COMMANDS:
+            continue
+        for text in literals(path):
+            plain = re.sub(SHOWN, "", text)
+            assert not re.search(r"--[a-z]", plain), f"use naming.setting in {path}"
