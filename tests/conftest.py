@@ -47,9 +47,27 @@ def pytest_configure() -> None:
             signal.signal(number, lambda *_: None)
 
 
-@pytest.hookimpl(trylast=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    _sample(items)  # before `-m` selects
+    yield
     items.sort(key=lambda item: not item.name.startswith(LONGEST))
+
+
+def _sample(items: list[pytest.Item]) -> None:
+    """Make all variants of a test slow but for so many, evenly chosen, as it is marked with."""
+    variants: dict[tuple[Path, str], list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("sampled"):
+            variants.setdefault((item.path, item.name.partition("[")[0]), []).append(item)
+    for found in variants.values():
+        found.sort(key=lambda item: [*item.callspec.indices.values()])  # type: ignore[attr-defined]  # a Function
+        mark = found[0].get_closest_marker("sampled")
+        assert mark is not None
+        chosen = {place * len(found) // mark.args[0] for place in range(mark.args[0])}
+        for place, item in enumerate(found):
+            if place not in chosen:
+                item.add_marker(pytest.mark.slow)
 
 
 @pytest.hookimpl(tryfirst=True)

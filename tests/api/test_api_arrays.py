@@ -78,6 +78,7 @@ def test_arrays_go_to_another_machine_and_back() -> None:
         check(list(master.map(doubled_in_place, arrays(20))), 20)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("nbytes", [100, 4 * N])
 def test_a_connection_cut_in_the_midst_of_an_array_loses_nothing(nbytes: int) -> None:
     with (

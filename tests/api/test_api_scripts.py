@@ -200,6 +200,7 @@ ONCE = {
 }
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize(
     ("what", "threads"), [*((what, 1) for what in ONCE), ("finally", 3), ("an event loop", 3)]
 )
@@ -367,6 +368,7 @@ def test_dev_mode_has_nothing_to_complain_about(tmp_path: Path) -> None:
     assert_prints(run(sys.executable, "-X", "dev", "-W", "error", path), "[2, 4]\n")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("given", [["1", "2"], ["-i", "in.txt"], ["-i", "in.csv"], ["-i", "-"]])
 def test_dev_mode_has_nothing_to_complain_about_at_the_command(
     project: Path, given: list[str]
@@ -410,6 +412,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("setup", "expected"),
     [

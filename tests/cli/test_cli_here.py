@@ -88,6 +88,7 @@ def test_tasks_run_in_the_main_thread_of_the_command(folder: Path, task: str) ->
         assert running.stdout_text == f"({running.pid}, True)\n" * 2
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize(
     "args",
     [

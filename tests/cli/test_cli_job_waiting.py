@@ -24,6 +24,7 @@ main()
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "command",
     [
@@ -44,6 +45,7 @@ def test_those_who_wait_are_told_why_a_job_does_not_run(
     assert waiting.stderr_text.count("waits:") == 1
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize(
     ("command", "hint"),
     [

@@ -54,6 +54,7 @@ def runs(folder: Path) -> list[str]:
 # The same command again
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("name", "then", "now", "said"),
     [
@@ -129,6 +130,7 @@ def test_what_is_not_a_journal_is_refused_and_left_alone(folder: Path) -> None:
     assert (folder / "j").read_text() == "1\n2\n"
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("output", ["j", "./j", "j-wal", "j-shm", "link"])
 def test_results_do_not_take_the_journals_place(folder: Path, output: str) -> None:
     run(folder, "1")

@@ -75,6 +75,7 @@ def test_an_async_task_is_awaited_with_one_slot_too(project: Path) -> None:
     assert (done.returncode, done.stdout) == (0, "2\n4\n")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     ("option", "count"),
     [("-w", "2"), ("--workers", "50%"), ("-j", "-1"), ("--jobs", "+1")],
@@ -106,6 +107,7 @@ def test_processes_that_are_still_to_start_hold_up_no_end(project: Path) -> None
     assert (done.returncode, done.stdout) == (0, "9\n"), done.stderr
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("option", ["-p", "--processes", "-j", "--jobs"])
 def test_a_worker_has_so_many_processes(meeting: Path, option: str) -> None:
     """While nobody listens there are none; they are there once the master is."""

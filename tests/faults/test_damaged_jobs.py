@@ -41,6 +41,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, Found]:
     return path.read_bytes(), before
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 40))]
 )

@@ -192,6 +192,7 @@ WAITED_FOR = {
 }
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("task", WAITED_FOR)
 def test_what_does_not_end_is_waited_for_so_long_and_said(endings: Path, task: str) -> None:
     argv = (*DQ, "run", f"endings:{task}", "1", "-w", "1", "--grace", "0.5")

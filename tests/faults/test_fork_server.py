@@ -114,6 +114,7 @@ def test_signals_that_the_program_has_blocked_are_none_of_the_processes_concern(
     assert (done.returncode, done.stdout, done.stderr) == (0, "[2.0, 3.0]\n", "")
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "deed",
     [

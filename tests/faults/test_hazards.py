@@ -74,6 +74,7 @@ def test_a_failure_shows_the_tasks_own_frames_only(hazards: Hazards) -> None:
     assert str(Path(api.__file__).parent) not in traceback
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("task", HARMLESS)
 def test_a_mark_left_on_the_process_harms_no_other_task(hazards: Hazards, task: str) -> None:
     inputs = [*INPUTS, *range(20, 60)]

@@ -29,6 +29,7 @@ LIMITS = {
 _numbers = itertools.count(1)
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("task", ["takes_too_much", "takes_all_memory", "hog", "gives_too_much"])
 def test_a_task_that_is_refused_memory_is_one_failed_record(hazards: Hazards, task: str) -> None:
     limit = ("--init", "hazards:limit_memory")

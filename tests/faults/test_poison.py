@@ -11,6 +11,7 @@ from support.warm import dq
 ENDS = ["by_sigkill", "by_abort", "by_exit_0", "by_exit_10", "by_exit_12", "by_segfault"]
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("task", ENDS)
 def test_a_task_that_kills_its_process_is_failed_after_three_deaths(
     hazards: Hazards, task: str

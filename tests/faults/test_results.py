@@ -184,6 +184,7 @@ def results(project: Path) -> Path:
 # What is awaited
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize("disturbance", DISTURBANCES)
 def test_an_async_task_that_would_end_the_loop_has_failed_and_no_other(
     results: Path, disturbance: str
@@ -230,6 +231,7 @@ def test_an_async_initializer_that_fails_is_said(results: Path) -> None:
     assert "--init results:fail_to_set_up failed: LookupError: no session" in done.stderr
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize("batch", ["1", "10"])
 @pytest.mark.parametrize("form", ["text", "jsonl"])
 @pytest.mark.parametrize(

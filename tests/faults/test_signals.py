@@ -67,6 +67,7 @@ def test_the_first_signal_lets_a_master_finish_what_its_workers_do(
     assert hazards.history([0, 1], master.stdout_text).check().extra == 0
 
 
+@pytest.mark.sampled(1)
 def test_the_second_signal_ends_a_master_at_once(hazards: Hazards, number: signal.Signals) -> None:
     with (
         hazards.serving("gated", INPUTS) as (master, port),
@@ -196,6 +197,7 @@ def task(x):
 """
 
 
+@pytest.mark.sampled(1)
 def test_attempts_that_are_left_at_an_interrupt_are_made_by_the_next_run(
     hazards: Hazards, number: signal.Signals
 ) -> None:

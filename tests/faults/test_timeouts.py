@@ -10,6 +10,7 @@ ENDLESS = ["never", "never_in_c", "never_in_regex"]
 LIMIT = ("--timeout", "2")
 
 
+@pytest.mark.sampled(1)
 @pytest.mark.parametrize("task", ENDLESS)
 def test_a_timed_out_task_is_ended_and_only_it_is_charged(hazards: Hazards, task: str) -> None:
     inputs = [*range(20), "bad", *range(20, 40)]

@@ -225,6 +225,7 @@ BROKEN: dict[str, tuple[Callable[[str], str], str]] = {
 }
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("how", BROKEN)
 def test_a_worker_whose_module_does_not_do_is_refused_and_others_have_its_tasks(
     hazards: Hazards, how: str

@@ -85,6 +85,7 @@ def port_of(master: Running) -> int:
     return int(master.wait_for(r"^port (\d+)", stream="stdout")[1])
 
 
+@pytest.mark.sampled(5)
 @pytest.mark.parametrize("setup", [IMPORTED, SUBCLASS, NAMES_ONLY])
 def test_both_halves_work_with_dqs_class(master: Running, setup: str, tmp_path: Path) -> None:
     worker = tmp_path / "worker.py"
@@ -97,6 +98,7 @@ def test_both_halves_work_with_dqs_class(master: Running, setup: str, tmp_path: 
         assert master.stderr_text == ""
 
 
+@pytest.mark.sampled(2)
 def test_a_plain_worker_serves_it(master: Running) -> None:
     with master:
         worker = script(HERE / "own_worker.py", str(port_of(master)), KEY, "5")
@@ -105,6 +107,7 @@ def test_a_plain_worker_serves_it(master: Running) -> None:
         assert "result 4 squared is 16" in master.stdout_text
 
 
+@pytest.mark.sampled(2)
 def test_a_dq_worker_serves_it(master: Running, project: Path) -> None:
     with master:
         argv = ("-s", f"127.0.0.1:{port_of(master)}", "--task", "app:square", "-p", "1")

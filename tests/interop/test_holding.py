@@ -53,6 +53,7 @@ def test_no_redeliver_turns_that_off() -> None:
         assert plain(port, "print(raised(tasks.get, timeout=1), tasks.qsize())") == "Empty 0"
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize(
     "request_", ["tasks.qsize()", "results.put(1)", "tasks.task_done()", "results.empty()"]
 )

@@ -77,6 +77,7 @@ ASK_AND_WAIT = """
 """
 
 
+@pytest.mark.sampled(2)
 @pytest.mark.parametrize("queue", ["tasks", "results"])
 @pytest.mark.parametrize("option", ["--redeliver", "--no-redeliver"])
 def test_client_killed_while_blocked_in_get_swallows_nothing(queue: str, option: str) -> None:

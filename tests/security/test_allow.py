@@ -51,6 +51,7 @@ def worker(port: int, folder: Path, *allow: str) -> Iterator[Running]:
         yield running
 
 
+@pytest.mark.sampled(3)
 @pytest.mark.parametrize(
     ("task", "allow"),
     [
@@ -73,6 +74,7 @@ def test_what_a_pattern_names_is_done(shop: Path, task: str, allow: list[str]) -
         assert helper.wait() == 0, helper.stderr_text
 
 
+@pytest.mark.sampled(4)
 @pytest.mark.parametrize(
     ("task", "allow"),
     [

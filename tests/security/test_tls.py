@@ -218,6 +218,7 @@ def test_a_worker_killed_over_tls_loses_nothing(project: Path, ours: Path, how: 
         assert "WorkerDied" in master.stderr_text
 
 
+@pytest.mark.sampled(6)
 @pytest.mark.parametrize("direction", ["up", "down"])
 @pytest.mark.parametrize("nbytes", [0, 100, 300, 500, 800])
 @pytest.mark.parametrize("how", WAYS)

@@ -113,6 +113,7 @@ def test_standard_values_of_every_python_come_through(python: str) -> None:
             assert ascii(loaded) == shown
 
 
+@pytest.mark.sampled(8)
 @pytest.mark.parametrize("protocol", range(3, pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize(
     "value",
