@@ -12,20 +12,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 
-from dq.core import rates
-from dq.core.batching import LONGEST_WORK_S, BatchSizer
+from dq.core.batching import BatchSizer
 from dq.core.blobs import Blob
 from dq.core.cancelling import Cancelling
 from dq.core.charging import Charging
+from dq.core.choosing import Choosing
 from dq.core.jobs import Job, Rules
 from dq.core.lease_table import LeaseTable
 from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.recording import Recording
 from dq.core.records import Batch, Outcome, Recorded
 from dq.core.reporting import Reporting
-from dq.core.shares import TURN_S, Levels
 from dq.core.skips import Skips
-from dq.core.speculation import Speculation
 
 
 class Board:
@@ -59,15 +57,12 @@ class Board:
         self.leases, self.lost = self._table.active, self._table.lost
         self.held = self._table.held
         self.holders: dict[int, LeaseHolder] = {}
-        self.slots = 0
         self.is_selective = False
-        self._speculates = False
-        self._levels = Levels()
         self._recording = Recording()
         self._reporting = Reporting(self.jobs, self._table, self._recording)
         self._charging = Charging(self.jobs, self._table, self._recording)
         self._cancelling = Cancelling(self._table, self._recording)
-        self._speculation = Speculation(self.jobs, self.holders, self._table)
+        self._choosing = Choosing(self.jobs, self.holders, self._table)
 
     # Jobs and their inputs
 
@@ -85,7 +80,7 @@ class Board:
         """
         sizer = BatchSizer(rules.batch)
         job = self.jobs[id] = Job(id=id, rules=rules, sizer=sizer, skips=Skips(skips))
-        self._levels.enter(job)
+        self._choosing.levels.enter(job)
         self._count_jobs()
         return job
 
@@ -122,13 +117,13 @@ class Board:
         """Forget a job. Later reports for it are dropped."""
         self.jobs.pop(id, None)
         self._table.close_job(id)
-        self._levels.keep(self.jobs.values())
+        self._choosing.levels.keep(self.jobs.values())
         self._count_jobs()
 
     def _count_jobs(self) -> None:
         rules = [job.rules for job in self.jobs.values()]
-        self._speculates = any(rule.speculate for rule in rules)
-        self.is_selective = self._speculates or any(rule.needs for rule in rules)
+        speculates = self._choosing.speculates = any(rule.speculate for rule in rules)
+        self.is_selective = speculates or any(rule.needs for rule in rules)
 
     @property
     def draining(self) -> bool:
@@ -141,17 +136,22 @@ class Board:
 
     # Holders
 
+    @property
+    def slots(self) -> int:
+        """How many task slots there are."""
+        return self._choosing.slots
+
     def join(self, holder: LeaseHolder) -> None:
         """Add a holder."""
         self.holders[holder.id] = holder
         self.held[holder.id] = set()
-        self.slots += holder.is_slot
+        self._choosing.slots += holder.is_slot
 
     def leave(self, holder: LeaseHolder) -> None:
         """Remove a holder, and requeue its leases at once."""
         if self.holders.pop(holder.id, None) is None:
             return
-        self.slots -= holder.is_slot
+        self._choosing.slots -= holder.is_slot
         for id in sorted(self.held[holder.id], reverse=True):
             self._table.lose(self.leases[id])
         del self.held[holder.id]
@@ -182,83 +182,22 @@ class Board:
         """
         if self._recording.draining:
             return None
-        ready = [
-            job
-            for job in self.jobs.values()
-            if job.has_more
-            and job.stopped is None
-            and (job.is_simple or (job.is_ready(now) and job.suits(holder)))
-        ]
-        if len(ready) > 1:
-            ready = self._levels.in_turn(ready, now, self.slots)
-        for job in ready:
-            if eligible is not None and not eligible(job):
-                continue
-            batch = job.pop_waiting(now) if job.waiting.batches else None
-            if batch is not None:
-                self._levels.choose(job, holder, now)
-                return batch
-            if is_held_back is not None and is_held_back(job):
-                continue
-            if job.unbatched and job.has_room(self.slots):
-                self._levels.choose(job, holder, now)
-                return job.id
-        if self._speculates and not self.has_more:
-            return self._speculate(holder, now, eligible)
-        return None
-
-    def _speculate(
-        self, holder: LeaseHolder, now: float, eligible: Callable[[Job], bool] | None
-    ) -> Batch | None:
-        """A copy of a task that runs for unusually long, if this holder may have it."""
-
-        def may_have(job: Job) -> bool:
-            if not job.suits(holder) or not job.is_ready(now):
-                return False
-            return eligible is None or eligible(job)
-
-        batch = self._speculation.find(holder, now, may_have)
-        if batch is not None:
-            job = self.jobs[batch.job]
-            job.use_tokens(batch.count)
-            self._levels.choose(job, holder, now)
-        return batch
+        return self._choosing.wanted(holder, now, eligible, is_held_back)
 
     @property
     def has_more(self) -> bool:
         """Whether there may be something to lease for somebody."""
-        for job in self.jobs.values():  # twice as fast as any(), and called often
-            if job.unbatched or job.waiting.batches or job.waiting.delayed:
-                return True
-        return False
+        return self._choosing.has_more
 
     def due(self) -> float | None:
         """When there may be something to lease that must not be leased yet: a delayed batch, one
         that its job's rate holds back, or a copy of a slow task."""
-        jobs = [job for job in self.jobs.values() if job.bucket is not None or job.waiting.delayed]
-        times = [due for job in jobs if (due := job.due()) is not None]
-        if self._speculates and not self.has_more:
-            slow = self._speculation.due()
-            return slow if slow is not None else min(times, default=None)
-        return min(times, default=None)
+        return self._choosing.due()
 
     def take_batch(self, id: str, most: int | None = None) -> tuple[int, int]:
         """Take a job's next inputs for a batch, at most `most` of them. Returns the index of the
         first one, and how many they are."""
-        job = self.jobs[id]
-        if job.unbatched == 1:  # for example a single call, which should be quick
-            return job.take(1)
-        longest = LONGEST_WORK_S
-        if job.bucket is not None:
-            longest = rates.WORK_S
-        elif self._is_contested(job):
-            longest = TURN_S
-        size = job.sizer.size(job.remaining, self.slots, job.room(self.slots), longest)
-        return job.take(min(size, most or job.unbatched))
-
-    def _is_contested(self, job: Job) -> bool:
-        """Whether another job has something to lease too."""
-        return any(one.has_more and one is not job for one in self.jobs.values())
+        return self._choosing.take_batch(self.jobs[id], most)
 
     def take_waiting(self, id: str, now: float) -> Batch | None:
         """Take a job's first requeued batch, if it has one that may be leased now."""
@@ -298,32 +237,11 @@ class Board:
     def reject(self, holder: LeaseHolder, lease_id: int, reason: str) -> bool:
         """Requeue a lease, without a charge, since the holder's worker cannot load the function.
         Returns whether this is the worker's first refusal of the job."""
-        lease = self.leases.get(lease_id)
-        if lease is None or lease.holder is not holder:
-            return False
-        job = self.jobs[lease.batch.job]
-        known = holder.group in job.rejected
-        job.rejected[holder.group] = reason
-        self._table.hand_back(lease, lease.stop - lease.next)
-        self._table.remove(lease)
-        return not known
+        return self._reporting.reject(holder, lease_id, reason)
 
     def ack(self, lease_id: int, now: float) -> None:
         """End a lease without an outcome: a plain client has acknowledged the item."""
-        lease = self.leases.get(lease_id)
-        if lease is None:
-            return
-        job = self.jobs[lease.batch.job]
-        rest = lease.rest()
-        # Another copy of a redelivered task may have been recorded in the meantime.
-        if rest.redelivered:
-            job.outstanding -= sum(run.count for run in job.waiting.open_runs(rest))
-        else:
-            job.outstanding -= rest.count
-        job.settle(rest)
-        job.share.report(lease, 1.0, now - lease.granted, now)
-        lease.granted = now
-        self._table.remove(lease)
+        self._reporting.ack(lease_id, now)
 
     def cancel(self, id: str, index: int, blob: Blob) -> tuple[Recorded | None, list[Lease]]:
         """Record that a task was cancelled. Returns None in place of the record if the task has an

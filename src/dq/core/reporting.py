@@ -1,4 +1,4 @@
-"""Handles the reports of lease holders."""
+"""Handles what lease holders say of their leases."""
 
 from __future__ import annotations
 
@@ -53,6 +53,35 @@ class Reporting:
         if lease.next == lease.stop:
             self._leases.remove(lease)
         return recorded
+
+    def reject(self, holder: LeaseHolder, lease_id: int, reason: str) -> bool:
+        """See `Board.reject`."""
+        lease = self._leases.active.get(lease_id)
+        if lease is None or lease.holder is not holder:
+            return False
+        job = self._jobs[lease.batch.job]
+        known = holder.group in job.rejected
+        job.rejected[holder.group] = reason
+        self._leases.hand_back(lease, lease.stop - lease.next)
+        self._leases.remove(lease)
+        return not known
+
+    def ack(self, lease_id: int, now: float) -> None:
+        """See `Board.ack`."""
+        lease = self._leases.active.get(lease_id)
+        if lease is None:
+            return
+        job = self._jobs[lease.batch.job]
+        rest = lease.rest()
+        # Another copy of a redelivered task may have been recorded in the meantime.
+        if rest.redelivered:
+            job.outstanding -= sum(run.count for run in job.waiting.open_runs(rest))
+        else:
+            job.outstanding -= rest.count
+        job.settle(rest)
+        job.share.report(lease, 1.0, now - lease.granted, now)
+        lease.granted = now
+        self._leases.remove(lease)
 
     def _report_late(self, report: Report, now: float) -> list[Recorded]:
         """Record outcomes for a lost lease, from a holder that has reconnected. If the answer to
