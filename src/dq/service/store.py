@@ -23,7 +23,7 @@ from dq.journal import write_ahead_log
 from dq.journal.database import UNREADABLE, explained, is_full, open_reader, reason
 from dq.journal.file_lock import Lock
 from dq.journal.gathering import gathered
-from dq.service.tables import check_header, create
+from dq.service.tables import begin_writing, check_header, create
 
 RETRY_INTERVAL_S = 0.5  # between two attempts to write to a full disk
 MOST_UNWRITTEN_BYTES = 16 * 1024 * 1024  # of inputs that clients send faster than the disk takes
@@ -63,6 +63,19 @@ def _carry_out(write: Write, db: sqlite3.Connection) -> object:
         if write.refused is None:
             raise
         raise _Refused(write) from error
+
+
+def _transact(db: sqlite3.Connection | None, writes: list[Write]) -> list[object]:
+    assert db is not None
+    try:
+        db.execute("BEGIN IMMEDIATE")
+        results = [_carry_out(write, db) for write in writes]
+        db.execute("COMMIT")
+    except BaseException:
+        with contextlib.suppress(sqlite3.Error):
+            db.execute("ROLLBACK")
+        raise
+    return results
 
 
 class Store:
@@ -117,19 +130,11 @@ class Store:
         if db.execute("SELECT 1 FROM sqlite_master").fetchone() is None:
             create(db)
         check_header(self.path, db)
-        [was_open] = db.execute("SELECT open FROM master").fetchone()
-        if was_open and not had_log:
+        if begin_writing(db) and not had_log:
             self._log(
                 f"{self.path} has lost its -wal file: jobs and outcomes that were in it are gone,"
                 " and those tasks run again"
             )
-        db.execute("PRAGMA journal_mode = WAL").fetchall()
-        db.execute("PRAGMA synchronous = FULL")
-        # Written to the -wal, which exists from here on, and only then to the file. So the file
-        # never says that there must be a -wal while there is none.
-        db.execute("UPDATE master SET open = 1")
-        db.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
-        db.execute("UPDATE master SET open = 1")
         self._reader = open_reader(self._file)
         self._inputs_reader = open_reader(self._file)
 
@@ -231,7 +236,7 @@ class Store:
         """Write, and wait while the disk is full, except for what may be refused."""
         while writes:
             try:
-                results = self._transact(writes)
+                results = _transact(self._db, writes)
             except _Refused as refused:
                 writes = [write for write in writes if write is not refused.write]
                 self._refuse([refused.write], f"cannot be written: {refused.__cause__}")
@@ -266,19 +271,6 @@ class Store:
             self._log(
                 f"no space left for {self.path}: no more tasks of jobs are started until there is"
             )
-
-    def _transact(self, writes: list[Write]) -> list[object]:
-        db = self._db
-        assert db is not None
-        try:
-            db.execute("BEGIN IMMEDIATE")
-            results = [_carry_out(write, db) for write in writes]
-            db.execute("COMMIT")
-        except BaseException:
-            with contextlib.suppress(sqlite3.Error):
-                db.execute("ROLLBACK")
-            raise
-        return results
 
     def _refuse(self, writes: list[Write], why: str) -> list[Write]:
         """Refuse what may be refused, and return the rest."""

@@ -113,3 +113,17 @@ def check_header(path: str, db: sqlite3.Connection) -> None:
             f"{path} has format {version} of a master's jobs, this dq reads {FORMAT}; use the dq"
             " that wrote it"
         )
+
+
+def begin_writing(db: sqlite3.Connection) -> bool:
+    """Have what is written go to a -wal file first. Returns whether a master had the file open and
+    has not closed it."""
+    [was_open] = db.execute("SELECT open FROM master").fetchone()
+    db.execute("PRAGMA journal_mode = WAL").fetchall()
+    db.execute("PRAGMA synchronous = FULL")
+    # Written to the -wal, which exists from here on, and only then to the file. So the file never
+    # says that there must be a -wal while there is none.
+    db.execute("UPDATE master SET open = 1")
+    db.execute("PRAGMA wal_checkpoint(FULL)").fetchall()
+    db.execute("UPDATE master SET open = 1")
+    return bool(was_open)
