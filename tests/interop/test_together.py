@@ -14,10 +14,13 @@ from support import DQ, Running, serving
 
 COUNT = 400
 PLAIN_WORKER = """
+    import os
     say("ready")
     while True:
         try:
             n = tasks.get()
+            while not os.path.exists({begun!r}):  # held, until dq's workers do something too
+                time.sleep(0.002)
             time.sleep(0.002)
             results.put("plain %d" % n)
         except (EOFError, OSError):  # how the master's end looks to a plain client
@@ -26,6 +29,7 @@ PLAIN_WORKER = """
 TASK = """
 import time
 def work(n):
+    open(f"{__file__}.begun", "w").close()
     time.sleep(0.002)
     return f"dq {n}"
 """
@@ -43,7 +47,8 @@ def four_workers(port: int, folder: Path) -> Iterator[list[Running]]:
     argv = (*DQ, "worker", "--server", f"127.0.0.1:{port}", "-p", "2")
     with ExitStack() as stack:
         ours = [stack.enter_context(Running(*argv, cwd=folder, env=ENV)) for _ in range(2)]
-        theirs = [stack.enter_context(plain_running(port, PLAIN_WORKER)) for _ in range(2)]
+        code = PLAIN_WORKER.format(begun=f"{folder / 'jobs.py'}.begun")
+        theirs = [stack.enter_context(plain_running(port, code)) for _ in range(2)]
         for worker in ours:
             worker.wait_for("connected")
         for worker in theirs:

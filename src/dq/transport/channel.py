@@ -5,9 +5,7 @@ from __future__ import annotations
 import contextlib
 import multiprocessing.connection as mpc
 import pickle
-import select
 import socket
-import struct
 from collections.abc import Callable, Sequence
 
 from dq._support import platform
@@ -15,15 +13,9 @@ from dq._support.frozen import TYPE_CHECKING
 from dq._support.naming import setting
 from dq.core.records import Loads
 from dq.security.tls import SpeaksPlain, answered_in_plain
-from dq.transport.limits import COALESCE_LIMIT, ENVELOPE_BYTES, GROW_STEP, KEEPALIVE_S
-from dq.transport.reading import (
-    LONG_MESSAGE,
-    WITH_ATTACHMENT,
-    MessageReader,
-    MessageTooLarge,
-    Stalled,
-    Wire,
-)
+from dq.transport.limits import ENVELOPE_BYTES, KEEPALIVE_S
+from dq.transport.reading import MessageReader, MessageTooLarge, Stalled, Wire
+from dq.transport.writing import MessageWriter
 
 if TYPE_CHECKING:
     import ssl  # only encrypted connections need it
@@ -55,11 +47,11 @@ class Channel:
     ) -> None:
         self.wire = Wire(sock)
         self.reader = MessageReader(self.wire)
+        self._writer = MessageWriter(self.wire)
         self.keep_alive(KEEPALIVE_S)
         sock.settimeout(None)
         self._pending: Callable[[], int] = _none  # bytes that TLS has decrypted already
         self._is_shut = False
-        self._to_attach: Sequence[memoryview] = ()  # to the next message
         self.loads = loads
         self.max_message = max_message
         self.on_received: Callable[[], None] = _nothing
@@ -130,14 +122,7 @@ class Channel:
     def may_send(self) -> bool:
         """Whether there is room to send some KiB without blocking. There is, unless the peer has
         left earlier messages unread."""
-        sock = self.wire.sock
-        if sock.fileno() < 0:
-            return True  # sending fails at once
-        if not hasattr(select, "poll"):  # Windows
-            return bool(select.select([], [sock], [], 0)[1])
-        poll = select.poll()
-        poll.register(sock, select.POLLOUT)
-        return bool(poll.poll(0))
+        return self.wire.is_writable()
 
     def peer(self) -> str:
         """The host on the other end."""
@@ -190,12 +175,7 @@ class Channel:
         """Whether there is something to read, or the connection ends, within `timeout` seconds."""
         if self.reader.buffered or self._pending():
             return True
-        sock = self.wire.sock
-        if not hasattr(select, "poll"):  # Windows
-            return bool(mpc.wait([sock], timeout))
-        poll = select.poll()  # a tenth of the time of `mpc.wait`, on the path of single calls
-        poll.register(sock, select.POLLIN)
-        return bool(poll.poll(None if timeout is None else max(timeout, 0.0) * 1000))
+        return self.wire.is_readable(timeout)
 
     def accept_tls(self, context: ssl.SSLContext) -> ssl.SSLSocket:
         """Encrypt the connection from here on, as the server; within the deadline."""
@@ -236,7 +216,7 @@ class Channel:
         return sock
 
     def send(self, obj: object) -> None:
-        self.send_bytes(pickle.dumps(obj))
+        self._writer.write(pickle.dumps(obj))
         self.asked = False
         self.on_sent()
 
@@ -261,7 +241,7 @@ class Channel:
     def attach(self, buffers: Sequence[memoryview]) -> None:
         """Send these buffers along with the next message, without copying them into it. Only a
         `Channel` can receive them."""
-        self._to_attach = buffers
+        self._writer.to_attach = buffers
 
     def take_attachment(self) -> memoryview | None:
         """What was attached to the last message. The memory belongs to the caller."""
@@ -269,37 +249,12 @@ class Channel:
         return taken
 
     def send_bytes(self, buf: bytes) -> None:
-        self.wire.tick()
-        size = len(buf)
-        if self._to_attach:
-            self._send_attached(buf)
-            return
-        is_long = size > 0x7FFFFFFF
-        header = struct.pack("!iQ", LONG_MESSAGE, size) if is_long else struct.pack("!i", size)
-        if size <= COALESCE_LIMIT:
-            self.wire.sock.sendall(header + buf)
-        else:
-            self.wire.sock.sendall(header)
-            self.wire.sock.sendall(buf)
-
-    def _send_attached(self, buf: bytes) -> None:
-        buffers, self._to_attach = self._to_attach, ()
-        attached = sum(buffer.nbytes for buffer in buffers)
-        self.wire.sock.sendall(struct.pack("!iQQ", WITH_ATTACHMENT, len(buf), attached) + buf)
-        for buffer in buffers:
-            self.wire.tick()
-            self.wire.sock.sendall(buffer)
+        self._writer.write(buf)
 
     def send_zeros(self, size: int) -> None:
         """Answer a call with so many zeros. Few of them are in memory at a time, because a client
         that asks for them need not read them."""
-        start = b"\x80\x03X\x07\0\0\0#RETURNB" + struct.pack("<I", size)
-        piece = bytes(min(size, GROW_STEP))
-        self.wire.tick()
-        self.wire.sock.sendall(struct.pack("!iQ", LONG_MESSAGE, len(start) + size + 2) + start)
-        for sent in range(0, size, GROW_STEP):
-            self.wire.sock.sendall(memoryview(piece)[: size - sent])
-        self.wire.sock.sendall(b"\x86.")
+        self._writer.write_zeros(size)
         self.asked = False
         self.on_sent()
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import multiprocessing.connection as mpc
+import select
 import socket
 import struct
 import time
@@ -51,6 +53,24 @@ class Wire:
         if left <= 0:
             raise TimeoutError("the peer took too long")
         self.sock.settimeout(left)
+
+    def is_readable(self, timeout: float | None) -> bool:
+        """Whether there is something to receive, or the end, within so many seconds."""
+        if not hasattr(select, "poll"):  # Windows
+            return bool(mpc.wait([self.sock], timeout))
+        poll = select.poll()  # a tenth of the time of `mpc.wait`, on the path of single calls
+        poll.register(self.sock, select.POLLIN)
+        return bool(poll.poll(None if timeout is None else max(timeout, 0.0) * 1000))
+
+    def is_writable(self) -> bool:
+        """Whether something can be sent without blocking, or fails at once."""
+        if self.sock.fileno() < 0:
+            return True
+        if not hasattr(select, "poll"):  # Windows
+            return bool(select.select([], [self.sock], [], 0)[1])
+        poll = select.poll()
+        poll.register(self.sock, select.POLLOUT)
+        return bool(poll.poll(0))
 
     def receive(self) -> bytes:
         """Receive at most one chunk; b"" at the end."""
