@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 import dq
-import dq.master.remote_calls
 import dq.service.calls
 import dq.service.client_calls
+from dq.master import call_taker
 from support import Running, free_port, python, wait_until
 from support.jobs import KEY, KeepingMaster, keeping_jobs
 from support.procfs import alive
@@ -104,7 +104,7 @@ def test_the_master_keeps_a_function_only_as_long_as_a_call_needs_it(
     table = bytes(10_000)
     assert pool.submit(lambda: len(table)).result(PATIENCE) == 10_000
     calls = pool._pool._host._calls
-    wait_until(lambda: pool.submit(abs, -1).result(PATIENCE) and not calls._sent_functions)
+    wait_until(lambda: pool.submit(abs, -1).result(PATIENCE) and not calls._sender._sent_functions)
 
 
 def test_arrays_and_large_values_come_back(pool: dq.Executor) -> None:
@@ -287,8 +287,8 @@ def test_without_a_master_or_its_key_there_is_no_executor(client: dq.Client) -> 
 
 
 def test_nobody_to_run_the_calls_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dq.master.remote_calls, "NO_WORKER_NOTICE_S", 0.0)
-    monkeypatch.setattr(dq.master.remote_calls, "WAIT_S", 0.05)
+    monkeypatch.setattr(call_taker, "NO_WORKER_NOTICE_S", 0.0)
+    monkeypatch.setattr(call_taker, "WAIT_S", 0.05)
     lines: list[str] = []
     with keeping_jobs(workers=0) as client, executor(client, report=lines.append) as pool:
         call = pool.submit(abs, -1)

@@ -146,3 +146,13 @@ def test_a_package_says_what_it_is_for_and_nothing_else(package: str) -> None:
     tree = ast.parse((PACKAGE / package / "__init__.py").read_text(encoding="utf-8"))
     assert len(tree.body) == 1
     assert len((ast.get_docstring(tree) or "").splitlines()) == 1
+
+
+def test_a_file_and_a_class_are_of_a_size_that_can_be_read() -> None:
+    for module, path in MODULES.items():
+        text = path.read_text(encoding="utf-8")
+        assert text.count("\n") <= 500, module
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.ClassDef):
+                assert node.end_lineno is not None
+                assert node.end_lineno - node.lineno < 250, f"{module}.{node.name}"

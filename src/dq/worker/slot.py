@@ -62,8 +62,7 @@ class Slot:
         self._told = ""  # the job that the supervisor knows for what is printed
         self._fetch_error: ConnectError | None = None
         self._report_after = PARTIAL_REPORT_S
-        self._last_seen = (0, 0)
-        self._same_checks = 0
+        self._last_seen, self._same_checks = (0, 0), 0
 
     # The slot's own thread
 
