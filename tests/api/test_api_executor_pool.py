@@ -64,7 +64,7 @@ calls = [pool.submit(work, n) for n in range(10)]
 @pytest.mark.parametrize("more", ["", "pool.shutdown(wait=False)\n"], ids=["left", "shut down"])
 def test_what_was_submitted_is_run_before_the_program_ends(tmp_path: Path, more: str) -> None:
     (tmp_path / "work.py").write_text(LEFT + more)
-    done = script(tmp_path / "work.py")
+    done = script(tmp_path / "work.py", cwd=tmp_path)
     said = "cannot schedule new futures after interpreter shutdown"
     assert (done.stdout, done.returncode) == (f"{said}\n10\n", 0), done.stderr
 
