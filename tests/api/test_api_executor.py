@@ -203,6 +203,7 @@ def test_a_call_that_no_worker_can_do_raises(tmp_path: Path) -> None:
     assert (value, done.returncode) == ("1", 0), done.stderr
 
 
+@pytest.mark.slow
 def test_calls_raise_where_workers_cannot_start() -> None:
     code = """
 import concurrent.futures, sys, dq

@@ -131,6 +131,7 @@ def test_a_file_that_fails_when_read_is_one_line(project: Path) -> None:
     assert done.stderr == "dq: cannot read /proc/self/mem: Input/output error\n"
 
 
+@pytest.mark.slow
 def test_workers_that_cannot_go_on_leave_the_results(project: Path) -> None:
     """They end as soon as they start, once the first task has been done."""
     (project / "once.py").write_text("def f(x):\n    open('been', 'w').close()\n    return x\n")
