@@ -17,6 +17,7 @@ class Point:
 
 
 def write_pid_and_sleep(path: Path) -> None:
-    (path.parent / "new").write_text(str(os.getpid()))
-    (path.parent / "new").rename(path)
+    new = path.with_suffix(".new")  # one for each: they are written at the same time
+    new.write_text(str(os.getpid()))
+    new.rename(path)
     time.sleep(1000)
