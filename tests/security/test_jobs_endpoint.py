@@ -66,8 +66,9 @@ def is_well(client: dq.Client) -> bool:
 
 @pytest.mark.parametrize("methods", [JobsEndpoint.EXPOSED[place::4] for place in range(4)])
 def test_arguments_that_are_none_are_refused(client: dq.Client, methods: tuple[str, ...]) -> None:
-    for method in {*methods} - {"stop"}:  # whoever has the key may do that
-        attack(client, method)
+    for method in methods:
+        if method != "stop":  # whoever has the key may do that
+            attack(client, method)
 
 
 def attack(client: dq.Client, method: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 from collections.abc import Iterable
 from pathlib import Path
@@ -123,12 +122,8 @@ def threads(pid: int) -> int:
 def states(pid: int) -> set[str]:
     """The states of its threads: T for those that are stopped."""
     _need_proc()
-    found = set()
-    for thread in os.listdir(PROC / str(pid) / "task"):
-        with contextlib.suppress(OSError):  # ended since
-            stat = (PROC / str(pid) / "task" / thread / "stat").read_text()
-            found.add(stat[stat.rindex(")") + 2])
-    return found
+    threads = map(look, map(int, os.listdir(PROC / str(pid) / "task")))
+    return {found.state for found in threads if found is not None}
 
 
 def rss(pid: int) -> int:

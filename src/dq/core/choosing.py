@@ -66,7 +66,7 @@ class Choosing:
             if job.unbatched and job.has_room(self.slots):
                 self.levels.choose(job, holder, now)
                 return job.id
-        if self.speculates and not self.has_more:
+        if self.speculates and not self._has_more:
             return self._speculate(holder, now, eligible)
         return None
 
@@ -88,18 +88,14 @@ class Choosing:
         return batch
 
     @property
-    def has_more(self) -> bool:
-        """See `Board.has_more`."""
-        for job in self._jobs.values():  # twice as fast as any(), and called often
-            if job.unbatched or job.waiting.batches or job.waiting.delayed:
-                return True
-        return False
+    def _has_more(self) -> bool:
+        return any(job.has_more for job in self._jobs.values())
 
     def due(self) -> float | None:
         """See `Board.due`."""
         jobs = [job for job in self._jobs.values() if job.bucket is not None or job.waiting.delayed]
         times = [due for job in jobs if (due := job.due()) is not None]
-        if self.speculates and not self.has_more:
+        if self.speculates and not self._has_more:
             slow = self._speculation.due()
             return slow if slow is not None else min(times, default=None)
         return min(times, default=None)

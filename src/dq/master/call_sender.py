@@ -94,10 +94,12 @@ class CallSender:
 
     def _needs_more(self, chosen: Sequence[int]) -> bool:
         """Whether calls need functions or classes that the master does not have."""
-        if self._sent_definitions < len(self._definitions):
-            return True
+        return self._sent_definitions < len(self._definitions) or bool(self._unsent(chosen))
+
+    def _unsent(self, chosen: Sequence[int]) -> set[bytes]:
+        """The functions that calls need and the master does not have."""
         digests = {self._pending.digests[index] for index in chosen}
-        return bool(digests - self._sent_functions - {b""})
+        return digests - self._sent_functions - {b""}
 
     # The thread that sends
 
@@ -157,9 +159,7 @@ class CallSender:
             if not chosen:
                 return False
             items = [self._pending.queue.calls[index] for index in chosen]
-            needed = (
-                {self._pending.digests[index] for index in chosen} - self._sent_functions - {b""}
-            )
+            needed = self._unsent(chosen)
         if not self._send_needed(id, first, needed):
             return False
         is_short = sum(map(len, items)) <= SEND_AT_ONCE_BYTES

@@ -11,6 +11,7 @@ import pytest
 
 from dq.worker.fork_client import ForkedProcess
 from dq.worker.fork_messages import PID, STATUS
+from support import wait_until
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="there is no fork there")
 
@@ -43,8 +44,7 @@ def test_who_wants_its_pid_does_not_wait_for_its_end() -> None:
         os.write(writer, PID.pack(42))
         assert process.pid == 42
         ended = threads.submit(process.wait)
-        while not process._status_lock.locked():
-            pass
+        wait_until(process._status_lock.locked)
         watched.may_be_taken.set()
         try:
             assert late.result(10) == 42
