@@ -50,8 +50,9 @@ class Executor(concurrent.futures.Executor):
         max_workers: task processes to start here; None for one for each CPU. It may be 0 with a
             `port`, to which workers of other machines connect.
         mp_context: without effect: task processes are started afresh, whatever the context.
-        initializer: called in each process before its first call. If it fails, or ends its process
-            again and again, all calls fail with `concurrent.futures.process.BrokenProcessPool`.
+        initializer: called in each process before its first call. If it fails, all calls do, with
+            `concurrent.futures.process.BrokenProcessPool`. If it ends its process, all do soon; a
+            call that was to be made in three such processes fails with a `TaskError`.
         initargs: its arguments.
         max_tasks_per_child: calls after which a process is replaced. (The name `max_tasks` will do
             as well.)
