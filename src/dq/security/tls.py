@@ -287,9 +287,10 @@ def is_tls(error: BaseException) -> bool:
 
 def was_cut(error: OSError) -> bool:
     """Whether it is OpenSSL's error for a connection that was cut off, so that trying again may
-    help."""
+    help. Before 3.11.4, Python with OpenSSL 3 takes every such end for the peer's orderly one
+    (CPython issue 95494)."""
     module = sys.modules.get("ssl")
-    return module is not None and isinstance(error, module.SSLEOFError)
+    return module is not None and isinstance(error, (module.SSLEOFError, module.SSLZeroReturnError))
 
 
 def answered_in_plain(error: OSError) -> bool:
