@@ -70,6 +70,15 @@ def test_the_input_of_a_result_is_a_copy() -> None:
     check([result.value], 1)
 
 
+def test_an_array_that_is_kept_keeps_no_others_in_memory() -> None:
+    with dq.Master(workers=1) as master:
+        for value in list(master.map(doubled_in_place, [np.ones(2000) for _ in range(200)])):
+            owner = value
+            while isinstance(owner, np.ndarray):
+                owner = owner.base
+            assert memoryview(owner.obj).nbytes == value.nbytes
+
+
 def test_arrays_go_to_another_machine_and_back() -> None:
     with (
         dq.Master(host="127.0.0.1", port=0, authkey=KEY) as master,

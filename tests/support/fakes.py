@@ -47,8 +47,8 @@ class FakeChannel:
     def attach(self, buffers: Sequence[memoryview]) -> None:
         pass
 
-    def take_attachment(self) -> memoryview | None:
-        return None
+    def take_attachment(self) -> list[memoryview]:
+        return []
 
     def peer(self) -> str:
         return "here"

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-LARGE_BYTES = 64 * 1024  # from which a buffer is kept out of its pickle
+# From which a buffer is kept out of its pickle. With 64 KiB, arrays of 10 to 60 KiB moved at half
+# to three quarters of the rate.
+LARGE_BYTES = 8 * 1024
 
 
 def keeping(buffers: list[memoryview]) -> Callable[[pickle.PickleBuffer], bool]:

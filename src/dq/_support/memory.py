@@ -8,11 +8,11 @@ import sys
 import threading
 from collections import deque
 
-from dq._support.arrays import LARGE_BYTES
-
 Block = bytearray | mmap.mmap
 
 MAPPED_FROM = 4 << 20  # bytes
+KEPT_FROM = 64 << 10  # bytes of a block: a smaller one comes from pages that the process has
+MOST_TRIED = 64  # blocks, since somebody may have all of them
 KEPT_BYTES = 32 << 20  # in all blocks that may be used again
 SOLE_REFERENCES = max(map(sys.getrefcount, [object()]))  # to what only its list refers to
 
@@ -42,6 +42,8 @@ class Memory:
 
     def take(self, size: int) -> memoryview:
         """So many bytes, of any contents."""
+        if size < KEPT_FROM:
+            return memoryview(bytearray(size))
         if not self._lock.acquire(blocking=False):
             # Another thread has it or, during a garbage collection, this one.
             return memoryview(_new(size))
@@ -55,8 +57,11 @@ class Memory:
             self._lock.release()
 
     def _unused(self, size: int) -> Block | None:
-        """A block of about that size to which nothing refers."""
-        for place in range(len(self.blocks)):
+        """A block of about that size to which nothing refers: the one that was used last, since it
+        may still be in the CPU's cache (0.76 ms for 1 MiB there and back over TCP, and 0.87 with
+        the one that was used first)."""
+        last = len(self.blocks)
+        for place in range(last - 1, max(last - MOST_TRIED, 0) - 1, -1):
             if (
                 size <= len(self.blocks[place]) <= 2 * size
                 and sys.getrefcount(self.blocks[place]) <= SOLE_REFERENCES
@@ -68,7 +73,7 @@ class Memory:
         return None
 
     def _keep(self, block: Block) -> None:
-        if not LARGE_BYTES <= len(block) <= KEPT_BYTES:
+        if len(block) > KEPT_BYTES:
             return
         self.blocks.append(block)
         while sum(map(len, self.blocks)) > KEPT_BYTES:

@@ -12,8 +12,12 @@ EXCHANGES = 20  # a batch's work takes at least this many times as long as its e
 LONGEST_WORK_S = 5.0  # seconds of work that a batch has at most, even on a slow link
 ALONE_S = 0.1  # seconds; a task that takes longer is sent in a batch of its own
 # Encoded inputs or results of one batch whose exchange takes up to `NEAR_S`. For a slower link it
-# is as many times larger as the exchange is longer, up to `FARTHEST` times.
+# is as many times larger as the exchange is longer, up to `FARTHEST` times. Of large values it is
+# 16, up to 4 MiB, since an exchange takes as long as copying a MiB: arrays of 100 KiB moved at
+# half the rate with 256 KiB, and those of 1 MiB at two thirds.
 BATCH_BYTES = 256 * 1024
+LARGE_VALUES = 16
+LARGE_BATCH_BYTES = 4 * 1024 * 1024
 NEAR_S = 0.001
 FARTHEST = 32
 BATCH_COST_S = 0.0001  # seconds of the master's time that each batch takes
@@ -68,10 +72,16 @@ class BatchSizer:
         return min(max(WORK_S, EXCHANGES * self._exchange.value), LONGEST_WORK_S)
 
     @property
+    def near_limit(self) -> float:
+        """Bytes that a batch may have on a fast link."""
+        return min(max(BATCH_BYTES, LARGE_VALUES * self.nbytes), LARGE_BATCH_BYTES)
+
+    @property
     def limit(self) -> float:
         """Bytes that the next batch may have. A worker behind a link with 10 ms of delay needs
         5 MiB of no-op tasks in transit to stay busy."""
-        return BATCH_BYTES * min(max(self._exchange.value / NEAR_S, 1), FARTHEST)
+        far = BATCH_BYTES * min(self._exchange.value / NEAR_S, FARTHEST)
+        return max(self.near_limit, far)
 
     def sent(self, count: int, nbytes: int) -> None:
         """Note that `count` inputs had `nbytes` in all."""

@@ -114,15 +114,16 @@ class ServedJob:
 
     def read_ahead_limit(self, slots: int) -> int:
         """How many inputs to read ahead: enough for the next two batches of each slot, but at most
-        about a megabyte."""
+        about a megabyte, or two batches of large inputs."""
         sizer = self.job.sizer
         if self.replay is not None and (ahead := self.replay.ahead(self.job.next)):
             return ahead
         nbytes = sizer.nbytes  # of one input
         if not nbytes:
             return 4
+        most = max(2**20, 2 * sizer.near_limit)
         ahead = 2 * sizer.size(None, slots) * max(slots, 1)
-        return max(min(max(64, ahead), int(2**20 / nbytes)), 2)
+        return max(min(max(64, ahead), int(most / nbytes)), 2)
 
     def needs_refill(self, slots: int) -> bool:
         """Whether more inputs should be read ahead."""

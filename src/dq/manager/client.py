@@ -224,8 +224,8 @@ class Client(ServerConnection):
         if news is not None:
             spec = None if news[0] is None else JobSpec.from_wire(news[0])
             self.ended, self.definitions = news[1:]
-        attachment = self.channel.take_attachment()
-        return state, LeaseMessage.from_wire(lease, attachment) if lease else None, spec
+        attached = self.channel.take_attachment()
+        return state, LeaseMessage.from_wire(lease, attached) if lease else None, spec
 
     def functions(self, job: str) -> LargeBlob:
         """A job's functions by value with large buffers.
@@ -234,20 +234,17 @@ class Client(ServerConnection):
             ConnectError: the job has ended.
         """
         wire = cast(LargeWire | None, self.call(LEASES, "functions", job))
-        attachment = self.channel.take_attachment()
-        if wire is None or attachment is None:
+        if wire is None:
             self.close()
             raise ConnectError("the job has ended")
-        return large_blob(wire, attachment)
+        return large_blob(wire, self.channel.take_attachment())
 
     def called(self, job: str, digest: bytes) -> Blob | None:
         """A function by value of a job's calls; None if no call needs it any more."""
         wire = cast("bytes | LargeWire | None", self.call(LEASES, "called", job, digest))
-        attachment = self.channel.take_attachment()
         if wire is None or isinstance(wire, bytes):
             return wire
-        assert attachment is not None
-        return large_blob(wire, attachment)
+        return large_blob(wire, self.channel.take_attachment())
 
     def post_beat(self, state: WorkerState, seen: int, wait: float) -> None:
         """Say what a worker does. `beat_answer` has to be called next.

@@ -5,7 +5,8 @@ They are not in `dq.manager.messages`, because task processes do not need them.
 
 from __future__ import annotations
 
-from dq._support.arrays import LARGE_BYTES
+from collections.abc import Iterable, Iterator
+
 from dq._support.quantities import MOST_PROCESSES, MOST_THREADS
 from dq.core.beats import OutputLine, SlotState, Stacks, WorkerState
 from dq.core.blobs import Blob
@@ -20,15 +21,15 @@ from dq.core.records import (
     Outcome,
 )
 from dq.errors import ProtocolError
-from dq.manager.messages import Wire, buffers_of, large_blob
+from dq.manager.messages import Wire, large_blob
 
 MOST_SLOTS = MOST_PROCESSES * MOST_THREADS  # of a supervisor
 MOST_STACK_TEXT = 64 * 1024  # of one process
 MOST_LINES = 64 * 1024 + 1  # in a beat: as many as are empty, and one
 
 
-def read_report(wire: Wire, attachment: memoryview | None = None) -> tuple[str, Report, str]:
-    """Read a report from built-in types, and the attachment of its message.
+def read_report(wire: Wire, attached: Iterable[memoryview] = ()) -> tuple[str, Report, str]:
+    """Read a report from built-in types, and the buffers that were attached to its message.
 
     Raises:
         ProtocolError: it is not what a `ReportMessage` becomes.
@@ -37,11 +38,8 @@ def read_report(wire: Wire, attachment: memoryview | None = None) -> tuple[str, 
         run, lease, first, outcomes, handed_back, busy, refusal = wire
         if type(outcomes) is not list:
             raise TypeError("not a list of outcomes")
-        rest = attachment or memoryview(b"")
-        taken = []
-        for item in outcomes:
-            outcome, rest = _outcome(item, rest)
-            taken.append(outcome)
+        buffers = iter(attached)
+        taken = [_outcome(item, buffers) for item in outcomes]
         outcomes.clear()  # frees them now: the caller's list lives until the call returns
         report = Report(
             lease=as_count(lease),
@@ -157,24 +155,22 @@ def as_text(value: object) -> str:
     return value
 
 
-def _outcome(item: Wire, attachment: memoryview) -> tuple[Outcome, memoryview]:
-    """An outcome, and what it leaves of the attachment."""
+def _outcome(item: Wire, attached: Iterator[memoryview]) -> Outcome:
+    """An outcome, whose buffers are taken from those that were attached."""
     if len(item) == 3:
         count, wire, seconds = item
-        blob = _blob(wire, attachment)
+        blob = _blob(wire, attached)
         if not count:
             raise ValueError("not an outcome")
-        done = Done(count=as_count(count), blob=blob, seconds=as_seconds(seconds))
-        return done, attachment[sum(buffer.nbytes for buffer in buffers_of(blob)) :]
+        return Done(count=as_count(count), blob=blob, seconds=as_seconds(seconds))
     type, message, traceback, seconds, retry, exception = item
     failure = Failure(type=as_text(type), message=as_text(message), traceback=as_text(traceback))
-    failed = Failed(
+    return Failed(
         failure=failure,
         seconds=as_seconds(seconds),
         retry=bool(retry),
         exception=_as_exception(exception),
     )
-    return failed, attachment
 
 
 def _as_exception(value: object) -> bytes:
@@ -184,14 +180,12 @@ def _as_exception(value: object) -> bytes:
     return value
 
 
-def _blob(wire: object, attachment: memoryview) -> Blob:
+def _blob(wire: object, attached: Iterator[memoryview]) -> Blob:
     if isinstance(wire, bytes):
         return wire
     if type(wire) is not tuple or len(wire) != 2:
         raise ValueError("not a blob")
-    head, sizes = wire
-    if type(head) is not bytes or type(sizes) is not list:
+    head, count = wire
+    if type(head) is not bytes or not as_count(count):
         raise ValueError("not a blob")
-    if not sizes or min(map(as_count, sizes)) < LARGE_BYTES or sum(sizes) > attachment.nbytes:
-        raise ValueError("not the sizes of buffers")
-    return large_blob((head, sizes), attachment)
+    return large_blob((head, count), attached)

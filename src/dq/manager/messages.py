@@ -6,16 +6,20 @@ what arrives, since a client that has the key can still send anything.
 
 from __future__ import annotations
 
+from itertools import islice
+
 from dq._support.frozen import TYPE_CHECKING, frozen
 from dq.core.blobs import Blob, LargeBlob
 from dq.core.records import Done, Outcome
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from dq.core.leases import Lease  # not at run time: task processes need none
 
 Wire = tuple[object, ...]
-# The head of a `LargeBlob`, and the sizes of its buffers, which are in the message's attachment.
-LargeWire = tuple[bytes, list[int]]
+# The head of a `LargeBlob`, and how many buffers it has, which are attached to the message.
+LargeWire = tuple[bytes, int]
 # The fields of a LeaseMessage
 LeaseWire = tuple[int, str, int, int, int, bytes | LargeWire, int]
 # A job's spec, the first time; which jobs have ended; definitions of the job's classes by value.
@@ -55,13 +59,12 @@ class LeaseMessage:
         )
 
     @classmethod
-    def from_wire(cls, wire: LeaseWire, attachment: memoryview | None = None) -> LeaseMessage:
+    def from_wire(cls, wire: LeaseWire, attached: Iterable[memoryview] = ()) -> LeaseMessage:
         """From built-in types, of a master that is trusted."""
         lease, job, start, count, skip, blob, attempt = wire
         if isinstance(blob, bytes):  # the values by position: this is on the path of each call
             return cls(lease, job, start, count, skip, blob, attempt)
-        assert attachment is not None
-        return cls(lease, job, start, count, skip, large_blob(blob, attachment), attempt)
+        return cls(lease, job, start, count, skip, large_blob(blob, attached), attempt)
 
     def to_wire(self) -> LeaseWire:
         """As built-in types."""
@@ -120,23 +123,20 @@ def blob_to_wire(blob: Blob) -> bytes | LargeWire:
     """A blob as built-in types, without its buffers."""
     if isinstance(blob, bytes):
         return blob
-    return (blob.head, [buffer.nbytes for buffer in blob.buffers])
+    return blob.head, len(blob.buffers)
 
 
-def large_blob(wire: LargeWire, attachment: memoryview) -> LargeBlob:
-    """The blob whose buffers are at the start of an attachment.
+def large_blob(wire: LargeWire, attached: Iterable[memoryview]) -> LargeBlob:
+    """The blob whose buffers are the next that were attached to a message.
 
     Raises:
-        ValueError: the attachment has fewer bytes.
+        ValueError: there are fewer.
     """
-    head, sizes = wire
-    buffers, at = [], 0
-    for size in sizes:
-        buffers.append(attachment[at : at + size])
-        at += size
-    if at > attachment.nbytes:
-        raise ValueError("the attachment is too short")
-    return LargeBlob(head, tuple(buffers))
+    head, count = wire
+    buffers = tuple(islice(attached, count))
+    if len(buffers) < count:
+        raise ValueError("buffers are missing")
+    return LargeBlob(head, buffers)
 
 
 def _to_wire(outcome: Outcome) -> tuple[object, ...]:

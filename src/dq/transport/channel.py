@@ -240,12 +240,12 @@ class Channel:
 
     def attach(self, buffers: Sequence[memoryview]) -> None:
         """Send these buffers along with the next message, without copying them into it. Only a
-        `Channel` can receive them."""
+        `Channel` can receive them, each in memory of its own."""
         self._writer.to_attach = buffers
 
-    def take_attachment(self) -> memoryview | None:
-        """What was attached to the last message. The memory belongs to the caller."""
-        taken, self.reader.attachment = self.reader.attachment, None
+    def take_attachment(self) -> list[memoryview]:
+        """The buffers that were attached to the last message. Their memory is the caller's."""
+        taken, self.reader.attachment = self.reader.attachment, []
         return taken
 
     def send_bytes(self, buf: bytes) -> None:

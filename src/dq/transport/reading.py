@@ -8,16 +8,19 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from dq._support import platform
+from dq._support.arrays import LARGE_BYTES
 from dq._support.memory import memory
 from dq.transport import limits
 from dq.transport.limits import COALESCE_LIMIT, GROW_FACTOR, GROW_STEP, RECV_CHUNK, SKIP_CHUNK
 
 # What a header has in place of a size. The standard library has the first one.
 LONG_MESSAGE = -1  # the size follows, in 8 bytes
-WITH_ATTACHMENT = -2  # the message's size follows, and that of the bytes behind it, in 8 bytes each
+# The size of the message, the number of buffers behind it, and their sizes follow, in 8 bytes each.
+WITH_ATTACHMENT = -2
+MAX_BUFFERS = 1000  # in one system call; Linux takes 1,024
 
 
 class MessageTooLarge(OSError):
@@ -72,10 +75,53 @@ class Wire:
         poll.register(self.sock, select.POLLOUT)
         return bool(poll.poll(0))
 
+    def send_all(self, buffers: Sequence[memoryview]) -> None:
+        """Send several buffers, in few system calls if possible."""
+        left = list(buffers)
+        if not self._scatters:
+            for buffer in left:
+                self.tick()
+                self.sock.sendall(buffer)
+            return
+        while left:
+            self.tick()
+            left = _after(left, self.sock.sendmsg(left[:MAX_BUFFERS]))
+
+    def fill(self, buffers: Sequence[memoryview]) -> None:
+        """Receive as many bytes as several buffers have.
+
+        Raises:
+            OSError: the connection has ended before.
+        """
+        left = _after(buffers, 0)
+        while left:
+            self.tick()
+            if len(left) == 1 or not self._scatters:
+                count = self.sock.recv_into(left[0])
+            else:
+                count = self.sock.recvmsg_into(left[:MAX_BUFFERS])[0]
+            if not count:
+                raise OSError("cut off")
+            left = _after(left, count)
+
+    @property
+    def _scatters(self) -> bool:
+        """Whether a call can have several buffers: not with TLS, and not on Windows."""
+        return type(self.sock) is socket.socket and hasattr(self.sock, "recvmsg_into")
+
     def receive(self) -> bytes:
         """Receive at most one chunk; b"" at the end."""
         self.tick()
         return self.sock.recv(RECV_CHUNK)
+
+
+def _after(buffers: Sequence[memoryview], count: int) -> list[memoryview]:
+    """What is left of buffers after so many bytes."""
+    for place, buffer in enumerate(buffers):
+        if count < buffer.nbytes:
+            return [buffer[count:], *buffers[place + 1 :]]
+        count -= buffer.nbytes
+    return []
 
 
 class MessageReader:
@@ -83,7 +129,7 @@ class MessageReader:
 
     def __init__(self, wire: Wire) -> None:
         self.buffered = b""  # bytes received after the last message
-        self.attachment: memoryview | None = None  # the last message's
+        self.attachment: list[memoryview] = []  # the last message's buffers
         # For a message over 16 KiB, CPython sends the header first, and Nagle's algorithm delays
         # the body until the header is acknowledged. dq's own connections have no such delay.
         self.peer_delays = True
@@ -106,13 +152,19 @@ class MessageReader:
         if not data:
             raise EOFError
         data = self._at_least(4, data)
-        (size,), start, attached = struct.unpack_from("!i", data), 4, 0
+        (size,), start, sizes = struct.unpack_from("!i", data), 4, ()
         if size == LONG_MESSAGE:
             data = self._at_least(12, data)
             (size,), start = struct.unpack_from("!Q", data, 4), 12
         elif size == WITH_ATTACHMENT and takes_attachments:
             data = self._at_least(20, data)
-            (size, attached), start = struct.unpack_from("!QQ", data, 4), 20
+            size, count = struct.unpack_from("!QQ", data, 4)
+            if limit is not None and count * LARGE_BYTES > limit:
+                raise OSError("more buffers than a message may have")  # its sizes are not known
+            start = 20 + 8 * count
+            data = self._at_least(start, data)
+            sizes = struct.unpack_from(f"!{count}Q", data, 20)
+        attached = sum(sizes)
         if size < 0 or (limit is not None and size + attached > limit):
             self.buffered = data[start:]
             error = MessageTooLarge(f"a message of {size + attached} bytes")
@@ -120,7 +172,7 @@ class MessageReader:
             raise error
         begun, self.buffered = data[start : start + size], data[start + size :]
         message = begun if len(begun) == size else self._complete(begun, size)
-        self.attachment = self._read_attachment(attached) if attached else None
+        self.attachment = self._read_attachment(sizes) if sizes else []
         return message
 
     def skip(self, size: int) -> None:
@@ -162,14 +214,19 @@ class MessageReader:
         with self._stall_timeout():
             return self._grow(start, size)
 
-    def _read_attachment(self, size: int) -> memoryview:
-        """Receive the attachment of a message, straight into the memory where it stays."""
-        view = memory.take(size)
-        start, self.buffered = self.buffered[:size], self.buffered[size:]
-        view[: len(start)] = start
+    def _read_attachment(self, sizes: Sequence[int]) -> list[memoryview]:
+        """Receive the buffers of a message, straight into the memory where they stay. Each has its
+        own, so that a value that is kept keeps no others in memory."""
+        found: list[memoryview] = []
         with self._stall_timeout():
-            self._fill(view[len(start) :])
-        return view
+            while len(found) < len(sizes):
+                begun, nbytes = len(found), 0
+                # Allocated as bytes arrive, because a peer can announce any size at no cost.
+                while nbytes < GROW_STEP and len(found) < len(sizes):
+                    found.append(memory.take(sizes[len(found)]))
+                    nbytes += found[-1].nbytes
+                self._fill(found[begun:])
+        return found
 
     @contextlib.contextmanager
     def _stall_timeout(self) -> Iterator[None]:
@@ -198,16 +255,18 @@ class MessageReader:
                 larger[:have] = buffer
                 buffer = larger
             with memoryview(buffer)[have:] as view:
-                self._fill(view)
+                self._wire.fill([view])
             have = len(buffer)
         return buffer
 
-    def _fill(self, view: memoryview) -> None:
-        """Receive so many bytes."""
-        wire, have = self._wire, 0
-        while have < len(view):
-            wire.tick()
-            count = wire.sock.recv_into(view[have:])
-            if not count:
-                raise OSError("cut off")
-            have += count
+    def _fill(self, buffers: list[memoryview]) -> None:
+        """Fill buffers with what is received next, part of which may be here."""
+        for place, buffer in enumerate(buffers):
+            if not self.buffered:
+                self._wire.fill(buffers[place:])
+                return
+            start, self.buffered = self.buffered[: buffer.nbytes], self.buffered[buffer.nbytes :]
+            buffer[: len(start)] = start
+            if len(start) < buffer.nbytes:
+                self._wire.fill([buffer[len(start) :], *buffers[place + 1 :]])
+                return

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dq.core import batching
 from dq.core.batching import BatchSizer
 
 seconds = st.floats(0, 1000)
@@ -112,13 +111,17 @@ def test_less_that_remains_never_makes_a_batch_larger(
     assert sizer.size(remaining, slots) <= sizer.size(None, slots)
 
 
-@given(st.integers(1, 10**6), st.booleans())
-def test_a_batch_is_at_most_256_kib(nbytes: int, of_inputs: bool) -> None:
+@given(st.integers(1, 10**8), st.booleans())
+def test_a_batch_has_at_most_256_kib_or_16_large_values_or_4_mib_of_them(
+    nbytes: int, of_inputs: bool
+) -> None:
     sizer = steady(1e-6, count=1000, nbytes=0 if of_inputs else nbytes)
     if of_inputs:
         sizer.sent(1000, 1000 * nbytes)
     size = sizer.size(None, 2)
-    assert size == 1 or size * sizer.nbytes <= batching.BATCH_BYTES + sizer.nbytes
+    assert size * nbytes <= 256 * 1024 or size <= 16
+    assert size * nbytes <= 4 * 2**20 or size == 1
+    assert (size + 1) * nbytes > 256 * 1024 or size == 8000  # eight times what it has seen
 
 
 @given(st.floats(0.1001, 1e4), st.integers(1, 1000))

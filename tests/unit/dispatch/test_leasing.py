@@ -169,19 +169,19 @@ def test_a_worker_to_which_sending_blocks_holds_up_neither_the_caller_nor_others
         send(answer)
 
     monkeypatch.setattr(slow.channel, "send", send_slowly)
-    push(slow.dispatcher, served, bytes(size))  # returns
+    push(slow.dispatcher, served, "x" * size)  # returns
     push(slow.dispatcher, served, 4)
     assert values_of(other.received()) == [4]
     assert slow.channel.sent.empty()
     drained.set()
-    assert values_of(slow.received()) == [bytes(size)]
+    assert values_of(slow.received()) == ["x" * size]
 
 
 def test_results_are_read_while_the_next_batch_is_still_on_its_way(
     clients: FakeClients, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dispatcher = clients.dispatcher()
-    served = open_job(dispatcher, [3, bytes(SEND_AT_ONCE_BYTES + 1)])
+    served = open_job(dispatcher, [3, "x" * (SEND_AT_ONCE_BYTES + 1)])
     worker = clients.connect(dispatcher)
     worker.hello()
     first = outcome_of(dispatcher, worker.exchange(), [9])

@@ -14,29 +14,59 @@ from dq.transport.limits import ENVELOPE_BYTES
 from dq.transport.reading import MessageTooLarge, Stalled
 from support.in_threads import in_thread
 
-SIZES = [1, 447, 448, 70_000, 5_000_000]
+SIZES = [
+    [1],
+    [447, 2],
+    [448, 0, 2],
+    [0, 0],
+    [70_000, 2, 70_000],
+    [2, 5_000_000, 2],
+    [100_000] * 40,
+    [10] * 2500,
+]
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_an_attachment_arrives_with_its_message_and_before_the_next(size: int) -> None:
-    ours, theirs = socket.socketpair()
+class Unscattered(socket.socket):
+    """A socket that is none of the standard class, like an encrypted one."""
+
+
+@pytest.mark.parametrize("sizes", SIZES, ids=lambda sizes: f"{len(sizes)}-{sum(sizes)}")
+@pytest.mark.parametrize("kind", [socket.socket, Unscattered])
+def test_buffers_arrive_with_their_message_and_before_the_next(
+    sizes: list[int], kind: type[socket.socket]
+) -> None:
+    ours, theirs = (kind(fileno=end.detach()) for end in socket.socketpair())
+    buffers = [bytes([n % 256]) * size for n, size in enumerate(sizes)]
     with Channel(theirs) as peer, Channel(ours) as channel:
 
         def send() -> None:
-            peer.attach([memoryview(b"a" * size), memoryview(b"bc")])
+            peer.attach(list(map(memoryview, buffers)))
             peer.send("with")
             peer.send("without")
 
         sender = in_thread(send)
         assert channel.recv() == "with"
-        attachment = channel.take_attachment()
-        assert attachment is not None
-        assert bytes(attachment) == b"a" * size + b"bc"
-        assert not attachment.readonly
-        assert channel.take_attachment() is None
+        attached = channel.take_attachment()
+        assert [bytes(buffer) for buffer in attached] == buffers
+        assert not any(buffer.readonly for buffer in attached)
+        assert channel.take_attachment() == []
         assert channel.recv() == "without"
-        assert channel.take_attachment() is None
+        assert channel.take_attachment() == []
         sender.join()
+
+
+def test_each_buffer_has_memory_of_its_own() -> None:
+    ours, theirs = socket.socketpair()
+    with Channel(theirs) as peer, Channel(ours) as channel:
+        sizes = [100_000, 9_000, 2_000_000, 9_000]
+        peer.attach([memoryview(bytes(size)) for size in sizes])
+        sender = in_thread(lambda: peer.send(1))
+        channel.recv()
+        sender.join()
+        blocks = [memoryview(buffer.obj) for buffer in channel.take_attachment()]
+        assert len({id(block.obj) for block in blocks}) == len(sizes)
+        for block, size in zip(blocks, sizes, strict=True):
+            assert block.nbytes <= 2 * size
 
 
 def test_an_attachment_that_nobody_takes_is_dropped_with_the_next_message() -> None:
@@ -46,7 +76,7 @@ def test_an_attachment_that_nobody_takes_is_dropped_with_the_next_message() -> N
         peer.send(1)
         peer.send(2)
         assert (channel.recv(), channel.recv()) == (1, 2)
-        assert channel.take_attachment() is None
+        assert channel.take_attachment() == []
 
 
 def test_an_attachment_counts_towards_the_limit_and_is_skipped() -> None:
@@ -54,7 +84,7 @@ def test_an_attachment_counts_towards_the_limit_and_is_skipped() -> None:
     with Channel(theirs) as peer, Channel(ours, max_message=100) as channel:
 
         def send() -> None:
-            peer.attach([memoryview(bytes(100 + ENVELOPE_BYTES))])
+            peer.attach([memoryview(bytes(60 + ENVELOPE_BYTES // 2))] * 2)
             peer.send("too large")
             peer.send("next")
 
@@ -68,7 +98,7 @@ def test_an_attachment_counts_towards_the_limit_and_is_skipped() -> None:
 def test_no_attachment_is_taken_before_a_peer_has_the_key() -> None:
     ours, theirs = socket.socketpair()
     with theirs, Channel(ours) as channel:
-        theirs.sendall(struct.pack("!iQQ", -2, 1, 1) + b"xy")
+        theirs.sendall(struct.pack("!iQQQ", -2, 1, 1, 1) + b"xy")
         with pytest.raises(MessageTooLarge):
             channel.recv_bytes(256)  # as the handshake reads
 
@@ -77,7 +107,7 @@ def test_an_attachment_that_is_cut_off_ends_the_connection() -> None:
     ours, theirs = socket.socketpair()
     message = pickle.dumps(1)
     with Channel(ours) as channel:
-        theirs.sendall(struct.pack("!iQQ", -2, len(message), 9) + message + b"x")
+        theirs.sendall(struct.pack("!iQQQ", -2, len(message), 1, 9) + message + b"x")
         theirs.close()
         with pytest.raises(OSError, match="cut off"):
             channel.recv()
@@ -90,6 +120,16 @@ def test_an_attachment_that_stops_arriving_ends_the_connection(
     ours, theirs = socket.socketpair()
     message = pickle.dumps(1)
     with theirs, Channel(ours) as channel:
-        theirs.sendall(struct.pack("!iQQ", -2, len(message), 9) + message + b"x")
+        theirs.sendall(struct.pack("!iQQQ", -2, len(message), 1, 9) + message + b"x")
         with pytest.raises(Stalled):
+            channel.recv()
+
+
+def test_more_buffers_than_fit_into_the_limit_end_the_connection() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs, Channel(ours, max_message=100) as channel:
+        theirs.sendall(struct.pack("!iQQ", -2, 1, 2**61))
+        with pytest.raises(OSError, match="more buffers than a message may have"):
+            channel.recv()
+        with pytest.raises((OSError, EOFError)):
             channel.recv()
