@@ -35,12 +35,15 @@ def percentile(values: Sequence[float], percent: float) -> float:
 
 
 def interleaved(items: Sequence[T], repeats: int) -> Iterator[tuple[int, T]]:
-    """A B C A B C …, so that whatever else the machine does falls on all alike.
+    """A B C C B A A B C …, so that whatever else the machine does falls on all alike, and nobody
+    always comes after the same one, whose memory the system has just taken back.
 
     >>> list(interleaved("AB", 2))
-    [(0, 'A'), (0, 'B'), (1, 'A'), (1, 'B')]
+    [(0, 'A'), (0, 'B'), (1, 'B'), (1, 'A')]
     """
-    return ((repeat, item) for repeat in range(repeats) for item in items)
+    return (
+        (repeat, item) for repeat in range(repeats) for item in items[:: -1 if repeat % 2 else 1]
+    )
 
 
 def ratio(value: float, base: float) -> float:

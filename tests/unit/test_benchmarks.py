@@ -41,7 +41,7 @@ def test_a_percentile_does_not_ask_for_sorted_values() -> None:
 
 
 def test_repeats_are_interleaved() -> None:
-    assert [name for _, name in stats.interleaved("ABC", 2)] == list("ABCABC")
+    assert [name for _, name in stats.interleaved("ABC", 2)] == list("ABCCBA")
 
 
 def test_a_ratio_to_nothing_is_not_a_number() -> None:
