@@ -58,6 +58,8 @@ def test_local_workers_have_the_tags_that_are_given(project: Path) -> None:
         (("--rate", "fast"), "'fast' is not a rate: give a number above 0 with a unit, as 10/s"),
         (("--needs", "g u"), "--needs 'g u' is not a tag: give letters, digits"),
         (("--tags", "a,,b"), "--tags '' is not a tag"),
+        (("--needs", ""), "--needs '' is not a tag"),
+        (("--tags", ""), "--tags '' is not a tag"),
         (("--needs", "gpu,eu", "--tags", "eu"), "no worker here has gpu, which --needs asks for"),
         (("--needs", "gpu", "--dry-run"), "give --tags gpu, or --port so that workers elsewhere"),
     ],

@@ -28,7 +28,7 @@ def tags(**given: str | Collection[str]) -> frozenset[str]:
     [(name, value)] = given.items()
     if not isinstance(value, (str, list, tuple, set, frozenset)):  # a generator has them only once
         raise UsageError(f"{setting(name)} is a list of tags, such as gpu,eu")
-    words = value.split(",") if isinstance(value, str) and value else list(value)
+    words = value.split(",") if isinstance(value, str) else list(value)
     found = frozenset(word.strip() if isinstance(word, str) else word for word in words)
     for word in found:
         if not isinstance(word, str) or not _TAG.fullmatch(word):

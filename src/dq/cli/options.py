@@ -304,7 +304,8 @@ limits = stacked(
         " A module that starts threads, or opens files or connections, must not be preloaded.",
     ),
     option(
-        "--tags", default="", metavar="TAG[,TAG]...", group=WORKERS, rare=True,
+        "--tags", type=click.UNPROCESSED, default=(), metavar="TAG[,TAG]...",
+        group=WORKERS, rare=True,
         help="What these workers have, for --needs (gpu,eu).",
     ),
 )  # fmt: skip
@@ -328,7 +329,8 @@ calls = stacked(
         more="That is of all workers together, and includes retries.",
     ),
     option(
-        "--needs", default="", metavar="TAG[,TAG]...", group=WORKERS, rare=True,
+        "--needs", type=click.UNPROCESSED, default=(), metavar="TAG[,TAG]...",
+        group=WORKERS, rare=True,
         help="Only workers with these tags; see `dq worker --tags`.",
     ),
     option(
