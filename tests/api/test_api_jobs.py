@@ -149,7 +149,9 @@ def test_workers_say_what_they_run(client: dq.Client, tmp_path: Path) -> None:
         return x
 
     job = client.submit(wait, [1])
-    [worker] = wait_until(lambda: [one for one in client.workers() if one.running])
+    [worker] = wait_until(  # a beat may come between the task's start and its progress
+        lambda: [one for one in client.workers() if [task for task in one.running if task.total]]
+    )
     [task] = worker.running
     assert (worker.slots, worker.busy, worker.local) == (1, 1, True)
     assert (task.job, task.index, task.slot, task.done, task.total) == ("1", 0, 0, 1, 4)
