@@ -45,4 +45,4 @@ def reduced(item: Any) -> Any:
         return kind.view, (item.view("i8"), item.dtype)
     if item.flags.forc and item.flags.writeable:
         return NotImplemented
-    return item.copy(order="K").__reduce_ex__(5)
+    return item.copy(order="A").__reduce_ex__(5)

@@ -162,8 +162,12 @@ class MessageReader:
             if limit is not None and count * LARGE_BYTES > limit:
                 raise OSError("more buffers than a message may have")  # its sizes are not known
             start = 20 + 8 * count
-            data = self._at_least(start, data)
+            if len(data) < start:
+                with self._stall_timeout():
+                    data = self._at_least(start, data)
             sizes = struct.unpack_from(f"!{count}Q", data, 20)
+            if min(sizes, default=LARGE_BYTES) < LARGE_BYTES:
+                raise OSError("buffers that cost more than they have")
         attached = sum(sizes)
         if size < 0 or (limit is not None and size + attached > limit):
             self.buffered = data[start:]

@@ -8,6 +8,7 @@ import struct
 
 import pytest
 
+from dq._support.arrays import LARGE_BYTES
 from dq.transport import limits
 from dq.transport.channel import Channel
 from dq.transport.limits import ENVELOPE_BYTES
@@ -15,14 +16,12 @@ from dq.transport.reading import MessageTooLarge, Stalled
 from support.in_threads import in_thread
 
 SIZES = [
-    [1],
-    [447, 2],
-    [448, 0, 2],
-    [0, 0],
-    [70_000, 2, 70_000],
-    [2, 5_000_000, 2],
+    [LARGE_BYTES],
+    [8_500, 8_192],
+    [70_000, 9_000, 70_000],
+    [9_000, 5_000_000, 9_000],
     [100_000] * 40,
-    [10] * 2500,
+    [LARGE_BYTES] * 2500,
 ]
 
 
@@ -72,7 +71,7 @@ def test_each_buffer_has_memory_of_its_own() -> None:
 def test_an_attachment_that_nobody_takes_is_dropped_with_the_next_message() -> None:
     ours, theirs = socket.socketpair()
     with Channel(theirs) as peer, Channel(ours) as channel:
-        peer.attach([memoryview(b"abc")])
+        peer.attach([memoryview(bytes(LARGE_BYTES))])
         peer.send(1)
         peer.send(2)
         assert (channel.recv(), channel.recv()) == (1, 2)
@@ -107,7 +106,7 @@ def test_an_attachment_that_is_cut_off_ends_the_connection() -> None:
     ours, theirs = socket.socketpair()
     message = pickle.dumps(1)
     with Channel(ours) as channel:
-        theirs.sendall(struct.pack("!iQQQ", -2, len(message), 1, 9) + message + b"x")
+        theirs.sendall(struct.pack("!iQQQ", -2, len(message), 1, 9000) + message + b"x")
         theirs.close()
         with pytest.raises(OSError, match="cut off"):
             channel.recv()
@@ -120,7 +119,7 @@ def test_an_attachment_that_stops_arriving_ends_the_connection(
     ours, theirs = socket.socketpair()
     message = pickle.dumps(1)
     with theirs, Channel(ours) as channel:
-        theirs.sendall(struct.pack("!iQQQ", -2, len(message), 1, 9) + message + b"x")
+        theirs.sendall(struct.pack("!iQQQ", -2, len(message), 1, 9000) + message + b"x")
         with pytest.raises(Stalled):
             channel.recv()
 
@@ -132,4 +131,40 @@ def test_more_buffers_than_fit_into_the_limit_end_the_connection() -> None:
         with pytest.raises(OSError, match="more buffers than a message may have"):
             channel.recv()
         with pytest.raises((OSError, EOFError)):
+            channel.recv()
+
+
+@pytest.mark.parametrize("sizes", [[0], [1] * 8000, [10_000, LARGE_BYTES - 1]], ids=len)
+def test_buffers_that_take_more_memory_than_they_have_bytes_end_the_connection(
+    sizes: list[int],
+) -> None:
+    ours, theirs = socket.socketpair()
+    head = struct.pack(f"!iQQ{len(sizes)}Q", -2, 1, len(sizes), *sizes)
+    with theirs, Channel(ours, max_message=2**26) as channel:
+        sender = in_thread(lambda: theirs.sendall(head + bytes(1 + sum(sizes))))
+        with pytest.raises(OSError, match="cost more than they have"):
+            channel.recv()
+        with pytest.raises((OSError, EOFError)):
+            channel.recv()
+        theirs.close()
+        sender.join()
+
+
+def test_an_attachment_that_nobody_takes_is_freed_once_the_message_is_answered() -> None:
+    ours, theirs = socket.socketpair()
+    with Channel(theirs) as peer, Channel(ours) as channel:
+        for answer in (lambda: channel.send("yes"), lambda: channel.send_zeros(3)):
+            peer.attach([memoryview(bytes(LARGE_BYTES))])
+            peer.send("question")
+            channel.recv()
+            answer()
+            assert channel.take_attachment() == []
+
+
+def test_sizes_that_stop_arriving_end_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STALL_TIMEOUT_S", 0.05)
+    ours, theirs = socket.socketpair()
+    with theirs, Channel(ours) as channel:
+        theirs.sendall(struct.pack("!iQQQ", -2, 1, 2, 9000))
+        with pytest.raises(Stalled):
             channel.recv()
