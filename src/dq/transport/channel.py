@@ -216,7 +216,7 @@ class Channel:
         return sock
 
     def send(self, obj: object) -> None:
-        self._drop_attachment()
+        self.reader.attachment = []  # before, since the next message may follow at once, or never
         self._writer.write(pickle.dumps(obj))
         self.asked = False
         self.on_sent()
@@ -249,18 +249,13 @@ class Channel:
         taken, self.reader.attachment = self.reader.attachment, []
         return taken
 
-    def _drop_attachment(self) -> None:
-        """Free what nobody has taken, since the next message may never come. Called before an
-        answer is sent: the next message is then not here yet."""
-        self.reader.attachment = []
-
     def send_bytes(self, buf: bytes) -> None:
         self._writer.write(buf)
 
     def send_zeros(self, size: int) -> None:
         """Answer a call with so many zeros. Few of them are in memory at a time, because a client
         that asks for them need not read them."""
-        self._drop_attachment()
+        self.reader.attachment = []
         self._writer.write_zeros(size)
         self.asked = False
         self.on_sent()
