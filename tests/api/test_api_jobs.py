@@ -244,6 +244,7 @@ def test_a_worker_without_a_free_slot_has_no_answer(client: dq.Client, tmp_path:
 
     job = client.submit(work, [1])
     wait_until(lambda: os.path.exists(started))
+    wait_until(client.workers)  # its process may be faster than its supervisor
     [found] = client.probe("json:loads", timeout=0.2)
     assert found.keys() == {"worker"}
     job.cancel()

@@ -93,7 +93,7 @@ class Wire:
         Raises:
             OSError: the connection has ended before.
         """
-        left = _after(buffers, 0)
+        left = list(buffers)
         while left:
             self.tick()
             if len(left) == 1 or not self._scatters:
@@ -146,28 +146,21 @@ class MessageReader:
             EOFError: there is none.
             MessageTooLarge: it has more than `limit` bytes.
             Stalled: its sender has stopped in the middle of it.
+            OSError: it is cut off, or no message has such a header.
         """
         # Mostly one call gets header and body. Each call releases the GIL and has to reacquire it.
         data, self.buffered = self.buffered or self._wire.receive(), b""
         if not data:
             raise EOFError
         data = self._at_least(4, data)
-        (size,), start, sizes = struct.unpack_from("!i", data), 4, ()
+        sizes: tuple[int, ...] = ()
+        (size,), start = struct.unpack_from("!i", data), 4
         if size == LONG_MESSAGE:
             data = self._at_least(12, data)
             (size,), start = struct.unpack_from("!Q", data, 4), 12
         elif size == WITH_ATTACHMENT and takes_attachments:
-            data = self._at_least(20, data)
-            size, count = struct.unpack_from("!QQ", data, 4)
-            if limit is not None and count * LARGE_BYTES > limit:
-                raise OSError("more buffers than a message may have")  # its sizes are not known
-            start = 20 + 8 * count
-            if len(data) < start:
-                with self._stall_timeout():
-                    data = self._at_least(start, data)
-            sizes = struct.unpack_from(f"!{count}Q", data, 20)
-            if min(sizes, default=LARGE_BYTES) < LARGE_BYTES:
-                raise OSError("buffers that cost more than they have")
+            data, size, sizes = self._attached_header(data, limit)
+            start = 20 + 8 * len(sizes)
         attached = sum(sizes)
         if size < 0 or (limit is not None and size + attached > limit):
             self.buffered = data[start:]
@@ -178,6 +171,27 @@ class MessageReader:
         message = begun if len(begun) == size else self._complete(begun, size)
         self.attachment = self._read_attachment(sizes) if sizes else []
         return message
+
+    def _attached_header(
+        self, data: bytes, limit: int | None
+    ) -> tuple[bytes, int, tuple[int, ...]]:
+        """What has been received, with the whole header of a message with buffers in it; the size
+        of the message, and those of its buffers.
+
+        Raises:
+            OSError: its buffers are too many, or some take more memory than they have bytes.
+        """
+        data = self._at_least(20, data)
+        size, count = struct.unpack_from("!QQ", data, 4)
+        if limit is not None and count * LARGE_BYTES > limit:
+            raise OSError("more buffers than a message may have")  # its sizes are not known
+        if len(data) < 20 + 8 * count:
+            with self._stall_timeout():
+                data = self._at_least(20 + 8 * count, data)
+        sizes = struct.unpack_from(f"!{count}Q", data, 20)
+        if min(sizes, default=LARGE_BYTES) < LARGE_BYTES:
+            raise OSError("buffers that cost more than they have")
+        return data, size, sizes
 
     def skip(self, size: int) -> None:
         """Read and discard the rest of a message. Its sender reads no answer before it has sent all
@@ -229,7 +243,10 @@ class MessageReader:
                 while nbytes < GROW_STEP and len(found) < len(sizes):
                     found.append(memory.take(sizes[len(found)]))
                     nbytes += found[-1].nbytes
-                self._fill(found[begun:])
+                # What came with the message is less than a chunk, and a buffer is more.
+                start, self.buffered = self.buffered, b""
+                found[begun][: len(start)] = start
+                self._wire.fill([found[begun][len(start) :], *found[begun + 1 :]])
         return found
 
     @contextlib.contextmanager
@@ -262,15 +279,3 @@ class MessageReader:
                 self._wire.fill([view])
             have = len(buffer)
         return buffer
-
-    def _fill(self, buffers: list[memoryview]) -> None:
-        """Fill buffers with what is received next, part of which may be here."""
-        for place, buffer in enumerate(buffers):
-            if not self.buffered:
-                self._wire.fill(buffers[place:])
-                return
-            start, self.buffered = self.buffered[: buffer.nbytes], self.buffered[buffer.nbytes :]
-            buffer[: len(start)] = start
-            if len(start) < buffer.nbytes:
-                self._wire.fill([buffer[len(start) :], *buffers[place + 1 :]])
-                return
