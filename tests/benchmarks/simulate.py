@@ -24,8 +24,8 @@ from dq.core.board import Board
 from dq.core.jobs import Job, Rules
 from dq.core.leases import Lease, LeaseHolder, Report
 from dq.core.records import Batch, Done
+from dq.worker.partial_reports import PARTIAL_REPORT_FACTOR, PARTIAL_REPORT_S, STUCK_CHECKS
 from dq.worker.service import CHECK_INTERVAL_S
-from dq.worker.slot import PARTIAL_REPORT_FACTOR, PARTIAL_REPORT_S, STUCK_CHECKS
 
 JOB = "simulated"
 # Seconds that a task has to last, to be seen so often as the same.

@@ -11,7 +11,7 @@ from typing import Any
 from dq.core.records import Reading
 from dq.errors import MissingModule
 from dq.functions import reference
-from dq.functions.module_versions import version_of
+from dq.functions.module_versions import is_given, note_given, version_of
 from dq.functions.reference import Function, TaskRef
 from dq.functions.spec import JobSpec
 from dq.functions.task_check import check, check_initializer
@@ -69,7 +69,9 @@ class JobSpecs:
 
     def refer(self, task: str | Function) -> tuple[TaskRef, TaskRef | None]:
         """Where workers find a task, and the initializer, as they are now."""
-        return reference.refer_both(task, self.options.initializer)
+        ref, init = reference.refer_both(task, self.options.initializer)
+        note_given(task, ref)
+        return ref, init
 
     def spec(
         self,
@@ -100,6 +102,7 @@ class JobSpecs:
             init=init or self._refer_initializer(),
             digest=version_of(ref).digest,
             strict=options.strict_code,
+            reimports=ref is not None and ref.kind != "value" and not is_given(ref),
         )
 
     def plain_spec(self, task: str | Function) -> JobSpec:

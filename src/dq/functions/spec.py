@@ -26,6 +26,8 @@ class JobSpec:
         digest: of the file that the function's module is in; "" for none.
         strict: whether a worker whose file has another digest must not run tasks.
         fetch: whether a process has still to fetch functions by value.
+        reimports: whether the job begins with the files as they are on disk, so that a process that
+            has imported one before it was changed is replaced first.
     """
 
     id: str
@@ -38,6 +40,7 @@ class JobSpec:
     digest: str = ""
     strict: bool = False
     fetch: bool = False
+    reimports: bool = False
 
     @property
     def has_function(self) -> bool:
@@ -64,6 +67,7 @@ class JobSpec:
             self.digest,
             self.strict,
             self.has_large_functions,
+            self.reimports,
         )
 
     @property
@@ -106,7 +110,7 @@ class JobSpec:
     def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:
         """The inverse of `to_wire`."""
         id, ref, reading, unpack, output, timeout, init, digest, strict, fetch = cast(
-            "_WireSpec", wire
+            "_WireSpec", wire[:10]
         )
         kind, fields, raw, field, delimiter = reading
         return cls(
@@ -122,6 +126,7 @@ class JobSpec:
             digest=digest,
             strict=strict,
             fetch=fetch,
+            reimports=bool(wire[10:] and wire[10]),  # an older journal has specs without it
         )
 
 

@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from dq.core.blobs import Blob, LargeBlob
 from dq.functions import importable, reference
 from dq.functions.called import ByValue, name_of
-from dq.functions.module_versions import version_of
+from dq.functions.module_versions import import_of, note_given, version_of
 from dq.functions.reference import Function
 
 # Of a pickle that goes with each call of its function. Each process fetches a larger one once.
@@ -30,7 +30,8 @@ class CallFunctions:
         self.table: dict[bytes, Blob] = {}
         self._lock = threading.Lock()  # guards the table, `_calls` and `_names`
         self._calls: dict[bytes, int] = {}  # how many calls need each of the table
-        self._names: OrderedDict[tuple[str, str], str] = OrderedDict()
+        # The names of importable functions, and the imports of their modules.
+        self._names: OrderedDict[tuple[str, str], tuple[str, object]] = OrderedDict()
         self._latest: tuple[Function, str] | None = None
         self._dropped: deque[Name] = deque()  # to be released; a deque needs no lock
 
@@ -62,11 +63,14 @@ class CallFunctions:
             if isinstance(function, str)
             else (function.__module__, function.__qualname__)
         )
+        imported = import_of(key[0]) if key[0] else None
         with self._lock:
-            name = self._names.get(key)
-            if name is None:
+            name, before = self._names.get(key, ("", None))
+            if not name or before is not imported:
                 ref = reference.refer(function)
-                name = self._names[key] = name_of(ref, version_of(ref).digest)
+                note_given(function, ref)
+                name = name_of(ref, version_of(ref).digest)
+                self._names[key] = name, imported
                 if len(self._names) > MAX_NAMES:
                     self._names.popitem(last=False)
             else:

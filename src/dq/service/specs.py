@@ -88,14 +88,15 @@ def _from_client(wire: object, functions: object) -> JobSpec:
 
 
 def with_new_id(spec: JobSpec) -> JobSpec:
-    """The same for another round, whose reports must not be taken for those of an earlier one."""
-    return replace(spec, id=os.urandom(8).hex())
+    """The same for another round, whose reports must not be taken for those of an earlier one. It
+    begins with the files as they are now."""
+    return replace(spec, id=os.urandom(8).hex(), reimports=True)
 
 
 def _check(wire: object) -> None:
     if type(wire) is not tuple:
         raise TypeError("not a tuple")
-    id, ref, reading, unpack, output, timeout, init, digest, strict, fetch = wire
+    id, ref, reading, unpack, output, timeout, init, digest, strict, fetch, *more = wire
     for text in (id, digest):
         if type(text) is not str or len(text) > LONGEST_NAME:
             raise TypeError("not a name")
@@ -111,7 +112,7 @@ def _check(wire: object) -> None:
         raise TypeError("not a text")
     if timeout is not None and type(timeout) not in (int, float):
         raise TypeError("not a time")
-    if type(strict) is not bool or type(fetch) is not bool:
+    if not all(type(choice) is bool for choice in (strict, fetch, *more)) or len(more) > 1:
         raise TypeError("not a choice")
 
 

@@ -279,7 +279,7 @@ def chunks(decoder: Decoder, lease: LeaseMessage) -> Iterator[tuple[list[object]
         for items, bad in decoder.chunks(lease.blob, lease.skip, lease.count):
             missing -= len(items)
             yield items, bad
-    except Exception as error:
+    except Exception as error:  # but not `Outdated`
         failure = describe(error)
     if missing:
         yield [BadValue(failure)] * missing, True

@@ -97,6 +97,7 @@ class CallProgram(Program):
                     function = self._load_value(label, blob)
                     self._functions.add(digest or data, function)
         except BadTask as error:
+            self._imports.check()
             return self._unloadable(label, str(error))
         by_value_classes.enter_scope(function.scope)
         return function
@@ -117,12 +118,13 @@ class CallProgram(Program):
                     self._named[name] = self._load_named(*called.named(name))
                 return self._named[name]
         except BadTask as error:
+            self._imports.check()
             label = str(called.named(name)[0])
             return self._unloadable(label, f"{error}; its sys.path is {sys.path}")
 
     def _load_named(self, ref: TaskRef, digest: str) -> CallFunction:
         try:
-            function = self._config.load(ref)
+            function = self._imports.load(ref, self._config.load)
         except KeyboardInterrupt as error:  # raised by the module, since Ctrl-C does nothing here
             raise BadTask(f"cannot import {ref.where}: KeyboardInterrupt") from error
         self._check_version(ref, digest)

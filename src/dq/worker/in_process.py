@@ -23,6 +23,7 @@ from dq.worker.cells import SLOT_CELLS, SlotCells
 from dq.worker.event_loop import ThisThreadsLoop
 from dq.worker.failure import BadItem
 from dq.worker.forked import end_fork
+from dq.worker.imports import Imports
 from dq.worker.programs import Programs
 
 if TYPE_CHECKING:
@@ -90,7 +91,7 @@ class InProcess:
         self.config = OwnFunctions()
         self.loop = ThisThreadsLoop()
         self.forked = False
-        self._programs = Programs(self.config, self.name, self.loop, _nobody_watches)
+        self._programs = Programs(self.config, Imports(), self.name, self.loop, _nobody_watches)
         self._cells = SlotCells(memoryview(bytearray(8 * SLOT_CELLS)).cast("Q"))
         self._lock = threading.Lock()  # a batch is reported under it; here one thread does it all
         self._recursion_limit = sys.getrecursionlimit()

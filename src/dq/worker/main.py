@@ -59,10 +59,10 @@ def main(parent: int = 0, cells_fd: int = -1) -> NoReturn:
         tagging.install()
     sys.path[:] = config.path
     _become(config)
-    for name in config.preload:
-        importlib.import_module(name)
     by_value_classes.use_unique_names()
     process = Process(config, memory)
+    for name in config.preload:
+        importlib.import_module(name)
     signal.signal(signal.SIGINT, lambda *_: None)  # the supervisor handles Ctrl-C
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=process.after_fork)

@@ -17,6 +17,7 @@ from dq.worker.connecting import Connector, Leave
 from dq.worker.ending import leave_within
 from dq.worker.event_loop import EventLoop
 from dq.worker.forked import end_fork, flush
+from dq.worker.imports import ProcessImports
 from dq.worker.plain import PlainWorker
 from dq.worker.programs import Programs
 from dq.worker.service import Service
@@ -37,7 +38,7 @@ class Process:
         self.draining = threading.Event()
         self.loop = EventLoop()
         self.connector = Connector(config, self.name, self.draining)
-        self.programs = Programs(config, self.name, self.loop, self.set_state)
+        self.programs = Programs(config, ProcessImports(), self.name, self.loop, self.set_state)
         self._lock = threading.Lock()  # guards the count of tasks, and `_codes`
         self._codes: list[int] = []  # exit codes of slots that have left
         self._service: Service | None = None
@@ -138,8 +139,12 @@ class Process:
         try:
             os.fstat(self.cells.fd)
         except OSError:
-            with self._lock:
-                self._tasks_left = 0
+            self.recycle()
+
+    def recycle(self) -> None:
+        """Leave after the next report, for another process in its place."""
+        with self._lock:
+            self._tasks_left = 0
 
     @property
     def is_patched(self) -> bool:
@@ -170,5 +175,5 @@ class Process:
         """Finish the running tasks, report them, and leave."""
         self.draining.set()
         for slot in self.slots:
-            slot.hand_back()
+            slot.partial_reports.hand_back()
             slot.interrupt()

@@ -15,7 +15,7 @@ from dq.data.decoding import Decoder
 from dq.errors import BadTask
 from dq.functions import by_value_classes, loading, signatures
 from dq.functions.by_value_classes import Scope
-from dq.functions.module_versions import NO_VERSION, Version, version_of
+from dq.functions.module_versions import Version
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.worker.calling import awaiting, checking, limited, timing, unpacking
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from dq.worker.batch import RunningBatch
     from dq.worker.config import Parents
     from dq.worker.event_loop import Awaiter
+    from dq.worker.imports import Imports
 
     class FunctionSource(Protocol):
         """Where a process gets its functions from; `Config` is one."""
@@ -58,6 +59,7 @@ class Program:
     Args:
         spec: the job.
         config: says which functions the master may name.
+        imports: what this process has imported.
         loop: awaits what the function returns.
         definitions: of the job's classes; more may be added.
         initialized: the initializers that have been called in this process.
@@ -77,12 +79,14 @@ class Program:
         self,
         spec: JobSpec,
         config: FunctionSource,
+        imports: Imports,
         loop: Awaiter,
         definitions: list[Definition],
         initialized: set[TaskRef],
     ) -> None:
         self.spec = spec
         self.other: Version | None = None
+        self._imports = imports
         self._scope = Scope()
         self._definitions = definitions
         self._defined = 0  # how many definitions have been loaded
@@ -100,12 +104,29 @@ class Program:
     ) -> Callable[[object], object]:
         """What is called with each input, loaded after the initializer was called."""
         spec = self.spec
-        function = _load(spec, config, loop, initialized)
+        function = self._load_function(config, loop, initialized)
         self._check_version(spec.ref, spec.digest)
         call = unpacking(function, spec) if spec.unpack else function
         if signatures.is_async(function):
             return awaiting(call, loop)
         return self._trying(call, loop)
+
+    def _load_function(
+        self, config: FunctionSource, loop: Awaiter, initialized: set[TaskRef]
+    ) -> Callable[..., object]:
+        """The function, loaded after the initializer was called. That is called once in a process
+        or, if it was sent by value, once for each job, because it sets that job's globals."""
+        spec = self.spec
+        if spec.init is not None and spec.init.kind == "value" and not spec.init.data:
+            assert spec.ref is not None
+            function, initializer = config.load_both(spec.ref, spec.init)
+            _initialize(initializer, spec, config, loop)
+            return function
+        initialize(spec, config, loop, initialized)
+        if spec.ref is not None:
+            return self._imports.load(spec.ref, config.load)
+        assert config.task is not None
+        return loading.load(config.task)
 
     def enter(self, fetch: Fetch) -> None:
         """Make this thread unpickle objects with this job's classes.
@@ -146,17 +167,24 @@ class Program:
 
         Raises:
             BadTask: it is another one, and the job is strict.
+            Outdated: it is an older one than the file on disk.
         """
-        version = version_of(ref) if digest else NO_VERSION
+        if ref is None or not digest:
+            return
+        version = self._imports.version_of(ref)
         if not version.digest or version.digest == digest:
             return
+        self._imports.check_version(ref)
         text = f"{version.file} is not what it was when this run began"
+        if not self._imports.can_be_replaced:
+            text = f"{version.file} has changed since this program imported it"
         if self.spec.strict:
             name = setting("strict_code", by_option=outputs.is_command(self.spec.output))
             raise BadTask(f"{text} ({name})")
         self.other = version
         if not self._is_local:  # otherwise the master, on the same terminal, reports it
-            print(f"dq: {text} at the master", file=sys.stderr, flush=True)
+            place = " at the master" if self._imports.can_be_replaced else ""
+            print(f"dq: {text}{place}", file=sys.stderr, flush=True)
 
     def _trying(
         self, call: Callable[[object], object], loop: Awaiter
@@ -187,23 +215,6 @@ class Program:
         if self.timed:
             call = timing(call, batch)
         return checking(call) if bad else call
-
-
-def _load(
-    spec: JobSpec, config: FunctionSource, loop: Awaiter, initialized: set[TaskRef]
-) -> Callable[..., object]:
-    """A job's function, loaded after its initializer was called. The initializer is called once in
-    a process or, if it was sent by value, once for each job, because it sets that job's globals."""
-    if spec.init is not None and spec.init.kind == "value" and not spec.init.data:
-        assert spec.ref is not None
-        function, initializer = config.load_both(spec.ref, spec.init)
-        _initialize(initializer, spec, config, loop)
-        return function
-    initialize(spec, config, loop, initialized)
-    if spec.ref is not None:
-        return config.load(spec.ref)
-    assert config.task is not None
-    return loading.load(config.task)
 
 
 def initialize(

@@ -11,6 +11,7 @@ from dq._support.frozen import TYPE_CHECKING
 from dq.core.records import LONGEST_TEXT
 from dq.errors import BadTask
 from dq.functions import loading
+from dq.functions.module_versions import Version
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.manager.client import Client
@@ -20,6 +21,7 @@ from dq.worker.program import Program
 if TYPE_CHECKING:
     from dq.functions.definitions import Definition
     from dq.worker.event_loop import Awaiter
+    from dq.worker.imports import Imports
     from dq.worker.program import FunctionSource
 
 LARGE_BYTES = 1 << 20  # of a function by value, from which on it is collected at once
@@ -30,6 +32,7 @@ class Programs:
 
     Args:
         config: says which functions the master may name.
+        imports: what this process has imported.
         name: what the master calls this process.
         loop: awaits what functions return.
         set_state: shows the supervisor that a function is being loaded, or has been loaded.
@@ -39,13 +42,20 @@ class Programs:
     """
 
     def __init__(
-        self, config: FunctionSource, name: str, loop: Awaiter, set_state: Callable[[int], None]
+        self,
+        config: FunctionSource,
+        imports: Imports,
+        name: str,
+        loop: Awaiter,
+        set_state: Callable[[int], None],
     ) -> None:
         self.specs: dict[str, JobSpec] = {}
         self._config = config
         self._name = name
         self._loop = loop
         self._set_state = set_state
+        self._imports = imports
+        self._has_loaded = False
         self._definitions: dict[str, list[Definition]] = {}  # of each job's classes
         self._initialized: set[TaskRef] = set()  # initializers that have been called
         self._programs: dict[str, Program] = {}
@@ -68,6 +78,7 @@ class Programs:
 
         Raises:
             BadTask: it cannot be loaded here.
+            Outdated: another process has to load it.
         """
         with self._loading:
             program = self._programs.get(job)
@@ -76,19 +87,42 @@ class Programs:
             return program
 
     def _load(self, spec: JobSpec) -> Program:
-        definitions = self._definitions.setdefault(spec.id, [])
         self._set_state(LOADING)
         try:
-            kind = Program
-            if spec.unpack == "call":
-                from dq.worker.call_program import CallProgram  # here, since few runs need it
-
-                kind = CallProgram
-            return kind(spec, self._config, self._loop, definitions, self._initialized)
+            if spec.reimports and self._has_loaded:
+                self._imports.check()
+            self._has_loaded = True
+            program = self._made(spec)
+            if spec.reimports:
+                self._note_preload(program)
+            return program
+        except BadTask:
+            self._imports.check()  # the code that is on disk now may be another
+            raise
         except KeyboardInterrupt as error:  # raised by the module, since Ctrl-C does nothing here
             raise BadTask(f"cannot import {spec.ref}: KeyboardInterrupt") from error
         finally:
             self._set_state(LOADED)
+
+    def _made(self, spec: JobSpec) -> Program:
+        kind = Program
+        if spec.unpack == "call":
+            from dq.worker.call_program import CallProgram  # here, since few runs need it
+
+            kind = CallProgram
+        definitions = self._definitions.setdefault(spec.id, [])
+        return kind(spec, self._config, self._imports, self._loop, definitions, self._initialized)
+
+    def _note_preload(self, program: Program) -> None:
+        """Note a file that has changed since it was preloaded: replacing this process would not
+        help."""
+        file = self._imports.changed_preload()
+        if not file or program.other is not None:
+            return
+        program.other = Version(file=file, digest="preloaded")
+        if self._config.parents is None:  # otherwise the master, on the same terminal, reports it
+            text = f"{file} has changed since it was preloaded; a new worker would import it anew"
+            print(f"dq: {text}", file=sys.stderr, flush=True)
 
     def load_default(self, ref: TaskRef) -> Callable[..., object]:
         """The function for a master that names none."""

@@ -66,10 +66,10 @@ class Service:
             stacks.answer(process.cells, process.loop.started)
             for slot in process.slots:
                 if process.leaving:  # again: it may have been reporting the last time
-                    slot.hand_back()
+                    slot.partial_reports.hand_back()
                     slot.interrupt()
                 else:
-                    slot.check()
+                    slot.partial_reports.check()
 
     def _is_to_end(self) -> bool:
         """Wait for `CHECK_INTERVAL_S`, and return whether the process ends."""

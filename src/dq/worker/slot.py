@@ -1,8 +1,7 @@
 """A slot of a task process: leases batches, has them run, and reports.
 
-Two threads work on a slot. The slot's own thread runs the tasks. The process's monitor checks every
-slot ten times a second. If a batch takes long, the monitor reports the outcomes so far. If a single
-task takes long, it hands back the tasks that have not started. Both report under `Slot.lock`.
+Two threads work on a slot. The slot's own thread runs the tasks. The process's monitor reports on a
+batch that takes long: see `dq.worker.partial_reports`. Both report under `Slot.lock`.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import threading
 import time
 
 from dq._support.frozen import TYPE_CHECKING
-from dq.errors import BadTask, ConnectError, DqError, ProtocolError
+from dq.errors import BadTask, ConnectError, ProtocolError
 from dq.functions.spec import JobSpec
 from dq.manager.client import Client
 from dq.manager.messages import LeaseMessage, ReportMessage
@@ -20,14 +19,14 @@ from dq.worker.cells import (
     CONNECTED,
     DRAINED,
     FINISHED,
-    INDEX,
-    LEASE,
     LOAD_EXTRA_S,
     RECYCLE,
     SlotCells,
 )
 from dq.worker.connecting import Leave
+from dq.worker.imports import Outdated
 from dq.worker.outcomes import split
+from dq.worker.partial_reports import PartialReports
 
 if TYPE_CHECKING:
     from typing import NoReturn
@@ -36,9 +35,6 @@ if TYPE_CHECKING:
     from dq.worker.process import Process
     from dq.worker.program import Program
 
-STUCK_CHECKS = 2  # in a row that see the same task, before the tasks behind it are handed back
-PARTIAL_REPORT_S = 0.25  # of work, before outcomes are reported while the batch goes on,
-PARTIAL_REPORT_FACTOR = 3  # or so many times the time for such a report, on a slow connection
 LEASE_WAIT_S = 20.0  # for a batch, before a slot asks again
 
 
@@ -58,11 +54,10 @@ class Slot:
         self.lock = threading.Lock()  # guards reports: `client`, the batch, and when to report
         self.client: Client | None = None
         self.waiting = False  # whether the client is in a call that may be interrupted
-        self._batch: RunningBatch | None = None
+        self.batch: RunningBatch | None = None  # the one of which tasks run
+        self.partial_reports = PartialReports(self)
         self._told = ""  # the job that the supervisor knows for what is printed
         self._fetch_error: ConnectError | None = None
-        self._report_after = PARTIAL_REPORT_S
-        self._last_seen, self._same_checks = (0, 0), 0
 
     # The slot's own thread
 
@@ -105,11 +100,11 @@ class Slot:
             self.waiting = True  # set before checking `leaving`: `interrupt` reads it afterwards
             try:
                 if most and not process.leaving:
-                    answer = self._send(client, report, most)
+                    answer = self.send(client, report, most)
             finally:
                 self.waiting = False
             if answer is None:
-                self._send(client, report, 0)
+                self.send(client, report, 0)
                 raise Leave(DRAINED if process.leaving else RECYCLE)
             state, lease, spec = answer
             if lease is not None and (spec is not None or client.definitions):
@@ -120,7 +115,7 @@ class Slot:
                 raise Leave(FINISHED)
             report = None if lease is None else given_back(client, lease)
 
-    def _send(
+    def send(
         self, client: Client, report: ReportMessage | None, most: int
     ) -> tuple[str, LeaseMessage | None, JobSpec | None]:
         """Report, in as many messages as the master's limit requires, and ask for `most` tasks."""
@@ -134,8 +129,15 @@ class Slot:
     def _work(self, client: Client, lease: LeaseMessage) -> ReportMessage:
         # Importing the function or unpickling an input may run any code. Until the first task
         # starts, any task of the batch may be the cause of a crash.
+        self.cells.announce(lease.lease, lease.start, lease.count)
+        try:
+            return self._run(client, lease)
+        except Outdated:
+            self.process.recycle()
+            return self._give_back(client, lease)
+
+    def _run(self, client: Client, lease: LeaseMessage) -> ReportMessage:
         cells, process = self.cells, self.process
-        cells.announce(lease.lease, lease.start, lease.count)
         process.programs.fetch(lease.job, client)
         cells.limit_coding(process.programs.specs[lease.job].timeout, LOAD_EXTRA_S)
         if process.config.tags_output and self._told != lease.job:
@@ -155,8 +157,7 @@ class Slot:
                 refusal=process.programs.refusal(lease.job, error),
             )
         if process.leaving:  # it may have been told to leave while it loaded the function
-            self._end_lease()
-            return given_back(client, lease)
+            return self._give_back(client, lease)
         cells.limit_coding(program.spec.timeout, program.decoding_extra_s)
         batch = RunningBatch(process, cells, self.lock, self.number, program, lease)
         for items, bad in chunks(program.decoder, lease):
@@ -201,18 +202,28 @@ class Slot:
     def _open(self, batch: RunningBatch, items: list[object]) -> bool:
         """Continue with these inputs of a batch; False if they have been handed back."""
         with self.lock:
-            if self._batch is None:
-                self._batch = batch
+            if self.batch is None:
+                self.batch = batch
                 batch.started = time.monotonic()
             return batch.open(items)
 
-    def _finish(self, batch: RunningBatch, run: str) -> ReportMessage:
-        count = batch.measure()
+    def _give_back(self, client: Client, lease: LeaseMessage) -> ReportMessage:
+        """The report that hands back what has not started of a batch."""
         with self.lock:
-            self.process.count_tasks(count)
-            report = batch.report(run)
+            batch = self.batch
+            unstarted = 0 if batch is None else batch.take_unstarted()
+        if batch is None:
+            self._end_lease()
+            return given_back(client, lease)
+        return self._finish(batch, client.run, unstarted)
+
+    def _finish(self, batch: RunningBatch, run: str, handed_back: int = 0) -> ReportMessage:
+        with self.lock:
+            batch.hand_back(handed_back)
+            self.process.count_tasks(batch.measure())
+            report = batch.report(run, handed_back)
             self.process.check_fork()
-            self._batch = None
+            self.batch = None
             self.cells.end_coding()
         # Announce the tasks of this report: if the process exceeds its memory limit now, these
         # results are the cause.
@@ -220,68 +231,19 @@ class Slot:
         self.cells.end_lease()
         return report
 
-    # The monitor's thread
-
-    def check(self) -> None:
-        """Hand back the tasks behind one that takes long. If the whole batch takes long, report the
-        outcomes so far."""
-        batch = self._batch
-        if batch is None:
-            return
-        view = self.cells.view
-        seen = (view[LEASE], view[INDEX])
-        self._same_checks = self._same_checks + 1 if seen == self._last_seen else 0
-        self._last_seen = seen
-        if self._same_checks == STUCK_CHECKS:
-            self.hand_back()
-        elif time.monotonic() - batch.started > self._report_after:
-            self._report_so_far(keep=True)
-
-    def hand_back(self) -> None:
-        """Report the outcomes so far, and hand back the tasks that have not started."""
-        self._report_so_far(keep=False)
-
-    def _report_so_far(self, keep: bool) -> None:
-        """Report the outcomes so far; `keep` the tasks that have not started, or hand them back."""
-        if not self.lock.acquire(blocking=False):
-            return  # the slot is just reporting
-        try:
-            client, batch = self.client, self._batch
-            if client is not None and batch is not None:
-                self._report_part(client, batch, keep)
-        except (ConnectError, DqError):
-            pass  # the slot will fail in the same way, and report everything again
-        finally:
-            self.lock.release()
-
-    def _report_part(self, client: Client, batch: RunningBatch, keep: bool) -> None:
-        unstarted = 0 if keep else batch.take_unstarted()
-        report = batch.report(client.run, unstarted)
-        if not report.outcomes and not unstarted:
-            return
-        if report.outcomes:
-            batch.started += report.busy
-        if unstarted:
-            batch.hand_back(unstarted)
-        sent = time.monotonic()
-        self._send(client, report, 0)
-        took = time.monotonic() - sent
-        self._report_after = max(PARTIAL_REPORT_S, PARTIAL_REPORT_FACTOR * took)
-        batch.reported()
-
     # At the process's end
 
     def forget(self) -> None:
         """Drop all references to the tasks' objects."""
-        self._batch = None
+        self.batch = None
 
     # In a fork that a task has made
 
     def after_fork(self) -> None:
         """Start no other task, and write nothing that the supervisor sees, in a process that a task
         has forked."""
-        if self._batch is not None:
-            self._batch.abandon()
+        if self.batch is not None:
+            self.batch.abandon()
         self.cells.after_fork()
 
     # The listener's thread

@@ -1,0 +1,153 @@
+"""What a process has imported for its tasks, and whether that has changed since.
+
+A process imports a module once. If the module's file is edited afterwards, the process still has
+the old code. So before it begins a job whose function is named by an import path, it looks at the
+files of what it has imported. If one has changed, another process takes its place.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+
+from dq._support.frozen import TYPE_CHECKING
+from dq.functions.module_versions import NO_VERSION, Version, changed_at, file_of, on_disk, seen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection
+
+    from dq.functions.reference import Function, TaskRef
+
+_DQ = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+_STDLIB = os.path.dirname(os.__file__) + os.sep
+_INSTALLED = ("site-packages", "dist-packages")
+_UNKNOWN = "unknown"  # in place of a digest
+
+_preloaded: dict[str, float] = {}  # files that a fork server has imported, and since when
+
+
+class Outdated(BaseException):
+    """Raised when this process has imported a file that has changed since, and is to be replaced.
+    It is no `Exception`, since it must get through code that turns each of those into the failure
+    of a task."""
+
+
+def note_preloaded(began: float) -> None:
+    """Note that all forks of this process have what it has imported since `began`, also those that
+    replace others."""
+    _preloaded.update(dict.fromkeys(_files_of(()), began))
+
+
+class Imports:
+    """What a program has imported that runs tasks itself, and that no other can replace.
+
+    Attributes:
+        can_be_replaced: whether another process can take this one's place.
+    """
+
+    can_be_replaced = False
+
+    def load(self, ref: TaskRef, load: Callable[[TaskRef], Function]) -> Function:
+        """Load a function, and note the version of its module."""
+        function = load(ref)
+        seen(ref)
+        return function
+
+    def version_of(self, ref: TaskRef) -> Version:
+        """The version of a loaded function's module; without a digest if it has no file."""
+        return seen(ref)
+
+    def check_version(self, ref: TaskRef) -> None:
+        """Check that the file of a module is still the one that was imported.
+
+        Raises:
+            Outdated: it is not.
+        """
+
+    def check(self) -> None:
+        """Check that no file has changed since it was imported.
+
+        Raises:
+            Outdated: one has.
+        """
+
+    def changed_preload(self) -> str:
+        """A file that has changed since the worker preloaded it; "" if none has."""
+        return ""
+
+
+class ProcessImports(Imports):
+    """The same of a task process."""
+
+    can_be_replaced = True
+
+    def __init__(self) -> None:
+        self._began = time.time()
+        self._versions: dict[tuple[str, str], Version] = {}
+        self._packages: set[str] = set()  # that tasks are in
+        self._seen = (0, 0)  # how many modules and packages there were when `_files` was made
+        self._files: frozenset[str] = frozenset()
+
+    def load(self, ref: TaskRef, load: Callable[[TaskRef], Function]) -> Function:
+        key = ref.kind, ref.where
+        if ref.kind == "value" or key in self._versions:
+            return load(ref)
+        self._packages.add(ref.where.partition(".")[0])
+        began = time.time()
+        since = self._since(file) if (file := file_of(ref)) in self._imported() else began
+        function = load(ref)
+        version = on_disk(ref)
+        if _has_changed(version.file, since):
+            version = Version(file=version.file, digest=_UNKNOWN)
+        self._versions[key] = version
+        return function
+
+    def version_of(self, ref: TaskRef) -> Version:
+        return self._versions.get((ref.kind, ref.where), NO_VERSION)
+
+    def check_version(self, ref: TaskRef) -> None:
+        now = on_disk(ref)
+        if now.digest != self.version_of(ref).digest and now.file not in _preloaded:
+            raise Outdated(now.file)
+
+    def check(self) -> None:
+        for file in self._imported():
+            if file not in _preloaded and _has_changed(file, self._began):
+                raise Outdated(file)
+
+    def changed_preload(self) -> str:
+        changed = (file for file, began in _preloaded.items() if _has_changed(file, began))
+        return next(changed, "")
+
+    def _since(self, file: str) -> float:
+        return _preloaded.get(file, self._began)
+
+    def _imported(self) -> frozenset[str]:
+        """The files that have been imported, but for those that only an installation changes."""
+        seen = len(sys.modules), len(self._packages)
+        if seen != self._seen:
+            self._seen, self._files = seen, frozenset(_files_of(self._packages))
+        return self._files
+
+
+def _has_changed(file: str, since: float) -> bool:
+    """Whether a file has changed since. (The clock of a file server may be ahead: what it says to
+    have changed in the future would change again and again.)"""
+    return since < changed_at(file) <= time.time()
+
+
+def _files_of(packages: Collection[str]) -> list[str]:
+    """The files of all modules but the standard library's, dq's, and those of installed packages
+    that no task is in."""
+    found = []
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__dict__", {}).get("__file__")
+        if not isinstance(file, str) or file.startswith(_DQ):
+            continue
+        is_installed = any(folder in file for folder in _INSTALLED)
+        if is_installed and name.partition(".")[0] not in packages:
+            continue
+        if is_installed or not file.startswith(_STDLIB):
+            found.append(file)
+    return found

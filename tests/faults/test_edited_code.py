@@ -1,0 +1,213 @@
+"""A file that is edited between two jobs: the second runs the new code, on each process."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import dq as api
+from support import DQ, Running, wait_until
+from support.jobs import JobsMaster
+
+INPUTS = [*map(str, range(8))]
+
+
+def write(folder: Path, **files: str) -> None:
+    """Write modules. Their sizes must differ from those before: within a second of the first,
+    Python would take the bytecode of that."""
+    for name, code in files.items():
+        (folder / f"{name}.py").write_text(code)
+
+
+def answering(word: str) -> str:
+    return f"def work(x):\n    return {word!r}\n"
+
+
+@pytest.fixture(params=["its own", "elsewhere"])
+def master(request: pytest.FixtureRequest, project: Path) -> Iterator[JobsMaster]:
+    """A master that stays, with two task processes."""
+    with JobsMaster(project, workers=2 * (request.param == "its own")) as master:
+        if request.param == "its own":
+            yield master
+            return
+        with worker_of(master):
+            yield master
+
+
+@contextmanager
+def worker_of(master: JobsMaster, *options: str) -> Iterator[Running]:
+    argv = (*DQ, "worker", "-s", f"127.0.0.1:{master.port}", *options)
+    with Running(*argv, *(() if options else ("-p", "2")), cwd=master.folder, env=master.env) as it:
+        it.wait_for(r"joined|connected|working")
+        yield it
+
+
+def answers(master: JobsMaster, *args: str) -> set[str]:
+    """What a job says that both processes take part in."""
+    done = master.dq("submit", *args, *INPUTS, "--batch", "1", "--wait")
+    assert done.returncode == 0, done.stderr
+    assert "version" not in done.stderr
+    return set(done.stdout.split())
+
+
+def test_an_edited_file_is_imported_anew_for_the_next_job(
+    master: JobsMaster, project: Path
+) -> None:
+    for word in ("one", "second", "the third".replace(" ", "-")):
+        write(project, app=answering(word))
+        assert answers(master, "app:work", "--strict-code") == {word}
+        assert answers(master, "app.py:work") == {word}
+
+
+def test_so_is_one_that_the_edited_file_imports(master: JobsMaster, project: Path) -> None:
+    write(
+        project, app="import helper\ndef work(x):\n    return helper.word\n", helper="word = 'a'\n"
+    )
+    assert answers(master, "app:work") == {"a"}
+    write(project, helper="word = 'another'\n")
+    assert answers(master, "app:work") == {"another"}
+
+
+def test_so_is_one_that_a_task_imports_when_it_runs(master: JobsMaster, project: Path) -> None:
+    code = "def work(x):\n    import helper\n    return helper.word\n"
+    write(project, app=code, helper="word = 'a'\n")
+    assert answers(master, "app:work") == {"a"}
+    write(project, helper="word = 'another'\n")
+    assert answers(master, "app:work") == {"another"}
+
+
+def test_a_function_that_was_added_is_found(master: JobsMaster, project: Path) -> None:
+    write(project, app=answering("old"))
+    assert answers(master, "app:work") == {"old"}
+    write(project, app=answering("old") + "def added(x):\n    return 'added'\n")
+    assert answers(master, "app:added") == {"added"}
+
+
+def test_a_file_that_has_not_changed_is_not_imported_anew(
+    master: JobsMaster, project: Path
+) -> None:
+    code = "import os, time\ndef work(x):\n    open(f'{os.getpid()}.pid', 'w').close()\n"
+    code += (
+        "    while sum('.pid' in name for name in os.listdir()) < 2:\n        time.sleep(0.01)\n"
+    )
+    write(project, app=code + "    return os.getpid()\n")
+    before = answers(master, "app:work")
+    assert len(before) == 2
+    assert answers(master, "app:work") <= before
+
+
+def test_failed_tasks_are_run_again_with_the_mended_file(master: JobsMaster, project: Path) -> None:
+    write(project, app="def work(x):\n    return 1 / 0\n")
+    number = master.submit("app:work", *INPUTS)
+    assert master.dq("wait", number).returncode == 1
+    write(project, app=answering("mended"))
+    assert master.dq("retry", number).returncode == 0
+    done = master.dq("wait", number)
+    assert done.returncode == 0, done.stderr
+    assert "has loaded another version of" in done.stderr  # than its submitter had
+    assert set(master.dq("results", number).stdout.split()) == {"mended"}
+
+
+def test_running_tasks_of_another_job_go_on_meanwhile(project: Path) -> None:
+    """A process whose one slot has to be replaced lets its other slot finish."""
+    slow = "import os, time\ndef work(x):\n    open('begun', 'w').close()\n"
+    slow += "    while not os.path.exists('go'):\n        time.sleep(0.01)\n    return 'slow'\n"
+    write(project, slow=slow, app=answering("old"))
+    with JobsMaster(project, workers=0) as master, worker_of(master, "-p", "1", "-t", "2"):
+        assert answers(master, "app:work") == {"old"}
+        number = master.submit("slow:work", "1")
+        wait_until((project / "begun").exists)
+        write(project, app=answering("a new one"))
+        with master.begin("submit", "app:work", "1", "--wait") as waiting:
+            (project / "go").touch()
+            assert waiting.wait() == 0
+        assert waiting.stdout_text == "a new one\n"
+        done = master.dq("results", number, "--follow", "-f", "jsonl")
+    assert re.search(r'"result": ?"slow".*"attempts": ?1\b', done.stdout), done.stdout
+
+
+def test_what_was_preloaded_stays_and_is_said_to(project: Path) -> None:
+    write(
+        project, app="import helper\ndef work(x):\n    return helper.word\n", helper="word = 'a'\n"
+    )
+    options = ("-p", "1", "--preload", "helper")
+    with JobsMaster(project, workers=0) as master, worker_of(master, *options) as worker:
+        assert answers(master, "app:work") == {"a"}
+        write(project, helper="word = 'another'\n")
+        done = master.dq("submit", "app:work", "1", "--wait")
+        assert (done.returncode, done.stdout) == (0, "a\n")
+        assert re.search(r"has loaded another version of \S*helper\.py", done.stderr)
+        worker.wait_for(r"helper\.py has changed since it was preloaded")
+
+
+# In Python
+
+
+@pytest.fixture
+def app(project: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    monkeypatch.chdir(project)
+    monkeypatch.syspath_prepend(project)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    write(project, app=answering("old"))
+    yield importlib.import_module("app")
+    del sys.modules["app"]
+
+
+def test_an_import_path_stands_for_the_file_as_it_is_then(app: ModuleType, project: Path) -> None:
+    with api.Master(workers=2, strict_code=True) as master:
+        assert set(master.map("app:work", INPUTS)) == {"old"}
+        write(project, app=answering("new") + "def added(x):\n    return 'added'\n")
+        assert set(master.map("app:work", INPUTS)) == {"new"}
+        assert set(master.map("app:added", INPUTS)) == {"added"}
+
+
+def test_an_object_stands_for_the_file_as_the_program_has_imported_it(
+    app: ModuleType, project: Path
+) -> None:
+    with api.Master(workers=1, strict_code=True) as master:
+        assert set(master.map(app.work, INPUTS)) == {"old"}
+        write(project, app=answering("a new one"))
+        assert set(master.map(app.work, INPUTS)) == {"old"}
+        importlib.reload(app)
+        assert set(master.map(app.work, INPUTS)) == {"a new one"}
+
+
+def test_an_executors_workers_follow_a_module_that_was_reloaded(
+    app: ModuleType, project: Path
+) -> None:
+    with api.Executor(1) as pool:
+        assert set(pool.map(app.work, INPUTS)) == {"old"}
+        write(project, app=answering("a new one"))
+        assert set(pool.map(app.work, INPUTS)) == {"old"}
+        importlib.reload(app)
+        assert set(pool.map(app.work, INPUTS)) == {"a new one"}
+        assert set(pool.map(app.work, INPUTS, chunksize=3)) == {"a new one"}
+
+
+def test_an_executor_elsewhere_begins_with_the_files_as_they_are(
+    app: ModuleType, master: JobsMaster
+) -> None:
+    for word in ("old", "a new one", "the last of them"):
+        write(master.folder, app=answering(word))
+        importlib.reload(app)
+        where = {"server": f"127.0.0.1:{master.port}", "authkey": master.env["DQ_AUTHKEY"]}
+        with api.Executor(**where) as pool:  # type: ignore[arg-type]
+            assert set(pool.map(app.work, INPUTS)) == {word}
+
+
+def test_in_the_programs_own_process_an_older_import_is_said(
+    app: ModuleType, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert set(api.run("app:work", INPUTS, workers=0)) == {"old"}
+    write(project, app=answering("a new one"))
+    assert set(api.run("app:work", INPUTS, workers=0)) == {"old"}
+    assert "app.py has changed since this program imported it" in capfd.readouterr().err
+    assert set(api.run(app.work, INPUTS, workers=0)) == {"old"}
+    assert capfd.readouterr().err == ""
