@@ -304,6 +304,66 @@ def test_a_job_that_ended_early_goes_on_when_its_failed_tasks_are_run_again(
     assert list(job.values()) == [1, 2, 3, 4, 5, 6]
 
 
+def test_a_job_that_was_cancelled_goes_on_although_none_of_its_tasks_failed(
+    client: dq.Client, tmp_path: Path
+) -> None:
+    gate = tmp_path / "gate"
+
+    def task(x: int) -> int:
+        while x == 2 and not gate.exists():
+            time.sleep(0.01)
+        return x
+
+    job = client.submit(task, range(6), batch=1)
+    wait_until(lambda: job.status().done == 2)
+    assert job.retry() == 0  # and changes nothing
+    job.cancel()
+    assert job.wait(60).state == "cancelled"
+    gate.touch()
+    assert job.retry([]) == 0
+    assert job.status().state == "cancelled"
+    assert job.retry() == 0
+    assert job.wait(60).state == "done"
+    assert list(job.values()) == [0, 1, 2, 3, 4, 5]
+    assert job.retry() == 0
+    assert job.status().state == "done"
+
+
+def test_a_job_that_was_cancelled_before_its_first_task_goes_on_too(tmp_path: Path) -> None:
+    with keeping_jobs(tmp_path / "jobs", workers=0) as client:
+        job = client.submit(square, range(3))
+        job.cancel()
+        assert job.wait(60).state == "cancelled"
+        assert job.retry() == 0
+    with keeping_jobs(tmp_path / "jobs") as client:  # it is on disk that it goes on
+        assert client.job(1).wait(60).state == "done"
+
+
+def test_a_job_goes_on_once_the_one_that_it_follows_has_succeeded(
+    client: dq.Client, tmp_path: Path
+) -> None:
+    mended, gate = tmp_path / "mended", tmp_path / "gate"
+
+    def task(x: int) -> int:
+        while mended.exists() and not gate.exists():
+            time.sleep(0.01)
+        return with_env(str(mended), x)
+
+    first = client.submit(task, [3])
+    second = client.submit(square, [2, 3], after=[first])
+    assert second.wait(60).state == "cancelled"
+    words = "job 1 that job 2 was to follow has not succeeded: retry that one first"
+    with pytest.raises(dq.UsageError, match=words):
+        second.retry()
+    mended.touch()
+    assert first.retry() == 1
+    assert second.retry() == 0
+    assert second.status().state == "waiting"
+    gate.touch()
+    assert second.wait(60).state == "done"
+    assert list(second.values()) == [4, 9]
+
+
 def test_tasks_that_still_run_when_their_job_goes_on_count_once(tmp_path: Path) -> None:
     ran, mended, gate = tmp_path / "ran", tmp_path / "mended", tmp_path / "gate"
 

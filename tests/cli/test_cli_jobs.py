@@ -315,6 +315,15 @@ def test_what_tasks_print_is_kept_and_followed(gated: JobsMaster) -> None:
         assert gated.dq("logs", number).stdout == following.stdout_text
 
 
+def test_a_cancelled_job_says_what_it_goes_on_with(gated: JobsMaster) -> None:
+    number = gated.submit("gates:wait", "a", "b")
+    assert gated.dq("cancel", number).returncode == 0
+    assert gated.dq("wait", number).returncode == 4
+    done = gated.dq("retry", number)
+    assert (done.returncode, done.stdout) == (0, "0\n")
+    assert done.stderr == "dq: job 1 goes on with what it had left, too: 2 tasks\n"
+
+
 def test_a_job_runs_after_another(gated: JobsMaster) -> None:
     first = gated.submit("gates:wait", "a")
     second = gated.submit("gates:wait", "b", "--after", first)

@@ -11,6 +11,7 @@ from dq._support.spans import Spans
 from dq.cli import job_options, options
 from dq.cli.failures import shortened
 from dq.cli.layout import FAILURES, Command, option
+from dq.cli.printer import say
 from dq.core.records import printable
 from dq.data.outputs import dumps
 from dq.data.pieces import BadValue
@@ -111,7 +112,7 @@ def _as_json(group: FailureGroup) -> str:
 @job_options.connection
 def retry(**given: Any) -> None:
     """Run the failed tasks of a job again: all of them, or some. Prints how many they
-    are.
+    are. A job that was stopped or cancelled goes on with what it had left, too.
 
     \b
       dq retry 7
@@ -125,11 +126,19 @@ def retry(**given: Any) -> None:
         job = client.job(given["job"])
         ids = _chosen(job, given)
         if not given["here"]:
-            click.echo(job.retry(ids))
+            _retry(job, ids)
             return
         from dq.cli import retry_here  # here, since it needs much of what a run does
 
         retry_here.run_again_here(job, ids, debug=given["debug"])
+
+
+def _retry(job: SubmittedJob[object], ids: list[int] | None) -> None:
+    before = job.status()
+    click.echo(job.retry(ids))
+    left = before.total - before.done - before.failed
+    if before.state in ("stopped", "cancelled") and left:
+        say(f"job {job.number} goes on with what it had left, too: {left} task{'s' * (left > 1)}")
 
 
 def _chosen(job: SubmittedJob[object], given: dict[str, Any]) -> list[int] | None:

@@ -109,8 +109,8 @@ class JobSpec:
     @classmethod
     def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:
         """The inverse of `to_wire`."""
-        id, ref, reading, unpack, output, timeout, init, digest, strict, fetch = cast(
-            "_WireSpec", wire[:10]
+        id, ref, reading, unpack, output, timeout, init, digest, strict, fetch, reimports = cast(
+            "_WireSpec", wire
         )
         kind, fields, raw, field, delimiter = reading
         return cls(
@@ -126,14 +126,24 @@ class JobSpec:
             digest=digest,
             strict=strict,
             fetch=fetch,
-            reimports=bool(wire[10:] and wire[10]),  # an older journal has specs without it
+            reimports=reimports,
         )
 
 
 _WireRef = tuple[str, str, str, str, bytes]
 _WireReading = tuple[str, tuple[str, ...], bool, str, str]
 _WireSpec = tuple[
-    str, _WireRef | None, _WireReading, str, str, float | None, _WireRef | None, str, bool, bool
+    str,
+    _WireRef | None,
+    _WireReading,
+    str,
+    str,
+    float | None,
+    _WireRef | None,
+    str,
+    bool,
+    bool,
+    bool,
 ]
 
 

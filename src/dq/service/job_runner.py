@@ -10,7 +10,7 @@ from functools import partial
 
 from dq.core.records import Failed, Recorded
 from dq.dispatch.dispatcher import Dispatcher
-from dq.errors import BadJournal
+from dq.errors import BadJournal, UsageError
 from dq.service import rows
 from dq.service.inputs import StoredInputs
 from dq.service.specs import with_new_id
@@ -56,13 +56,12 @@ class JobRunner:
 
     def begin_if_due(self, job: StoredJob) -> None:
         """Have a job served, if it is to run and does not wait for others."""
-        if job.state != rows.OPEN or job.rounds:
+        if job.state != rows.OPEN or not all(round.is_over for round in job.rounds):
             return
-        found = [self._jobs.get(id) for id in job.options.after]
-        awaited = [one for one in found if one is not None]  # the others succeeded: see `forget`
-        bad = [one for one in awaited if one.has_ended and one.state != rows.DONE]
-        if bad:
-            reason = f"job {bad[0].number} that it was to follow has not succeeded"
+        awaited = self._awaited(job)
+        bad = _unsuccessful(awaited)
+        if bad is not None:
+            reason = f"job {bad.number} that it was to follow has not succeeded"
             action = partial(rows.cancel_job, key=job.key, reason=reason)
             self._store().write(action, lambda was_open: self.cancelled(job, was_open, reason))
         elif all(one.has_ended for one in awaited):
@@ -71,6 +70,32 @@ class JobRunner:
                 path = self._store().path
                 raise BadJournal(f"{path} is damaged: the outcomes of job {job.number}")
             self.serve(job, skips)
+
+    def _awaited(self, job: StoredJob) -> list[StoredJob]:
+        """The jobs that a job follows. Those that were forgotten have succeeded: see `forget`."""
+        return [self._jobs[id] for id in job.options.after if id in self._jobs]
+
+    def check_awaited(self, job: StoredJob) -> None:
+        """Check that a job may go on.
+
+        Raises:
+            UsageError: another one that it was to follow has not succeeded.
+        """
+        with self._changed:
+            bad = _unsuccessful(self._awaited(job))
+        if bad is not None:
+            raise UsageError(
+                f"job {bad.number} that job {job.number} was to follow has not succeeded: retry"
+                " that one first"
+            )
+
+    def serve_rest(self, job: StoredJob) -> None:
+        """Have all of a job served that has no outcome, as soon as those that it follows have
+        succeeded, and have what is still served of it count no more."""
+        for round in job.rounds:
+            round.is_over = True
+        if all(one.has_ended for one in self._awaited(job)):
+            self.serve(job, self._store().read(partial(rows.spans, key=job.key)))
 
     def serve(self, job: StoredJob, skips: Sequence[tuple[int, int]]) -> None:
         """Have a job served.
@@ -182,3 +207,8 @@ class JobRunner:
         for job in {*self._served.values()}:
             for round in list(job.rounds):
                 self._end_if_over(job, round)
+
+
+def _unsuccessful(jobs: Sequence[StoredJob]) -> StoredJob | None:
+    """The first of these jobs that has ended otherwise than well."""
+    return next((job for job in jobs if job.has_ended and job.state != rows.DONE), None)

@@ -20,6 +20,7 @@ from dq._support.naming import setting
 from dq.core.beats import OutputLine
 from dq.core.records import printable
 from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.served_job import ServedJob
 from dq.errors import DqError, UsageError
 from dq.service import rows
 from dq.service.inputs import but
@@ -150,11 +151,15 @@ class JobService:
         """End a job: nothing more of it is run, and running tasks are ended. Returns False if it
         had ended already."""
         reason = "on request"
-        action = partial(rows.cancel_job, key=job.key, reason=reason)
-        if not self.store.ask(action, lambda found: self._runner.cancelled(job, found, reason)):
+        served: list[ServedJob] = []
+
+        def then(was_open: bool) -> None:
+            with self._lock:  # later the job may go on, with another round
+                served.extend(round.served for round in job.rounds if round.served is not None)
+            self._runner.cancelled(job, was_open, reason)
+
+        if not self.store.ask(partial(rows.cancel_job, key=job.key, reason=reason), then):
             return False
-        with self._lock:
-            served = [round.served for round in job.rounds if round.served is not None]
         for one in served:
             self._dispatcher.cancellation.cancel_job(one.spec.id)
         self.tick()
@@ -162,30 +167,34 @@ class JobService:
 
     def retry(self, job: StoredJob, ids: Sequence[int] | None) -> int:
         """Run failed tasks again: those with these ids, or all. Returns how many they are. A job
-        that ended early goes on with what it had left, too, since it could not end otherwise."""
+        that ended early goes on with what it had left, too, since it could not end otherwise.
 
-        def write(db: sqlite3.Connection) -> list[int]:
+        Raises:
+            UsageError: another job that it was to follow has not succeeded.
+        """
+        self._runner.check_awaited(job)
+
+        def write(db: sqlite3.Connection) -> tuple[list[int], bool]:
+            had_ended_early = (ids is None or bool(ids)) and rows.reopen_job(db, job.key)
             dropped = rows.drop_failures(db, job.key, ids)
-            job.retries += bool(dropped)
-            return dropped
+            job.retries += bool(dropped) or had_ended_early
+            return dropped, had_ended_early
 
-        return len(self.store.ask(write, lambda dropped: self._go_on(job, dropped)))
+        dropped, _ = self.store.ask(write, lambda found: self._go_on(job, *found))
+        return len(dropped)
 
-    def _go_on(self, job: StoredJob, dropped: list[int]) -> None:
+    def _go_on(self, job: StoredJob, dropped: list[int], had_ended_early: bool) -> None:
         """Run tasks of which the outcomes are gone from the disk, and all that is left if nothing
         else is running; called in the writer's thread."""
-        if not dropped:
+        if not dropped and not had_ended_early:
             return
         with self._lock:
             job.failed -= len(dropped)
             job.state, job.reason, job.ended = rows.OPEN, "", None
-            if any(round.is_going for round in job.rounds):
-                skips = but(dropped, job.total)
+            if not had_ended_early and any(round.is_going for round in job.rounds):
+                self._runner.serve(job, but(dropped, job.total))
             else:
-                skips = self.store.read(partial(rows.spans, key=job.key))
-                for round in job.rounds:
-                    round.is_over = True
-            self._runner.serve(job, skips)
+                self._runner.serve_rest(job)
             self._runner.note_change(job)
 
     def forget(self, job: StoredJob) -> None:

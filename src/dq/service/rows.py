@@ -131,13 +131,19 @@ def spec_of(db: sqlite3.Connection, key: int) -> JobSpec:
     wire, functions = db.execute(
         "SELECT spec, functions FROM jobs WHERE key = ?", (key,)
     ).fetchone()
-    return from_client(safe_loads(wire), functions)
+    return from_client(_complete(wire), functions)
 
 
 def reading_of(db: sqlite3.Connection, key: int) -> Reading:
     """How to make values of a job's inputs. The functions, which may be large, are not read."""
     [wire] = db.execute("SELECT spec FROM jobs WHERE key = ?", (key,)).fetchone()
-    return JobSpec.from_wire(cast("tuple[object, ...]", safe_loads(wire))).reading
+    return JobSpec.from_wire(_complete(wire)).reading
+
+
+def _complete(spec: bytes) -> tuple[object, ...]:
+    """A spec on the wire; one that was written before it had a last field gets that."""
+    wire = cast("tuple[object, ...]", safe_loads(spec))
+    return wire if len(wire) > 10 else (*wire, False)
 
 
 def commit_job(db: sqlite3.Connection, key: int, blocks: int, total: int) -> int | None:
@@ -183,6 +189,15 @@ def cancel_job(db: sqlite3.Connection, key: int, reason: str) -> bool:
     if row is None or row[0] != OPEN:
         return False
     _set_state(db, key, CANCELLED, reason)
+    return True
+
+
+def reopen_job(db: sqlite3.Connection, key: int) -> bool:
+    """Note that a job which has ended early goes on. Returns False if it has not."""
+    row = db.execute("SELECT state FROM jobs WHERE key = ?", (key,)).fetchone()
+    if row is None or row[0] not in (CANCELLED, STOPPED):
+        return False
+    _set_state(db, key, OPEN)
     return True
 
 

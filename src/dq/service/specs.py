@@ -96,7 +96,7 @@ def with_new_id(spec: JobSpec) -> JobSpec:
 def _check(wire: object) -> None:
     if type(wire) is not tuple:
         raise TypeError("not a tuple")
-    id, ref, reading, unpack, output, timeout, init, digest, strict, fetch, *more = wire
+    id, ref, reading, unpack, output, timeout, init, digest, strict, fetch, reimports = wire
     for text in (id, digest):
         if type(text) is not str or len(text) > LONGEST_NAME:
             raise TypeError("not a name")
@@ -112,7 +112,7 @@ def _check(wire: object) -> None:
         raise TypeError("not a text")
     if timeout is not None and type(timeout) not in (int, float):
         raise TypeError("not a time")
-    if not all(type(choice) is bool for choice in (strict, fetch, *more)) or len(more) > 1:
+    if not all(type(choice) is bool for choice in (strict, fetch, reimports)):
         raise TypeError("not a choice")
 
 

@@ -219,7 +219,11 @@ class SubmittedJob(Generic[T]):
 
     def retry(self, ids: Iterable[int] | None = None) -> int:
         """Run failed tasks again: these, or all. Returns how many they are. If the job was stopped
-        or cancelled, it goes on with what it had left, too."""
+        or cancelled, it goes on with what it had left, too.
+
+        Raises:
+            UsageError: a job that this one was to follow has not succeeded.
+        """
         given = None if ids is None else list(ids)
         return cast("int", self._connection.call("retry", self.selector, given))
 
