@@ -237,6 +237,14 @@ def test_there_need_be_none_where_others_can_join() -> None:
 
 
 def test_the_arguments_of_the_standard_library_s_are_understood() -> None:
+    for wrong, message in (
+        ({"max_workers": "2"}, "max_workers must be an integer, not str"),
+        ({"max_workers": 1.5}, "max_workers must be an integer, not float"),
+        ({"initializer": print, "initargs": 5}, "initargs must be a tuple of arguments, not int"),
+        ({"timout": 3}, r"Executor\(\) got an unexpected keyword argument 'timout'"),
+    ):
+        with pytest.raises(TypeError, match=message):
+            dq.Executor(**wrong)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="initializer must be a callable"):
         dq.Executor(1, initializer=1)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="max_tasks_per_child must be >= 1"):

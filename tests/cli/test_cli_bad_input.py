@@ -53,6 +53,7 @@ def test_a_bad_task_of_a_worker_is_refused(project: Path, source: str, message: 
         ("app.py", "; name a function of it: app.py:square, "),
         ("app:", "; name a function of it: app:square, "),
         ("app.square", "; did you mean app:square?"),
+        ("os.path.join", "; did you mean os.path:join?"),
         ("sub/app:f", "which is neither a module's name nor a .py file"),
         ("./app:square", "; did you mean ./app.py:square?"),
         ("square", "TASK 'square' is neither package.module:function nor path/to/file.py:function"),
@@ -82,6 +83,8 @@ def test_an_init_that_raises_is_one_line(project: Path) -> None:
 
 def test_run_without_input_says_how_to_give_some(project: Path) -> None:
     assert_refused(dq("run", "app:square", cwd=project), 2, "no input", "--input FILE")
+    for command in ("run", "submit"):  # an input may have been given in place of the TASK
+        assert_refused(dq(command, "12", cwd=project), 2, "TASK '12' is neither")
 
 
 @pytest.mark.parametrize(

@@ -74,9 +74,9 @@ def run(**given: Any) -> None:
       seq 1000000 | dq run app:square --input - -o squares.txt
     """
     if not given["inputs"] and given["input"] is None:
-        raise click.UsageError(
-            "no input: give INPUTs after TASK, or --input FILE, where - is standard input"
-        )
+        from dq.cli import no_input  # here, since few commands need it
+
+        raise no_input.error(given["task"])
     if given["port"] is None and options.is_typed("host"):
         raise click.UsageError("--host goes with --port PORT (0 for a free one)")
     for number in endings():

@@ -66,9 +66,9 @@ def submit(**given: Any) -> None:
       dq submit app:square 1 2 3 --wait > squares.txt
     """
     if not given["inputs"] and given["input"] is None:
-        raise click.UsageError(
-            "no input: give INPUTs after TASK, or --input FILE, where - is standard input"
-        )
+        from dq.cli import no_input  # here, since few commands need it
+
+        raise no_input.error(given["task"])
     _check_wait(given)
     enter_directory()
     given["max_failures"] = 1 if given["fail_fast"] else given["max_failures"]

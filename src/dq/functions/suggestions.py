@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 
 MOST_SHOWN = 5  # names in one message
 
@@ -29,7 +30,10 @@ def suggestion(task: str) -> str:
     if names := functions_in(whole)[:MOST_SHOWN]:
         return f"; name a function of it: {', '.join(f'{whole}:{name}' for name in names)}"
     module, dot, name = task.rpartition(".")
-    if dot and not colon and name in functions_in(module):  # a dot in place of the colon
+    if dot and not colon and name in functions_in(module):
+        return f"; did you mean {module}:{name}?"  # a dot in place of the colon
+    top = module.partition(".")[0]
+    if top in sys.stdlib_module_names and all(part.isidentifier() for part in task.split(".")):
         return f"; did you mean {module}:{name}?"
     return ""
 

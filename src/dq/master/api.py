@@ -19,7 +19,7 @@ from dq.functions.task_options import TaskOptions
 from dq.manager.server_options import ServerOptions
 from dq.master.job_reader import JobReader
 from dq.master.master import Master
-from dq.master.options import Options, StrPath
+from dq.master.options import Options, StrPath, check_names
 from dq.master.progress import Report
 from dq.master.runtime import Runtime
 from dq.master.values import values_of, values_or_exceptions
@@ -87,6 +87,7 @@ def run(
     """
     loading.refuse_while_importing()
     task = with_constants(task, constants)
+    check_names("run", options, Options)
     _find(task, options.get("unpack", False))
     runtime = _runtime(workers, options)
     with _beside_bar(runtime, progress), runtime:
@@ -211,6 +212,7 @@ def run_master(
         raise UsageError("retry_failed goes with inputs; a job's failures: SubmittedJob.retry")
     if task is not None:
         _find(task, options.get("unpack", False))
+    check_names("run_master", options, Options)
     master = Master(
         task,
         host=host,

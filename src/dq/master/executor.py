@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeVar, cast
 
 from dq._support import quantities
 from dq._support.fields import names_of, picked
@@ -21,7 +21,7 @@ from dq.master.call_job import Call, Future
 from dq.master.call_pool import CallPool
 from dq.master.local_calls import LocalHost
 from dq.master.master import Master
-from dq.master.options import CallOptions
+from dq.master.options import CallOptions, check_names
 from dq.master.remote_host import RemoteHost
 from dq.security import keys
 from dq.security.tls_options import TlsOptions
@@ -93,8 +93,9 @@ class Executor(concurrent.futures.Executor):
     ) -> None:
         if "workers" in options:
             raise TypeError("an Executor's task processes are max_workers, not workers")
-        _check_counts(max_workers, max_tasks_per_child, is_remote=port is not None)
         given = cast("dict[str, Any]", options)
+        check_names("Executor", given, CallOptions)
+        _check_counts(max_workers, max_tasks_per_child, is_remote=port is not None)
         if initializer is not None:
             given["initializer"] = _with_args(initializer, initargs)
         if max_tasks_per_child is not None:
@@ -257,6 +258,8 @@ def _remote_host(
 def _with_args(initializer: str | Function, initargs: tuple[object, ...]) -> str | Function:
     if not isinstance(initializer, str) and not callable(initializer):
         raise TypeError("initializer must be a callable")
+    if not isinstance(initargs, Iterable):
+        raise TypeError(f"initargs must be a tuple of arguments, not {type(initargs).__name__}")
     if not initargs:
         return initializer
     if isinstance(initializer, str):
@@ -267,6 +270,8 @@ def _with_args(initializer: str | Function, initargs: tuple[object, ...]) -> str
 def _check_counts(
     max_workers: int | None, max_tasks_per_child: int | None, *, is_remote: bool
 ) -> None:
+    if not isinstance(max_workers, SupportsIndex | None):
+        raise TypeError(f"max_workers must be an integer, not {type(max_workers).__name__}")
     if max_workers is not None and max_workers < (0 if is_remote else 1):
         raise ValueError("max_workers must be greater than 0")
     if max_tasks_per_child is None:

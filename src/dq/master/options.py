@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TypedDict
 
 from dq.functions.reference import Function
@@ -45,3 +45,23 @@ class Options(CallOptions, total=False):
     """The same that `run` and `run_master` accept."""
 
     initializer: str | Function | None
+
+
+def check_names(call: str, given: Mapping[str, object], kind: type) -> None:
+    """Refuse a keyword argument that a call does not know.
+
+    Args:
+        call: its name.
+        given: its keyword arguments.
+        kind: which of these there are.
+
+    Raises:
+        TypeError: it does not; the message names both.
+
+    >>> check_names("run", {"timout": 3}, Options)
+    Traceback (most recent call last):
+    TypeError: run() got an unexpected keyword argument 'timout'
+    """
+    unknown = [name for name in given if name not in kind.__annotations__]
+    if unknown:
+        raise TypeError(f"{call}() got an unexpected keyword argument {unknown[0]!r}")

@@ -54,7 +54,7 @@ class Looking:
             "id": job.id,
             "name": job.name,
             "task": job.task,
-            "state": _state(job, running),
+            "state": self._state(job, running),
             "reason": job.reason,
             "total": job.total,
             "done": job.done,
@@ -77,6 +77,13 @@ class Looking:
         with self._dispatcher.lock:
             leases = list(self._dispatcher.board.leases.values())
             return sum(one.stop - one.next for one in leases if one.batch.job in ids)
+
+    def _state(self, job: StoredJob, running: int) -> str:
+        """The state of a job, of which so many tasks are running, for people."""
+        if job.state != rows.OPEN:
+            return job.state
+        has_begun = job.outcomes > 0 or running > 0
+        return RUNNING if has_begun and not self._awaited(job) else WAITING
 
     def why_not(self, job: StoredJob) -> list[str]:
         """Why a job's tasks do not run, for people; empty if they do, or it has ended."""
@@ -170,14 +177,6 @@ class Looking:
     def reading(self, job: StoredJob) -> tuple[object, ...]:
         """How to make values of a job's inputs."""
         return self._service.store.read(partial(rows.reading_of, key=job.key)).to_wire()
-
-
-def _state(job: StoredJob, running: int) -> str:
-    """The state of a job, of which so many tasks are running, for people."""
-    if job.state != rows.OPEN:
-        return job.state
-    has_begun = job.outcomes > 0 or running > 0
-    return RUNNING if has_begun and job.rounds else WAITING
 
 
 def _with_inputs(row: OutcomeRow, reader: InputReader, wanted: bool) -> Row:
