@@ -102,9 +102,14 @@ def changed_at(file: str) -> float:
     """When a file was last changed or put in its place, in seconds of the wall clock; 0 if it is
     not there. (A file that replaces another may have an older time of its content.)"""
     try:
-        found = os.stat(file)
+        # Of a file that is not opened, NFS may tell what it knew a minute ago.
+        descriptor = os.open(file, os.O_RDONLY)
     except OSError:
         return 0.0
+    try:
+        found = os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
     return max(found.st_mtime, found.st_ctime)
 
 
