@@ -166,7 +166,10 @@ def load_checked(blob: Blob, loads: Loads = pickle.loads) -> tuple[list[object],
     values: list[object] = []
     bad = False
     for some, one_is_bad in load_chunks(blob, loads):
-        values += some
+        if values:
+            values += some
+        else:
+            values = some
         bad = bad or one_is_bad
     return values, bad
 
@@ -192,7 +195,10 @@ def load_chunks(
                     items = [_load_one(item, loads) for item in items]
                 # In a piece that is one pickle, either all values are bad or none is.
                 bad = bad or BadValue in set(map(type, items if pickled else items[:1]))
-                values += items
+                if values:
+                    values += items
+                else:
+                    values = items
                 if len(values) >= CHUNK_VALUES:
                     break
         if not values:
