@@ -83,6 +83,32 @@ def test_so_is_one_that_a_task_imports_when_it_runs(master: JobsMaster, project:
     assert answers(master, "app:work") == {"another"}
 
 
+def test_so_is_one_that_has_become_a_package(master: JobsMaster, project: Path) -> None:
+    write(
+        project, app="import helper\ndef work(x):\n    return helper.word\n", helper="word = 'a'\n"
+    )
+    assert answers(master, "app:work") == {"a"}
+    (project / "helper.py").unlink()
+    (project / "helper").mkdir()
+    (project / "helper" / "__init__.py").write_text("word = 'another'\n")
+    assert answers(master, "app:work") == {"another"}
+
+
+def test_a_file_that_was_written_before_its_import_has_not_changed(
+    master: JobsMaster, project: Path
+) -> None:
+    code = "import os, time\ndef work(x):\n    open(f'{{os.getpid()}}.pid', 'w').close()\n"
+    code += (
+        "    while sum('.pid' in name for name in os.listdir()) < 2:\n        time.sleep(0.01)\n"
+    )
+    code += "    return os.getpid()\n"
+    found = set[str]()
+    for name in ("app", "later", "last"):
+        write(project, **{name: code.format()})
+        found |= answers(master, f"{name}:work") | answers(master, f"{name}:work")
+    assert len(found) == 2
+
+
 def test_a_function_that_was_added_is_found(master: JobsMaster, project: Path) -> None:
     write(project, app=answering("old"))
     assert answers(master, "app:work") == {"old"}
@@ -104,15 +130,44 @@ def test_a_file_that_has_not_changed_is_not_imported_anew(
 
 
 def test_failed_tasks_are_run_again_with_the_mended_file(master: JobsMaster, project: Path) -> None:
-    write(project, app="def work(x):\n    return 1 / 0\n")
-    number = master.submit("app:work", *INPUTS)
+    write(project, app="def work(x):\n    return 1 / x\n")
+    number = master.submit("app:work", "0", "1", "--strict-code")
     assert master.dq("wait", number).returncode == 1
     write(project, app=answering("mended"))
-    assert master.dq("retry", number).returncode == 0
+    assert master.dq("retry", number).stdout == "1\n"
     done = master.dq("wait", number)
-    assert done.returncode == 0, done.stderr
-    assert "has loaded another version of" in done.stderr  # than its submitter had
-    assert set(master.dq("results", number).stdout.split()) == {"mended"}
+    assert (done.returncode, done.stderr) == (0, "")
+    assert master.dq("results", number).stdout.split() == ["mended", "1.0"]
+
+
+def test_a_job_that_no_worker_could_load_is_tried_again_on_request(
+    master: JobsMaster, project: Path
+) -> None:
+    write(project, app="from absent import work\n")
+    number = master.submit("app:work", *INPUTS)
+    wait_until(lambda: "refused: " in master.dq("status", number).stdout)
+    write(project, absent=answering("here"))
+    assert answers(master, "app:work") == {"here"}
+    assert master.dq("retry", number).stdout == "0\n"
+    assert master.dq("wait", number).returncode == 0
+
+
+def test_a_job_whose_import_ends_the_process_ends_neither_workers_nor_other_jobs(
+    master: JobsMaster, project: Path
+) -> None:
+    write(project, app=answering("well"))
+    abrupt = "import os\nif 'DQ_SLOT' in os.environ:\n    os._exit(7)\n"
+    write(project, abrupt=abrupt + answering("never"))
+    number = master.submit("abrupt:work", *INPUTS)
+    wait_until(lambda: "refused: " in (said := master.dq("status", number).stdout) or print(said))
+    said = master.dq("status", number).stdout
+    assert "a process that imports its function ended with exit code 7, 3 times in a row" in said
+    assert answers(master, "app:work") == {"well"}
+    write(project, abrupt=answering("mended"))
+    assert master.dq("retry", number).returncode == 0
+    assert master.dq("wait", number).returncode == 0
+    done = master.dq("results", number, "-f", "jsonl")
+    assert set(re.findall(r'"attempts": ?(\d+)', done.stdout)) == {"1"}
 
 
 def test_running_tasks_of_another_job_go_on_meanwhile(project: Path) -> None:
@@ -143,7 +198,7 @@ def test_what_was_preloaded_stays_and_is_said_to(project: Path) -> None:
         write(project, helper="word = 'another'\n")
         done = master.dq("submit", "app:work", "1", "--wait")
         assert (done.returncode, done.stdout) == (0, "a\n")
-        assert re.search(r"has loaded another version of \S*helper\.py", done.stderr)
+        assert re.search(r"works with \S*helper\.py as it has preloaded it", done.stderr)
         worker.wait_for(r"helper\.py has changed since it was preloaded")
 
 
@@ -168,15 +223,53 @@ def test_an_import_path_stands_for_the_file_as_it_is_then(app: ModuleType, proje
         assert set(master.map("app:added", INPUTS)) == {"added"}
 
 
-def test_an_object_stands_for_the_file_as_the_program_has_imported_it(
+def test_an_object_stands_for_the_same_and_an_older_import_is_said(
     app: ModuleType, project: Path
 ) -> None:
-    with api.Master(workers=1, strict_code=True) as master:
+    said: list[str] = []
+    with api.Master(workers=2, report=said.append) as master:
         assert set(master.map(app.work, INPUTS)) == {"old"}
         write(project, app=answering("a new one"))
-        assert set(master.map(app.work, INPUTS)) == {"old"}
-        importlib.reload(app)
+        assert set(master.map("app:work", INPUTS)) == {"a new one"}
+        assert [line for line in said if "version" in line] == []
         assert set(master.map(app.work, INPUTS)) == {"a new one"}
+        assert [line for line in said if "has loaded another version" in line]
+        del said[:]
+        write(project, app=answering("the last of them"))
+        importlib.reload(app)
+        assert set(master.map(app.work, INPUTS)) == {"the last of them"}
+        assert said == []
+
+
+def test_what_it_imports_is_imported_anew_too(app: ModuleType, project: Path) -> None:
+    write(
+        project, app="import helper\ndef work(x):\n    return helper.word\n", helper="word = 'a'\n"
+    )
+    importlib.reload(app)
+    with api.Master(workers=2) as master, api.Executor(2) as pool:
+        assert set(master.map(app.work, INPUTS)) == {"a"}
+        assert set(pool.map(app.work, INPUTS)) == {"a"}
+        write(project, helper="word = 'another'\n")
+        importlib.reload(sys.modules["helper"])
+        importlib.reload(app)
+        assert set(master.map(app.work, INPUTS)) == {"another"}
+        assert set(pool.map(app.work, INPUTS)) == {"another"}
+    del sys.modules["helper"]
+
+
+def test_an_initializer_is_that_of_the_module_that_was_reloaded(
+    app: ModuleType, project: Path
+) -> None:
+    code = (
+        "word = ''\ndef begin():\n    global word\n    word = {!r}\ndef work(x):\n    return word\n"
+    )
+    write(project, app=code.format("begun"))
+    importlib.reload(app)
+    with api.Master(workers=2, initializer=app.begin) as master:
+        assert set(master.map(app.work, INPUTS)) == {"begun"}
+        write(project, app=code.format("begun again"))
+        importlib.reload(app)
+        assert set(master.map(app.work, INPUTS)) == {"begun again"}
 
 
 def test_an_executors_workers_follow_a_module_that_was_reloaded(

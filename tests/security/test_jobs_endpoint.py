@@ -108,7 +108,7 @@ NO_SPECS: list[Any] = [
     *ANYTHING,
     WIRE[:-1],
     ("s", None, *WIRE[2:]),
-    ("s", ("value", "f", "", "", b""), *WIRE[2:-2], True, False),
+    ("s", ("value", "f", "", "", b""), *WIRE[2:-1], True),
     ("s", ("other", "f", "", "", b""), *WIRE[2:]),
     ("s", ("module", 3, "", "", b""), *WIRE[2:]),
     (*WIRE[:2], ("nonsense", (), False, "", ","), *WIRE[3:]),

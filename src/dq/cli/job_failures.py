@@ -23,7 +23,7 @@ from dq.service.submitted_job import SubmittedJob
 group_option = option(
     "--group", type=options.POSITIVE, metavar="N", group=FAILURES,
     help="Only the group with this number.",
-    more="Numbers are as `dq failures` shows them.",
+    more="Numbers are as `dq failures` shows them; after a retry they are others.",
 )  # fmt: skip
 
 

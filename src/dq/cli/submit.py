@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import click
@@ -86,6 +87,7 @@ def submit(**given: Any) -> None:
     printer = ResultPrinter(given) if given["wait"] else None
     try:
         with job_options.connected(given) as client:
+            _warn_of_unsuccessful(client, given["after"])
             job = _send(client, specs, source, wanted, given)
             if printer is None:
                 _print_number(job.number)
@@ -96,6 +98,16 @@ def submit(**given: Any) -> None:
     finally:
         if printer is not None:
             printer.close()
+
+
+def _warn_of_unsuccessful(client: Client, after: Sequence[str]) -> None:
+    """Say which of the jobs that are to be followed have not succeeded, since they never may."""
+    for awaited in client.jobs(*after) if after else ():
+        if awaited.has_ended and not awaited.ended_well:
+            say(
+                f"job {awaited.number} has not succeeded, so this one is cancelled; once a retry of"
+                f" job {awaited.number} has succeeded, retry this one"
+            )
 
 
 def _print_number(number: int) -> None:

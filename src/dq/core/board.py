@@ -59,7 +59,7 @@ class Board:
         self.is_selective = False
         self._recording = Recording()
         self._reporting = Reporting(self.jobs, self._table, self._recording)
-        self._charging = Charging(self.jobs, self._table, self._recording)
+        self.charging = Charging(self.jobs, self._table, self._recording)
         self._cancelling = Cancelling(self._table, self._recording)
         self._choosing = Choosing(self.jobs, self.holders, self._table)
 
@@ -267,12 +267,12 @@ class Board:
         self, lease_id: int, index: int, detail: str, now: float, *, span: int = 1
     ) -> list[Recorded]:
         """Note that a worker process died in one of `span` tasks of a lease, from `index` on."""
-        return self._charging.died(lease_id, index, detail, span)
+        return self.charging.died(lease_id, index, detail, span)
 
     def timed_out(self, lease_id: int, index: int, now: float) -> list[Recorded]:
         """Note that a task exceeded its time-out."""
-        return self._charging.timed_out(lease_id, index, now)
+        return self.charging.timed_out(lease_id, index, now)
 
     def expire(self, now: float) -> list[Recorded]:
         """End leases that have exceeded their time-out by `EXPIRY_GRACE_S`."""
-        return self._charging.expire(now)
+        return self.charging.expire(now)

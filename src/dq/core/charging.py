@@ -8,6 +8,7 @@ from dq.core.recording import Recording
 from dq.core.records import Batch, Failed, Failure, Recorded
 
 EXPIRY_GRACE_S = 10.0  # after a time-out, in which a supervisor has to report it
+MAX_LOAD_DEATHS = 3  # of a worker's processes in a row, while they load one job's function
 SUSPECTS = 64  # suspected tasks that are each isolated at once; with more, see `died`
 
 
@@ -41,6 +42,26 @@ class Charging:
         failure = Failure("WorkerDied", f"its worker process died {_times(deaths)}: {detail}")
         job.deaths[index] -= 1  # `attempts` adds the one that is being recorded
         return self._recording.record(job, batch, Failed(failure), name)
+
+    def died_loading(self, lease_id: int, detail: str) -> str:
+        """Requeue the tasks of a process that died while it loaded their job's function. None is
+        charged. If that happens to a worker again and again, it is taken to have rejected the job.
+        Returns the reason, if that is news."""
+        lease = self._leases.find(lease_id)
+        if lease is None or lease.charged:
+            return ""
+        lease.charged = True
+        if lease.id in self._leases.active:
+            self._leases.lose(lease)
+        job, group = self._jobs[lease.batch.job], lease.holder.group
+        deaths = job.load_deaths[group] = job.load_deaths.get(group, 0) + 1
+        if deaths < MAX_LOAD_DEATHS or group in job.rejected:
+            return ""
+        job.rejected[group] = (
+            f"worker {lease.holder.name} cannot load this job: a process that imports its function"
+            f" {detail}, {_times(deaths)} in a row"
+        )
+        return job.rejected[group]
 
     def timed_out(self, lease_id: int, index: int, now: float) -> list[Recorded]:
         """Charge a task that exceeded its time-out, and requeue the rest of its batch."""

@@ -85,6 +85,7 @@ class Job:
     # Deaths in which several tasks were suspected. They count for a task once it is charged itself.
     suspected: dict[int, int] = field(default_factory=dict)
     rejected: dict[str, str] = field(default_factory=dict)  # group: why it cannot load the function
+    load_deaths: dict[str, int] = field(default_factory=dict)  # by group, since it last reported
     share: Share = field(default_factory=Share)
     bucket: TokenBucket | None = None  # of a job with a rate
     durations: Durations | None = None  # of a job that speculates

@@ -42,6 +42,8 @@ class Reporting:
         if report.handed_back:
             self._leases.hand_back(lease, report.handed_back)
         if count:
+            if job.load_deaths:
+                job.load_deaths.pop(holder.group, None)
             _measure(job, lease, report, count, now)
             if lease.copy_of is not None:
                 self._leases.end_copy(lease)

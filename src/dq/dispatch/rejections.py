@@ -40,6 +40,27 @@ class Rejections:
             self._pending.announce()
         return is_news and holder.group != self.own_group
 
+    def died_loading(self, lease: int, detail: str) -> str:
+        """Requeue a lease whose process died while it loaded the function. Returns why its worker
+        is taken to have rejected the job, if it is from now on."""
+        with self._lock:
+            reason = self._board.charging.died_loading(lease, detail)
+            self._pending.has_refusals = self._pending.has_refusals or bool(reason)
+            self._delivery.wake_readers()
+            self._pending.announce()
+        return reason
+
+    def readmit_to(self, job: str) -> bool:
+        """Offer a job to the workers again that have rejected it. Returns whether there are any."""
+        with self._lock:
+            found = self._board.jobs.get(job)
+            if found is None or not found.rejected:
+                return False
+            found.rejected.clear()
+            found.load_deaths.clear()
+            self._pending.announce()
+        return True
+
     def readmit(self, group: str) -> None:
         """Forget what a worker has rejected, if none of its connections is left."""
         if self._pending.has_refusals and group != self.own_group:

@@ -41,10 +41,11 @@ class ByValue:
         return self.label
 
 
-def name_of(ref: TaskRef, digest: str) -> str:
-    """The name of a function that can be imported: the fields of its reference but the data, and
-    the digest of the file that the module is in. (One text takes less time than five.)"""
-    return "\0".join((ref.kind, ref.where, ref.name, ref.path, digest))
+def name_of(ref: TaskRef, digest: str, imports: int = 0) -> str:
+    """The name of a function that can be imported: the fields of its reference but the data, the
+    digest of the file that the module is in, and how often the caller had imported the module. (One
+    text takes less time than six.)"""
+    return "\0".join((ref.kind, ref.where, ref.name, ref.path, digest, str(imports)))
 
 
 def named(name: str) -> tuple[TaskRef, str]:
@@ -53,7 +54,7 @@ def named(name: str) -> tuple[TaskRef, str]:
     >>> named(name_of(TaskRef(kind="module", where="math", name="sqrt"), "d"))[1]
     'd'
     """
-    kind, where, attribute, path, digest = name.split("\0")
+    kind, where, attribute, path, digest, _ = name.split("\0")
     return TaskRef(kind=kind, where=where, name=attribute, path=path), digest
 
 

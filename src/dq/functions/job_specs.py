@@ -11,7 +11,7 @@ from typing import Any
 from dq.core.records import Reading
 from dq.errors import MissingModule
 from dq.functions import reference
-from dq.functions.module_versions import is_given, note_given, version_of
+from dq.functions.module_versions import Version, version_of
 from dq.functions.reference import Function, TaskRef
 from dq.functions.spec import JobSpec
 from dq.functions.task_check import check, check_initializer
@@ -42,6 +42,10 @@ class JobSpecs:
         if options.initializer is not None:
             with self._libraries_elsewhere():
                 check_initializer(options.initializer)
+            # By its path it stays the initializer of a module that is imported anew.
+            ref = reference.refer(options.initializer)
+            if ref.kind != "value":
+                self.options = replace(options, initializer=str(ref))
 
     def with_options(self, given: Mapping[str, Any]) -> JobSpecs:
         """The same with some other options, by their names."""
@@ -69,9 +73,7 @@ class JobSpecs:
 
     def refer(self, task: str | Function) -> tuple[TaskRef, TaskRef | None]:
         """Where workers find a task, and the initializer, as they are now."""
-        ref, init = reference.refer_both(task, self.options.initializer)
-        note_given(task, ref)
-        return ref, init
+        return reference.refer_both(task, self.options.initializer)
 
     def spec(
         self,
@@ -81,6 +83,7 @@ class JobSpecs:
         id: str | None = None,
         output: str = "values",
         reading: Reading = VALUES,
+        version: Version | None = None,
     ) -> JobSpec:
         """The spec of a job.
 
@@ -90,6 +93,7 @@ class JobSpecs:
             id: None for a random one.
             output: what results become.
             reading: how workers make values of the inputs.
+            version: of the function's module; None for what is on disk.
         """
         options = self.options
         return JobSpec(
@@ -100,15 +104,15 @@ class JobSpecs:
             output=output,
             timeout=options.timeout,
             init=init or self._refer_initializer(),
-            digest=version_of(ref).digest,
+            digest=(version or version_of(ref)).digest,
             strict=options.strict_code,
-            reimports=ref is not None and ref.kind != "value" and not is_given(ref),
         )
 
     def plain_spec(self, task: str | Function) -> JobSpec:
         """The spec of the job whose inputs are the items of plain clients."""
         self.check(task)
-        return self.spec(*self.refer(task), id="plain")
+        ref, init = self.refer(task)
+        return self.spec(ref, init, id="plain", version=version_of(ref, task))
 
     def code_digest(self, function: str | Function, ref: TaskRef) -> str:
         """A digest of the task and the initializer, if they are sent by value; "" if they are

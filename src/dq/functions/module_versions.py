@@ -1,8 +1,7 @@
 """Versions of the files that tasks' modules are in: digests of their content.
 
-An import path stands for the file as it is on disk when a job begins. A function that a program
-gives as an object stands for the file as that program has imported it. What a task process has
-imported is in `dq.worker.imports`.
+A task process has the version that was on disk when it imported the module (`dq.worker.imports`).
+It is compared with the version that the job has.
 """
 
 from __future__ import annotations
@@ -17,7 +16,6 @@ from dq.functions.reference import Function, TaskRef
 
 _files: dict[tuple[str, str], str] = {}  # of modules imported in a fork, by kind and name
 _seen: dict[tuple[str, str], tuple[object, Version]] = {}  # by kind and name, with the import
-_given: dict[str, object] = {}  # imports of modules from which the program has given objects
 
 
 @frozen
@@ -29,6 +27,7 @@ class Version:
 
 
 NO_VERSION = Version()
+PRELOADED = "preloaded"  # in place of the digest of a file that has changed since it was
 
 
 def remember_file(ref: TaskRef, file: str) -> None:
@@ -45,29 +44,16 @@ def file_of(ref: TaskRef) -> str:
     return found if isinstance(found, str) else ""
 
 
-def note_given(task: str | Function, ref: TaskRef) -> None:
-    """Note that a program has given an object from a module that it has imported. If the module's
-    file is edited later, the program goes on with what it has, unless it imports it anew."""
-    if not isinstance(task, str) and ref.kind == "module":
-        seen(ref)
-        _given[ref.where] = import_of(ref.where)
-
-
-def is_given(ref: TaskRef) -> bool:
-    """Whether a program has given an object from a module, as it has imported that last."""
-    given = _given.get(ref.where) if ref.kind == "module" else None
-    return given is not None and given is import_of(ref.where)
-
-
-def version_of(ref: TaskRef | None) -> Version:
-    """The version of its module that a reference stands for.
+def version_of(ref: TaskRef | None, task: str | Function = "") -> Version:
+    """The version of a task's module: of an import path what is on disk; of an object what the
+    program has imported, as far as that is known.
 
     >>> version_of(TaskRef(kind="module", where="sys")).digest, version_of(None).digest
     ('', '')
     """
     if ref is None:
         return NO_VERSION
-    return seen(ref) if is_given(ref) else on_disk(ref)
+    return on_disk(ref) if isinstance(task, str) else seen(ref)
 
 
 def seen(ref: TaskRef) -> Version:
@@ -98,19 +84,22 @@ def on_disk(ref: TaskRef) -> Version:
     return Version(file=file, digest=digest.hexdigest())
 
 
-def changed_at(file: str) -> float:
-    """When a file was last changed or put in its place, in seconds of the wall clock; 0 if it is
-    not there. (A file that replaces another may have an older time of its content.)"""
+Stamp = tuple[int, int, int, int] | None
+
+
+def stamp_of(file: str) -> Stamp:
+    """What differs once a file was changed, or another put in its place; None if it is not
+    there."""
     try:
         # Of a file that is not opened, NFS may tell what it knew a minute ago.
-        descriptor = os.open(file, os.O_RDONLY)
-    except OSError:
-        return 0.0
+        descriptor = os.open(file, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0))
+    except (OSError, ValueError):
+        return None
     try:
         found = os.fstat(descriptor)
     finally:
         os.close(descriptor)
-    return max(found.st_mtime, found.st_ctime)
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def import_of(name: str) -> object:

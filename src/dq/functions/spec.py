@@ -26,8 +26,6 @@ class JobSpec:
         digest: of the file that the function's module is in; "" for none.
         strict: whether a worker whose file has another digest must not run tasks.
         fetch: whether a process has still to fetch functions by value.
-        reimports: whether the job begins with the files as they are on disk, so that a process that
-            has imported one before it was changed is replaced first.
     """
 
     id: str
@@ -40,7 +38,6 @@ class JobSpec:
     digest: str = ""
     strict: bool = False
     fetch: bool = False
-    reimports: bool = False
 
     @property
     def has_function(self) -> bool:
@@ -67,7 +64,6 @@ class JobSpec:
             self.digest,
             self.strict,
             self.has_large_functions,
-            self.reimports,
         )
 
     @property
@@ -109,7 +105,7 @@ class JobSpec:
     @classmethod
     def from_wire(cls, wire: tuple[object, ...]) -> JobSpec:
         """The inverse of `to_wire`."""
-        id, ref, reading, unpack, output, timeout, init, digest, strict, fetch, reimports = cast(
+        id, ref, reading, unpack, output, timeout, init, digest, strict, fetch = cast(
             "_WireSpec", wire
         )
         kind, fields, raw, field, delimiter = reading
@@ -126,24 +122,13 @@ class JobSpec:
             digest=digest,
             strict=strict,
             fetch=fetch,
-            reimports=reimports,
         )
 
 
 _WireRef = tuple[str, str, str, str, bytes]
 _WireReading = tuple[str, tuple[str, ...], bool, str, str]
 _WireSpec = tuple[
-    str,
-    _WireRef | None,
-    _WireReading,
-    str,
-    str,
-    float | None,
-    _WireRef | None,
-    str,
-    bool,
-    bool,
-    bool,
+    str, _WireRef | None, _WireReading, str, str, float | None, _WireRef | None, str, bool, bool
 ]
 
 

@@ -279,12 +279,13 @@ class Client(ServerConnection):
         self.call(LEASES, "differ", self.run, file, digest, job)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
-        """Report which task a process was in when it "died" or had a "timeout", that it is ended
-        because of a "cancelled" one, or at last that it has "ended".
+        """Report which task a process was in when it "died" or had a "timeout", that it died
+        "loading" a function, that it is ended because of a "cancelled" task, or at last that it has
+        "ended".
 
         Args:
             run: the master's random id.
-            what: one of the four.
+            what: one of the five.
             lease: which batch.
             index: which task of it.
             span: how many tasks, from that one on, it may have been in.

@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 LEASES = "dq"  # ident of the workers' endpoint; a plain manager does not have it
-PROTOCOL = 11  # version of the messages to it
+PROTOCOL = 10  # version of the messages to it

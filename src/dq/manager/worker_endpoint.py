@@ -210,13 +210,12 @@ class WorkerEndpoint:
         if run != q.run:
             return
         holder = q.connections.current.holder
-        warning = q.other_versions.warning(
-            holder, as_text(file)[:LONGEST_NAME], as_text(digest)[:LONGEST_NAME]
-        )
+        file, digest = as_text(file)[:LONGEST_NAME], as_text(digest)[:LONGEST_NAME]
+        warning = q.other_versions.warning(holder, file, digest)
         if warning is not None:
             q.notify(warning)
         if q.other_versions.on_other is not None:
-            q.other_versions.on_other(as_text(job), holder.name, as_text(file)[:LONGEST_NAME])
+            q.other_versions.on_other(as_text(job), holder.name, file, digest)
 
     def _news(self, connection: Connection, served: ServedJob) -> Wire:
         """What is new to a connection: a job's spec and definitions, and which jobs have ended."""
@@ -230,14 +229,18 @@ class WorkerEndpoint:
         return (served.spec.to_wire() if known is None else None, ended, definitions)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
-        """Note which task a worker process was in when it "died" or had a "timeout", or that it has
-        "ended". See `dq.manager.client.Client.charge`."""
+        """Note which task a worker process was in when it "died" or had a "timeout", that it died
+        "loading" a function, or that it has "ended". See `dq.manager.client.Client.charge`."""
         q = self._q
         if run != q.run:
             return
         lease, index, span = as_count(lease), as_count(index), as_count(span)
         detail = as_text(detail)[:LONGEST_TEXT]
         group = q.connections.current.holder.group
+        if what == "loading":
+            if reason := q.rejections.died_loading(lease, detail):
+                q.notify(printable(reason))
+            return
         q.death_reports.take(group, what, lease, index, span, detail)
 
     def _take_in(self, connection: Connection, wire: Wire) -> None:

@@ -9,7 +9,7 @@ from collections import OrderedDict, deque
 from dq.core.blobs import Blob, LargeBlob
 from dq.functions import importable, reference
 from dq.functions.called import ByValue, name_of
-from dq.functions.module_versions import import_of, note_given, version_of
+from dq.functions.module_versions import import_of, version_of
 from dq.functions.reference import Function
 
 # Of a pickle that goes with each call of its function. Each process fetches a larger one once.
@@ -32,6 +32,7 @@ class CallFunctions:
         self._calls: dict[bytes, int] = {}  # how many calls need each of the table
         # The names of importable functions, and the imports of their modules.
         self._names: OrderedDict[tuple[str, str], tuple[str, object]] = OrderedDict()
+        self._imports: dict[str, tuple[object, int]] = {}  # of modules, and how many before
         self._latest: tuple[Function, str] | None = None
         self._dropped: deque[Name] = deque()  # to be released; a deque needs no lock
 
@@ -68,8 +69,8 @@ class CallFunctions:
             name, before = self._names.get(key, ("", None))
             if not name or before is not imported:
                 ref = reference.refer(function)
-                note_given(function, ref)
-                name = name_of(ref, version_of(ref).digest)
+                digest = version_of(ref, function).digest
+                name = name_of(ref, digest, self._count_imports(key[0], imported))
                 self._names[key] = name, imported
                 if len(self._names) > MAX_NAMES:
                     self._names.popitem(last=False)
@@ -77,6 +78,13 @@ class CallFunctions:
                 self._names.move_to_end(key)
             self._latest = None if isinstance(function, str) else (function, name)
         return name
+
+    def _count_imports(self, module: str, imported: object) -> int:
+        """How often a module has been imported anew, as far as that was seen here."""
+        before, count = self._imports.get(module, (imported, 0))
+        count += before is not imported
+        self._imports[module] = imported, count
+        return count
 
     def retain(self, name: Name) -> None:
         """Note that another call needs a function."""

@@ -18,7 +18,7 @@ from dq.errors import UsageError
 from dq.functions.constants import with_constants
 from dq.functions.definitions import CurrentDefinitions
 from dq.functions.job_specs import VALUES, JobSpecs
-from dq.functions.module_versions import version_of
+from dq.functions.module_versions import Version, version_of
 from dq.functions.reference import Function, TaskRef
 from dq.master.job_reader import JobReader
 from dq.master.lifetime import Lifetime
@@ -88,7 +88,13 @@ class Jobs:
         )
         try:
             job = self.open(
-                ref, source, init=init, output=output, journal=opened, reader_feeds=reader_feeds
+                ref,
+                source,
+                init=init,
+                output=output,
+                journal=opened,
+                reader_feeds=reader_feeds,
+                version=version_of(ref, task),
             )
             job.show_progress(progress, len(source) if isinstance(source, Sized) else None)
             return job
@@ -125,7 +131,7 @@ class Jobs:
         from dq.journal.writer import Journal  # SQLite, which few runs need
 
         self._dispatcher.jobs.close_abandoned()  # one of them may still have this journal open
-        version = version_of(ref)
+        version = version_of(ref, function)
         about = self.facts(ref, reading=reading, output=output, function=function, origin=origin)
         opened = Journal(os.fspath(path), about, retry_failed=retry_failed, log=self._report)
         if opened.left and opened.version not in ("", version.digest):
@@ -154,7 +160,7 @@ class Jobs:
             output=output,
             unpack=self._specs.options.unpack,
             origin=origin,
-            version=version_of(ref).digest,
+            version=version_of(ref, function).digest,
         )
 
     def open(
@@ -168,6 +174,7 @@ class Jobs:
         journal: Journal | None = None,
         reader_feeds: bool = False,
         skips: Iterable[tuple[int, int]] = (),
+        version: Version | None = None,
     ) -> JobReader:
         """Start a job.
 
@@ -181,9 +188,10 @@ class Jobs:
             reader_feeds: whether the thread that reads the job's records also reads its inputs;
                 otherwise a separate thread does.
             skips: ranges of indices that the source does not yield; see `Board.open_job`.
+            version: of the function's module; None for what is on disk.
         """
         self._lifetime.check_begun()
-        spec = self._specs.spec(ref, init, output=output, reading=reading)
+        spec = self._specs.spec(ref, init, output=output, reading=reading, version=version)
         reader = Source(source)
         replay = None if journal is None else _replay(journal)
         reader_feeds = (reader_feeds or self._in_process is not None) and reader.length is None

@@ -58,6 +58,7 @@ class LocalWorkers:
         """Start them, if there are any to start."""
         if not self.count:
             return
+        self._are_all = not serving.has_port
         plan = Plan(
             address=serving.local_address,
             authkey=serving.authkey,
@@ -67,11 +68,11 @@ class LocalWorkers:
             # They connect to a local address, which the certificate need not name.
             tls=replace(serving.tls, check_name=False),
             stderr=self.stderr,
+            are_all=self._are_all,
             output=self.output,
         )
         self._supervisor = Supervisor(plan, self._report, self.started_ahead, self.spawner)
         self._dispatcher.presence.local_group = self._supervisor.group
-        self._are_all = not serving.has_port
         if self._are_all:
             self._dispatcher.rejections.own_group = self._supervisor.group
         self._thread = threading.Thread(

@@ -20,6 +20,7 @@ from dq.errors import UsageError
 from dq.functions import loading
 from dq.functions.constants import with_constants
 from dq.functions.job_specs import JobSpecs
+from dq.functions.module_versions import version_of
 from dq.functions.reference import Function
 from dq.functions.spec import JobSpec
 from dq.functions.task_options import TaskOptions
@@ -273,7 +274,9 @@ def _spec(task: str | Function, tasks: TaskOptions) -> JobSpec:
     """The spec of a job whose inputs are pickled one by one."""
     specs = JobSpecs(tasks, has_workers=False, report=lambda line: None)
     specs.check(task)
-    return specs.spec(*specs.refer(task), output=OUTPUT, reading=PICKLED)
+    ref, init = specs.refer(task)
+    version = version_of(ref, task)
+    return specs.spec(ref, init, output=OUTPUT, reading=PICKLED, version=version)
 
 
 def _selector(job: SubmittedJob[object] | int | str) -> str:

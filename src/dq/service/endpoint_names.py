@@ -3,4 +3,4 @@
 from __future__ import annotations
 
 JOBS = "dq-jobs"  # ident of the object that clients call
-PROTOCOL = 2  # version of the messages to it
+PROTOCOL = 1  # version of the messages to it

@@ -13,7 +13,7 @@ from dq.dispatch.dispatcher import Dispatcher
 from dq.errors import BadJournal, UsageError
 from dq.service import rows
 from dq.service.inputs import StoredInputs
-from dq.service.specs import with_new_id
+from dq.service.specs import of_any_version, with_new_id
 from dq.service.store import Store
 from dq.service.stored_job import Round, StoredJob
 
@@ -108,6 +108,8 @@ class JobRunner:
         store = self._store()
         spec = with_new_id(store.read(partial(rows.spec_of, key=job.key)))
         round = Round(store.read(partial(rows.attempts_before, key=job.key)))
+        if round.before or job.retries:
+            spec = of_any_version(spec)
         job.rounds.append(round)
         job.started, job.done_before = time.monotonic(), job.outcomes
         with self._dispatcher.lock:

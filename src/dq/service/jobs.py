@@ -18,8 +18,8 @@ from functools import partial
 
 from dq._support.naming import setting
 from dq.core.beats import OutputLine
-from dq.core.records import printable
 from dq.dispatch.dispatcher import Dispatcher
+from dq.dispatch.other_versions import described
 from dq.dispatch.served_job import ServedJob
 from dq.errors import DqError, UsageError
 from dq.service import rows
@@ -167,7 +167,8 @@ class JobService:
 
     def retry(self, job: StoredJob, ids: Sequence[int] | None) -> int:
         """Run failed tasks again: those with these ids, or all. Returns how many they are. A job
-        that ended early goes on with what it had left, too, since it could not end otherwise.
+        that ended early goes on with what it had left, too, since it could not end otherwise. One
+        that is going on is offered again to the workers that could not load it.
 
         Raises:
             UsageError: another job that it was to follow has not succeeded.
@@ -181,6 +182,10 @@ class JobService:
             return dropped, had_ended_early
 
         dropped, _ = self.store.ask(write, lambda found: self._go_on(job, *found))
+        with self._lock:
+            served = [round.served for round in job.rounds if round.served is not None]
+        for one in served:
+            self._dispatcher.rejections.readmit_to(one.spec.id)
         return len(dropped)
 
     def _go_on(self, job: StoredJob, dropped: list[int], had_ended_early: bool) -> None:
@@ -237,17 +242,14 @@ class JobService:
 
         self.store.stream(write, then, lambda error: None, sum(map(len, texts)))
 
-    def note_other_version(self, spec_id: str, process: str, file: str) -> None:
+    def note_other_version(self, spec_id: str, process: str, file: str, digest: str) -> None:
         """Note that a process runs tasks of a job with another version of a file than the one that
         its submitter has. A job has one note of each file."""
         with self._lock:
             job = self._runner.served_lately(spec_id)
             if job is None or file in job.notes or len(job.notes) >= MOST_NOTES:
                 return
-            job.notes[file] = printable(
-                f"worker {process} has loaded another version of {file} than the"
-                f" submitter has, and works with it; {setting('strict_code')} refuses that"
-            )
+            job.notes[file] = described(process, file, digest, than="the submitter has")
             note = OutputLine(process, spec_id, -1, job.notes[file])
         self.add_lines(spec_id, [note])
 

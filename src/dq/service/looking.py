@@ -93,7 +93,10 @@ class Looking:
         served = [round.served for round in job.rounds if round.served is not None]
         with self._dispatcher.lock:
             refusals = {reason for one in served for reason in one.job.rejected.values()}
-        reasons += [f"refused: {reason}" for reason in sorted(refusals)]
+        reasons += [
+            f"refused: {reason} (`dq retry {job.number}` has it tried again)"
+            for reason in sorted(refusals)
+        ]
         if self._dispatcher.board.draining:
             reasons.append("the master is draining")
         if not self._dispatcher.slots:

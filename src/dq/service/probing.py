@@ -74,7 +74,6 @@ class Probing:
             reading=Reading("pickled"),
             output=OUTPUT,
             timeout=TIME_LIMIT_S,
-            reimports=True,
         )
         source = Source([batches.joined(batches.dump([ref.to_wire()]))])
         return self._dispatcher.jobs.open(

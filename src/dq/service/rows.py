@@ -131,19 +131,13 @@ def spec_of(db: sqlite3.Connection, key: int) -> JobSpec:
     wire, functions = db.execute(
         "SELECT spec, functions FROM jobs WHERE key = ?", (key,)
     ).fetchone()
-    return from_client(_complete(wire), functions)
+    return from_client(safe_loads(wire), functions)
 
 
 def reading_of(db: sqlite3.Connection, key: int) -> Reading:
     """How to make values of a job's inputs. The functions, which may be large, are not read."""
     [wire] = db.execute("SELECT spec FROM jobs WHERE key = ?", (key,)).fetchone()
-    return JobSpec.from_wire(_complete(wire)).reading
-
-
-def _complete(spec: bytes) -> tuple[object, ...]:
-    """A spec on the wire; one that was written before it had a last field gets that."""
-    wire = cast("tuple[object, ...]", safe_loads(spec))
-    return wire if len(wire) > 10 else (*wire, False)
+    return JobSpec.from_wire(cast("tuple[object, ...]", safe_loads(wire))).reading
 
 
 def commit_job(db: sqlite3.Connection, key: int, blocks: int, total: int) -> int | None:

@@ -88,15 +88,19 @@ def _from_client(wire: object, functions: object) -> JobSpec:
 
 
 def with_new_id(spec: JobSpec) -> JobSpec:
-    """The same for another round, whose reports must not be taken for those of an earlier one. It
-    begins with the files as they are now."""
-    return replace(spec, id=os.urandom(8).hex(), reimports=True)
+    """The same for another round, whose reports must not be taken for those of an earlier one."""
+    return replace(spec, id=os.urandom(8).hex())
+
+
+def of_any_version(spec: JobSpec) -> JobSpec:
+    """The same for tasks that are run again, perhaps because their code was mended."""
+    return replace(spec, digest="")
 
 
 def _check(wire: object) -> None:
     if type(wire) is not tuple:
         raise TypeError("not a tuple")
-    id, ref, reading, unpack, output, timeout, init, digest, strict, fetch, reimports = wire
+    id, ref, reading, unpack, output, timeout, init, digest, strict, fetch = wire
     for text in (id, digest):
         if type(text) is not str or len(text) > LONGEST_NAME:
             raise TypeError("not a name")
@@ -112,7 +116,7 @@ def _check(wire: object) -> None:
         raise TypeError("not a text")
     if timeout is not None and type(timeout) not in (int, float):
         raise TypeError("not a time")
-    if not all(type(choice) is bool for choice in (strict, fetch, reimports)):
+    if type(strict) is not bool or type(fetch) is not bool:
         raise TypeError("not a choice")
 
 

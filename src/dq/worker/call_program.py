@@ -123,6 +123,7 @@ class CallProgram(Program):
             return self._unloadable(label, f"{error}; its sys.path is {sys.path}")
 
     def _load_named(self, ref: TaskRef, digest: str) -> CallFunction:
+        self._imports.check()
         try:
             function = self._imports.load(ref, self._config.load)
         except KeyboardInterrupt as error:  # raised by the module, since Ctrl-C does nothing here

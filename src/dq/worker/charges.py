@@ -22,8 +22,9 @@ class Charge:
     detail: str
 
 
-def of_dead(child: Child, threads: int, code: int) -> Iterator[Charge]:
-    """The charges for the tasks that a process was in that has ended with `code`."""
+def of_dead(child: Child, threads: int, code: int, *, loading: bool = False) -> Iterator[Charge]:
+    """The charges for the tasks that a process was in that has ended with `code`. If it was loading
+    a function, no task is to blame."""
     if child.is_charged:
         return
     for view in child.slot_views(threads):
@@ -32,7 +33,8 @@ def of_dead(child: Child, threads: int, code: int) -> Iterator[Charge]:
         if lease:
             index, span = under_way(view)
             detail = child.kill_reason or how_ended(code)
-            yield Charge(what="died", lease=lease, index=index, span=span, detail=detail)
+            what = "loading" if loading else "died"
+            yield Charge(what=what, lease=lease, index=index, span=span, detail=detail)
 
 
 def of_end(child: Child) -> Charge:

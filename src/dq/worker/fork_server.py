@@ -20,7 +20,6 @@ import signal
 import socket
 import sys
 import threading
-import time
 
 from dq._support import platform
 from dq._support.frozen import TYPE_CHECKING
@@ -172,13 +171,12 @@ def _import_all(request: Preload) -> str:
     """Import modules; return why one cannot be imported, or ""."""
     sys.path[:] = request.path
     os.environ.update(request.environ)
-    began = time.time()
     for name in request.modules:
         try:
             importlib.import_module(name)
         except BaseException as error:  # SystemExit too: the module's own code may raise it
             return f"{name}: {type(error).__name__}: {error}".replace("\n", " ")
-    imports.note_preloaded(began)
+    imports.note_preloaded()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(Exception):
             stream.flush()  # or each process would write what is in its buffer

@@ -1,8 +1,8 @@
 """What a process has imported for its tasks, and whether that has changed since.
 
 A process imports a module once. If the module's file is edited afterwards, the process still has
-the old code. So before it begins a job whose function is named by an import path, it looks at the
-files of what it has imported. If one has changed, another process takes its place.
+the old code. So before it begins another job it looks at the files of what it has imported. If one
+has changed, another process takes its place.
 """
 
 from __future__ import annotations
@@ -12,7 +12,15 @@ import sys
 import time
 
 from dq._support.frozen import TYPE_CHECKING
-from dq.functions.module_versions import NO_VERSION, Version, changed_at, file_of, on_disk, seen
+from dq.functions.module_versions import (
+    NO_VERSION,
+    Stamp,
+    Version,
+    file_of,
+    on_disk,
+    seen,
+    stamp_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -24,7 +32,7 @@ _STDLIB = os.path.dirname(os.__file__) + os.sep
 _INSTALLED = ("site-packages", "dist-packages")
 _UNKNOWN = "unknown"  # in place of a digest
 
-_preloaded: dict[str, float] = {}  # files that a fork server has imported, and since when
+_preloaded: dict[str, Stamp] = {}  # files that a fork server has imported
 
 
 class Outdated(BaseException):
@@ -33,10 +41,10 @@ class Outdated(BaseException):
     of a task."""
 
 
-def note_preloaded(began: float) -> None:
-    """Note that all forks of this process have what it has imported since `began`, also those that
-    replace others."""
-    _preloaded.update(dict.fromkeys(_files_of(()), began))
+def note_preloaded() -> None:
+    """Note that all forks of this process have what it has imported, also those that replace
+    others."""
+    _preloaded.update((file, stamp_of(file)) for file in _files_of(()))
 
 
 class Imports:
@@ -58,6 +66,9 @@ class Imports:
         """The version of a loaded function's module; without a digest if it has no file."""
         return seen(ref)
 
+    def notice(self) -> None:
+        """Note the files of modules that have been imported lately. In any thread."""
+
     def check_version(self, ref: TaskRef) -> None:
         """Check that the file of a module is still the one that was imported.
 
@@ -73,7 +84,7 @@ class Imports:
         """
 
     def changed_preload(self) -> str:
-        """A file that has changed since the worker preloaded it; "" if none has."""
+        """A file that has changed since the worker preloaded it, told once; "" if none has."""
         return ""
 
 
@@ -83,28 +94,38 @@ class ProcessImports(Imports):
     can_be_replaced = True
 
     def __init__(self) -> None:
-        self._began = time.time()
         self._versions: dict[tuple[str, str], Version] = {}
         self._packages: set[str] = set()  # that tasks are in
-        self._seen = (0, 0)  # how many modules and packages there were when `_files` was made
-        self._files: frozenset[str] = frozenset()
+        self._counted = (0, 0)  # how many modules and packages there were at the last `notice`
+        self._stamps: dict[str, Stamp] = {}  # of the files, as they were noticed
+        self._told: set[str] = set()  # preloaded files that have changed
 
     def load(self, ref: TaskRef, load: Callable[[TaskRef], Function]) -> Function:
         key = ref.kind, ref.where
         if ref.kind == "value" or key in self._versions:
             return load(ref)
         self._packages.add(ref.where.partition(".")[0])
-        began = time.time()
-        since = self._since(file) if (file := file_of(ref)) in self._imported() else began
+        self.notice()
+        before, began = file_of(ref), time.time()
         function = load(ref)
         version = on_disk(ref)
-        if _has_changed(version.file, since):
+        stamp = self._stamps.get(before)
+        if _has_changed(before, stamp) if stamp else _was_written(version.file, began):
             version = Version(file=version.file, digest=_UNKNOWN)
         self._versions[key] = version
+        self.notice()
         return function
 
     def version_of(self, ref: TaskRef) -> Version:
         return self._versions.get((ref.kind, ref.where), NO_VERSION)
+
+    def notice(self) -> None:
+        counted = len(sys.modules), len(self._packages)
+        if counted != self._counted:
+            self._counted = counted
+            for file in _files_of(self._packages):
+                if file not in self._stamps:
+                    self._stamps[file] = stamp_of(file)
 
     def check_version(self, ref: TaskRef) -> None:
         now = on_disk(ref)
@@ -112,29 +133,29 @@ class ProcessImports(Imports):
             raise Outdated(now.file)
 
     def check(self) -> None:
-        for file in self._imported():
-            if file not in _preloaded and _has_changed(file, self._began):
+        for file, stamp in self._stamps.copy().items():
+            if file not in _preloaded and _has_changed(file, stamp):
                 raise Outdated(file)
 
     def changed_preload(self) -> str:
-        changed = (file for file, began in _preloaded.items() if _has_changed(file, began))
-        return next(changed, "")
-
-    def _since(self, file: str) -> float:
-        return _preloaded.get(file, self._began)
-
-    def _imported(self) -> frozenset[str]:
-        """The files that have been imported, but for those that only an installation changes."""
-        seen = len(sys.modules), len(self._packages)
-        if seen != self._seen:
-            self._seen, self._files = seen, frozenset(_files_of(self._packages))
-        return self._files
+        for file, stamp in _preloaded.items():
+            if file not in self._told and _has_changed(file, stamp):
+                self._told.add(file)
+                return file
+        return ""
 
 
-def _has_changed(file: str, since: float) -> bool:
-    """Whether a file has changed since. (The clock of a file server may be ahead: what it says to
-    have changed in the future would change again and again.)"""
-    return since < changed_at(file) <= time.time()
+def _has_changed(file: str, stamp: Stamp) -> bool:
+    """Whether a file is another one than it was. What was no file (but part of one, say) is not
+    known to have changed."""
+    return stamp is not None and stamp_of(file) != stamp
+
+
+def _was_written(file: str, since: float) -> bool:
+    """Whether a file has changed since. (The clock of a file server may be ahead: each process
+    would find that again.)"""
+    stamp = stamp_of(file)
+    return stamp is not None and since < max(stamp[:2]) / 1e9 <= time.time()
 
 
 def _files_of(packages: Collection[str]) -> list[str]:

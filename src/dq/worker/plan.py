@@ -28,6 +28,7 @@ class Plan:
         allow: patterns, from `dq.worker.allow.check`, of what the master may name; empty for all.
         stderr: makes a descriptor for each task process's standard error, which is closed here
             once the process has it; None to use this process's standard error.
+        are_all: whether the master has no other workers, and none can join.
         output: where what tasks print goes: "own" as `stderr` says, "master", or "both".
     """
 
@@ -41,4 +42,5 @@ class Plan:
     tls: Tls = PLAIN
     allow: tuple[str, ...] = ()
     stderr: Callable[[], int] | None = None
+    are_all: bool = False
     output: str = "own"

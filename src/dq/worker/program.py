@@ -52,6 +52,10 @@ if TYPE_CHECKING:
 Fetch = Callable[[str, bytes], "Blob | None"]
 
 
+class UnfitJob(BadTask):
+    """Raised when a job's function can be imported here, and the job cannot run all the same."""
+
+
 class Program:
     """A job's function, ready to be called by the slots of this process. The calls of an executor
     bring functions of their own: see `dq.worker.call_program`.
@@ -180,7 +184,7 @@ class Program:
             text = f"{version.file} has changed since this program imported it"
         if self.spec.strict:
             name = setting("strict_code", by_option=outputs.is_command(self.spec.output))
-            raise BadTask(f"{text} ({name})")
+            raise UnfitJob(f"{text} ({name})")
         self.other = version
         if not self._is_local:  # otherwise the master, on the same terminal, reports it
             place = " at the master" if self._imports.can_be_replaced else ""
@@ -242,4 +246,4 @@ def _initialize(
         if config.lets_through(error):
             raise
         name = setting("initializer", by_option=outputs.is_command(spec.output))
-        raise BadTask(f"{name} {spec.init} failed: {type(error).__name__}: {error}") from error
+        raise UnfitJob(f"{name} {spec.init} failed: {type(error).__name__}: {error}") from error

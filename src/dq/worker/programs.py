@@ -11,12 +11,12 @@ from dq._support.frozen import TYPE_CHECKING
 from dq.core.records import LONGEST_TEXT
 from dq.errors import BadTask
 from dq.functions import loading
-from dq.functions.module_versions import Version
+from dq.functions.module_versions import PRELOADED, Version
 from dq.functions.reference import TaskRef
 from dq.functions.spec import JobSpec
 from dq.manager.client import Client
 from dq.worker.cells import LOADED, LOADING
-from dq.worker.program import Program
+from dq.worker.program import Program, UnfitJob
 
 if TYPE_CHECKING:
     from dq.functions.definitions import Definition
@@ -55,7 +55,6 @@ class Programs:
         self._loop = loop
         self._set_state = set_state
         self._imports = imports
-        self._has_loaded = False
         self._definitions: dict[str, list[Definition]] = {}  # of each job's classes
         self._initialized: set[TaskRef] = set()  # initializers that have been called
         self._programs: dict[str, Program] = {}
@@ -89,12 +88,9 @@ class Programs:
     def _load(self, spec: JobSpec) -> Program:
         self._set_state(LOADING)
         try:
-            if spec.reimports and self._has_loaded:
-                self._imports.check()
-            self._has_loaded = True
+            self._imports.check()
             program = self._made(spec)
-            if spec.reimports:
-                self._note_preload(program)
+            self._note_preload(program)
             return program
         except BadTask:
             self._imports.check()  # the code that is on disk now may be another
@@ -119,10 +115,14 @@ class Programs:
         file = self._imports.changed_preload()
         if not file or program.other is not None:
             return
-        program.other = Version(file=file, digest="preloaded")
+        program.other = Version(file=file, digest=PRELOADED)
         if self._config.parents is None:  # otherwise the master, on the same terminal, reports it
             text = f"{file} has changed since it was preloaded; a new worker would import it anew"
             print(f"dq: {text}", file=sys.stderr, flush=True)
+
+    def notice_imports(self) -> None:
+        """Note what tasks have imported. In any thread."""
+        self._imports.notice()
 
     def load_default(self, ref: TaskRef) -> Callable[..., object]:
         """The function for a master that names none."""
@@ -151,11 +151,11 @@ class Programs:
         ref = self.specs[job].ref
         is_named = ref is None or ref.kind != "value"
         if self._config.parents is None:  # otherwise the master, on the same terminal, reports it
-            is_absent = is_named and not self._config.allow
+            is_absent = is_named and not self._config.allow and not isinstance(error, UnfitJob)
             hint = "; this worker needs the same code as the master" if is_absent else ""
             print(f"dq: cannot load this job: {error}{hint}", file=sys.stderr, flush=True)
         text = f"worker {self._name} cannot load this job: {error}"
-        if is_named:
+        if is_named and not isinstance(error, UnfitJob):
             text += f"; its sys.path is {sys.path}"
         return text[:LONGEST_TEXT]
 

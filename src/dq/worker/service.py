@@ -64,6 +64,7 @@ class Service:
         process = self._process
         while not self._is_to_end():
             stacks.answer(process.cells, process.loop.started)
+            process.programs.notice_imports()
             for slot in process.slots:
                 if process.leaving:  # again: it may have been reporting the last time
                     slot.partial_reports.hand_back()

@@ -218,6 +218,7 @@ class Slot:
         return self._finish(batch, client.run, unstarted)
 
     def _finish(self, batch: RunningBatch, run: str, handed_back: int = 0) -> ReportMessage:
+        self.process.programs.notice_imports()
         with self.lock:
             batch.hand_back(handed_back)
             self.process.count_tasks(batch.measure())

@@ -275,7 +275,7 @@ class Supervisor:
         elif not self._leaving:
             if state == cells.GONE:
                 self._control.look_for_master()
-            self._pool.replace(worked=state not in (0, cells.LOADING))
+            self._pool.replace(worked=state != 0 and not self._ends_by_loading(state))
 
     def _reap_left(self, child: Child, code: int) -> None:
         """Handle the end of a process that was exiting. However it ended, it ran no task."""
@@ -285,11 +285,19 @@ class Supervisor:
             self._log(f"task process {child.pid} {how} while it exited, after its tasks")
 
     def _charge(self, child: Child, code: int) -> None:
-        for charge in charges.of_dead(child, self.plan.processes.threads, code):
+        threads = self.plan.processes.threads
+        # With several slots, another one may run a task that is to blame.
+        loading = threads == 1 and child.state == cells.LOADING and not self.plan.are_all
+        for charge in charges.of_dead(child, threads, code, loading=loading):
             self._control.charge(charge)
         if not self._leaving and not child.is_charged:
             how = child.kill_reason or charges.how_ended(code)
             self._log(f"task process {child.pid} {how}; replacing it")
+
+    def _ends_by_loading(self, state: int) -> bool:
+        """Whether a process that ended in this state shows that none can work. One that loaded a
+        function does not, if there are other jobs or other workers."""
+        return state == cells.LOADING and self.plan.are_all
 
     def end(self) -> None:
         """End all processes now, and the connection."""

@@ -62,18 +62,6 @@ def test_a_job_is_there_when_the_file_is_opened_again(tmp_path: Path) -> None:
         assert store.read(lambda db: rows.spec_of(db, key)) == SPEC
 
 
-def test_a_spec_that_was_written_before_it_had_a_last_field_is_read(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with closing(Store(str(tmp_path / "jobs"))) as store:
-        whole = JobSpec.to_wire
-        with monkeypatch.context() as patched:
-            patched.setattr(JobSpec, "to_wire", lambda spec: whole(spec)[:-1])
-            key = add_job(store)
-        assert store.read(lambda db: rows.spec_of(db, key)) == SPEC
-        assert store.read(lambda db: rows.reading_of(db, key)) == SPEC.reading
-
-
 def test_the_same_again_changes_nothing(tmp_path: Path) -> None:
     with closing(Store(str(tmp_path / "jobs"))) as store:
         key = add_job(store)
