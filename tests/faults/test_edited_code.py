@@ -202,6 +202,20 @@ def test_what_was_preloaded_stays_and_is_said_to(project: Path) -> None:
         worker.wait_for(r"helper\.py has changed since it was preloaded")
 
 
+def test_a_task_that_was_preloaded_stays_and_is_refused_where_code_is_strict(project: Path) -> None:
+    write(project, app=answering("old"))
+    options = ("-p", "1", "--preload", "app")
+    with JobsMaster(project, workers=0) as master, worker_of(master, *options):
+        assert answers(master, "app:work") == {"old"}
+        write(project, app=answering("a new one"))
+        done = master.dq("submit", "app:work", "1", "--wait")
+        assert (done.returncode, done.stdout) == (0, "old\n")
+        assert re.search(r"has loaded another version of \S*app\.py", done.stderr)
+        number = master.submit("app:work", "1", "--strict-code")
+        wait_until(lambda: "(--strict-code)" in master.dq("status", number).stdout)
+        assert "sys.path" not in master.dq("status", number).stdout
+
+
 # In Python
 
 

@@ -43,17 +43,17 @@ class Charging:
         job.deaths[index] -= 1  # `attempts` adds the one that is being recorded
         return self._recording.record(job, batch, Failed(failure), name)
 
-    def died_loading(self, lease_id: int, detail: str) -> str:
+    def died_loading(self, group: str, lease_id: int, detail: str) -> str:
         """Requeue the tasks of a process that died while it loaded their job's function. None is
         charged. If that happens to a worker again and again, it is taken to have rejected the job.
         Returns the reason, if that is news."""
         lease = self._leases.find(lease_id)
-        if lease is None or lease.charged:
+        if lease is None or lease.charged or lease.holder.group != group:
             return ""
         lease.charged = True
         if lease.id in self._leases.active:
             self._leases.lose(lease)
-        job, group = self._jobs[lease.batch.job], lease.holder.group
+        job = self._jobs[lease.batch.job]
         deaths = job.load_deaths[group] = job.load_deaths.get(group, 0) + 1
         if deaths < MAX_LOAD_DEATHS or group in job.rejected:
             return ""

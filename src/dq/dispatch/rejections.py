@@ -40,11 +40,11 @@ class Rejections:
             self._pending.announce()
         return is_news and holder.group != self.own_group
 
-    def died_loading(self, lease: int, detail: str) -> str:
+    def died_loading(self, group: str, lease: int, detail: str) -> str:
         """Requeue a lease whose process died while it loaded the function. Returns why its worker
         is taken to have rejected the job, if it is from now on."""
         with self._lock:
-            reason = self._board.charging.died_loading(lease, detail)
+            reason = self._board.charging.died_loading(group, lease, detail)
             self._pending.has_refusals = self._pending.has_refusals or bool(reason)
             self._delivery.wake_readers()
             self._pending.announce()

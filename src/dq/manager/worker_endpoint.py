@@ -238,7 +238,7 @@ class WorkerEndpoint:
         detail = as_text(detail)[:LONGEST_TEXT]
         group = q.connections.current.holder.group
         if what == "loading":
-            if reason := q.rejections.died_loading(lease, detail):
+            if reason := q.rejections.died_loading(group, lease, detail):
                 q.notify(printable(reason))
             return
         q.death_reports.take(group, what, lease, index, span, detail)

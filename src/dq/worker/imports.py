@@ -125,7 +125,8 @@ class ProcessImports(Imports):
             self._counted = counted
             for file in _files_of(self._packages):
                 if file not in self._stamps:
-                    self._stamps[file] = stamp_of(file)
+                    known = file in _preloaded
+                    self._stamps[file] = _preloaded[file] if known else stamp_of(file)
 
     def check_version(self, ref: TaskRef) -> None:
         now = on_disk(ref)

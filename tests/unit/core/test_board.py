@@ -29,7 +29,7 @@ EVENTS = [
     *OFTEN,
     *["report_again", "report_what_does_not_fit", "charge", "charge", "expire", "consume"],
     *["ack", "refuse", "open_job", "drain", "stop", "close_job", "wait", "wait"],
-    *["cancel", "cancel"],
+    *["cancel", "cancel", "die_loading"],
 ]
 
 
@@ -127,6 +127,7 @@ class AnyOrder(RuleBasedStateMachine):
             "report_what_does_not_fit": self.live(),
             "charge": self.taken,
             "refuse": self.live(),
+            "die_loading": self.live(),
             "ack": self.live(),
             "cancel": self.known,
         }
@@ -393,6 +394,13 @@ class AnyOrder(RuleBasedStateMachine):
         else:
             recorded = self.board.died(taken.lease.id, index, "signal 9", self.now)
         self.check(recorded, self.foresee_charge(taken, index, timeout))
+
+    def die_loading(self) -> None:
+        taken = self.pick(self.live())
+        group = taken.lease.holder.group
+        self.board.charging.died_loading(group, taken.lease.id, "signal 9")
+        self.lose(taken)
+        taken.charged = True
 
     def foresee_charge(self, taken: Taken, index: int, timeout: bool) -> list[Recorded]:
         if taken.forgotten or not taken.next <= index < taken.stop:
@@ -926,6 +934,23 @@ def test_a_job_that_a_machine_cannot_load_goes_to_others_uncharged() -> None:
     assert board.wanted(replace(ME, id=3), 0.0) is None
     assert lease(board, OTHER).attempt == 1
     assert job.rejected == {"here": "no module named app"}
+
+
+def test_a_worker_whose_processes_die_as_they_load_a_job_has_rejected_it() -> None:
+    board, job = board_of(4)
+    died = board.charging.died_loading
+    assert [died("here", lease(board).id, "ended with exit code 7") for _ in range(2)] == ["", ""]
+    mine = lease(board)
+    board.report(ME, Report(mine.id, mine.next, (Done(1, b""),), mine.stop - mine.next - 1), 0.0)
+    assert [died("here", lease(board).id, "ended with exit code 7") for _ in range(2)] == ["", ""]
+    mine = lease(board)
+    assert died("there", mine.id, "it is not theirs") == ""
+    assert "ended with exit code 7, 3 times in a row" in died(
+        "here", mine.id, "ended with exit code 7"
+    )
+    assert board.wanted(ME, 0.0) is None
+    assert lease(board, OTHER).attempt == 1
+    assert not job.deaths
 
 
 def test_no_worker_has_been_busier_than_it_has_had_its_tasks() -> None:
