@@ -161,6 +161,17 @@ def test_dq_worker_leaves_with_exit_code_4_when_a_plain_master_has_gone(project:
             assert "it did not come back in 1 s" in worker.stderr_text
 
 
+def test_dq_worker_ends_where_its_own_task_ends_each_process(project: Path) -> None:
+    code = "import os\nif 'DQ_SLOT' in os.environ:\n    os._exit(7)\ndef f(x):\n    return x\n"
+    (project / "abrupt.py").write_text(code)
+    with Running(sys.executable, OWN_MASTER, KEY, "1") as master:
+        port = master.wait_for(r"^port (\d+)", stream="stdout")[1]
+        argv = ("--server", f"127.0.0.1:{port}", "--task", "abrupt:f", "-p", "1")
+        with Running(*DQ, "worker", *argv, cwd=project, env=ENV) as worker:
+            assert worker.wait() == 1, worker.printed
+    assert "task processes end as soon as they start (5 in a row)" in worker.stderr_text
+
+
 def test_failure_of_a_dq_workers_task_reaches_a_plain_master_as_runtime_error(
     project: Path,
 ) -> None:

@@ -256,6 +256,7 @@ class Supervisor:
     def _reap(self, child: Child) -> None:
         self._pool.children.discard(child)
         code, state = child.popen.wait(), child.state
+        worked = not self._has_failed_to_start(child)
         if state in cells.EXIT_CODES:
             self._reap_left(child, code)
         else:
@@ -275,7 +276,7 @@ class Supervisor:
         elif not self._leaving:
             if state == cells.GONE:
                 self._control.look_for_master()
-            self._pool.replace(worked=state != 0 and not self._ends_by_loading(state))
+            self._pool.replace(worked=worked)
 
     def _reap_left(self, child: Child, code: int) -> None:
         """Handle the end of a process that was exiting. However it ended, it ran no task."""
@@ -294,10 +295,13 @@ class Supervisor:
             how = child.kill_reason or charges.how_ended(code)
             self._log(f"task process {child.pid} {how}; replacing it")
 
-    def _ends_by_loading(self, state: int) -> bool:
-        """Whether a process that ended in this state shows that none can work. One that loaded a
-        function does not, if there are other jobs or other workers."""
-        return state == cells.LOADING and self.plan.are_all
+    def _has_failed_to_start(self, child: Child) -> bool:
+        """Whether a process has ended before it could work. That it was loading a job's function
+        says nothing of other jobs and other workers, if there may be any."""
+        if child.state != cells.LOADING:
+            return child.state == 0
+        views = child.slot_views(self.plan.processes.threads)
+        return self.plan.are_all or not any(view[cells.LEASE] for view in views)
 
     def end(self) -> None:
         """End all processes now, and the connection."""
