@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -109,6 +110,37 @@ def test_a_file_that_was_written_before_its_import_has_not_changed(
     assert len(found) == 2
 
 
+def test_so_is_one_that_was_written_right_after_its_import(
+    master: JobsMaster, project: Path
+) -> None:
+    code = "def work(x):\n    import helper\n    return helper.word\n"
+    code += "def edit(x):\n    import helper\n    open('helper.py', 'w').write(\"word = 'new'\")\n"
+    write(project, app=code, helper="word = 'older'\n")
+    assert master.dq("submit", "app:edit", "1", "--wait").returncode == 0
+    assert answers(master, "app:work") == {"new"}
+
+
+def test_so_is_one_in_a_zip_file(master: JobsMaster, project: Path) -> None:
+    write(project, app="import sys\nsys.path.insert(0, 'a.zip')\nfrom helper import work\n")
+    for word in ("one", "another"):
+        with zipfile.ZipFile(project / "a.zip", "w") as file:
+            file.writestr("helper.py", answering(word))
+        assert answers(master, "app:work") == {word}
+
+
+def test_each_job_has_its_own_modules_of_one_name(master: JobsMaster, project: Path) -> None:
+    for place in ("one", "two", "."):
+        (project / place).mkdir(exist_ok=True)
+        write(project / place, helper=f"word = {place!r}\n")
+        write(project / place, task="import helper\ndef work(x):\n    return helper.word\n")
+        lazy = "def work(x):\n    import helper\n    return helper.word\n"
+        write(project / place, lazy=lazy)
+    for name in ("task", "lazy"):
+        for place in ("one", "two", "one"):
+            assert answers(master, f"{place}/{name}.py:work") == {place}
+            assert answers(master, f"{name}:work") == {"."}
+
+
 def test_a_function_that_was_added_is_found(master: JobsMaster, project: Path) -> None:
     write(project, app=answering("old"))
     assert answers(master, "app:work") == {"old"}
@@ -170,6 +202,20 @@ def test_a_job_whose_import_ends_the_process_ends_neither_workers_nor_other_jobs
     assert set(re.findall(r'"attempts": ?(\d+)', done.stdout)) == {"1"}
 
 
+@pytest.mark.slow
+def test_nor_does_one_whose_import_has_no_end(master: JobsMaster, project: Path) -> None:
+    write(project, app=answering("well"))
+    endless = "import os, time\nwhile 'DQ_SLOT' in os.environ:\n    time.sleep(1)\n"
+    write(project, endless=endless + answering("never"))
+    number = master.submit("endless:work", *INPUTS, "--timeout", "0.1")
+    wait_until(lambda: "refused: " in master.dq("status", number).stdout)
+    assert "has not loaded its function" in master.dq("status", number).stdout
+    assert answers(master, "app:work") == {"well"}
+    write(project, endless=answering("mended"))
+    assert master.dq("retry", number).returncode == 0
+    assert master.dq("wait", number).returncode == 0
+
+
 def test_running_tasks_of_another_job_go_on_meanwhile(project: Path) -> None:
     """A process whose one slot has to be replaced lets its other slot finish."""
     slow = "import os, time\ndef work(x):\n    open('begun', 'w').close()\n"
@@ -198,6 +244,8 @@ def test_what_was_preloaded_stays_and_is_said_to(project: Path) -> None:
         write(project, helper="word = 'another'\n")
         done = master.dq("submit", "app:work", "1", "--wait")
         assert (done.returncode, done.stdout) == (0, "a\n")
+        assert re.search(r"works with \S*helper\.py as it has preloaded it", done.stderr)
+        done = master.dq("submit", "app:work", "1", "--wait")  # by somebody else, perhaps
         assert re.search(r"works with \S*helper\.py as it has preloaded it", done.stderr)
         worker.wait_for(r"helper\.py has changed since it was preloaded")
 

@@ -43,10 +43,21 @@ class Charging:
         job.deaths[index] -= 1  # `attempts` adds the one that is being recorded
         return self._recording.record(job, batch, Failed(failure), name)
 
-    def died_loading(self, group: str, lease_id: int, detail: str) -> str:
+    def died_loading(
+        self, group: str, lease_id: int, detail: str, most: int | None = MAX_LOAD_DEATHS
+    ) -> str:
         """Requeue the tasks of a process that died while it loaded their job's function. None is
         charged. If that happens to a worker again and again, it is taken to have rejected the job.
-        Returns the reason, if that is news."""
+
+        Args:
+            group: the worker's.
+            lease_id: the process's.
+            detail: how it died.
+            most: how many such deaths in a row are a rejection; None for any number.
+
+        Returns:
+            Why the worker has rejected the job, if that is news.
+        """
         lease = self._leases.find(lease_id)
         if lease is None or lease.charged or lease.holder.group != group:
             return ""
@@ -55,11 +66,11 @@ class Charging:
             self._leases.lose(lease)
         job = self._jobs[lease.batch.job]
         deaths = job.load_deaths[group] = job.load_deaths.get(group, 0) + 1
-        if deaths < MAX_LOAD_DEATHS or group in job.rejected:
+        if most is None or deaths < most or group in job.rejected:
             return ""
         job.rejected[group] = (
             f"worker {lease.holder.name} cannot load this job: a process that imports its function"
-            f" {detail}, {_times(deaths)} in a row"
+            f" {detail}{_in_a_row(deaths)}"
         )
         return job.rejected[group]
 
@@ -116,6 +127,10 @@ class Charging:
         for index in range(max(start, lease.next), min(stop, lease.stop)):
             if index in job.waiting.redelivered:
                 job.suspect(index)
+
+
+def _in_a_row(count: int) -> str:
+    return f", {_times(count)} in a row" if count > 1 else ""
 
 
 def _times(count: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dq.core.charging import MAX_LOAD_DEATHS
 from dq.core.leases import LeaseHolder
 from dq.dispatch.delivery import Delivery
 from dq.dispatch.pending_requests import PendingRequests
@@ -40,11 +41,19 @@ class Rejections:
             self._pending.announce()
         return is_news and holder.group != self.own_group
 
-    def died_loading(self, group: str, lease: int, detail: str) -> str:
+    def died_loading(self, group: str, lease: int, detail: str, *, again: bool) -> str:
         """Requeue a lease whose process died while it loaded the function. Returns why its worker
-        is taken to have rejected the job, if it is from now on."""
+        is taken to have rejected the job, if it is from now on.
+
+        Args:
+            group: the worker's. Supervisors of the master's own end by themselves.
+            lease: the process's.
+            detail: how it died.
+            again: whether the next process may do better.
+        """
+        most = None if group == self.own_group else MAX_LOAD_DEATHS if again else 1
         with self._lock:
-            reason = self._board.charging.died_loading(group, lease, detail)
+            reason = self._board.charging.died_loading(group, lease, detail, most)
             self._pending.has_refusals = self._pending.has_refusals or bool(reason)
             self._delivery.wake_readers()
             self._pending.announce()

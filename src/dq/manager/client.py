@@ -280,12 +280,12 @@ class Client(ServerConnection):
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
         """Report which task a process was in when it "died" or had a "timeout", that it died
-        "loading" a function, that it is ended because of a "cancelled" task, or at last that it has
-        "ended".
+        "loading" a function, is killed since that is "unloadable", is ended because of a
+        "cancelled" task, or at last that it has "ended".
 
         Args:
             run: the master's random id.
-            what: one of the five.
+            what: one of the six.
             lease: which batch.
             index: which task of it.
             span: how many tasks, from that one on, it may have been in.

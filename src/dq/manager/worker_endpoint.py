@@ -229,16 +229,17 @@ class WorkerEndpoint:
         return (served.spec.to_wire() if known is None else None, ended, definitions)
 
     def charge(self, run: str, what: str, lease: int, index: int, span: int, detail: str) -> None:
-        """Note which task a worker process was in when it "died" or had a "timeout", that it died
-        "loading" a function, or that it has "ended". See `dq.manager.client.Client.charge`."""
+        """Note what has become of a worker process, and which task it was in. See
+        `dq.manager.client.Client.charge`."""
         q = self._q
         if run != q.run:
             return
         lease, index, span = as_count(lease), as_count(index), as_count(span)
         detail = as_text(detail)[:LONGEST_TEXT]
         group = q.connections.current.holder.group
-        if what == "loading":
-            if reason := q.rejections.died_loading(group, lease, detail):
+        if what in ("loading", "unloadable"):
+            again = what == "loading"
+            if reason := q.rejections.died_loading(group, lease, detail, again=again):
                 q.notify(printable(reason))
             return
         q.death_reports.take(group, what, lease, index, span, detail)

@@ -53,9 +53,12 @@ def of_overdue(child: Child, threads: int, now: float, detail: str) -> Iterator[
             yield Charge(what=what, lease=lease, index=index, span=span, detail=detail)
 
 
-def is_over_loading(child: Child, threads: int, now: float) -> bool:
-    """Whether a process has taken too long to load a function."""
-    return any(_is_over(view, CODED_BY, now) for view in child.slot_views(threads))
+def of_endless_loading(child: Child, threads: int, now: float, detail: str) -> Iterator[Charge]:
+    """What is said of the batches whose function a process has taken too long to load. It would in
+    the next process, too."""
+    for view in child.slot_views(threads):
+        if _is_over(view, CODED_BY, now):
+            yield Charge(what="unloadable", lease=view[LEASE], index=0, span=1, detail=detail)
 
 
 def under_way(view: memoryview) -> tuple[int, int]:

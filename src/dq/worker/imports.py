@@ -21,6 +21,7 @@ from dq.functions.module_versions import (
     seen,
     stamp_of,
 )
+from dq.worker.import_path import ImportPath
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection
@@ -31,6 +32,8 @@ _DQ = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 _STDLIB = os.path.dirname(os.__file__) + os.sep
 _INSTALLED = ("site-packages", "dist-packages")
 _UNKNOWN = "unknown"  # in place of a digest
+_NO_FILES = (0, 0, 0, 0)  # a stamp
+CLOCK_TICK_S = 0.01  # by which the clock of files may be behind
 
 _preloaded: dict[str, Stamp] = {}  # files that a fork server has imported
 
@@ -44,17 +47,11 @@ class Outdated(BaseException):
 def note_preloaded() -> None:
     """Note that all forks of this process have what it has imported, also those that replace
     others."""
-    _preloaded.update((file, stamp_of(file)) for file in _files_of(()))
+    _preloaded.update((file, stamp_of(file)) for file in _files_of(()).values())
 
 
 class Imports:
-    """What a program has imported that runs tasks itself, and that no other can replace.
-
-    Attributes:
-        can_be_replaced: whether another process can take this one's place.
-    """
-
-    can_be_replaced = False
+    """What a program has imported that runs tasks itself, and that no other can replace."""
 
     def load(self, ref: TaskRef, load: Callable[[TaskRef], Function]) -> Function:
         """Load a function, and note the version of its module."""
@@ -68,6 +65,13 @@ class Imports:
 
     def notice(self) -> None:
         """Note the files of modules that have been imported lately. In any thread."""
+
+    def enter(self, ref: TaskRef | None) -> None:
+        """Have a job's tasks find their modules where its TASK would find them.
+
+        Raises:
+            Outdated: another module of the same name has been imported.
+        """
 
     def check_version(self, ref: TaskRef) -> None:
         """Check that the file of a module is still the one that was imported.
@@ -84,21 +88,25 @@ class Imports:
         """
 
     def changed_preload(self) -> str:
-        """A file that has changed since the worker preloaded it, told once; "" if none has."""
+        """A file that has changed since the worker preloaded it; "" if none has."""
         return ""
+
+    def why_other(self, file: str) -> str:
+        """Why the version of a file is another than a job's, as the end of a sentence."""
+        return "has changed since this program imported it"
 
 
 class ProcessImports(Imports):
     """The same of a task process."""
 
-    can_be_replaced = True
-
     def __init__(self) -> None:
         self._versions: dict[tuple[str, str], Version] = {}
         self._packages: set[str] = set()  # that tasks are in
         self._counted = (0, 0)  # how many modules and packages there were at the last `notice`
+        self._noticed = time.time()  # when that was
         self._stamps: dict[str, Stamp] = {}  # of the files, as they were noticed
-        self._told: set[str] = set()  # preloaded files that have changed
+        self._modules: dict[str, str] = {}  # the files, by the modules' names
+        self._path = ImportPath()
 
     def load(self, ref: TaskRef, load: Callable[[TaskRef], Function]) -> Function:
         key = ref.kind, ref.where
@@ -120,13 +128,28 @@ class ProcessImports(Imports):
         return self._versions.get((ref.kind, ref.where), NO_VERSION)
 
     def notice(self) -> None:
-        counted = len(sys.modules), len(self._packages)
+        counted, since, self._noticed = self._count(), self._noticed, time.time()
         if counted != self._counted:
             self._counted = counted
-            for file in _files_of(self._packages):
+            self._modules = _files_of(self._packages)
+            for file in self._modules.values():
                 if file not in self._stamps:
-                    known = file in _preloaded
-                    self._stamps[file] = _preloaded[file] if known else stamp_of(file)
+                    self._stamps[file] = self._first_stamp(file, since)
+
+    def _count(self) -> tuple[int, int]:
+        return len(sys.modules), len(self._packages)
+
+    def _first_stamp(self, file: str, since: float) -> Stamp:
+        """The stamp that a file had when it was imported; one that no file has if it may have been
+        changed between that and this moment."""
+        if file in _preloaded:
+            return _preloaded[file]
+        return _NO_FILES if _was_written(file, since - CLOCK_TICK_S) else stamp_of(file)
+
+    def enter(self, ref: TaskRef | None) -> None:
+        self.notice()
+        if other := self._path.enter(ref, self._modules):
+            raise Outdated(other)
 
     def check_version(self, ref: TaskRef) -> None:
         now = on_disk(ref)
@@ -139,11 +162,13 @@ class ProcessImports(Imports):
                 raise Outdated(file)
 
     def changed_preload(self) -> str:
-        for file, stamp in _preloaded.items():
-            if file not in self._told and _has_changed(file, stamp):
-                self._told.add(file)
-                return file
-        return ""
+        changed = (file for file, stamp in _preloaded.items() if _has_changed(file, stamp))
+        return next(changed, "")
+
+    def why_other(self, file: str) -> str:
+        if file in _preloaded:
+            return "has changed since this worker preloaded it"
+        return "is not what it was when this run began"
 
 
 def _has_changed(file: str, stamp: Stamp) -> bool:
@@ -159,17 +184,18 @@ def _was_written(file: str, since: float) -> bool:
     return stamp is not None and since < max(stamp[:2]) / 1e9 <= time.time()
 
 
-def _files_of(packages: Collection[str]) -> list[str]:
+def _files_of(packages: Collection[str]) -> dict[str, str]:
     """The files of all modules but the standard library's, dq's, and those of installed packages
     that no task is in."""
-    found = []
+    found = {}
     for name, module in list(sys.modules.items()):
-        file = getattr(module, "__dict__", {}).get("__file__")
+        names = getattr(module, "__dict__", {})
+        file = getattr(names.get("__loader__"), "archive", names.get("__file__"))  # a zip file
         if not isinstance(file, str) or file.startswith(_DQ):
             continue
         is_installed = any(folder in file for folder in _INSTALLED)
         if is_installed and name.partition(".")[0] not in packages:
             continue
         if is_installed or not file.startswith(_STDLIB):
-            found.append(file)
+            found[name] = file
     return found

@@ -23,12 +23,19 @@ class Limits:
         options: the limits.
         control: charges tasks.
         log: called with each line that people should see.
+        are_all: whether the master has no other workers.
     """
 
     def __init__(
-        self, options: ProcessOptions, control: Control, log: Callable[[str], None]
+        self,
+        options: ProcessOptions,
+        control: Control,
+        log: Callable[[str], None],
+        *,
+        are_all: bool,
     ) -> None:
         self._options = options
+        self._are_all = are_all
         self._control = control
         self._log = log
 
@@ -36,28 +43,36 @@ class Limits:
         """Kill processes that exceed the time for a task, the memory, or the time to exit.
 
         Raises:
-            BadTask: loading a function takes too long. It would in the next process, too.
+            BadTask: loading a function takes too long, and there are no other workers.
         """
-        overdue = 0
         for child in children:
             state = child.state
             if child.kill_reason:
                 continue
             if state in EXIT_CODES:
                 self._await_exit(child, now)
-            elif state == LOADING and self._is_over_loading(child, now):
-                overdue = child.pid
+            elif state == LOADING:
+                self._check_loading(child, now)
             else:
                 self._check(child, now)
-        if overdue:
-            raise BadTask(
-                f"task process {overdue} has not loaded its function in the time limit of"
-                f" a task and {LOAD_EXTRA_S:g} s more: what a module does when imported has"
-                f" to end ({setting('timeout')})"
-            )
 
-    def _is_over_loading(self, child: Child, now: float) -> bool:
-        return charges.is_over_loading(child, self._options.threads, now)
+    def _check_loading(self, child: Child, now: float) -> None:
+        reason = (
+            f"has not loaded its function in the time limit of a task and {LOAD_EXTRA_S:g} s more:"
+            f" what a module does when imported has to end ({setting('timeout')})"
+        )
+        found = list(charges.of_endless_loading(child, self._options.threads, now, reason))
+        if not found:
+            self._check(child, now)
+            return
+        if self._are_all:
+            raise BadTask(f"task process {child.pid} {reason}")
+        for charge in found:
+            self._control.charge(charge)
+        child.kill_reason, child.is_charged = reason, True
+        self._control.send_charges()
+        self._log(f"task process {child.pid} {reason}; replacing it")
+        groups.kill(child.pid)
 
     def _check(self, child: Child, now: float) -> None:
         reason = "ran a task for too long"

@@ -179,16 +179,13 @@ class Program:
         if not version.digest or version.digest == digest:
             return
         self._imports.check_version(ref)
-        text = f"{version.file} is not what it was when this run began"
-        if not self._imports.can_be_replaced:
-            text = f"{version.file} has changed since this program imported it"
+        text = f"{version.file} {self._imports.why_other(version.file)}"
         if self.spec.strict:
             name = setting("strict_code", by_option=outputs.is_command(self.spec.output))
             raise UnfitJob(f"{text} ({name})")
         self.other = version
         if not self._is_local:  # otherwise the master, on the same terminal, reports it
-            place = " at the master" if self._imports.can_be_replaced else ""
-            print(f"dq: {text}{place}", file=sys.stderr, flush=True)
+            print(f"dq: {text}", file=sys.stderr, flush=True)
 
     def _trying(
         self, call: Callable[[object], object], loop: Awaiter

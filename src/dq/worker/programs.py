@@ -55,6 +55,7 @@ class Programs:
         self._loop = loop
         self._set_state = set_state
         self._imports = imports
+        self._told: set[str] = set()  # preloaded files that have changed
         self._definitions: dict[str, list[Definition]] = {}  # of each job's classes
         self._initialized: set[TaskRef] = set()  # initializers that have been called
         self._programs: dict[str, Program] = {}
@@ -80,6 +81,7 @@ class Programs:
             Outdated: another process has to load it.
         """
         with self._loading:
+            self._imports.enter(self.specs[job].ref)
             program = self._programs.get(job)
             if program is None:
                 program = self._programs[job] = self._load(self.specs[job])
@@ -116,7 +118,8 @@ class Programs:
         if not file or program.other is not None:
             return
         program.other = Version(file=file, digest=PRELOADED)
-        if self._config.parents is None:  # otherwise the master, on the same terminal, reports it
+        if self._config.parents is None and file not in self._told:  # see `refusal`
+            self._told.add(file)
             text = f"{file} has changed since it was preloaded; a new worker would import it anew"
             print(f"dq: {text}", file=sys.stderr, flush=True)
 

@@ -126,7 +126,7 @@ class Supervisor:
             outbox=outbox,
         )
         self._cancelling = Cancelling(self._control, plan.processes.threads)
-        self._limits = Limits(plan.processes, self._control, log)
+        self._limits = Limits(plan.processes, self._control, log, are_all=plan.are_all)
         self._left_groups = groups.LeftGroups()
         self._leaving = False
         self._leaving_since = 0.0
@@ -288,7 +288,7 @@ class Supervisor:
     def _charge(self, child: Child, code: int) -> None:
         threads = self.plan.processes.threads
         # With several slots, another one may run a task that is to blame.
-        loading = threads == 1 and child.state == cells.LOADING and not self.plan.are_all
+        loading = threads == 1 and child.state == cells.LOADING
         for charge in charges.of_dead(child, threads, code, loading=loading):
             self._control.charge(charge)
         if not self._leaving and not child.is_charged:
