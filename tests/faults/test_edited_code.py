@@ -141,6 +141,20 @@ def test_each_job_has_its_own_modules_of_one_name(master: JobsMaster, project: P
             assert answers(master, f"{name}:work") == {"."}
 
 
+def test_a_module_that_its_task_prefers_to_another_is_no_reason_for_another_process(
+    master: JobsMaster, project: Path
+) -> None:
+    (project / "lib").mkdir()
+    write(project, helper="word = 'not this'\n")
+    write(project / "lib", helper="word = 'this'\n")
+    code = "import os, sys\nsys.path.insert(0, 'lib')\nimport helper\n"
+    code += "def work(x):\n    return f'{helper.word}:{os.getpid()}'\n"
+    write(project, task=code)
+    said = answers(master, "task.py:work") | answers(master, "task.py:work")
+    assert {one.partition(":")[0] for one in said} == {"this"}
+    assert len(said) <= 2
+
+
 def test_a_function_that_was_added_is_found(master: JobsMaster, project: Path) -> None:
     write(project, app=answering("old"))
     assert answers(master, "app:work") == {"old"}
@@ -248,6 +262,17 @@ def test_what_was_preloaded_stays_and_is_said_to(project: Path) -> None:
         done = master.dq("submit", "app:work", "1", "--wait")  # by somebody else, perhaps
         assert re.search(r"works with \S*helper\.py as it has preloaded it", done.stderr)
         worker.wait_for(r"helper\.py has changed since it was preloaded")
+
+
+def test_what_was_preloaded_is_the_same_for_all_tasks(project: Path) -> None:
+    (project / "one").mkdir()
+    write(project, helper="word = 'preloaded'\n")
+    code = "import helper\ndef work(x):\n    return helper.word\n"
+    write(project / "one", helper="word = 'one'\n", task=code)
+    options = ("-p", "1", "--preload", "helper")
+    with JobsMaster(project, workers=0) as master, worker_of(master, *options):
+        for _ in range(2):
+            assert answers(master, "one/task.py:work") == {"preloaded"}
 
 
 def test_a_task_that_was_preloaded_stays_and_is_refused_where_code_is_strict(project: Path) -> None:

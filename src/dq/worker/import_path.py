@@ -26,8 +26,12 @@ class ImportPath:
 
     def __init__(self) -> None:
         self._base = tuple(sys.path)
-        self._folders: dict[str, str] = {}  # of TASKs that are files, by what these are called
-        self._entered: tuple[str, int] | None = None  # the last job's folder, and how many modules
+        self._paths: dict[str, tuple[str, ...]] = {}  # of jobs, by their folders
+        self._initial: frozenset[str] | None = None  # modules before the first job: all have them
+        self._folders: dict[str, str] = {}  # of TASKs that are files, by these files
+        self._folder = ""  # the last job's; "" if its TASK is no file
+        self._owners: dict[str, str] = {}  # the folder of the job that has imported a module
+        self._checked = ("", 0)  # for which folder, and how many modules
 
     def enter(self, ref: TaskRef | None, modules: Mapping[str, str]) -> str:
         """Put the folder of a job's TASK in front.
@@ -37,20 +41,32 @@ class ImportPath:
             modules: the files of those that have been imported, by their names.
 
         Returns:
-            The file of a module in place of which the job would import another; "" if it would not.
+            The file of another job's module in place of which this one would import another; "" if
+            there is none.
         """
+        if self._initial is None:
+            self._initial = frozenset(modules)
         folder = self._folder_of(ref)
-        if self._entered == (folder, len(modules)) or not (folder or self._folders):
+        if self._checked == (folder, len(modules)) or not (folder or self._folders):
             return ""
+        for name in modules:
+            self._owners.setdefault(name, self._folder)
         path = (folder, *self._base) if folder else self._base
         for name, file in modules.items():
-            if "." not in name and file not in self._folders and _is_elsewhere(name, file, path):
+            is_own = self._owners[name] == folder or name in self._initial or file in self._folders
+            if not is_own and "." not in name and _is_elsewhere(name, file, path):
                 return file
-        others = [other for other in self._folders.values() if other != folder]
-        rest = [one for one in sys.path if one != folder and one not in others]
-        sys.path[:] = [*([folder] if folder else ()), *rest, *dict.fromkeys(others)]
-        self._entered = folder, len(modules)
+        if folder != self._folder:
+            self._switch(folder, path)
+        self._checked = folder, len(modules)
         return ""
+
+    def _switch(self, folder: str, path: tuple[str, ...]) -> None:
+        """Have another job's import path, with what the last one has added to its own behind it."""
+        self._paths[self._folder] = tuple(sys.path)
+        path = self._paths.get(folder, path)
+        sys.path[:] = [*path, *(one for one in sys.path if one not in path)]
+        self._folder = folder
 
     def _folder_of(self, ref: TaskRef | None) -> str:
         if ref is None or ref.kind != "file":
