@@ -14,7 +14,7 @@ from types import ModuleType
 import pytest
 
 import dq as api
-from support import DQ, Running, wait_until
+from support import DQ, Running, run, wait_until
 from support.jobs import JobsMaster
 
 INPUTS = [*map(str, range(8))]
@@ -342,6 +342,24 @@ def test_what_it_imports_is_imported_anew_too(app: ModuleType, project: Path) ->
         assert set(master.map(app.work, INPUTS)) == {"another"}
         assert set(pool.map(app.work, INPUTS)) == {"another"}
     del sys.modules["helper"]
+
+
+def test_each_task_file_has_its_own_modules_of_one_name(project: Path) -> None:
+    for place in ("one", "two"):
+        (project / place).mkdir()
+        write(project / place, helper=f"word = {place!r}\n")
+        write(project / place, task="import helper\ndef work(x):\n    return helper.word\n")
+    code = """
+import dq
+if __name__ == "__main__":
+    with dq.Master(workers=2) as master, dq.Executor(2) as pool:
+        for place in ("one", "two", "one"):
+            task = f"{place}/task.py:work"
+            print(place, *set(master.map(task, range(20))), pool.submit(task, 1).result())
+"""
+    (project / "script.py").write_text(code)
+    done = run(sys.executable, "script.py", cwd=project)
+    assert done.stdout == "one one one\ntwo two two\none one one\n", done.stderr
 
 
 def test_an_initializer_is_that_of_the_module_that_was_reloaded(

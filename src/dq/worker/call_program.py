@@ -124,6 +124,7 @@ class CallProgram(Program):
 
     def _load_named(self, ref: TaskRef, digest: str) -> CallFunction:
         self._imports.check()
+        self._imports.enter(ref)
         try:
             function = self._imports.load(ref, self._config.load)
         except KeyboardInterrupt as error:  # raised by the module, since Ctrl-C does nothing here

@@ -33,7 +33,7 @@ class ImportPath:
         self._owners: dict[str, str] = {}  # the folder of the job that has imported a module
         self._checked = ("", 0)  # for which folder, and how many modules
 
-    def enter(self, ref: TaskRef | None, modules: Mapping[str, str]) -> str:
+    def enter(self, ref: TaskRef, modules: Mapping[str, str]) -> str:
         """Put the folder of a job's TASK in front.
 
         Args:
@@ -68,8 +68,8 @@ class ImportPath:
         sys.path[:] = [*path, *(one for one in sys.path if one not in path)]
         self._folder = folder
 
-    def _folder_of(self, ref: TaskRef | None) -> str:
-        if ref is None or ref.kind != "file":
+    def _folder_of(self, ref: TaskRef) -> str:
+        if ref.kind != "file":
             return ""
         file = file_path(ref)
         return self._folders.setdefault(file, os.path.dirname(file))

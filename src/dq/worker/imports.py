@@ -66,7 +66,7 @@ class Imports:
     def notice(self) -> None:
         """Note the files of modules that have been imported lately. In any thread."""
 
-    def enter(self, ref: TaskRef | None) -> None:
+    def enter(self, ref: TaskRef) -> None:
         """Have a job's tasks find their modules where its TASK would find them.
 
         Raises:
@@ -146,7 +146,7 @@ class ProcessImports(Imports):
             return _preloaded[file]
         return _NO_FILES if _was_written(file, since - CLOCK_TICK_S) else stamp_of(file)
 
-    def enter(self, ref: TaskRef | None) -> None:
+    def enter(self, ref: TaskRef) -> None:
         self.notice()
         if other := self._path.enter(ref, self._modules):
             raise Outdated(other)

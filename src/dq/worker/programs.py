@@ -81,7 +81,8 @@ class Programs:
             Outdated: another process has to load it.
         """
         with self._loading:
-            self._imports.enter(self.specs[job].ref)
+            if (ref := self.specs[job].ref) is not None:  # otherwise each call has its own
+                self._imports.enter(ref)
             program = self._programs.get(job)
             if program is None:
                 program = self._programs[job] = self._load(self.specs[job])
