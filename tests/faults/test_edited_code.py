@@ -31,7 +31,7 @@ def answering(word: str) -> str:
     return f"def work(x):\n    return {word!r}\n"
 
 
-@pytest.fixture(params=["its own", "elsewhere"])
+@pytest.fixture(params=["its own", pytest.param("elsewhere", marks=pytest.mark.slow)])
 def master(request: pytest.FixtureRequest, project: Path) -> Iterator[JobsMaster]:
     """A master that stays, with two task processes."""
     with JobsMaster(project, workers=2 * (request.param == "its own")) as master:
