@@ -355,6 +355,8 @@ def test_a_job_goes_on_once_the_one_that_it_follows_has_succeeded(
     words = "job 1 that job 2 was to follow has not succeeded: retry that one first"
     with pytest.raises(dq.UsageError, match=words):
         second.retry()
+    with pytest.raises(dq.UsageError, match="job 2, which follows job 1, has not succeeded"):
+        first.forget()
     mended.touch()
     assert first.retry() == 1
     assert second.retry() == 0

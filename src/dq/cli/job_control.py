@@ -102,7 +102,7 @@ def forget(**given: Any) -> None:
         if going:
             has = "has" if len(going) == 1 else "have"
             raise UsageError(f"{listed(going)} {has} not ended: `dq cancel` ends them")
-        for job in found:
+        for job in reversed(found):  # first those that follow others
             _forget(client, job)
             click.echo(f"job {job.number} is forgotten")
 

@@ -183,7 +183,7 @@ class JobsEndpoint(CallsEndpoint):
 
         def forget() -> list[int]:
             jobs = self._selected(selectors)
-            for job in jobs:
+            for job in reversed(jobs):  # first those that follow others
                 self._service.forget(job)
             return [job.number for job in jobs]
 

@@ -206,13 +206,21 @@ class JobService:
         """Remove all that there is of a job.
 
         Raises:
-            UsageError: it has not ended, or another one that has not ended is to follow it.
+            UsageError: it has not ended, or another one is to follow it, and has not ended, or
+                could otherwise be run although this one has not succeeded.
         """
         with self._lock:
             for other in self._jobs.values():
-                if job.id in other.options.after and not other.has_ended:
-                    which = f"job {other.number}" if other.is_committed else "a new job"
+                if job.id not in other.options.after:
+                    continue
+                which = f"job {other.number}" if other.is_committed else "a new job"
+                if not other.has_ended:
                     raise UsageError(f"{which}, which follows job {job.number}, has not ended")
+                if rows.DONE not in (job.state, other.state):
+                    raise UsageError(
+                        f"{which}, which follows job {job.number}, has not succeeded: forget it"
+                        " first"
+                    )
         action = partial(rows.forget, key=job.key)
         if not self.store.ask(action, lambda is_gone: self._forgotten(job, is_gone)):
             raise UsageError(f"job {job.number} has not ended: cancel it first")
