@@ -11,7 +11,7 @@ import traceback
 from dq._support import platform
 from dq._support.frozen import TYPE_CHECKING
 from dq.errors import PlainMaster
-from dq.worker.cells import LEAVING, REFUSED, STATE, slot_views
+from dq.worker.cells import LEAVING, LOADED, LOADING, REFUSED, STATE, slot_views
 from dq.worker.config import Config
 from dq.worker.connecting import Connector, Leave
 from dq.worker.ending import leave_within
@@ -54,7 +54,10 @@ class Process:
         return self.connector.max_result
 
     def set_state(self, state: int) -> None:
-        """Show the supervisor the state of this process."""
+        """Show the supervisor the state of this process. A module that closes dq's descriptors when
+        it is imported would do so in each: it counts as one that ends the process."""
+        if state == LOADED and self.cells.view[STATE] == LOADING and not self._has_descriptors():
+            os._exit(LOADING)
         self.cells.view[STATE] = state
 
     @property
@@ -136,10 +139,15 @@ class Process:
 
     def check_descriptors(self) -> None:
         """Leave after the next report, if a task has closed a descriptor of dq."""
+        if not self._has_descriptors():
+            self.recycle()
+
+    def _has_descriptors(self) -> bool:
         try:
             os.fstat(self.cells.fd)
         except OSError:
-            self.recycle()
+            return False
+        return True
 
     def recycle(self) -> None:
         """Leave after the next report, for another process in its place."""
