@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from zipimport import zipimporter
 
 from dq._support.frozen import TYPE_CHECKING
 from dq.functions.module_versions import (
@@ -188,9 +189,10 @@ def _files_of(packages: Collection[str]) -> dict[str, str]:
     """The files of all modules but the standard library's, dq's, and those of installed packages
     that no task is in."""
     found = {}
-    for name, module in list(sys.modules.items()):
+    for name, module in sys.modules.copy().items():  # other threads may import
         names = getattr(module, "__dict__", {})
-        file = getattr(names.get("__loader__"), "archive", names.get("__file__"))  # a zip file
+        loader = names.get("__loader__")
+        file = loader.archive if isinstance(loader, zipimporter) else names.get("__file__")
         if not isinstance(file, str) or file.startswith(_DQ):
             continue
         is_installed = any(folder in file for folder in _INSTALLED)
