@@ -18,6 +18,16 @@ from support import DQ, Running, run, wait_until
 from support.jobs import JobsMaster
 
 INPUTS = [*map(str, range(8))]
+#: A module whose tasks wait until both processes have one, and say which has them.
+OF_BOTH = """
+import os, time
+
+def work(x):
+    open(f"{os.getpid()}.pid", "w").close()
+    while sum(".pid" in name for name in os.listdir()) < 2:
+        time.sleep(0.01)
+    return os.getpid()
+"""
 
 
 def write(folder: Path, **files: str) -> None:
@@ -98,14 +108,9 @@ def test_so_is_one_that_has_become_a_package(master: JobsMaster, project: Path) 
 def test_a_file_that_was_written_before_its_import_has_not_changed(
     master: JobsMaster, project: Path
 ) -> None:
-    code = "import os, time\ndef work(x):\n    open(f'{{os.getpid()}}.pid', 'w').close()\n"
-    code += (
-        "    while sum('.pid' in name for name in os.listdir()) < 2:\n        time.sleep(0.01)\n"
-    )
-    code += "    return os.getpid()\n"
     found = set[str]()
     for name in ("app", "later", "last"):
-        write(project, **{name: code.format()})
+        write(project, **{name: OF_BOTH})
         found |= answers(master, f"{name}:work") | answers(master, f"{name}:work")
     assert len(found) == 2
 
@@ -165,11 +170,7 @@ def test_a_function_that_was_added_is_found(master: JobsMaster, project: Path) -
 def test_a_file_that_has_not_changed_is_not_imported_anew(
     master: JobsMaster, project: Path
 ) -> None:
-    code = "import os, time\ndef work(x):\n    open(f'{os.getpid()}.pid', 'w').close()\n"
-    code += (
-        "    while sum('.pid' in name for name in os.listdir()) < 2:\n        time.sleep(0.01)\n"
-    )
-    write(project, app=code + "    return os.getpid()\n")
+    write(project, app=OF_BOTH)
     before = answers(master, "app:work")
     assert len(before) == 2
     assert answers(master, "app:work") <= before

@@ -59,16 +59,14 @@ class Rejections:
             self._pending.announce()
         return reason
 
-    def readmit_to(self, job: str) -> bool:
-        """Offer a job to the workers again that have rejected it. Returns whether there are any."""
+    def readmit_to(self, job: str) -> None:
+        """Offer a job to the workers again that have rejected it."""
         with self._lock:
             found = self._board.jobs.get(job)
-            if found is None or not found.rejected:
-                return False
-            found.rejected.clear()
-            found.load_deaths.clear()
-            self._pending.announce()
-        return True
+            if found is not None:
+                found.rejected.clear()
+                found.load_deaths.clear()
+                self._pending.announce()
 
     def readmit(self, group: str) -> None:
         """Forget what a worker has rejected, if none of its connections is left."""

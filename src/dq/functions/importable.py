@@ -62,7 +62,7 @@ def _finders_find(name: str, module: ModuleType) -> bool:
         return False
     path = getattr(sys.modules[package], "__path__", None) if package else None
     found, origin = _origin(name, path)
-    if found and (file is None or origin is None or _is_same_file(origin, file)):
+    if found and (file is None or origin is None or is_same_file(origin, file)):
         return True
     return bool(package) and _is_synthetic(name, module, found=found)
 
@@ -92,7 +92,8 @@ def _origin(name: str, path: Any) -> tuple[bool, str | None]:
     return False, None
 
 
-def _is_same_file(one: str, other: str) -> bool:
+def is_same_file(one: str, other: str) -> bool:
+    """Whether two paths name one file, perhaps through links."""
     return one == other or os.path.realpath(one) == os.path.realpath(other)
 
 

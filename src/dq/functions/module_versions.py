@@ -59,11 +59,10 @@ def version_of(ref: TaskRef | None, task: str | Function = "") -> Version:
 def seen(ref: TaskRef) -> Version:
     """The version that the file of an imported module had when this was first asked."""
     key, imported = (ref.kind, ref.where), import_of(ref.where)
-    before, version = _seen.get(key, (None, NO_VERSION))
-    if key not in _seen or before is not imported:
-        version = on_disk(ref)
-        _seen[key] = imported, version
-    return version
+    found = _seen.get(key)
+    if found is None or found[0] is not imported:
+        found = _seen[key] = imported, on_disk(ref)
+    return found[1]
 
 
 def has_changed(ref: TaskRef) -> bool:

@@ -30,8 +30,8 @@ class CallFunctions:
         self.table: dict[bytes, Blob] = {}
         self._lock = threading.Lock()  # guards the table, `_calls` and `_names`
         self._calls: dict[bytes, int] = {}  # how many calls need each of the table
-        # The names of importable functions, and the imports of their modules.
-        self._names: OrderedDict[tuple[str, str], tuple[str, object]] = OrderedDict()
+        # By module, name, and how often the module has been imported anew.
+        self._names: OrderedDict[tuple[str, str, int], str] = OrderedDict()
         self._imports: dict[str, tuple[object, int]] = {}  # of modules, and how many before
         self._latest: tuple[Function, str] | None = None
         self._dropped: deque[Name] = deque()  # to be released; a deque needs no lock
@@ -59,19 +59,16 @@ class CallFunctions:
         return ByValue(str(ref), digest, None)
 
     def _name_importable(self, function: str | Function) -> str:
-        key = (
-            ("", function)
-            if isinstance(function, str)
-            else (function.__module__, function.__qualname__)
-        )
-        imported = import_of(key[0]) if key[0] else None
         with self._lock:
-            name, before = self._names.get(key, ("", None))
-            if not name or before is not imported:
+            if isinstance(function, str):
+                key = "", function, 0
+            else:
+                module = function.__module__
+                key = module, function.__qualname__, self._count_imports(module)
+            name = self._names.get(key)
+            if name is None:
                 ref = reference.refer(function)
-                digest = version_of(ref, function).digest
-                name = name_of(ref, digest, self._count_imports(key[0], imported))
-                self._names[key] = name, imported
+                name = self._names[key] = name_of(ref, version_of(ref, function).digest, key[2])
                 if len(self._names) > MAX_NAMES:
                     self._names.popitem(last=False)
             else:
@@ -79,8 +76,9 @@ class CallFunctions:
             self._latest = None if isinstance(function, str) else (function, name)
         return name
 
-    def _count_imports(self, module: str, imported: object) -> int:
+    def _count_imports(self, module: str) -> int:
         """How often a module has been imported anew, as far as that was seen here."""
+        imported = import_of(module)
         before, count = self._imports.get(module, (imported, 0))
         count += before is not imported
         self._imports[module] = imported, count

@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import os
 import sys
-from importlib.machinery import EXTENSION_SUFFIXES
+from importlib.machinery import PathFinder
 
 from dq._support.frozen import TYPE_CHECKING
+from dq.functions.importable import is_same_file
 from dq.functions.loading import file_path
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from dq.functions.reference import TaskRef
-
-_FORMS = (".py", os.sep + "__init__.py", *EXTENSION_SUFFIXES)  # of a module, after its name
 
 
 class ImportPath:
@@ -77,10 +76,6 @@ class ImportPath:
 
 def _is_elsewhere(name: str, file: str, path: tuple[str, ...]) -> bool:
     """Whether a module would be found on this path in another folder than the one it is in."""
-    parts = (os.path.join(folder, name + form) for folder in path for form in _FORMS)
-    found = next(filter(os.path.isfile, parts), None)
-    return found is not None and not _is_same(found, file)
-
-
-def _is_same(one: str, other: str) -> bool:
-    return one == other or os.path.realpath(one) == os.path.realpath(other)
+    spec = PathFinder.find_spec(name, path)
+    found = spec.origin if spec is not None and spec.has_location else None
+    return found is not None and os.path.isfile(found) and not is_same_file(found, file)

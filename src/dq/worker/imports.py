@@ -119,7 +119,7 @@ class ProcessImports(Imports):
         function = load(ref)
         version = on_disk(ref)
         stamp = self._stamps.get(before)
-        if _has_changed(before, stamp) if stamp else _was_written(version.file, began):
+        if _has_changed(before, stamp) if stamp else _was_written(stamp_of(version.file), began):
             version = Version(file=version.file, digest=_UNKNOWN)
         self._versions[key] = version
         self.notice()
@@ -145,7 +145,8 @@ class ProcessImports(Imports):
         changed between that and this moment."""
         if file in _preloaded:
             return _preloaded[file]
-        return _NO_FILES if _was_written(file, since - CLOCK_TICK_S) else stamp_of(file)
+        stamp = stamp_of(file)
+        return _NO_FILES if _was_written(stamp, since - CLOCK_TICK_S) else stamp
 
     def enter(self, ref: TaskRef) -> None:
         self.notice()
@@ -178,10 +179,9 @@ def _has_changed(file: str, stamp: Stamp) -> bool:
     return stamp is not None and stamp_of(file) != stamp
 
 
-def _was_written(file: str, since: float) -> bool:
-    """Whether a file has changed since. (The clock of a file server may be ahead: each process
-    would find that again.)"""
-    stamp = stamp_of(file)
+def _was_written(stamp: Stamp, since: float) -> bool:
+    """Whether a file with this stamp has changed since. (The clock of a file server may be ahead:
+    each process would find that again.)"""
     return stamp is not None and since < max(stamp[:2]) / 1e9 <= time.time()
 
 
